@@ -1,0 +1,274 @@
+"""Every check and conversion of user data, once, at the edge.
+
+What comes out of here is what the rest of the library and the backends rely on: plain numbers in range, and arrays that
+are C-contiguous, native, aligned, finite and of the network's dtype. Inputs are never changed; an array that is
+already in that form is passed on as it is, any other is copied. A wrong type or dtype is a ``TypeError``, a wrong
+value or shape a ``ValueError``; every message says which argument, what it needs and what it got.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop._types import RealArray
+
+if TYPE_CHECKING:
+    from backprop.losses import Loss
+
+T = TypeVar("T")
+
+_DTYPES = {np.dtype(np.float32), np.dtype(np.float64)}
+_TARGET_RANGES = {"poisson": (0.0, math.inf), "binary_cross_entropy": (0.0, 1.0)}
+# Rows of class probabilities may be off by rounding, in float16 too; anything more is a mistake.
+_PROBABILITY_TOLERANCE = 1e-3
+
+
+# --- numbers and names ---------------------------------------------------------------------------------------------
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> float:
+    """Return a finite real number within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: needs a number, got {short(value)} ({type(value).__name__})")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ValueError(f"{name}: needs a finite number, got {short(value)}")
+    _bounds(name, "a number", result, above, at_least, below, at_most)
+    return result
+
+
+def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
+    """Return an integer within its bounds; NumPy's integers are integers, booleans and floats are not."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: needs an integer, got {short(value)} ({type(value).__name__})")
+    result = int(value)
+    _bounds(name, "an integer", result, None, at_least, None, at_most)
+    return result
+
+
+def _bounds(
+    name: str,
+    kind: str,
+    value: float,
+    above: float | None,
+    at_least: float | None,
+    below: float | None,
+    at_most: float | None,
+) -> None:
+    """Raise unless the value is within the bounds that are given."""
+    if (
+        (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+    ):
+        return
+    pairs = ((">", above), (">=", at_least), ("<", below), ("<=", at_most))
+    wanted = " and ".join(f"{sign} {bound}" for sign, bound in pairs if bound is not None)
+    raise ValueError(f"{name}: needs {kind} {wanted}, got {value}")
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return True or False; nothing else will do."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: needs True or False, got {short(value)} ({type(value).__name__})")
+    return bool(value)
+
+
+def choice(name: str, value: Any, options: Collection[str]) -> str:
+    """Return one of the names in `options`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: needs one of {_listed(options)}, got {short(value)} ({type(value).__name__})")
+    if value not in options:
+        raise ValueError(f"{name}: needs one of {_listed(options)}, got {value!r}")
+    return value
+
+
+def setting(name: str, value: Any, base: type[T], registry: Mapping[str, type[T]]) -> T:
+    """Return an object of class `base`: the one given, or the one with that name in its default form."""
+    if isinstance(value, base):
+        return value
+    if isinstance(value, type) and issubclass(value, base):
+        raise TypeError(f"{name}: needs an object, got the class {value.__name__}; write {value.__name__}()")
+    if isinstance(value, str):
+        return registry[choice(name, value, registry)]()
+    raise TypeError(
+        f"{name}: needs an object of class {base.__name__} or one of {_listed(registry)}, "
+        f"got {short(value)} ({type(value).__name__})"
+    )
+
+
+def _listed(options: Collection[str]) -> str:
+    return ", ".join(repr(option) for option in options)
+
+
+def real_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """Return float32 or float64 as a native NumPy dtype."""
+    try:
+        dtype: np.dtype[Any] | None = np.dtype(value).newbyteorder("=")
+    except TypeError:
+        dtype = None
+    if dtype is None or value is None or dtype not in _DTYPES:
+        raise ValueError(f"{name}: needs 'float32' or 'float64', got {short(value)}")
+    return dtype
+
+
+# --- arrays --------------------------------------------------------------------------------------------------------
+
+
+def features(name: str, X: Any, dtype: np.dtype[Any], n_columns: int) -> RealArray:
+    """Return X as the backends take it: (n, n_columns), finite, with at least one row."""
+    array = _numeric(name, X)
+    if array.ndim != 2:
+        hint = ""
+        if array.ndim == 1 and array.size:
+            hint = f"; {name}.reshape(1, -1) is one row, {name}.reshape(-1, 1) is one column"
+        raise ValueError(f"{name}: needs a 2-D array of shape (n, {n_columns}), got shape {array.shape}{hint}")
+    if array.shape[1] != n_columns:
+        raise ValueError(f"{name}: needs {n_columns} columns, got {array.shape[1]} (shape {array.shape})")
+    if array.shape[0] == 0:
+        raise ValueError(f"{name}: needs at least one row, got shape {array.shape}")
+    return _converted(name, array, dtype)
+
+
+def targets(name: str, y: Any, loss: Loss, dtype: np.dtype[Any], n_rows: int, n_outputs: int) -> NDArray[Any]:
+    """Return the targets as the backends take them.
+
+    Element-wise losses take (n, n_outputs), or (n,) where there is one output, and give (n, n_outputs) real numbers in
+    the loss's range. Cross-entropy takes integer labels (n,) and gives them as int64, or rows of class probabilities
+    (n, n_outputs) and gives those.
+    """
+    array = _numeric(name, y)
+    if not loss.elementwise and array.ndim == 1:
+        return _labels(name, array, n_rows, n_outputs)
+    if n_outputs == 1 and array.ndim == 1:
+        array = array.reshape(-1, 1)
+    if array.ndim != 2 or array.shape[1] != n_outputs:
+        wanted = f"shape (n, {n_outputs})" + (" or (n,)" if n_outputs == 1 else "")
+        if not loss.elementwise:
+            wanted = f"class labels of shape (n,) or class probabilities of shape (n, {n_outputs})"
+        raise ValueError(f"{name}: needs {wanted} for {loss.name}, got shape {np.shape(y)}")
+    _rows(name, array, n_rows)
+    result = _converted(name, array, dtype)
+    low, high = (0.0, 1.0) if not loss.elementwise else _TARGET_RANGES.get(loss.name, (-math.inf, math.inf))
+    if result.min() < low or result.max() > high:
+        allowed = f"in [{low:g}, {high:g}]" if high < math.inf else f">= {low:g}"
+        outside = _first(name, (result < low) | (result > high), result)
+        raise ValueError(f"{name}: needs values {allowed} for {loss.name}, got {outside}")
+    if not loss.elementwise:
+        sums = result.sum(axis=1)
+        wrong = np.abs(sums - 1) > _PROBABILITY_TOLERANCE
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"{name}: needs rows of class probabilities that sum to 1 for {loss.name}, "
+                f"got a sum of {sums[row]:g} in row {row}"
+            )
+    return result
+
+
+def _labels(name: str, array: NDArray[Any], n_rows: int, n_classes: int) -> NDArray[np.int64]:
+    """Return class labels 0 .. n_classes - 1 as int64 (n,)."""
+    if array.dtype.kind == "f":
+        raise TypeError(
+            f"{name}: needs integer class labels, got dtype {array.dtype}; {name}.astype(int) if they are whole numbers"
+        )
+    _rows(name, array, n_rows)
+    # Before the conversion: a large unsigned label would wrap round to a negative one.
+    if array.min() < 0 or array.max() >= n_classes:
+        wrong = _first(name, (array < 0) | (array >= n_classes), array)
+        raise ValueError(f"{name}: needs class labels in 0 .. {n_classes - 1} ({n_classes} outputs), got {wrong}")
+    return _plain(array, np.dtype(np.int64))
+
+
+def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) -> RealArray | None:
+    """Return sample weights (n,), none negative and not all zero; None stays None."""
+    if sample_weight is None:
+        return None
+    array = _numeric(name, sample_weight)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: needs one weight per row, shape ({n_rows},), got shape {array.shape}")
+    _rows(name, array, n_rows)
+    result = _converted(name, array, dtype)
+    if result.min() < 0:
+        raise ValueError(f"{name}: needs weights >= 0, got {_first(name, result < 0, result)}")
+    if result.max() == 0:
+        raise ValueError(f"{name}: needs at least one weight > 0, got only zeros")
+    return result
+
+
+def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> RealArray:
+    """Return finite real numbers of exactly this shape."""
+    result = _numeric(name, value)
+    if result.shape != shape:
+        raise ValueError(f"{name}: needs shape {shape}, got shape {result.shape}")
+    return _converted(name, result, dtype)
+
+
+def _numeric(name: str, value: Any) -> NDArray[Any]:
+    """Return the value as an array of booleans, integers or floats."""
+    if type(value) is not np.ndarray:
+        if np.ma.is_masked(value):
+            raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
+        if hasattr(value, "toarray"):
+            raise TypeError(f"{name}: needs a dense array, got {type(value).__name__}; use {name}.toarray()")
+        try:
+            value = np.asarray(value)
+        except (ValueError, TypeError) as error:  # ragged rows, or an object that cannot become an array
+            raise ValueError(f"{name}: needs a rectangular array of numbers, got {short(value)} ({error})") from error
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: needs real numbers, got dtype {value.dtype}")
+    array: NDArray[Any] = value
+    return array
+
+
+def _rows(name: str, array: NDArray[Any], n_rows: int) -> None:
+    if array.shape[0] != n_rows:
+        raise ValueError(f"{name}: needs one row for each of the {n_rows} rows of X, got {array.shape[0]}")
+
+
+def _converted(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> RealArray:
+    """Return the array in the form that backends take; raise if a number is not finite, or not any more."""
+    if array.dtype == dtype:
+        result = _plain(array, dtype)
+    else:
+        with np.errstate(all="ignore"):  # float64 -> float32 may overflow: seen below
+            result = _plain(array, dtype)
+    # Two passes without a temporary; a NaN comes through both.
+    if result.size and not (math.isfinite(result.min()) and math.isfinite(result.max())):
+        bad = _first(name, ~np.isfinite(result), array)
+        if np.isfinite(array).all():
+            raise ValueError(
+                f"{name}: needs numbers that fit into {dtype}, got {bad}; scale them or use dtype='float64'"
+            )
+        raise ValueError(f"{name}: needs finite numbers, got {_first(name, ~np.isfinite(array), array)}")
+    return result
+
+
+def _plain(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array C-contiguous, native and aligned; itself where it is that already."""
+    result = np.asarray(array, dtype=dtype, order="C")
+    return result if result.flags.aligned else result.copy()
+
+
+def _first(name: str, where: NDArray[np.bool_], array: NDArray[Any]) -> str:
+    """Name the first element of `array` for which `where` holds."""
+    index = tuple(int(i) for i in np.unravel_index(int(where.argmax()), where.shape))
+    return f"{array[index]} at {name}[{', '.join(map(str, index))}]"
