@@ -1,0 +1,235 @@
+"""Activation functions: each value with its derivative beside it.
+
+Every function takes the raw scores ``z`` of a layer, an array (rows, units), and ``alpha``, the parameter that
+``leaky_relu`` and ``elu`` have and the others ignore. Derivatives are also given ``a``, the value at ``z``, since many
+are simplest in terms of it.
+
+The values also take complex ``z``: with a step ``h`` as small as 1e-100, ``value(x + 1j * h).imag / h`` is the
+derivative without any cancellation ("complex-step differentiation"), which is how the tests check the derivatives.
+Therefore cases are told apart by the real part, and no function uses ``abs`` or ``maximum`` on ``z``.
+"""
+
+# A docstring here is a formula, and NumPy's ufuncs are typed as returning Any:
+# ruff: noqa: D400, D401
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+
+def identity(z: Array, alpha: float) -> Array:
+    """``z``."""
+    return z
+
+
+def identity_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``1``."""
+    return np.ones_like(z)
+
+
+def sigmoid(z: Array, alpha: float = 0.0) -> Array:
+    """``1 / (1 + exp(-z))``, with an exponential that cannot overflow."""
+    e = np.exp(np.where(z.real < 0, z, -z))
+    return np.where(z.real < 0, e, 1) / (1 + e)
+
+
+def sigmoid_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``a (1 - a)``."""
+    return a * (1 - a)
+
+
+def tanh(z: Array, alpha: float) -> Array:
+    """``tanh(z)``."""
+    return np.tanh(z)
+
+
+def tanh_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``1 - a**2``."""
+    return (1 - a) * (1 + a)
+
+
+def relu(z: Array, alpha: float) -> Array:
+    """``z`` where positive, else 0. (Written so that NaN stays NaN.)"""
+    return np.where(z.real <= 0, 0, z)
+
+
+def relu_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """1 where ``z > 0``, else 0: at the kink, 0."""
+    return (z > 0).astype(z.dtype)
+
+
+def leaky_relu(z: Array, alpha: float) -> Array:
+    """``z`` where positive, else ``alpha z``."""
+    return np.where(z.real > 0, z, alpha * z)
+
+
+def leaky_relu_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """1 where ``z > 0``, else ``alpha``: at the kink, ``alpha``."""
+    return np.where(z > 0, 1, alpha).astype(z.dtype)
+
+
+def elu(z: Array, alpha: float) -> Array:
+    """``z`` where positive, else ``alpha (exp(z) - 1)``."""
+    return np.where(z.real > 0, z, alpha * np.expm1(z))
+
+
+def elu_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """1 where ``z > 0``, else ``alpha exp(z)``: at the kink, ``alpha``."""
+    return np.where(z > 0, 1, alpha * np.exp(z))
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def _normal_density(z: Array) -> Array:
+    """The standard normal density: ``exp(-z**2 / 2) / sqrt(2 pi)``."""
+    return np.exp(-0.5 * z * z) * (1 / math.sqrt(2 * math.pi))
+
+
+def _normal_distribution(z: Array) -> Array:
+    """The standard normal distribution function: ``(1 + erf(z / sqrt(2))) / 2``.
+
+    Written with ``erfc(x) = 1 - erf(x)``, which keeps all digits for large negative ``z``. For complex ``z`` it goes to
+    first order in the imaginary part, ``f(x + ih) = f(x) + ih f'(x)``: exact for the tiny h of complex steps only.
+    """
+    value = (0.5 * _erfc(-math.sqrt(0.5) * z.real.astype(np.float64))).astype(z.real.dtype)
+    if np.iscomplexobj(z):
+        value = value + 1j * (z.imag * _normal_density(z.real))
+    return value
+
+
+def gelu(z: Array, alpha: float) -> Array:
+    """``z Phi(z)`` with the normal distribution function ``Phi``."""
+    return z * _normal_distribution(z)
+
+
+def gelu_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``Phi(z) + z phi(z)`` with the normal density ``phi = Phi'``."""
+    return _normal_distribution(z) + z * _normal_density(z)
+
+
+_GELU_SCALE, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
+
+
+def gelu_tanh(z: Array, alpha: float) -> Array:
+    """``z sigmoid(2u)`` with ``u = sqrt(2/pi) (z + 0.044715 z**3)``, since ``(1 + tanh(u)) / 2 = sigmoid(2u)``."""
+    return z * sigmoid(2 * _GELU_SCALE * (z + _GELU_CUBIC * z * z * z))
+
+
+def gelu_tanh_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``s + z s (1 - s) (2u)'`` with ``s = sigmoid(2u)``; beyond 50 it is 0 or 1 to the last digit."""
+    z = np.clip(z, -50, 50)
+    s = sigmoid(2 * _GELU_SCALE * (z + _GELU_CUBIC * z * z * z))
+    return s + z * s * (1 - s) * (2 * _GELU_SCALE) * (1 + 3 * _GELU_CUBIC * z * z)
+
+
+def silu(z: Array, alpha: float) -> Array:
+    """``z sigmoid(z)``, also known as swish."""
+    return z * sigmoid(z)
+
+
+def silu_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``s + z s (1 - s)`` with ``s = sigmoid(z)``."""
+    s = sigmoid(z)
+    return s + z * s * (1 - s)
+
+
+def softplus(z: Array, alpha: float = 0.0) -> Array:
+    """``log(1 + exp(z))``, with an exponential that cannot overflow."""
+    return np.where(z.real <= 0, 0, z) + np.log1p(np.exp(np.where(z.real < 0, z, -z)))
+
+
+def softplus_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``sigmoid(z)``."""
+    return sigmoid(z)
+
+
+def exp(z: Array, alpha: float) -> Array:
+    """``exp(z)``."""
+    return np.exp(z)
+
+
+def exp_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``exp(z)``."""
+    return a
+
+
+def softmax(z: Array, alpha: float = 0.0) -> Array:
+    """``exp(z_i) / sum_j exp(z_j)`` along each row, which stays the same when one number is added to a whole row."""
+    e = np.exp(z - z.real.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """The Jacobian of each row, ``da_i / dz_j = a_i (1[i = j] - a_j)``: (rows, units, units)."""
+    return a[:, :, None] * (np.eye(a.shape[1], dtype=a.dtype) - a[:, None, :])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """An activation function and its derivative."""
+
+    formula: str
+    value: Callable[[Array, float], Array]
+    """``value(z, alpha)``"""
+    derivative: Callable[[Array, Array, float], Array]
+    """``derivative(z, a, alpha)`` with ``a = value(z, alpha)``; softmax: the Jacobians"""
+    alpha: float | None = None
+    """default of its parameter; None where it has none"""
+    smooth: bool = True
+    """whether one smooth formula holds everywhere; False where two meet"""
+    elementwise: bool = True
+    """whether an output depends on one score only: all but softmax"""
+
+    def backward(self, z: Array, a: Array, gradient: Array, alpha: float) -> Array:
+        """Apply the chain rule: from the gradient with respect to the outputs ``a`` to that with respect to ``z``."""
+        if self.elementwise:
+            return gradient * self.derivative(z, a, alpha)
+        # softmax: sum_i g_i a_i (1[i = j] - a_j), without writing the Jacobian down
+        return a * (gradient - (gradient * a).sum(axis=1, keepdims=True))
+
+
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {
+        "identity": Activation(formula="z", value=identity, derivative=identity_derivative),
+        "sigmoid": Activation(formula="1 / (1 + exp(-z))", value=sigmoid, derivative=sigmoid_derivative),
+        "tanh": Activation(formula="tanh(z)", value=tanh, derivative=tanh_derivative),
+        "relu": Activation(formula="max(z, 0)", value=relu, derivative=relu_derivative, smooth=False),
+        "leaky_relu": Activation(
+            formula="z if z > 0 else alpha * z",
+            value=leaky_relu,
+            derivative=leaky_relu_derivative,
+            alpha=0.01,
+            smooth=False,
+        ),
+        "elu": Activation(
+            formula="z if z > 0 else alpha * (exp(z) - 1)",
+            value=elu,
+            derivative=elu_derivative,
+            alpha=1.0,
+            smooth=False,
+        ),
+        "gelu": Activation(formula="z / 2 * (1 + erf(z / sqrt(2)))", value=gelu, derivative=gelu_derivative),
+        "gelu_tanh": Activation(
+            formula="z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 * z**3)))",
+            value=gelu_tanh,
+            derivative=gelu_tanh_derivative,
+        ),
+        "silu": Activation(formula="z / (1 + exp(-z))", value=silu, derivative=silu_derivative),
+        "softplus": Activation(formula="log(1 + exp(z))", value=softplus, derivative=softplus_derivative),
+        "exp": Activation(formula="exp(z)", value=exp, derivative=exp_derivative),
+        "softmax": Activation(
+            formula="exp(z_i) / sum_j exp(z_j)", value=softmax, derivative=softmax_derivative, elementwise=False
+        ),
+    }
+)
