@@ -145,8 +145,9 @@ def output_layer(plan: Plan, loss: Loss, Z: Array, A: Array, data: Data) -> tupl
         D = pair.gradient(Z, A, Y)
     else:
         function = LOSSES[loss.name]
-        values = function.value(A, Y, loss.parameter)
-        D = last.function.backward(Z, A, function.gradient(A, Y, loss.parameter), last.alpha)
+        parameter = float(loss.parameter)
+        values = function.value(A, Y, parameter)
+        D = last.function.backward(Z, A, function.gradient(A, Y, parameter), last.alpha)
     if not factors.any():  # nothing has a weight: 0, even where a value is infinite
         return 0.0, np.zeros_like(D)
     return (factors * values).sum(dtype=accumulator(values)), factors * D

@@ -216,4 +216,4 @@ def row_factors(
     if divisor == 0:
         return np.zeros((n_rows, 1), dtype)
     weights = np.ones(n_rows, dtype) if sample_weight is None else sample_weight
-    return weights[:, None] * (loss.scale / divisor)
+    return weights[:, None] * float(loss.scale / divisor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from backprop._types import RealArray
     from backprop.reference.layers import Plan
 
-Update: TypeAlias = Callable[[Array, Array, Array, int, float, tuple[Any, ...]], None]
+Update: TypeAlias = Callable[[Array, Array, Array, int, float, tuple[float, ...]], None]
 """``update(p, g, slots, t, learning_rate, hyperparameters)``"""
 
 
-def sgd(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[Any, ...]) -> None:
+def sgd(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Step along the gradient, or, with momentum, along a decaying sum of all gradients so far."""
     momentum, dampening, weight_decay, nesterov = hyperparameters
     g = g + weight_decay * p
@@ -35,20 +35,20 @@ def sgd(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperpar
     p -= learning_rate * g
 
 
-def adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[Any, ...]) -> None:
+def adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Step along the mean gradient over the root of the mean squared gradient; weight decay is part of the gradient."""
     *_, weight_decay, _ = hyperparameters
     _adam(p, g + weight_decay * p, slots, t, learning_rate, hyperparameters)
 
 
-def adamw(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[Any, ...]) -> None:
+def adamw(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Do as `adam`, but with decoupled weight decay, which shrinks the parameters directly."""
     *_, weight_decay, _ = hyperparameters
     p *= 1 - learning_rate * weight_decay
     _adam(p, g, slots, t, learning_rate, hyperparameters)
 
 
-def _adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[Any, ...]) -> None:
+def _adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     beta_1, beta_2, epsilon, _, amsgrad = hyperparameters
     mean, square = slots[:2]
     mean += (g - mean) * (1 - beta_1)
@@ -62,7 +62,7 @@ def _adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperp
     p -= learning_rate / (1 - beta_1**t) * mean / root
 
 
-def rmsprop(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[Any, ...]) -> None:
+def rmsprop(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Step along the gradient over the root of the mean squared gradient (centered: over its standard deviation)."""
     alpha, epsilon, weight_decay, momentum, centered = hyperparameters
     g = g + weight_decay * p
@@ -82,7 +82,7 @@ def rmsprop(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hype
         p -= learning_rate * g / root
 
 
-def adagrad(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[Any, ...]) -> None:
+def adagrad(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Step along the gradient over the root of the sum of all squared gradients so far."""
     lr_decay, epsilon, weight_decay, _ = hyperparameters
     g = g + weight_decay * p
@@ -106,11 +106,11 @@ def update(
     learning_rate: float,
 ) -> None:
     """Do one optimizer step in place; `step` counts from 1. Only trainable parameters and their slots change."""
+    change = UPDATES[optimizer.name]
+    hyperparameters = tuple(map(float, optimizer.hyperparameters))
     with np.errstate(all="ignore"):
         for part in plan.trainable_parts:
-            UPDATES[optimizer.name](
-                parameters[part], gradient[part], slots[:, part], step, learning_rate, optimizer.hyperparameters
-            )
+            change(parameters[part], gradient[part], slots[:, part], step, float(learning_rate), hyperparameters)
 
 
 def clip(plan: Plan, gradient: Array, clip_value: float | None, clip_norm: float | None) -> None:
@@ -122,6 +122,6 @@ def clip(plan: Plan, gradient: Array, clip_value: float | None, clip_norm: float
         np.clip(gradient, -clip_value, clip_value, out=gradient)
     if clip_norm is not None:
         norm = math.sqrt(np.square(gradient, dtype=np.float64).sum())
-        coefficient = clip_norm / (norm + 1e-6)
+        coefficient = float(clip_norm / (norm + 1e-6))
         if not coefficient >= 1:  # smaller, or NaN
             gradient *= coefficient

@@ -1,0 +1,257 @@
+"""Losses: settings only. Each formula stands in `backprop.reference.losses`; reductions in `docs/design.md`.
+
+Conventions differ from text to text by factors of 1/2, 1/n and 2. Here, with the outputs ``a``, the targets ``y``,
+sample weights ``w`` (1 where none are given) and ``value(a, y)`` as each class states it:
+
+    reduction="mean":  scale * sum of w * value  /  (sum of w * number of outputs)     (cross-entropy: / sum of w)
+    reduction="sum":   scale * sum of w * value
+
+The sums go over the samples of a batch and over the outputs. The penalties of the layers are added to that unscaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from backprop import _validation as check
+
+Reduction = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What the losses share: a factor and a reduction.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and, for element-wise losses, outputs; weighted by the sample weights where
+        there are any. ``"sum"`` adds everything up.
+    """
+
+    name: ClassVar[str]
+    elementwise: ClassVar[bool] = True
+    outputs: ClassVar[tuple[str, ...] | None] = None
+    """the output activations that the loss accepts; None for any"""
+
+    scale: float = 1.0
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        check.number("scale", self.scale, above=0)
+        check.choice("reduction", self.reduction, ("mean", "sum"))
+
+    @property
+    def parameter(self) -> float:
+        """The loss's own parameter, 0 where it has none."""
+        return 0.0
+
+
+# dataclass(slots=True) makes a second class, which super() without arguments does not know before Python 3.14;
+# therefore the __post_init__ of the base class is called by its name.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SquaredError(Loss):
+    """``(a - y)**2``: fits the mean of the targets.
+
+    With the defaults PyTorch's ``MSELoss``. Half the summed squared error of many textbooks is
+    ``SquaredError(scale=0.5, reduction="sum")``; scikit-learn's MLPRegressor minimises ``SquaredError(scale=0.5)``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.SquaredError(scale=0.5)
+    SquaredError(scale=0.5, reduction='mean')
+    """
+
+    name: ClassVar[str] = "squared_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsoluteError(Loss):
+    """``abs(a - y)``, with derivative 0 at ``a == y``: fits the median of the targets.
+
+    With the defaults PyTorch's ``L1Loss``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.AbsoluteError()
+    AbsoluteError(scale=1.0, reduction='mean')
+    """
+
+    name: ClassVar[str] = "absolute_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Huber(Loss):
+    """``(a - y)**2 / 2`` where ``abs(a - y) <= delta``, else ``delta * (abs(a - y) - delta / 2)``.
+
+    Squared error near the target, absolute error far from it, so that outliers count less. With the defaults PyTorch's
+    ``HuberLoss``. From P. J. Huber, "Robust estimation of a location parameter" (1964).
+
+    Parameters
+    ----------
+    delta
+        Distance from which on the loss is a straight line, > 0.
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Huber(delta=2.0)
+    Huber(scale=1.0, reduction='mean', delta=2.0)
+    """
+
+    name: ClassVar[str] = "huber"
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        Loss.__post_init__(self)
+        check.number("delta", self.delta, above=0)
+
+    @property
+    def parameter(self) -> float:
+        """`delta`."""
+        return self.delta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile(Loss):
+    """``max(q * (y - a), (q - 1) * (y - a))``: the pinball loss, which fits the q-quantile of the targets.
+
+    At ``a == y`` its derivative is taken as 0. With the defaults half of `AbsoluteError`; the mean is scikit-learn's
+    ``mean_pinball_loss(alpha=q)``. From R. Koenker and G. Bassett, "Regression quantiles" (1978).
+
+    Parameters
+    ----------
+    quantile
+        ``q``: the share of the targets that should lie below the output, 0 < q < 1.
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Quantile(quantile=0.9)
+    Quantile(scale=1.0, reduction='mean', quantile=0.9)
+    """
+
+    name: ClassVar[str] = "quantile"
+    quantile: float = 0.5
+
+    def __post_init__(self) -> None:
+        Loss.__post_init__(self)
+        check.number("quantile", self.quantile, above=0, below=1)
+
+    @property
+    def parameter(self) -> float:
+        """`quantile`."""
+        return self.quantile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poisson(Loss):
+    """``a - y + y * log(y / a)``, without the logarithm where ``y == 0``: fits rates ``a`` of counts ``y >= 0``.
+
+    Half of scikit-learn's ``mean_poisson_deviance``; PyTorch's ``PoissonNLLLoss`` differs from it by a term that depends
+    on the targets only. Needs an output that is positive: ``exp``, with which it is computed from the raw scores, or
+    ``softplus``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Poisson().outputs
+    ('exp', 'softplus')
+    """
+
+    name: ClassVar[str] = "poisson"
+    outputs: ClassVar[tuple[str, ...] | None] = ("exp", "softplus")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryCrossEntropy(Loss):
+    """``-(y * log(a) + (1 - y) * log(1 - a))`` for targets in [0, 1]: fits probabilities, one for each output.
+
+    Needs the output ``sigmoid`` and is computed from the raw scores, so that it stays finite and exact however sure the
+    network is. With the defaults PyTorch's ``BCEWithLogitsLoss``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.BinaryCrossEntropy(reduction="sum")
+    BinaryCrossEntropy(scale=1.0, reduction='sum')
+    """
+
+    name: ClassVar[str] = "binary_cross_entropy"
+    outputs: ClassVar[tuple[str, ...] | None] = ("sigmoid",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossEntropy(Loss):
+    """``-sum_o y_o * log(a_o)`` for integer labels or rows of class probabilities: fits one probability per class.
+
+    Needs the output ``softmax`` and is computed from the raw scores, so that it stays finite and exact however sure the
+    network is. With the defaults PyTorch's ``CrossEntropyLoss``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples (not over outputs), weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.CrossEntropy().elementwise
+    False
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+    elementwise: ClassVar[bool] = False
+    outputs: ClassVar[tuple[str, ...] | None] = ("softmax",)
+
+
+LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
+    {cls.name: cls for cls in (SquaredError, AbsoluteError, Huber, Quantile, Poisson, BinaryCrossEntropy, CrossEntropy)}
+)
