@@ -179,9 +179,9 @@ class Quantile(Loss):
 class Poisson(Loss):
     """``a - y + y * log(y / a)``, without the logarithm where ``y == 0``: fits rates ``a`` of counts ``y >= 0``.
 
-    Half of scikit-learn's ``mean_poisson_deviance``; PyTorch's ``PoissonNLLLoss`` differs from it by a term that depends
-    on the targets only. Needs an output that is positive: ``exp``, with which it is computed from the raw scores, or
-    ``softplus``.
+    Half of scikit-learn's ``mean_poisson_deviance``; PyTorch's ``PoissonNLLLoss`` differs from it by a term that
+    depends on the targets only. Needs an output that is positive: ``exp``, with which it is computed from the raw
+    scores, or ``softplus``.
 
     Parameters
     ----------
