@@ -1,1 +1,45 @@
-"""Backpropagation and gradient descent for small and medium dense networks on a CPU."""
+"""Backpropagation and gradient descent for small and medium dense networks on a CPU.
+
+>>> import backprop as bp
+>>> net = bp.Network(2, [bp.Dense(8, "relu"), bp.Dense(3, "softmax")], seed=0)
+>>> history = net.fit([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 2], epochs=20)
+>>> net.predict([[1.0, 0.0]]).shape
+(1, 3)
+"""
+
+from backprop import initializers, io, losses, optimizers
+from backprop.history import History
+from backprop.io import load
+from backprop.layers import Dense
+from backprop.network import Network, mlp
+from backprop.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from backprop.reference import ACTIVATIONS
+from backprop.training import DivergedError
+
+__all__ = [
+    "ACTIVATIONS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Dense",
+    "DivergedError",
+    "History",
+    "Network",
+    "RMSprop",
+    "__version__",
+    "initializers",
+    "io",
+    "load",
+    "losses",
+    "mlp",
+    "optimizers",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # asked for rarely, and importlib.metadata takes long to import
+        from importlib.metadata import version
+
+        return version("bpcore")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,8 @@ value or shape a ``ValueError``; every message says which argument, what it need
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection, Mapping
-from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -43,13 +43,13 @@ def number(
 ) -> float:
     """Return a finite real number within its bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: needs a number, got {short(value)} ({type(value).__name__})")
+        raise TypeError(f"{name}: needs a number, got {shown(value)}")
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result):
-        raise ValueError(f"{name}: needs a finite number, got {short(value)}")
+        raise ValueError(f"{name}: needs a finite number, got {shown(value)}")
     _bounds(name, "a number", result, above, at_least, below, at_most)
     return result
 
@@ -57,7 +57,7 @@ def number(
 def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
     """Return an integer within its bounds; NumPy's integers are integers, booleans and floats are not."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: needs an integer, got {short(value)} ({type(value).__name__})")
+        raise TypeError(f"{name}: needs an integer, got {shown(value)}")
     result = int(value)
     _bounds(name, "an integer", result, None, at_least, None, at_most)
     return result
@@ -88,14 +88,14 @@ def _bounds(
 def boolean(name: str, value: Any) -> bool:
     """Return True or False; nothing else will do."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: needs True or False, got {short(value)} ({type(value).__name__})")
+        raise TypeError(f"{name}: needs True or False, got {shown(value)}")
     return bool(value)
 
 
 def choice(name: str, value: Any, options: Collection[str]) -> str:
     """Return one of the names in `options`."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}: needs one of {_listed(options)}, got {short(value)} ({type(value).__name__})")
+        raise TypeError(f"{name}: needs one of {_listed(options)}, got {shown(value)}")
     if value not in options:
         raise ValueError(f"{name}: needs one of {_listed(options)}, got {value!r}")
     return value
@@ -110,9 +110,13 @@ def setting(name: str, value: Any, base: type[T], registry: Mapping[str, type[T]
     if isinstance(value, str):
         return registry[choice(name, value, registry)]()
     raise TypeError(
-        f"{name}: needs an object of class {base.__name__} or one of {_listed(registry)}, "
-        f"got {short(value)} ({type(value).__name__})"
+        f"{name}: needs an object of class {base.__name__} or one of {_listed(registry)}, got {shown(value)}"
     )
+
+
+def shown(value: Any) -> str:
+    """Return a short form of what came, for a message."""
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 
 def _listed(options: Collection[str]) -> str:
@@ -126,7 +130,7 @@ def real_dtype(name: str, value: Any) -> np.dtype[Any]:
     except TypeError:
         dtype = None
     if dtype is None or value is None or dtype not in _DTYPES:
-        raise ValueError(f"{name}: needs 'float32' or 'float64', got {short(value)}")
+        raise ValueError(f"{name}: needs 'float32' or 'float64', got {shown(value)}")
     return dtype
 
 
@@ -214,10 +218,10 @@ def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) ->
     return result
 
 
-def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> RealArray:
-    """Return finite real numbers of exactly this shape."""
+def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...] | None = None) -> RealArray:
+    """Return finite real numbers, of exactly this shape where one is given."""
     result = _numeric(name, value)
-    if result.shape != shape:
+    if shape is not None and result.shape != shape:
         raise ValueError(f"{name}: needs shape {shape}, got shape {result.shape}")
     return _converted(name, result, dtype)
 
@@ -232,7 +236,7 @@ def _numeric(name: str, value: Any) -> NDArray[Any]:
         try:
             value = np.asarray(value)
         except (ValueError, TypeError) as error:  # ragged rows, or an object that cannot become an array
-            raise ValueError(f"{name}: needs a rectangular array of numbers, got {short(value)} ({error})") from error
+            raise ValueError(f"{name}: needs a rectangular array of numbers, got {shown(value)} ({error})") from error
     if value.dtype.kind not in "fiub":
         raise TypeError(f"{name}: needs real numbers, got dtype {value.dtype}")
     array: NDArray[Any] = value

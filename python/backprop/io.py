@@ -1,0 +1,198 @@
+"""Model files: safetensors, with the architecture as JSON in the metadata.
+
+Nothing in such a file can name code. It holds the tensors ``layers.0.weights`` (n_in, n_out), ``layers.0.biases``
+(n_out,), ``layers.1.weights`` ... and one metadata entry, ``backprop``: a JSON object with
+
+- ``format``: ``"backprop.network"``; ``version``: 1
+- ``dtype``, ``seed``, ``n_inputs``, ``layers``: the arguments of `Network` and of each `Dense`
+- ``extra``: whatever was given to `save`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop import _validation as check
+from backprop.initializers import Given
+from backprop.layers import Dense
+
+if TYPE_CHECKING:
+    from backprop.network import Network
+
+FORMAT = "backprop.network"
+VERSION = 1
+_KEY = "backprop"
+
+
+def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
+    """Write a network to a safetensors file; `Network.save` documents it."""
+    metadata = {**architecture(network), "extra": dict(extra or {})}
+    arrays = (
+        array for pair in zip(network.weights, network.biases, strict=True) for array in pair if array is not None
+    )
+    tensors = dict(zip(_shapes(network.n_inputs, network.layers), arrays, strict=True))
+    try:
+        data = serialized(tensors, metadata)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"extra: needs what JSON can hold ({error})") from error
+    write_atomically(path, data)
+
+
+def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network:
+    """Read a network from a file that `Network.save` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    backend
+        See `Network`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a whole and consistent model file; the message says what is wrong with it.
+    """
+    return load_with_extra(path, backend=backend)[0]
+
+
+def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None) -> tuple[Network, dict[str, Any]]:
+    """Read a network and the extra data saved with it; see `load`."""
+    tensors, metadata = read(path)
+    try:
+        network = _network(metadata, tensors, backend)
+        extra = metadata.get("extra", {})
+        if not isinstance(extra, dict):
+            raise TypeError(f"extra: needs an object, got {check.shown(extra)}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: not a valid model file: {error}") from error
+    return network, extra
+
+
+def architecture(network: Network) -> dict[str, Any]:
+    """Return what makes a network of this kind, as JSON can hold it.
+
+    Initial values that were given as arrays are left out: the file has the present ones.
+    """
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "dtype": network.dtype.name,
+        "seed": network.seed,
+        "n_inputs": network.n_inputs,
+        "layers": [
+            {
+                field.name: getattr(layer, field.name)
+                for field in fields(layer)
+                if not isinstance(getattr(layer, field.name), Given)
+            }
+            for layer in network.layers
+        ],
+    }
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that, whatever happens, `path` holds either what it held before or all of `data`.
+
+    The data go to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder
+    makes the new name last.
+    """
+    target = os.path.realpath(os.fsdecode(path))  # a link stays, the file it leads to is replaced
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".backprop-{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def serialized(tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
+    """Return a safetensors file that holds the tensors and the metadata as JSON."""
+    from safetensors.numpy import save as safetensors_bytes
+
+    # One metadata entry, because safetensors keeps several in no fixed order: equal networks give equal files.
+    data: bytes = safetensors_bytes(tensors, metadata={_KEY: json.dumps(metadata, allow_nan=False)})
+    return data
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tensors and the metadata of a file that `serialized` made; ValueError for any other."""
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb"):  # a missing file, a folder or a lack of rights speak for themselves
+        pass
+    name = os.fsdecode(path)
+    try:
+        with safe_open(name, framework="numpy") as file:
+            metadata = (file.metadata() or {}).get(_KEY)
+            if metadata is None:
+                raise ValueError(f"{name}: not a file that backprop wrote (its metadata have no entry {_KEY!r})")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{name}: not a safetensors file, or a damaged one: {error}") from error
+    try:
+        parsed = json.loads(metadata)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: its metadata are not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{name}: its metadata are not a JSON object")
+    return tensors, parsed
+
+
+def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Network:
+    """Return the network that a file describes.
+
+    The sizes are compared with the tensors before anything is allocated for them.
+    """
+    from backprop.network import Network, checked_layers
+
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"format: needs {FORMAT!r}, got {check.shown(metadata.get('format'))}")
+    if check.integer("version", metadata["version"], at_least=1) > VERSION:
+        raise ValueError(f"version: this backprop reads up to {VERSION}, got {metadata['version']}; update backprop")
+    dtype = check.real_dtype("dtype", metadata["dtype"])
+    n_inputs = check.integer("n_inputs", metadata["n_inputs"], at_least=1)
+    seed = check.integer("seed", metadata["seed"], at_least=0)
+    layers = checked_layers([Dense(**settings) for settings in metadata["layers"]])
+
+    expected = _shapes(n_inputs, layers)
+    if expected.keys() != tensors.keys():
+        raise ValueError(f"tensors: needs {sorted(expected)}, got {sorted(tensors)}")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape or tensors[name].dtype != dtype:
+            got = f"{tensors[name].dtype} {tensors[name].shape}"
+            raise ValueError(f"{name}: needs {dtype} {shape}, got {got}")
+    flat = np.concatenate([tensors[name].ravel() for name in expected])
+    return Network._assembled(n_inputs, layers, dtype, seed, backend, flat)
+
+
+def _shapes(n_inputs: int, layers: Sequence[Dense]) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor, in the order of the flat parameter vector."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k, layer in enumerate(layers):
+        shapes[f"layers.{k}.weights"] = (n_inputs, layer.units)
+        if layer.bias:
+            shapes[f"layers.{k}.biases"] = (layer.units,)
+        n_inputs = layer.units
+    return shapes

@@ -1,0 +1,85 @@
+"""Layers: settings only; the numbers live in the network's flat parameter vector."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+
+from backprop import _validation as check
+from backprop import initializers
+from backprop.initializers import Initializer
+from backprop.reference.activations import ACTIVATIONS
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Dense:
+    """A fully connected layer: ``a = activation(x @ W + b)``.
+
+    For a batch of n rows, x is (n, n_in), W (n_in, units), b (units,) and a (n, units).
+
+    Parameters
+    ----------
+    units
+        Number of outputs.
+    activation
+        Name of the activation; see `backprop.ACTIVATIONS`. ``"softmax"`` is for the last layer only.
+    alpha
+        Slope of ``leaky_relu`` for negative inputs (default 0.01) or saturation of ``elu`` (default 1.0).
+    bias
+        Whether the layer has biases.
+    trainable, bias_trainable
+        What is not trainable keeps its value: the optimizer does not touch it. ``trainable`` is about the weights.
+    weight_init, bias_init
+        A name (see `backprop.initializers`), a number, or an array of shape (n_in, units) or (units,). ``"auto"``
+        is ``he_uniform`` for the relu family and ``glorot_uniform`` otherwise, and zeros for biases. An array is
+        copied and kept as `backprop.initializers.Given`.
+    l1, l2
+        Penalties on the weights (not the biases): ``l1 * sum(abs(W)) + l2 / 2 * sum(W**2)`` is added to the loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of the wrong type or out of range; the message says which.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.Dense(8, "relu")
+    Dense(8, 'relu')
+    >>> bp.Dense(8, "elu", l2=1e-4)
+    Dense(8, 'elu', alpha=1.0, l2=0.0001)
+    """
+
+    units: int
+    activation: str = "identity"
+    alpha: float | None = None
+    bias: bool = True
+    trainable: bool = True
+    bias_trainable: bool = True
+    weight_init: Initializer = "auto"
+    bias_init: Initializer = "auto"
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        check.choice("activation", self.activation, ACTIVATIONS)
+        default = ACTIVATIONS[self.activation].alpha
+        if default is None and self.alpha is not None:
+            raise ValueError(f"alpha: needs to be left out, {self.activation!r} has none; got {self.alpha!r}")
+        checked = {
+            "units": check.integer("units", self.units, at_least=1),
+            "alpha": default if self.alpha is None else check.number("alpha", self.alpha, at_least=0),
+            "bias": check.boolean("bias", self.bias),
+            "trainable": check.boolean("trainable", self.trainable),
+            "bias_trainable": check.boolean("bias_trainable", self.bias_trainable),
+            "weight_init": initializers.checked("weight_init", self.weight_init, initializers.INITIALIZERS),
+            "bias_init": initializers.checked("bias_init", self.bias_init, initializers.BIAS_INITIALIZERS),
+            "l1": check.number("l1", self.l1, at_least=0),
+            "l2": check.number("l2", self.l2, at_least=0),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        named = [f for f in fields(self)[2:] if f.default is MISSING or getattr(self, f.name) != f.default]
+        settings = "".join(f", {f.name}={getattr(self, f.name)!r}" for f in named)
+        return f"Dense({self.units}, {self.activation!r}{settings})"

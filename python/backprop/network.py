@@ -1,0 +1,571 @@
+"""Networks: layers over one flat parameter vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from backprop import _backend, initializers, training
+from backprop import _validation as check
+from backprop._types import Data, RealArray, TrainingState
+from backprop.history import History
+from backprop.layers import Dense
+from backprop.losses import LOSSES, Loss
+from backprop.optimizers import Optimizer
+from backprop.reference import ACTIVATIONS
+
+if TYPE_CHECKING:
+    import os
+
+_LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
+
+
+class Network:
+    """A feed-forward network of dense layers.
+
+    Parameters
+    ----------
+    n_inputs
+        Number of columns of X.
+    layers
+        The layers from input to output; see `Dense` and, for the short form, `mlp`.
+    dtype
+        ``"float32"`` or ``"float64"``: the parameters and all arithmetic. Data of any other real dtype are converted.
+    seed
+        A non-negative integer that decides the initial weights and the order of the rows in training. None takes a
+        fresh one from the operating system; `seed` tells which.
+    backend
+        One of `backprop.show_config`'s backends; None for the best there is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range; the message says which.
+
+    Notes
+    -----
+    `seed` is spawned into two streams (`numpy.random.SeedSequence`), one for the initial weights and one for training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import backprop as bp
+    >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = bp.Network(2, [bp.Dense(4, "tanh"), bp.Dense(1, "sigmoid")], seed=0)
+    >>> net
+    Network(2, [Dense(4, 'tanh'), Dense(1, 'sigmoid')], dtype='float32', seed=0)
+    >>> history = net.fit(X, y, optimizer=bp.Adam(learning_rate=0.05), epochs=500, batch_size=None)
+    >>> net.predict(X).round().ravel()
+    array([0., 1., 1., 0.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        layers: Sequence[Dense],
+        *,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+        backend: str | None = None,
+    ) -> None:
+        if seed is not None:
+            seed = check.integer("seed", seed, at_least=0)
+        self._assemble(
+            check.integer("n_inputs", n_inputs, at_least=1),
+            checked_layers(layers),
+            check.real_dtype("dtype", dtype),
+            np.random.SeedSequence(seed).entropy,
+            backend,
+        )
+        rng = np.random.Generator(np.random.PCG64(self._seed_sequences()[0]))
+        for k, (layer, weights, biases) in enumerate(zip(self._layers, self.weights, self.biases, strict=True)):
+            name = f"layers[{k}]"
+            weights[...] = initializers.initial_weights(
+                f"{name}.weight_init", layer.weight_init, layer.activation, rng, weights.shape, self._dtype
+            )
+            if biases is not None:
+                biases[...] = initializers.initial_biases(
+                    f"{name}.bias_init", layer.bias_init, rng, biases.shape, self._dtype
+                )
+
+    def _assemble(
+        self, n_inputs: int, layers: tuple[Dense, ...], dtype: np.dtype[Any], seed: Any, backend: str | None
+    ) -> None:
+        """Set every attribute, with all parameters zero and no training done; the arguments have been checked."""
+        self._n_inputs = n_inputs
+        self._n_outputs = layers[-1].units
+        self._layers = layers
+        self._dtype = dtype
+        self._seed = seed
+        self._backend = _backend.select(backend)
+        self._core = self._backend.module(dtype)
+        self._plan = self._core.Plan(n_inputs, layers)
+        self._forward = self._core.forward
+        self._parameters: RealArray = np.zeros(self._plan.n_parameters, dtype)
+        self._state: TrainingState | None = None
+        self._optimizer: Optimizer | None = None
+        self.history = History()
+
+    @classmethod
+    def _assembled(
+        cls,
+        n_inputs: int,
+        layers: tuple[Dense, ...],
+        dtype: np.dtype[Any],
+        seed: Any,
+        backend: str | None,
+        parameters: RealArray,
+    ) -> Network:
+        """Return a network with these parameters, without drawing initial ones."""
+        network = cls.__new__(cls)
+        network._assemble(n_inputs, layers, dtype, seed, backend)
+        network._parameters[...] = parameters
+        return network
+
+    def _seed_sequences(self) -> list[np.random.SeedSequence]:
+        """Return the streams for the initial weights and for training."""
+        return np.random.SeedSequence(self._seed).spawn(2)
+
+    # --- what it is made of ----------------------------------------------------------------------------------------
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of columns of X."""
+        return self._n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of what `predict` gives."""
+        return self._n_outputs
+
+    @property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers from input to output."""
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed that gives this network again."""
+        seed: int = self._seed
+        return seed
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that computes."""
+        return self._backend.name
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return len(self._parameters)
+
+    @property
+    def parameters(self) -> RealArray:
+        """All weights and biases, (n_parameters,): per layer W row by row, then b. Writable; assignment copies."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        self._parameters[...] = check.array("parameters", values, self._dtype, self._parameters.shape)
+
+    @property
+    def weights(self) -> Views:
+        """The weights of each layer, (n_in, n_out): writable views of `parameters`."""
+        return Views("weights", [weights for weights, _ in self._views(self._parameters)])
+
+    @weights.setter
+    def weights(self, values: Iterable[ArrayLike | None]) -> None:
+        self.weights.assign(values)
+
+    @property
+    def biases(self) -> Views:
+        """The biases of each layer, (n_out,): writable views of `parameters`, or None where a layer has none."""
+        return Views("biases", [biases for _, biases in self._views(self._parameters)])
+
+    @biases.setter
+    def biases(self, values: Iterable[ArrayLike | None]) -> None:
+        self.biases.assign(values)
+
+    def _views(self, flat: RealArray) -> list[tuple[RealArray, RealArray | None]]:
+        """Return (W, b) of each layer as views of a vector that is laid out like `parameters`."""
+        views = []
+        start, n_in = 0, self._n_inputs
+        for layer in self._layers:
+            middle = start + n_in * layer.units
+            end = middle + layer.units * layer.bias
+            biases = flat[middle:end] if layer.bias else None
+            views.append((flat[start:middle].reshape(n_in, layer.units), biases))
+            start, n_in = end, layer.units
+        return views
+
+    # --- what it does ----------------------------------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike) -> RealArray:
+        """Return the outputs for X.
+
+        Parameters
+        ----------
+        X
+            Real numbers, (n, n_inputs); any layout. A C-contiguous array of the network's dtype is not copied.
+
+        Returns
+        -------
+        ndarray
+            The activations of the last layer, (n, n_outputs), of the network's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> bp.Network(2, [bp.Dense(1, weight_init=1.0)]).predict([[1.0, 2.0]])
+        array([[3.]], dtype=float32)
+        """
+        # One row through a small network takes the core well under a microsecond, so what is already in the right
+        # form must not pay for a conversion; the core itself looks for numbers that are not finite.
+        if not (
+            type(X) is np.ndarray
+            and X.dtype is self._dtype
+            and X.ndim == 2
+            and X.shape[1] == self._n_inputs
+            and X.shape[0]
+            and X.flags.c_contiguous
+            and X.flags.aligned
+        ):
+            X = check.features("X", X, self._dtype, self._n_inputs)
+        out: RealArray = np.empty((len(X), self._n_outputs), self._dtype)
+        if not self._forward(self._plan, self._parameters, X, out):
+            check.features("X", X, self._dtype, self._n_inputs)  # says where
+        return out
+
+    def loss(
+        self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the loss over all rows, the layers' penalties included; parameters as in `fit`.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)])
+        >>> net.loss([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        2.0
+        """
+        loss, data = self._data(X, y, loss, sample_weight)
+        return float(self._core.loss_and_gradient(self._plan, loss, self._parameters, data, None))
+
+    def loss_and_gradients(
+        self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
+    ) -> tuple[float, list[tuple[RealArray, RealArray | None]]]:
+        """Return the loss over all rows, penalties included, and its gradients; parameters as in `fit`.
+
+        Returns
+        -------
+        loss : float
+        gradients : list of (dW, db)
+            One pair for each layer, shaped like its weights and biases; db is None where a layer has no biases. What
+            is not trainable has gradient zero.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)])
+        >>> net.loss_and_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        (2.0, [(array([[-4.]], dtype=float32), array([-2.], dtype=float32))])
+        """
+        loss, data = self._data(X, y, loss, sample_weight)
+        gradient: RealArray = np.zeros_like(self._parameters)
+        value = float(self._core.loss_and_gradient(self._plan, loss, self._parameters, data, gradient))
+        return value, self._views(gradient)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "auto",
+        optimizer: str | Optimizer = "adam",
+        epochs: int = 100,
+        batch_size: int | None = 32,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        tolerance: float | None = None,
+        patience: int = 10,
+        n_threads: int | Literal["auto"] = "auto",
+        progress: bool | Literal["auto"] = "auto",
+    ) -> History:
+        """Train on X and y; a second call continues where the first one ended.
+
+        Parameters
+        ----------
+        X
+            Real numbers, (n, n_inputs). Neither X nor y is changed, whatever its layout.
+        y
+            Targets: real numbers (n, n_outputs), or (n,) where there is one output. For cross_entropy, integer class
+            labels (n,) from 0 to n_outputs - 1, or class probabilities (n, n_outputs). In [0, 1] for
+            binary_cross_entropy, >= 0 for poisson.
+        loss
+            A name or an object from `backprop.losses`. ``"auto"`` goes by the last layer's activation: cross_entropy
+            for softmax, binary_cross_entropy for sigmoid, poisson for exp, squared_error otherwise.
+        optimizer
+            A name or an object from `backprop.optimizers`.
+        epochs
+            How many more times to go over the rows.
+        batch_size
+            Rows per step; 1 is online training, None (or n and more) the full batch. A last short batch is kept.
+        shuffle
+            Whether each epoch takes the rows in a new random order; a full batch is never shuffled.
+        sample_weight
+            Weights >= 0 of the rows, (n,).
+        clip_norm, clip_value
+            Bounds for the gradient of each step, penalties included: first every element is clipped to ±clip_value,
+            then the whole is scaled down to the Euclidean norm clip_norm.
+        tolerance, patience
+            Stop when `patience` epochs in a row have not brought the loss more than `tolerance` below its lowest value
+            so far. Each call of `fit` counts afresh.
+        n_threads
+            How many threads may compute, or ``"auto"``. The results do not depend on it.
+        progress
+            Whether to show a progress bar on stderr; ``"auto"`` does when training has taken two seconds.
+
+        Returns
+        -------
+        History
+            `history`, the record of all epochs over all calls of `fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong; the network is then as it was.
+        DivergedError
+            If the loss of an epoch is not finite.
+        KeyboardInterrupt
+            On Ctrl-C. The network is then as the last whole step left it and `history` has every whole epoch.
+
+        Notes
+        -----
+        Continuing: parameters, epoch counter and random numbers go on, so that 5 epochs and 5 more are, bit for bit, 10
+        epochs. What the optimizer remembers (momentum, moments, step counter) is kept when the optimizer is the last
+        one again, except perhaps for its learning rate; another one starts afresh. Every call begins a new epoch: what
+        was left of an interrupted one is dropped.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], dtype="float64", seed=0)
+        >>> history = net.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], optimizer=bp.SGD(learning_rate=0.1), epochs=200)
+        >>> net.weights[0].round(3), net.biases[0].round(3)
+        (array([[2.]]), array([1.]))
+        """
+        loss, data = self._data(X, y, loss, sample_weight)
+        return training.fit(
+            self,
+            data,
+            loss,
+            optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            tolerance=tolerance,
+            patience=patience,
+            n_threads=n_threads,
+            progress=progress,
+        )
+
+    def _data(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any) -> tuple[Loss, Data]:
+        """Return the loss as an object and the rows in the form that backends take."""
+        output = self._layers[-1].activation
+        if isinstance(loss, str) and loss == "auto":
+            loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
+        loss = check.setting("loss", loss, Loss, LOSSES)
+        if loss.outputs is not None and output not in loss.outputs:
+            raise ValueError(
+                f"loss: {loss.name} needs a last layer with activation {' or '.join(loss.outputs)}, got {output}"
+            )
+        X = check.features("X", X, self._dtype, self._n_inputs)
+        targets = check.targets("y", y, loss, self._dtype, len(X), self._n_outputs)
+        return loss, Data(X, targets, check.weights("sample_weight", sample_weight, self._dtype, len(X)))
+
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
+        """Write the network to a safetensors file; `backprop.load` reads it.
+
+        The file holds the weights and biases and, as JSON in its metadata, the architecture. It is written beside
+        `path` and then renamed, so that a crash leaves either the old file or the new one. Training state and
+        `history` are not saved.
+
+        Parameters
+        ----------
+        path
+            The file.
+        extra
+            Anything else to keep, as JSON can hold it; see `backprop.io.load_with_extra`.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import backprop as bp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     bp.Network(2, [bp.Dense(1)], seed=0).save(path)
+        ...     bp.load(path)
+        Network(2, [Dense(1, 'identity')], dtype='float32', seed=0)
+        """
+        from backprop import io  # with safetensors, which only saving and loading need
+
+        io.save(self, path, extra)
+
+    # --- copies, pickles, text -------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the backend's plan, which is made anew (perhaps on another machine)."""
+        names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._assemble(state["_n_inputs"], state["_layers"], np.dtype(state["_dtype"].name), state["_seed"], None)
+        self._parameters[...] = state["_parameters"]
+        self._state, self._optimizer, self.history = state["_state"], state["_optimizer"], state["history"]
+        if self._state is not None:
+            self._state.parameters = self._parameters
+
+    def __repr__(self) -> str:
+        return f"Network({self._n_inputs}, {list(self._layers)}, dtype={self._dtype.name!r}, seed={self._seed})"
+
+    def summary(self) -> str:
+        """Return a table of the layers: their settings, shapes and numbers of parameters.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> print(bp.mlp([4, 16, 3], output="softmax").summary())
+        layer                shape    parameters
+        Dense(16, 'relu')    4 -> 16          80
+        Dense(3, 'softmax')  16 -> 3          51
+        total                4 -> 3          131
+        """
+        rows = [("layer", "shape", "parameters")]
+        for layer, (weights, biases) in zip(self._layers, self._views(self._parameters), strict=True):
+            size = weights.size + (0 if biases is None else biases.size)
+            rows.append((repr(layer), " -> ".join(map(str, weights.shape)), str(size)))
+        rows.append(("total", f"{self._n_inputs} -> {self._n_outputs}", str(self.n_parameters)))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+
+
+class Views(Sequence[Any]):
+    """The weights or the biases of each layer; ``views[k] = values`` writes into the k-th array."""
+
+    __slots__ = ("_arrays", "_name")
+
+    def __init__(self, name: str, arrays: Sequence[RealArray | None]) -> None:
+        self._name = name
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, k: Any) -> Any:
+        return self._arrays[k]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._arrays)
+
+    def __setitem__(self, k: int, values: ArrayLike | None) -> None:
+        target = self._arrays[k]
+        checked = self._checked(k, values)
+        if target is not None:
+            target[...] = checked
+
+    def assign(self, values: Iterable[ArrayLike | None]) -> None:
+        """Write into all arrays, or into none when one of the values is wrong."""
+        values = list(values)
+        if len(values) != len(self._arrays):
+            raise ValueError(f"{self._name}: needs one array for each of the {len(self)} layers, got {len(values)}")
+        checked = [self._checked(k, value) for k, value in enumerate(values)]
+        for target, value in zip(self._arrays, checked, strict=True):
+            if target is not None:
+                target[...] = value
+
+    def _checked(self, k: int, values: Any) -> NDArray[Any] | None:
+        """Return the values for the k-th array."""
+        target, name = self._arrays[k], f"{self._name}[{k}]"
+        if target is not None:
+            return check.array(name, values, target.dtype, target.shape)
+        if values is not None:
+            raise ValueError(f"{name}: needs None, the layer has none")
+        return None
+
+    def __repr__(self) -> str:
+        return repr(list(self._arrays))
+
+
+def mlp(
+    sizes: Sequence[int],
+    hidden: str = "relu",
+    output: str = "identity",
+    *,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    dtype: DTypeLike = "float32",
+    seed: int | None = None,
+    backend: str | None = None,
+) -> Network:
+    """Return a multilayer perceptron: dense layers with one activation for the hidden ones and one for the last.
+
+    Parameters
+    ----------
+    sizes
+        Number of inputs, units of each hidden layer, number of outputs.
+    hidden, output
+        Names of the activations.
+    l1, l2
+        Penalties on the weights of every layer; see `Dense`.
+    dtype, seed, backend
+        See `Network`.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.mlp([64, 32, 10], hidden="tanh", output="softmax", seed=0)
+    Network(64, [Dense(32, 'tanh'), Dense(10, 'softmax')], dtype='float32', seed=0)
+    """
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise TypeError(f"sizes: needs a sequence of integers, got {check.shown(sizes)}")
+    checked = [check.integer(f"sizes[{k}]", size, at_least=1) for k, size in enumerate(sizes)]
+    if len(checked) < 2:
+        raise ValueError(f"sizes: needs at least the numbers of inputs and outputs, got {checked}")
+    check.choice("hidden", hidden, [name for name in ACTIVATIONS if name != "softmax"])
+    check.choice("output", output, ACTIVATIONS)
+    layers = [Dense(units, hidden, l1=l1, l2=l2) for units in checked[1:-1]]
+    layers.append(Dense(checked[-1], output, l1=l1, l2=l2))
+    return Network(checked[0], layers, dtype=dtype, seed=seed, backend=backend)
+
+
+def checked_layers(layers: Any) -> tuple[Dense, ...]:
+    """Return the layers as a tuple; softmax is for the last one only."""
+    if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers: needs a sequence of Dense, got {check.shown(layers)}")
+    checked = tuple(layers)
+    if not checked:
+        raise ValueError("layers: needs at least one Dense, got none")
+    for k, layer in enumerate(checked):
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers[{k}]: needs a Dense, got {check.shown(layer)}")
+        if layer.activation == "softmax" and k < len(checked) - 1:
+            raise ValueError(f"layers[{k}]: needs another activation, softmax is for the last layer only")
+    return checked
