@@ -76,7 +76,7 @@ class Plan:
                 weights_at=slice(start, middle),
                 biases_at=slice(middle, end),
                 weights_trainable=dense.trainable,
-                biases_trainable=dense.bias and dense.trainable and dense.bias_trainable,
+                biases_trainable=dense.bias and dense.bias_trainable,
                 l1=float(dense.l1),
                 l2=float(dense.l2),
             )

@@ -41,9 +41,10 @@ class Training:
         self.n_rows = len(data.X)
         self.batch_size = min(settings.batch_size or self.n_rows, self.n_rows)
         self.shuffle = settings.shuffle and self.batch_size < self.n_rows
+        self.first_step, self.first_epoch = state.step, state.epoch
         self.gradient = np.zeros_like(state.parameters)
-        self.n_steps = 0
-        self.n_epochs = 0
+        if self.shuffle and len(state.permutation) != self.n_rows:
+            state.permutation = np.arange(self.n_rows, dtype=np.int64)
 
     def run(self, last_epoch: int, seconds: float, losses: NDArray[np.float64]) -> StopReason:
         """Train until `state.epoch == last_epoch`, a stop rule fires, or about `seconds` have passed.
@@ -56,8 +57,8 @@ class Training:
         state = self.state
         with np.errstate(all="ignore"):
             while state.epoch < last_epoch:
-                if state.cursor == 0:
-                    self.begin_epoch()
+                if state.cursor == 0 and self.shuffle:
+                    state.permutation[:] = shuffled(self.n_rows, state.bit_generator)
                 self.step()
                 if state.cursor == self.n_rows:
                     reason = self.end_epoch(losses)
@@ -66,15 +67,6 @@ class Training:
                 if state.epoch < last_epoch and time.perf_counter() >= end:
                     return "time"
         return "epochs"
-
-    def begin_epoch(self) -> None:
-        """Put the rows into a new random order, if they are to be shuffled."""
-        state = self.state
-        state.loss_sum = state.weight_sum = 0.0
-        if self.shuffle:
-            state.permutation = shuffled(self.n_rows, state.bit_generator)
-        else:
-            state.permutation = np.empty(0, np.int64)
 
     def step(self) -> None:
         """One optimizer step on the next batch."""
@@ -85,16 +77,15 @@ class Training:
         if self.loss.reduction == "sum":
             # Data losses add up; the penalties, which every batch has whole, count by its share of the rows.
             state.loss_sum += float(data_loss + penalty * n_rows / self.n_rows)
+            state.weight_sum = 1.0
         else:
             weight = denominator(self.loss, batch.sample_weight, n_rows, self.plan.n_outputs)
-            if weight > 0:
-                state.loss_sum += float(data_loss + penalty) * weight
-                state.weight_sum += weight
+            state.loss_sum += float(data_loss + penalty) * weight
+            state.weight_sum += weight
         clip(self.plan, self.gradient, settings.clip_value, settings.clip_norm)
+        learning_rate = float(self.learning_rates[min(state.step - self.first_step, len(self.learning_rates) - 1)])
         state.step += 1
-        learning_rate = float(self.learning_rates[min(self.n_steps, len(self.learning_rates) - 1)])
         update(self.plan, self.optimizer, state.parameters, self.gradient, state.slots, state.step, learning_rate)
-        self.n_steps += 1
 
     def next_batch(self) -> Data:
         """Take the next rows of this epoch; the last batch may be short."""
@@ -108,12 +99,8 @@ class Training:
     def end_epoch(self, losses: NDArray[np.float64]) -> StopReason | None:
         """Record the epoch's loss and apply the stop rules."""
         state, settings = self.state, self.settings
-        if self.loss.reduction == "sum":
-            loss = state.loss_sum
-        else:
-            loss = state.loss_sum / state.weight_sum if state.weight_sum > 0 else 0.0
-        losses[self.n_epochs] = loss
-        self.n_epochs += 1
+        loss = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0.0
+        losses[state.epoch - self.first_epoch] = loss
         state.epoch += 1
         state.cursor = 0
         state.loss_sum = state.weight_sum = 0.0
