@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DTYPES = {np.dtype(np.float32), np.dtype(np.float64)}
+_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 _TARGET_RANGES = {"poisson": (0.0, math.inf), "binary_cross_entropy": (0.0, 1.0)}
 # Rows of class probabilities may be off by rounding, in float16 too; anything more is a mistake.
 _PROBABILITY_TOLERANCE = 1e-3
@@ -124,14 +124,14 @@ def _listed(options: Collection[str]) -> str:
 
 
 def real_dtype(name: str, value: Any) -> np.dtype[Any]:
-    """Return float32 or float64 as a native NumPy dtype."""
+    """Return NumPy's own object for float32 or float64, so that ``is`` tells them apart."""
     try:
-        dtype: np.dtype[Any] | None = np.dtype(value).newbyteorder("=")
+        for dtype in _DTYPES if value is not None else ():  # NumPy takes None for float64
+            if np.dtype(value) == dtype:
+                return dtype
     except TypeError:
-        dtype = None
-    if dtype is None or value is None or dtype not in _DTYPES:
-        raise ValueError(f"{name}: needs 'float32' or 'float64', got {shown(value)}")
-    return dtype
+        pass
+    raise ValueError(f"{name}: needs 'float32' or 'float64', got {shown(value)}")
 
 
 # --- arrays --------------------------------------------------------------------------------------------------------

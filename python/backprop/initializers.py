@@ -34,7 +34,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop import _validation as check
 
-Draw: TypeAlias = Callable[[np.random.Generator, int, int], NDArray[np.float64]]
+# Quoted, because NumPy imports numpy.random when it is first named, and that takes longer than all of this package.
+Draw: TypeAlias = "Callable[[np.random.Generator, int, int], NDArray[np.float64]]"
 
 _RELU_FAMILY = frozenset({"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"})
 
