@@ -1,0 +1,102 @@
+"""Which backend computes: a compiled core for one of this CPU's instruction sets, or the NumPy reference.
+
+The environment variable ``BACKPROP_BACKEND`` (``v4``, ``v3``, ``baseline`` or ``reference``) overrides the choice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+REFERENCE = "reference"
+ENVIRONMENT_VARIABLE = "BACKPROP_BACKEND"
+_INSTRUCTION_SETS = {"v4": "AVX-512 (x86-64-v4)", "v3": "AVX2 and FMA (x86-64-v3)", "baseline": "the compiler's default"}
+_DTYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A backend by name; `module` gives what `_core.pyi` promises, for one dtype."""
+
+    name: str
+
+    def module(self, dtype: DTypeLike) -> Any:
+        """The module that computes in `dtype`."""
+        return _module(self.name, np.dtype(dtype))
+
+    @property
+    def instruction_set(self) -> str:
+        """What it is compiled for, in words."""
+        return _INSTRUCTION_SETS.get(self.name, "NumPy's own")
+
+
+@cache
+def _module(name: str, dtype: np.dtype[Any]) -> ModuleType:
+    if name == REFERENCE:
+        return importlib.import_module("backprop.reference")
+    return importlib.import_module(f"backprop._core_{name}_{_DTYPES[dtype]}")
+
+
+@cache
+def _compiled() -> tuple[str, ...]:
+    """The instruction sets that were compiled and that this CPU has, the best one first.
+
+    A core that was built but cannot be loaded is an error: it must never turn into a silently slow run.
+    """
+    if importlib.util.find_spec("backprop._cpu") is None:
+        return ()
+    cpu = importlib.import_module("backprop._cpu")
+    supported: tuple[str, ...] = cpu.instruction_sets()
+    return tuple(isa for isa in supported if importlib.util.find_spec(f"backprop._core_{isa}_f32") is not None)
+
+
+def available() -> tuple[str, ...]:
+    """The names that `load` takes here, the default first."""
+    return (*_compiled(), REFERENCE)
+
+
+def load(name: str) -> Backend:
+    """The backend of that name; ValueError for one that is unknown, not built, or not for this CPU."""
+    if name not in available():
+        known = name in (*_INSTRUCTION_SETS, REFERENCE)
+        why = "is not built here or not supported by this CPU" if known else "is not a backend"
+        raise ValueError(f"backend: {name!r} {why}; available: {', '.join(available())}")
+    return Backend(name)
+
+
+@cache
+def default() -> Backend:
+    """The backend that the environment asks for, else the best compiled one, else the reference with a warning."""
+    name = os.environ.get(ENVIRONMENT_VARIABLE)
+    if name:
+        try:
+            return load(name)
+        except ValueError as error:
+            raise ValueError(f"environment variable {ENVIRONMENT_VARIABLE}: {error}") from None
+    if not _compiled():
+        warnings.warn(
+            "backprop was installed without its compiled core: the NumPy reference computes instead, which is 10 to 300 "
+            "times slower on small networks. Reinstall with a C compiler: pip install --force-reinstall bpcore",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Backend(available()[0])
+
+
+def select(name: str | None) -> Backend:
+    """The backend of that name, or the default one for None."""
+    return default() if name is None else load(name)
+
+
+def compiled_modules() -> dict[tuple[str, str], ModuleType]:
+    """Every compiled core that runs on this CPU, by instruction set and dtype name."""
+    return {(isa, dtype.name): _module(isa, dtype) for isa in _compiled() for dtype in _DTYPES}

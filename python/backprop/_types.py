@@ -1,0 +1,61 @@
+"""What passes between the Python face and a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+RealArray: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+StopReason: TypeAlias = Literal["epochs", "tolerance", "diverged", "time"]
+
+
+class Data(NamedTuple):
+    """Rows to learn from; checked, C-contiguous, of the network's dtype."""
+
+    X: RealArray
+    """(n, n_inputs)"""
+    targets: Any
+    """(n, n_outputs) real, or (n,) int64 class labels"""
+    sample_weight: RealArray | None = None
+    """(n,)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How a run goes over its data and when it stops."""
+
+    batch_size: int | None = None
+    shuffle: bool = True
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    tolerance: float | None = None
+    patience: int = 10
+    n_threads: int = 1
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """Everything that training changes. Continuing from a copy of it is the same as never having stopped."""
+
+    parameters: RealArray
+    """(n_parameters,)"""
+    slots: RealArray
+    """(n_slots, n_parameters): what the optimizer remembers"""
+    bit_generator: np.random.PCG64
+    step: int = 0
+    """optimizer steps done with these slots"""
+    epoch: int = 0
+    """whole epochs done"""
+    cursor: int = 0
+    """rows of the current epoch already used"""
+    permutation: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,): the order of the rows in the current epoch; empty where rows are not shuffled"""
+    loss_sum: float = 0.0
+    """sum over this epoch's batches of loss times denominator"""
+    weight_sum: float = 0.0
+    """sum over this epoch's batches of the denominators"""
+    best_loss: float = float("inf")
+    stale_epochs: int = 0

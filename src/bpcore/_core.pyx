@@ -1,0 +1,484 @@
+"""The compiled core for one instruction set and one dtype: what `_core.pyi` promises."""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
+
+from bpcore cimport activations as act
+from bpcore cimport losses as lss
+from bpcore cimport optimizers as opt
+from bpcore cimport training as trn
+from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
+from bpcore.layers cimport Loss, Network, Workspace, forward as forward_layers
+from bpcore.activations cimport activate, needs_scores
+from bpcore.gemm cimport lanes_product
+from bpcore.types cimport (
+    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, vec, vfma, vload, vload_n, vset1,
+    vstore_n, vsum,
+)
+from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vsigmoid, vtanh
+
+
+ACTIVATIONS = tuple(act.activation_name(code).decode() for code in range(act.N_ACTIVATIONS))
+LOSSES = tuple(lss.loss_name(code).decode() for code in range(lss.N_LOSSES))
+OPTIMIZERS = tuple(opt.optimizer_name(code).decode() for code in range(opt.N_OPTIMIZERS))
+STOP_REASONS = {trn.EPOCHS: "epochs", trn.TOLERANCE: "tolerance", trn.DIVERGED: "diverged", trn.TIME: "time"}
+
+
+# ---- memory ----
+
+cdef class Memory:
+    """One block, zeroed, cut into arrays that each start at a 64-byte boundary."""
+
+    cdef void *block
+    cdef char *free
+    cdef char *end
+
+    def __cinit__(self, Py_ssize_t size):
+        self.block = PyMem_RawMalloc(size + 64)
+        if self.block == NULL:
+            raise MemoryError(f"backprop needs a workspace of {size} bytes")
+        self.free = <char *> ((<uintptr_t> self.block + 63) & ~<uintptr_t> 63)
+        self.end = self.free + size
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.block)
+
+    cdef void *take(self, Py_ssize_t size) except NULL:
+        """The next `size` bytes, zeroed."""
+        cdef void *start = self.free
+        self.free += rounded(size)
+        if self.free > self.end:
+            raise AssertionError("the workspace was measured too small")
+        memset(start, 0, size)
+        return start
+
+
+cdef Py_ssize_t rounded(Py_ssize_t size) noexcept:
+    return (size + 63) // 64 * 64
+
+
+cdef class Buffers:
+    """Arrays of the caller, held while the core works on them."""
+
+    cdef Py_buffer views[8]
+    cdef int n_views
+
+    cdef void *add(self, object array, Py_ssize_t itemsize, bint writable) except NULL:
+        """Its first element; the arrays were checked at the Python edge, this only guards against a wrong call."""
+        cdef Py_buffer *view = self.views + self.n_views
+        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
+        self.n_views += 1
+        if view.itemsize != itemsize:
+            raise TypeError(f"expected items of {itemsize} bytes, got {view.itemsize}")
+        # an empty array may have no memory; nothing is read from it then
+        return view.buf if view.buf != NULL else <void *> self
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.n_views):
+            PyBuffer_Release(self.views + i)
+
+
+# ---- the plan ----
+
+cdef class Plan:
+    """A network's layers as C structs."""
+
+    cdef Network net
+    cdef Memory memory
+    cdef readonly Py_ssize_t n_inputs, n_outputs, n_parameters
+
+    def __init__(self, Py_ssize_t n_inputs, layers):
+        cdef Py_ssize_t n_in = n_inputs, offset = 0
+        cdef Layer *layer
+        cdef int l
+        self.memory = Memory(rounded(len(layers) * sizeof(Layer)))
+        self.net.layers = <Layer *> self.memory.take(len(layers) * sizeof(Layer))
+        self.net.n_layers = len(layers)
+        self.net.n_inputs = n_inputs
+        self.net.width_sum = n_inputs
+        self.net.width_max = n_inputs
+        self.net.first_trainable = self.net.n_layers
+        for l, dense in enumerate(layers):
+            layer = self.net.layers + l
+            layer.n_in = n_in
+            layer.n_out = dense.units
+            layer.activation = ACTIVATIONS.index(dense.activation)
+            layer.alpha = 0 if dense.alpha is None else dense.alpha
+            layer.has_bias = dense.bias
+            layer.trainable = dense.trainable
+            layer.bias_trainable = dense.bias and dense.bias_trainable
+            layer.l1 = dense.l1
+            layer.l2 = dense.l2
+            layer.weights = offset
+            layer.biases = offset + layer.n_in * layer.n_out
+            offset = layer.biases + (layer.n_out if layer.has_bias else 0)
+            n_in = layer.n_out
+            self.net.width_sum += n_in
+            self.net.width_max = max(self.net.width_max, n_in)
+            if (layer.trainable or layer.bias_trainable) and self.net.first_trainable == self.net.n_layers:
+                self.net.first_trainable = l
+        self.net.n_outputs = n_in
+        self.net.n_parameters = offset
+        self.n_inputs, self.n_outputs, self.n_parameters = n_inputs, n_in, offset
+
+    cdef Py_ssize_t max_chunk(self) noexcept:
+        """How many samples go through the layers together: few enough to stay in the caches, a multiple of 48 lanes' worth.
+
+        From the shape alone, so that every instruction set cuts its sums alike.
+        """
+        cdef Py_ssize_t rows = CHUNK_BYTES // (self.net.width_sum * 2 * <Py_ssize_t> sizeof(real))
+        cdef Py_ssize_t step = 3 * GROUP_LANES
+        return max(2 * step, min(rows, <Py_ssize_t> 240) // step * step)
+
+
+cdef enum:
+    CHUNK_BYTES = 131072
+
+
+# ---- prediction ----
+
+cdef bint all_finite(const real *x, Py_ssize_t n_vecs) noexcept nogil:
+    """Whether n_vecs vectors hold neither NaN nor infinity: x * 0 is NaN for both."""
+    cdef vec zero = vset1(0)
+    cdef vec total = zero
+    cdef Py_ssize_t i
+    for i in range(n_vecs):
+        total = vfma(vload(x + i * LANES), zero, total)
+    return vsum(total) == 0
+
+
+cdef bint predict(
+    const Network *net, const real *parameters, const real *X, Py_ssize_t n_rows, Py_ssize_t chunk, real *first,
+    real *second, real *out,
+) noexcept nogil:
+    """out (n_rows, n_outputs) for X (n_rows, n_inputs); first, second: room for chunk lanes of the widest layer."""
+    cdef Tiles tiles
+    cdef const Layer *layer
+    cdef real *below
+    cdef real *above
+    cdef Py_ssize_t done = 0
+    cdef int l
+    cut_tiles(&tiles, min(chunk, n_rows))
+    while done < n_rows:
+        if tiles.n_rows != min(chunk, n_rows - done):
+            cut_tiles(&tiles, min(chunk, n_rows - done))
+        below, above = first, second
+        gather_rows(&tiles, X, net.n_inputs, NULL, done, below)
+        if not all_finite(below, net.n_inputs * tiles.n_lanes // LANES):
+            return False
+        for l in range(net.n_layers):
+            layer = net.layers + l
+            lanes_product(
+                &tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
+                parameters + layer.biases if layer.has_bias else NULL, below, above,
+            )
+            activate(layer.activation, layer.alpha, &tiles, layer.n_out, above, above)
+            below, above = above, below
+        scatter_rows(&tiles, below, net.n_outputs, out + done * net.n_outputs)
+        done += tiles.n_rows
+    return True
+
+
+def forward(Plan plan not None, parameters, X, out):
+    cdef Buffers buffers = Buffers()
+    cdef const real *parameters_p = <const real *> buffers.add(parameters, sizeof(real), False)
+    cdef const real *X_p = <const real *> buffers.add(X, sizeof(real), False)
+    cdef real *out_p = <real *> buffers.add(out, sizeof(real), True)
+    cdef Py_ssize_t n_rows = len(X)
+    cdef Py_ssize_t chunk = min(plan.max_chunk(), (n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES)
+    cdef Py_ssize_t half = rounded(plan.net.width_max * chunk * sizeof(real))
+    cdef real *room = <real *> PyMem_RawMalloc(2 * half + 64)
+    cdef real *first = <real *> ((<uintptr_t> room + 63) & ~<uintptr_t> 63)
+    cdef bint finite
+    cdef unsigned int saved
+    if room == NULL:
+        raise MemoryError(f"backprop needs a workspace of {2 * half} bytes")
+    with nogil:
+        saved = enter_compute()
+        finite = predict(
+            &plan.net, parameters_p, X_p, n_rows, chunk, first, first + half // <Py_ssize_t> sizeof(real), out_p
+        )
+        leave_compute(saved)
+        PyMem_RawFree(room)
+    return finite
+
+
+# ---- loss, gradient, update ----
+
+cdef int fill_loss(Loss *native, loss, targets) except -1:
+    native.kind = LOSSES.index(loss.name)
+    native.parameter = loss.parameter
+    native.scale = loss.scale
+    native.mean = loss.reduction == "mean"
+    native.elementwise = loss.elementwise
+    native.labels = targets.ndim == 1
+    return 0
+
+
+cdef int fill_optimizer(opt.Optimizer *native, optimizer) except -1:
+    cdef int i
+    cdef double value
+    native.kind = OPTIMIZERS.index(optimizer.name)
+    for i, value in enumerate(optimizer.hyperparameters):
+        native.hyper[i] = value
+    return 0
+
+
+cdef int fill_ranges(trn.Run *run, const Network *net) noexcept:
+    """run.ranges and run.penalties (room for two a layer) from the layers; neighbouring trainable stretches merge."""
+    cdef const Layer *layer
+    cdef int l
+    run.n_ranges = 0
+    run.n_penalties = 0
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        if layer.trainable:
+            add_range(run, layer.weights, layer.n_in * layer.n_out)
+        if layer.has_bias and layer.bias_trainable:
+            add_range(run, layer.biases, layer.n_out)
+        if layer.l1 != 0 or layer.l2 != 0:
+            run.penalties[run.n_penalties] = trn.Range(
+                layer.weights, layer.n_in * layer.n_out, layer.l1, layer.l2, layer.trainable
+            )
+            run.n_penalties += 1
+    return 0
+
+
+cdef void add_range(trn.Run *run, Py_ssize_t start, Py_ssize_t length) noexcept:
+    cdef trn.Range *last = run.ranges + run.n_ranges - 1
+    if run.n_ranges > 0 and last.start + last.length == start:
+        last.length += length
+    else:
+        run.ranges[run.n_ranges] = trn.Range(start, length, 0, 0, True)
+        run.n_ranges += 1
+
+
+cdef Memory new_workspace(trn.Run *run, Py_ssize_t extra):
+    """The buffers of a run, in one block with `extra` bytes to spare; run.net, loss, X ... must be set."""
+    cdef const Network *net = run.net
+    cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs
+    cdef bint whole = run.batch_size >= run.n_rows
+    cdef Py_ssize_t lanes = trn.chunk_length(min(run.batch_size, run.n_rows), run.max_chunk)
+    cdef Py_ssize_t all_lanes = (run.n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES if whole else lanes
+    cdef Py_ssize_t n = net.n_layers + 1, size, l, width
+    cdef Py_ssize_t kept = 0
+    for l in range(net.n_layers):
+        if keeps_scores(run, l):
+            kept += net.layers[l].n_out
+    size = (
+        3 * rounded(n * sizeof(real *)) + 2 * rounded(2 * n * sizeof(trn.Range))
+        + (2 * net.width_sum + kept + net.width_max + 3 * GROUP_LANES) * lanes * <Py_ssize_t> sizeof(real)
+        + (net.n_inputs + targets + 2) * all_lanes * <Py_ssize_t> sizeof(real)
+        + 64 * (4 * n + 16) + extra
+    )
+    cdef Memory memory = Memory(size)
+    cdef Workspace *ws = &run.ws
+    ws.a = <real **> memory.take(n * sizeof(real *))
+    ws.z = <real **> memory.take(n * sizeof(real *))
+    ws.delta = <real **> memory.take(n * sizeof(real *))
+    run.ranges = <trn.Range *> memory.take(2 * n * sizeof(trn.Range))
+    run.penalties = <trn.Range *> memory.take(2 * n * sizeof(trn.Range))
+    ws.a[0] = <real *> memory.take(net.n_inputs * all_lanes * sizeof(real))
+    ws.y = <real *> memory.take(targets * all_lanes * sizeof(real))
+    ws.factor = <real *> memory.take(all_lanes * sizeof(real))
+    ws.value = <real *> memory.take(lanes * sizeof(real))
+    if whole:
+        run.all_x, run.all_y, run.all_factor = ws.a[0], ws.y, ws.factor
+    for l in range(net.n_layers):
+        width = net.layers[l].n_out
+        ws.a[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
+        ws.delta[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
+        ws.z[l + 1] = <real *> memory.take(width * lanes * sizeof(real)) if keeps_scores(run, l) else ws.a[l + 1]
+    ws.transposed = <real *> memory.take((net.width_max + GROUP_LANES) * lanes * sizeof(real))
+    return memory
+
+
+cdef bint keeps_scores(const trn.Run *run, Py_ssize_t l) noexcept:
+    cdef const Layer *layer = run.net.layers + l
+    return needs_scores(layer.activation) or (
+        l == run.net.n_layers - 1 and lss.from_scores(run.loss.kind, layer.activation)
+    )
+
+
+cdef int fill_data(trn.Run *run, Buffers buffers, data, loss) except -1:
+    X, targets, weight = data
+    fill_loss(&run.loss, loss, targets)
+    run.n_rows = len(X)
+    run.X = <const real *> buffers.add(X, sizeof(real), False)
+    if run.loss.labels:
+        run.labels = <const int64_t *> buffers.add(targets, sizeof(int64_t), False)
+    else:
+        run.y = <const real *> buffers.add(targets, sizeof(real), False)
+    if weight is not None:
+        run.weight = <const real *> buffers.add(weight, sizeof(real), False)
+    return 0
+
+
+def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
+    cdef trn.Run run
+    cdef Buffers buffers = Buffers()
+    cdef Memory memory
+    cdef bint with_gradient = gradient is not None
+    cdef double value, denominator
+    cdef unsigned int saved
+    memset(&run, 0, sizeof(run))
+    run.net = &plan.net
+    run.parameters = <real *> buffers.add(parameters, sizeof(real), False)
+    fill_data(&run, buffers, data, loss)
+    run.batch_size = run.max_chunk = plan.max_chunk()  # gathered chunk by chunk, whatever the number of rows
+    if run.n_rows <= run.batch_size:
+        run.batch_size = run.n_rows
+    memory = new_workspace(&run, 0)
+    fill_ranges(&run, &plan.net)
+    if with_gradient:
+        run.gradient = <real *> buffers.add(gradient, sizeof(real), True)
+        memset(run.gradient, 0, plan.n_parameters * sizeof(real))
+    with nogil:
+        saved = enter_compute()
+        denominator = trn.batch_denominator(&run, 0, run.n_rows)
+        value = trn.data_loss(&run, 0, run.n_rows, denominator, with_gradient)
+        value += trn.penalty(&run, with_gradient)
+        leave_compute(saved)
+    return value
+
+
+def update(Plan plan not None, optimizer, parameters, gradient, slots, long long step, double learning_rate):
+    cdef trn.Run run
+    cdef Buffers buffers = Buffers()
+    cdef Memory memory = Memory(4 * rounded((plan.net.n_layers + 1) * 2 * sizeof(trn.Range)))
+    cdef unsigned int saved
+    memset(&run, 0, sizeof(run))
+    run.net = &plan.net
+    run.ranges = <trn.Range *> memory.take((plan.net.n_layers + 1) * 2 * sizeof(trn.Range))
+    run.penalties = <trn.Range *> memory.take((plan.net.n_layers + 1) * 2 * sizeof(trn.Range))
+    run.parameters = <real *> buffers.add(parameters, sizeof(real), True)
+    run.gradient = <real *> buffers.add(gradient, sizeof(real), False)
+    run.slots = <real *> buffers.add(slots, sizeof(real), True)
+    run.rates = &learning_rate
+    run.n_rates = 1
+    run.step = run.first_step = step - 1
+    fill_optimizer(&run.optimizer, optimizer)
+    fill_ranges(&run, &plan.net)
+    with nogil:
+        saved = enter_compute()
+        trn.update_parameters(&run)
+        leave_compute(saved)
+
+
+# ---- training ----
+
+cdef class Training:
+    cdef trn.Run native
+    cdef Plan plan
+    cdef Memory memory
+    cdef Buffers buffers
+    cdef object state
+    cdef long long first_epoch
+
+    def __init__(self, Plan plan not None, loss, optimizer, settings, data, state, learning_rates):
+        cdef trn.Run *run = &self.native
+        cdef bint shuffled
+        self.plan = plan
+        self.buffers = Buffers()
+        self.state = state
+        self.first_epoch = state.epoch
+        run.net = &plan.net
+        fill_data(run, self.buffers, data, loss)
+        fill_optimizer(&run.optimizer, optimizer)
+        run.batch_size = run.n_rows if settings.batch_size is None else min(<Py_ssize_t> settings.batch_size, run.n_rows)
+        run.max_chunk = plan.max_chunk()
+        run.clip_norm = settings.clip_norm or 0
+        run.clip_value = settings.clip_value or 0
+        run.has_tolerance = settings.tolerance is not None
+        run.tolerance = settings.tolerance or 0
+        run.patience = settings.patience
+        run.rates = <const double *> self.buffers.add(learning_rates, sizeof(double), False)
+        run.n_rates = len(learning_rates)
+        run.first_step = state.step
+        run.parameters = <real *> self.buffers.add(state.parameters, sizeof(real), True)
+        run.slots = <real *> self.buffers.add(state.slots, sizeof(real), True)
+        shuffled = settings.shuffle and run.batch_size < run.n_rows
+        if shuffled:
+            if len(state.permutation) != run.n_rows:
+                import numpy
+
+                state.permutation = numpy.arange(run.n_rows, dtype=numpy.int64)
+            run.order = <int64_t *> self.buffers.add(state.permutation, sizeof(int64_t), True)
+            run.bits = <BitGenerator *> PyCapsule_GetPointer(state.bit_generator.capsule, "BitGenerator")
+        run.steps_per_look = 1
+        self.memory = new_workspace(run, rounded(plan.n_parameters * sizeof(real)))
+        run.gradient = <real *> self.memory.take(plan.n_parameters * sizeof(real))
+        fill_ranges(run, &plan.net)
+
+    def run(self, long long last_epoch, double seconds, losses):
+        cdef trn.Run *run = &self.native
+        cdef Buffers buffers = Buffers()
+        cdef double *losses_p = <double *> buffers.add(losses, sizeof(double), True)
+        cdef unsigned int saved
+        cdef int reason
+        state = self.state
+        run.step = state.step
+        run.epoch = state.epoch
+        run.cursor = state.cursor
+        run.loss_sum = state.loss_sum
+        run.weight_sum = state.weight_sum
+        run.best_loss = state.best_loss
+        run.stale_epochs = state.stale_epochs
+        if last_epoch - self.first_epoch > len(losses):
+            raise ValueError(f"losses: needs room for {last_epoch - self.first_epoch} epochs, got {len(losses)}")
+        with nogil:
+            saved = enter_compute()
+            reason = trn.train(run, last_epoch, seconds, losses_p + (run.epoch - self.first_epoch))
+            leave_compute(saved)
+        state.step = run.step
+        state.epoch = run.epoch
+        state.cursor = run.cursor
+        state.loss_sum = run.loss_sum
+        state.weight_sum = run.weight_sum
+        state.best_loss = run.best_loss
+        state.stale_epochs = run.stale_epochs
+        return STOP_REASONS[reason]
+
+
+# ---- for the tests ----
+
+ctypedef vec (*VectorFunction)(vec x) noexcept nogil
+
+vector_math_names = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
+
+
+cdef inline void map_vector(VectorFunction function, const real *x, real *out, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i < n:
+        vstore_n(out + i, function(vload_n(x + i, min(n - i, <Py_ssize_t> LANES))), min(n - i, <Py_ssize_t> LANES))
+        i += LANES
+
+
+def vector_math(name, x, out):
+    """out = the vector function `name` of x; both 1-D of this core's dtype."""
+    cdef Buffers buffers = Buffers()
+    cdef const real *x_p = <const real *> buffers.add(x, sizeof(real), False)
+    cdef real *out_p = <real *> buffers.add(out, sizeof(real), True)
+    cdef Py_ssize_t n = len(x)
+    cdef int code = vector_math_names.index(name)
+    with nogil:
+        if code == 0:
+            map_vector(vexp, x_p, out_p, n)
+        elif code == 1:
+            map_vector(vexpm1, x_p, out_p, n)
+        elif code == 2:
+            map_vector(vlog, x_p, out_p, n)
+        elif code == 3:
+            map_vector(vlog1p, x_p, out_p, n)
+        elif code == 4:
+            map_vector(vtanh, x_p, out_p, n)
+        elif code == 5:
+            map_vector(vsigmoid, x_p, out_p, n)
+        else:
+            map_vector(verf, x_p, out_p, n)

@@ -1,0 +1,377 @@
+"""The three products of a dense layer, on one micro-kernel.
+
+A block of rows x vectors stays in registers while k runs: `acc[r, :] += w[r, k] * b[k, :]`, one weight broadcast at a time.
+k runs from first to last in one chain per lane, so a result does not depend on the width of a vector or on the blocking.
+"""
+
+from bpcore.types cimport (
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, real, tile_width, vec, vfma, vload, vload_n,
+    vset1, vstore, vstore_n, vsum, vtranspose,
+)
+
+
+cdef inline void multiply_add(
+    const int n_rows, const int n_vecs, vec *acc, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *b, Py_ssize_t b_k,
+) noexcept nogil:
+    """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); n_rows and n_vecs are known to the compiler."""
+    cdef vec bv[MAX_VECS]
+    cdef vec x
+    cdef Py_ssize_t k
+    cdef int r, j
+    for k in range(n_k):
+        for j in range(n_vecs):
+            bv[j] = vload(b + j * LANES)
+        for r in range(n_rows):
+            x = vset1(w[r * w_row])
+            for j in range(n_vecs):
+                acc[r * n_vecs + j] = vfma(x, bv[j], acc[r * n_vecs + j])
+        w += w_k
+        b += b_k
+
+
+# ---- forward and backward: lanes over samples ----
+
+cdef inline void lanes_block(
+    const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out,
+) noexcept nogil:
+    """out (n_rows, n_vecs * LANES) = start (n_rows,) or 0 + w @ b."""
+    cdef vec acc[MAX_BLOCK]
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc[r * n_vecs + j] = vset1(start[r]) if start != NULL else vset1(0)
+    multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, b, n_vecs * LANES)
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
+
+
+cdef inline void lanes_rows(
+    const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out,
+) noexcept nogil:
+    """`lanes_block` for a number of rows known at run time, 1 to TILE_ROWS."""
+    if n_rows == 1:
+        lanes_block(1, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 2 and n_rows == 2:
+        lanes_block(2, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 3 and n_rows == 3:
+        lanes_block(3, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 4 and n_rows == 4:
+        lanes_block(4, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 5 and n_rows == 5:
+        lanes_block(5, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 6 and n_rows == 6:
+        lanes_block(6, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 7 and n_rows == 7:
+        lanes_block(7, n_vecs, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_ROWS >= 8:
+        lanes_block(8, n_vecs, n_k, w, w_row, w_k, start, b, out)
+
+
+cdef inline void lanes_panel(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out,
+) noexcept nogil:
+    """`lanes_rows` for a number of vectors known at run time, 1 to TILE_VECS."""
+    if n_vecs == TILE_VECS:
+        lanes_rows(TILE_VECS, n_rows, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_VECS > 1 and n_vecs == 1:
+        lanes_rows(1, n_rows, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        lanes_rows(2, n_rows, n_k, w, w_row, w_k, start, b, out)
+    elif TILE_VECS > 3:
+        lanes_any(n_vecs, n_rows, n_k, w, w_row, w_k, start, b, out)
+
+
+cdef inline void lanes_any(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out,
+) noexcept nogil:
+    """The same for the narrow last tile of the narrow instruction sets: a loop, not a template."""
+    cdef vec acc
+    cdef Py_ssize_t k
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc = vset1(start[r]) if start != NULL else vset1(0)
+            for k in range(n_k):
+                acc = vfma(vset1(w[r * w_row + k * w_k]), vload(b + (k * n_vecs + j) * LANES), acc)
+            vstore(out + (r * n_vecs + j) * LANES, acc)
+
+
+cdef inline void lanes_product(
+    const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *start, const real *b, real *out,
+) noexcept nogil:
+    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile."""
+    cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, block, row = 0
+    cdef int rows, t
+    for block in range(n_blocks):
+        # blocks of nearly equal height: a last block of one row would leave the multipliers idle
+        rows = <int> ((n_rows - row) // (n_blocks - block))
+        for t in range(tiles.n_tiles):
+            lanes_panel(
+                tiles.vecs[t], rows, n_k, w + row * w_row, w_row, w_k, start + row if start != NULL else NULL,
+                b + n_k * tiles.start[t], out + n_rows * tiles.start[t] + row * tiles.vecs[t] * LANES,
+            )
+        row += rows
+
+
+# ---- weight gradient, many outputs: lanes over outputs ----
+
+cdef inline void transpose_rows(const Tiles *tiles, Py_ssize_t n, const real *a, real *out) noexcept nogil:
+    """a [n][lanes] to panels of at most TILE_VECS vectors of features: out [panel][sample][features of the panel]."""
+    cdef vec rows[MAX_LANES]
+    cdef Py_ssize_t first, n_left, lane, width, feature
+    cdef int t, i, j, panel_vecs
+    cdef const real *tile
+    cdef real *panel
+    first = 0
+    while first < n:
+        panel_vecs = tile_width((n - first + LANES - 1) // LANES)
+        panel = out + first * tiles.n_lanes
+        for t in range(tiles.n_tiles):
+            width = tiles.vecs[t] * LANES
+            tile = a + n * tiles.start[t]
+            for j in range(panel_vecs):
+                feature = first + j * LANES
+                n_left = n - feature
+                for lane in range(tiles.vecs[t]):
+                    for i in range(LANES):
+                        rows[i] = vload(tile + (feature + i) * width + lane * LANES) if i < n_left else vset1(0)
+                    vtranspose(rows)
+                    for i in range(LANES):
+                        vstore(
+                            panel + (tiles.start[t] + lane * LANES + i) * panel_vecs * LANES + j * LANES, rows[i]
+                        )
+        first += panel_vecs * LANES
+
+
+cdef inline void outputs_block(
+    const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+) noexcept nogil:
+    """g (n_rows, n_columns) = or += sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
+    cdef vec acc[MAX_BLOCK]
+    cdef Py_ssize_t last = n_columns - (n_vecs - 1) * LANES, width
+    cdef int r, j, t
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc[r * n_vecs + j] = vset1(0)
+    if add:
+        for r in range(n_rows):
+            for j in range(n_vecs - 1):
+                acc[r * n_vecs + j] = vload(g + r * g_row + j * LANES)
+            acc[r * n_vecs + n_vecs - 1] = vload_n(g + r * g_row + (n_vecs - 1) * LANES, last)
+    for t in range(tiles.n_tiles):
+        width = tiles.vecs[t] * LANES
+        multiply_add(
+            n_rows, n_vecs, acc, tiles.rows[t], a + n_in * tiles.start[t] + row * width, width, 1,
+            d + tiles.start[t] * n_vecs * LANES, n_vecs * LANES,
+        )
+    for r in range(n_rows):
+        for j in range(n_vecs - 1):
+            vstore(g + r * g_row + j * LANES, acc[r * n_vecs + j])
+        vstore_n(g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
+
+
+cdef inline void outputs_rows(
+    const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+) noexcept nogil:
+    """`outputs_block` for a number of rows known at run time, 1 to TILE_ROWS."""
+    if n_rows == 1:
+        outputs_block(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 2 and n_rows == 2:
+        outputs_block(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 3 and n_rows == 3:
+        outputs_block(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 4 and n_rows == 4:
+        outputs_block(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 5 and n_rows == 5:
+        outputs_block(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 6 and n_rows == 6:
+        outputs_block(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 7 and n_rows == 7:
+        outputs_block(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_ROWS >= 8:
+        outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+
+
+cdef inline void sum_panel(
+    const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, bint add,
+) noexcept nogil:
+    """g (n_columns,) = or += the sum over samples of the panel d."""
+    cdef vec acc
+    cdef Py_ssize_t k, n
+    cdef int j
+    for j in range(n_vecs):
+        n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
+        acc = vload_n(g + j * LANES, n) if add else vset1(0)
+        for k in range(tiles.n_rows):
+            acc = acc + vload(d + (k * n_vecs + j) * LANES)
+        vstore_n(g + j * LANES, acc, n)
+
+
+cdef inline void outputs_product(
+    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, const real *a, const real *d, real *scratch, real *g_weights,
+    real *g_biases, bint add,
+) noexcept nogil:
+    """g_weights (n_in, n_out) = or += a [n_in][lanes] @ d [n_out][lanes].T and g_biases likewise the sums of d.
+
+    Either may be NULL. scratch: n_lanes * n_out rounded up to whole vectors.
+    """
+    cdef Py_ssize_t n_blocks = (n_in + TILE_ROWS - 1) // TILE_ROWS, block, row, first = 0, n_columns
+    cdef int rows, n_vecs
+    cdef const real *panel
+    transpose_rows(tiles, n_out, d, scratch)
+    while first < n_out:
+        n_vecs = tile_width((n_out - first + LANES - 1) // LANES)
+        n_columns = min(n_out - first, <Py_ssize_t> (n_vecs * LANES))
+        panel = scratch + first * tiles.n_lanes
+        row = 0
+        if g_weights != NULL:
+            for block in range(n_blocks):
+                rows = <int> ((n_in - row) // (n_blocks - block))
+                outputs_panel(
+                    n_vecs, rows, tiles, n_in, row, a, panel, g_weights + row * n_out + first, n_out, n_columns, add
+                )
+                row += rows
+        if g_biases != NULL:
+            sum_panel(n_vecs, tiles, panel, g_biases + first, n_columns, add)
+        first += n_vecs * LANES
+
+
+cdef inline void outputs_panel(
+    int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+) noexcept nogil:
+    """`outputs_rows` for a number of vectors known at run time."""
+    cdef int r
+    if n_vecs == TILE_VECS:
+        outputs_rows(TILE_VECS, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_VECS > 1 and n_vecs == 1:
+        outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+    elif TILE_VECS > 3:
+        for r in range(n_rows):
+            outputs_any(n_vecs, tiles, n_in, row + r, a, d, g + r * g_row, n_columns, add)
+
+
+cdef inline void outputs_any(
+    int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d, real *g,
+    Py_ssize_t n_columns, bint add,
+) noexcept nogil:
+    """One row of the same, for the narrow last panel of the narrow instruction sets: a loop, not a template."""
+    cdef vec acc
+    cdef Py_ssize_t k, n, width
+    cdef int j, t
+    for j in range(n_vecs):
+        n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
+        acc = vload_n(g + j * LANES, n) if add else vset1(0)
+        for t in range(tiles.n_tiles):
+            width = tiles.vecs[t] * LANES
+            for k in range(tiles.rows[t]):
+                acc = vfma(
+                    vset1(a[n_in * tiles.start[t] + row * width + k]),
+                    vload(d + ((tiles.start[t] + k) * n_vecs + j) * LANES), acc,
+                )
+        vstore_n(g + j * LANES, acc, n)
+
+
+# ---- weight gradient, few outputs: dot products over samples ----
+
+cdef inline void dot_rows(
+    const int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t column,
+    const real *a, const real *d, real *g, Py_ssize_t g_row, bint add,
+) noexcept nogil:
+    """g[r * g_row] = or += sum over samples of a[row + r, sample] * d[column, sample].
+
+    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold no sample.
+    """
+    cdef vec acc[MAX_BLOCK]
+    cdef vec dv
+    cdef Py_ssize_t width
+    cdef const real *at
+    cdef const real *dt
+    cdef int i, r, s, t, v
+    cdef real total
+    for r in range(n_rows):
+        for s in range(GROUP_VECS):
+            acc[r * GROUP_VECS + s] = vset1(0)
+    for t in range(tiles.n_tiles):
+        width = tiles.vecs[t] * LANES
+        at = a + n_in * tiles.start[t] + row * width
+        dt = d + n_out * tiles.start[t] + column * width
+        v = 0
+        while v < tiles.vecs[t]:
+            for s in range(GROUP_VECS):
+                if v + s < tiles.vecs[t]:
+                    dv = vload(dt + (v + s) * LANES)
+                    for r in range(n_rows):
+                        i = r * GROUP_VECS + s
+                        acc[i] = vfma(vload(at + r * width + (v + s) * LANES), dv, acc[i])
+            v += GROUP_VECS
+    for r in range(n_rows):
+        total = sum_group(acc + r * GROUP_VECS)
+        g[r * g_row] = g[r * g_row] + total if add else total
+
+
+cdef inline real sum_group(vec *acc) noexcept nogil:
+    """The sum of GROUP_LANES partial sums, upper half onto lower half each time."""
+    cdef int half = GROUP_VECS // 2, s
+    while half > 0:
+        for s in range(half):
+            acc[s] = acc[s] + acc[s + half]
+        half = half // 2
+    return vsum(acc[0])
+
+
+cdef inline void dot_sum(
+    const Tiles *tiles, Py_ssize_t n_out, Py_ssize_t column, const real *d, real *g, bint add,
+) noexcept nogil:
+    """g[0] = or += sum over samples of d[column, sample]."""
+    cdef vec acc[MAX_VECS]
+    cdef Py_ssize_t width
+    cdef const real *dt
+    cdef int s, t, v
+    cdef real total
+    for s in range(GROUP_VECS):
+        acc[s] = vset1(0)
+    for t in range(tiles.n_tiles):
+        width = tiles.vecs[t] * LANES
+        dt = d + n_out * tiles.start[t] + column * width
+        v = 0
+        while v < tiles.vecs[t]:
+            for s in range(GROUP_VECS):
+                if v + s < tiles.vecs[t]:
+                    acc[s] = acc[s] + vload(dt + (v + s) * LANES)
+            v += GROUP_VECS
+    total = sum_group(acc)
+    g[0] = g[0] + total if add else total
+
+
+cdef inline void dots_product(
+    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, const real *a, const real *d, real *g_weights,
+    real *g_biases, bint add,
+) noexcept nogil:
+    """What `outputs_product` computes, for few outputs: one dot product over the samples for each weight."""
+    cdef Py_ssize_t row, column
+    for column in range(n_out):
+        if g_weights != NULL:
+            row = 0
+            while n_in - row >= DOT_ROWS:
+                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, add)
+                row += DOT_ROWS
+            while DOT_ROWS > 2 and n_in - row >= 2:
+                dot_rows(2, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, add)
+                row += 2
+            while n_in - row >= 1:
+                dot_rows(1, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, add)
+                row += 1
+        if g_biases != NULL:
+            dot_sum(tiles, n_out, column, d, g_biases + column, add)

@@ -1,0 +1,208 @@
+"""Losses: value and gradient together, sample by sample in the lanes.
+
+To add one: a code and its name here, its function, a line in `loss_and_delta`; its class in `losses.py` and its twin in
+`reference/losses.py`. A function is given the output a, the raw score z, the target y and the loss's parameter; it puts the
+gradient with respect to a into `gradient`, or with respect to z for the pairs that `from_scores` lists, and returns the value.
+"""
+
+from bpcore.activations cimport EXP, SIGMOID, SOFTMAX, multiply_derivative
+from bpcore.types cimport LANES, Tiles, real, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore
+from bpcore.vmath cimport vexp, vlog, vlog1p
+
+
+cdef enum:
+    SQUARED_ERROR
+    ABSOLUTE_ERROR
+    HUBER
+    QUANTILE
+    POISSON
+    BINARY_CROSS_ENTROPY
+    CROSS_ENTROPY
+    N_LOSSES
+
+
+cdef inline const char *loss_name(int code) noexcept:
+    if code == SQUARED_ERROR: return "squared_error"
+    if code == ABSOLUTE_ERROR: return "absolute_error"
+    if code == HUBER: return "huber"
+    if code == QUANTILE: return "quantile"
+    if code == POISSON: return "poisson"
+    if code == BINARY_CROSS_ENTROPY: return "binary_cross_entropy"
+    return "cross_entropy"
+
+
+cdef inline bint from_scores(int loss, int activation) noexcept nogil:
+    """Whether the pair is computed from the raw scores, which keeps it finite and exact where a rounds to 0 or 1."""
+    return (
+        (loss == BINARY_CROSS_ENTROPY and activation == SIGMOID)
+        or (loss == CROSS_ENTROPY and activation == SOFTMAX)
+        or (loss == POISSON and activation == EXP)
+    )
+
+
+# ---- value and gradient ----
+
+cdef inline vec squared_error(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    cdef vec e = a - y
+    gradient[0] = e + e
+    return e * e
+
+
+cdef inline vec absolute_error(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    cdef vec e = a - y
+    # the sum makes the gradient of a NaN a NaN
+    gradient[0] = vselect(vlt(e, vset1(0)), vset1(-1), vselect(vlt(vset1(0), e), vset1(1), e))
+    return vabs(e)
+
+
+cdef inline vec huber(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    cdef vec e = a - y
+    cdef vec size = vabs(e)
+    gradient[0] = vmax(-parameter, vmin(parameter, e))
+    return vselect(vle(size, parameter), vset1(0.5) * e * e, parameter * (size - vset1(0.5) * parameter))
+
+
+cdef inline vec quantile(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    cdef vec e = y - a
+    cdef vec below = parameter - vset1(1)
+    gradient[0] = vselect(vlt(vset1(0), e), -parameter, vselect(vlt(e, vset1(0)), -below, e))
+    return vmax(parameter * e, below * e)
+
+
+cdef inline vec poisson_deviance(vec a, vec log_a, vec y) noexcept nogil:
+    """a - y + y log(y / a), with y log y = 0 at 0."""
+    cdef vec y_log_y = vselect(vlt(vset1(0), y), y * vlog(y), vset1(0))
+    cdef vec y_log_a = vselect(vlt(vset1(0), y), y * log_a, vset1(0))
+    return (a - y) + (y_log_y - y_log_a)
+
+
+cdef inline vec poisson(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    gradient[0] = vset1(1) - y / a
+    return poisson_deviance(a, vlog(a), y)
+
+
+cdef inline vec poisson_from_scores(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    gradient[0] = a - y
+    return poisson_deviance(a, z, y)
+
+
+cdef inline vec binary_cross_entropy_from_scores(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+    gradient[0] = a - y
+    return (vmax(z, vset1(0)) - z * y) + vlog1p(vexp(-vabs(z)))
+
+
+# ---- loops ----
+
+ctypedef vec (*LossFunction)(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil
+
+
+cdef inline void elementwise(
+    LossFunction function, real parameter, const Tiles *tiles, Py_ssize_t n, const real *a, const real *z,
+    const real *y, const real *factor, real *delta, real *value,
+) noexcept nogil:
+    cdef vec parameter_v = vset1(parameter), gradient, total, f
+    cdef Py_ssize_t i, at, lane
+    cdef int t, j, n_vecs
+    for t in range(tiles.n_tiles):
+        n_vecs = tiles.vecs[t]
+        for j in range(n_vecs):
+            lane = tiles.start[t] + j * LANES
+            f = vload(factor + lane)
+            total = vset1(0)
+            for i in range(n):
+                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
+                total = total + function(vload(a + at), vload(z + at), vload(y + at), parameter_v, &gradient)
+                vstore(delta + at, gradient * f)
+            vstore(value + lane, total)
+
+
+cdef inline void cross_entropy_dense(
+    const Tiles *tiles, Py_ssize_t n, const real *a, const real *z, const real *y, const real *factor, real *delta,
+    real *value,
+) noexcept nogil:
+    """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o)."""
+    cdef vec top, log_sum, total, y_sum, f, yi
+    cdef Py_ssize_t i, at, lane
+    cdef int t, j, n_vecs
+    for t in range(tiles.n_tiles):
+        n_vecs = tiles.vecs[t]
+        for j in range(n_vecs):
+            lane = tiles.start[t] + j * LANES
+            log_sum = log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES)
+            f = vload(factor + lane)
+            total = vset1(0)
+            y_sum = vset1(0)
+            for i in range(n):
+                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
+                yi = vload(y + at)
+                y_sum = y_sum + yi
+                total = vfma(yi, log_sum - vload(z + at), total)
+            for i in range(n):
+                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
+                vstore(delta + at, (vload(a + at) * y_sum - vload(y + at)) * f)
+            vstore(value + lane, total)
+
+
+cdef inline void cross_entropy_labels(
+    const Tiles *tiles, Py_ssize_t n, const real *a, const real *z, const real *labels, const real *factor,
+    real *delta, real *value,
+) noexcept nogil:
+    """The same for class labels, one per lane."""
+    cdef vec own, f, label, hit
+    cdef Py_ssize_t i, at, lane
+    cdef int t, j, n_vecs
+    for t in range(tiles.n_tiles):
+        n_vecs = tiles.vecs[t]
+        for j in range(n_vecs):
+            lane = tiles.start[t] + j * LANES
+            f = vload(factor + lane)
+            label = vload(labels + lane)
+            own = vset1(0)
+            for i in range(n):
+                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
+                hit = vselect(veq(label, vset1(<real> i)), vset1(1), vset1(0))
+                own = vselect(veq(label, vset1(<real> i)), vload(z + at), own)
+                vstore(delta + at, (vload(a + at) - hit) * f)
+            vstore(value + lane, log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES) - own)
+
+
+cdef inline vec log_sum_exp(Py_ssize_t n, int n_vecs, const real *z) noexcept nogil:
+    """log(sum(exp(z))) over the n features of one vector of lanes."""
+    cdef vec top = vload(z), total = vset1(0)
+    cdef Py_ssize_t i
+    for i in range(1, n):
+        top = vmax(top, vload(z + i * n_vecs * LANES))
+    for i in range(n):
+        total = total + vexp(vload(z + i * n_vecs * LANES) - top)
+    return top + vlog(total)
+
+
+cdef inline void loss_and_delta(
+    int loss, real parameter, bint labels, int activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *a,
+    const real *z, const real *y, const real *factor, real *delta, real *value,
+) noexcept nogil:
+    """value (lanes,) of each sample, unweighted, and delta [n][lanes] = dL/dz of the last layer.
+
+    a, z, y: [n][lanes], or (lanes,) for y if `labels`; factor (lanes,): what each sample's gradient is multiplied with, 0 in lanes that hold no sample.
+    """
+    if loss == SQUARED_ERROR:
+        elementwise(squared_error, parameter, tiles, n, a, z, y, factor, delta, value)
+    elif loss == ABSOLUTE_ERROR:
+        elementwise(absolute_error, parameter, tiles, n, a, z, y, factor, delta, value)
+    elif loss == HUBER:
+        elementwise(huber, parameter, tiles, n, a, z, y, factor, delta, value)
+    elif loss == QUANTILE:
+        elementwise(quantile, parameter, tiles, n, a, z, y, factor, delta, value)
+    elif loss == POISSON:
+        if from_scores(loss, activation):
+            elementwise(poisson_from_scores, parameter, tiles, n, a, z, y, factor, delta, value)
+        else:
+            elementwise(poisson, parameter, tiles, n, a, z, y, factor, delta, value)
+    elif loss == BINARY_CROSS_ENTROPY:
+        elementwise(binary_cross_entropy_from_scores, parameter, tiles, n, a, z, y, factor, delta, value)
+    elif labels:
+        cross_entropy_labels(tiles, n, a, z, y, factor, delta, value)
+    else:
+        cross_entropy_dense(tiles, n, a, z, y, factor, delta, value)
+    if not from_scores(loss, activation):
+        multiply_derivative(activation, alpha, tiles, n, z, a, delta)

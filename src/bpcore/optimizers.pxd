@@ -1,0 +1,198 @@
+"""Optimizers: one pass over a range of the flat parameter vector, in place, as PyTorch defines each.
+
+To add one: a code and its name here, its function, a line in `optimize`; its dataclass in `optimizers.py` (which gives the
+order of the hyperparameters and of the slots) and its twin in `reference/optimizers.py`.
+"""
+
+from libc.math cimport sqrt
+
+from bpcore.types cimport LANES, real, vec, vfma, vload, vload_n, vmax, vset1, vsqrt, vstore, vstore_n
+
+
+cdef enum:
+    SGD
+    ADAM
+    ADAMW
+    RMSPROP
+    ADAGRAD
+    N_OPTIMIZERS
+    MAX_HYPERPARAMETERS = 8
+    MAX_SLOTS = 4
+
+
+cdef inline const char *optimizer_name(int code) noexcept:
+    if code == SGD: return "sgd"
+    if code == ADAM: return "adam"
+    if code == ADAMW: return "adamw"
+    if code == RMSPROP: return "rmsprop"
+    return "adagrad"
+
+
+cdef struct Optimizer:
+    int kind
+    double hyper[MAX_HYPERPARAMETERS]
+
+# The numbers of one step, as vectors: the same for all parameters.
+cdef struct Coefficients:
+    vec rate
+    vec decay  # weight decay
+    vec c[6]
+    bint flags[3]
+
+# n <= LANES parameters at a time, `slots` being where each slot's own n numbers are.
+ctypedef void (*Rule)(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil
+
+
+cdef inline double power(double base, long long exponent) noexcept nogil:
+    """base**exponent by squaring: the same bits everywhere, and a resumed run needs no running product."""
+    cdef double result = 1
+    while exponent > 0:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+# ---- rules ----
+
+cdef inline void sgd_plain(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    p[0] = vfma(-k.rate, vfma(k.decay, p[0], g), p[0])
+
+
+cdef inline void sgd_momentum(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: momentum, 1 - dampening (1 in the first step)
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(k.c[0], slots[0], k.c[1] * g)
+    if k.flags[0]:
+        p[0] = vfma(-k.rate, vfma(k.c[0], slots[0], g), p[0])
+    else:
+        p[0] = vfma(-k.rate, slots[0], p[0])
+
+
+cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: 1 - beta_1, beta_2, 1 - beta_2, 1 / sqrt(1 - beta_2**t), epsilon, 1 - rate * decay;  rate: lr / (1 - beta_1**t)
+    cdef vec v
+    if k.flags[1]:  # decoupled
+        p[0] = p[0] * k.c[5]
+    else:
+        g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g - slots[0], k.c[0], slots[0])
+    slots[1] = vfma(k.c[2] * g, g, k.c[1] * slots[1])
+    v = slots[1]
+    if k.flags[0]:  # amsgrad
+        slots[2] = vmax(slots[2], v)
+        v = slots[2]
+    p[0] = vfma(-k.rate, slots[0] / vfma(vsqrt(v), k.c[3], k.c[4]), p[0])
+
+
+cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: alpha, 1 - alpha, epsilon, momentum;  flags: momentum, centered
+    cdef vec average
+    cdef int mean = 2 if k.flags[0] else 1
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(k.c[1] * g, g, k.c[0] * slots[0])
+    average = slots[0]
+    if k.flags[1]:
+        slots[mean] = vfma(g - slots[mean], k.c[1], slots[mean])
+        average = vfma(-slots[mean], slots[mean], average)
+    average = g / (vsqrt(average) + k.c[2])
+    if k.flags[0]:
+        slots[1] = vfma(k.c[3], slots[1], average)
+        average = slots[1]
+    p[0] = vfma(-k.rate, average, p[0])
+
+
+cdef inline void adagrad(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: epsilon
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g, g, slots[0])
+    p[0] = vfma(-k.rate, g / (vsqrt(slots[0]) + k.c[0]), p[0])
+
+
+# ---- loops ----
+
+cdef inline void sweep(
+    Rule rule, const int n_slots, const Coefficients *k, real *p, const real *g, real *slots, Py_ssize_t slot_length,
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef vec pv
+    cdef vec sv[MAX_SLOTS]
+    cdef Py_ssize_t i, at, rest = n % LANES
+    cdef int s
+    for i in range(n // LANES):
+        at = i * LANES
+        pv = vload(p + at)
+        for s in range(n_slots):
+            sv[s] = vload(slots + s * slot_length + at)
+        rule(k, &pv, vload(g + at), sv)
+        vstore(p + at, pv)
+        for s in range(n_slots):
+            vstore(slots + s * slot_length + at, sv[s])
+    if rest > 0:
+        at = n - rest
+        pv = vload_n(p + at, rest)
+        for s in range(n_slots):
+            sv[s] = vload_n(slots + s * slot_length + at, rest)
+        rule(k, &pv, vload_n(g + at, rest), sv)
+        vstore_n(p + at, pv, rest)
+        for s in range(n_slots):
+            vstore_n(slots + s * slot_length + at, sv[s], rest)
+
+
+cdef inline void optimize(
+    const Optimizer *optimizer, real *p, const real *g, real *slots, Py_ssize_t slot_length, Py_ssize_t n,
+    long long step, double rate,
+) noexcept nogil:
+    """One step on n parameters: p, g (n,); slot s of them starts at slots + s * slot_length; `step` counts from 1."""
+    cdef const double *h = &optimizer.hyper[0]
+    cdef Coefficients k
+    if optimizer.kind == SGD:
+        # momentum, dampening, weight_decay, nesterov
+        k.rate = vset1(<real> rate)
+        k.decay = vset1(<real> h[2])
+        if h[0] == 0:
+            sweep(sgd_plain, 0, &k, p, g, slots, slot_length, n)
+        else:
+            k.c[0] = vset1(<real> h[0])
+            k.c[1] = vset1(<real> (1 if step == 1 else 1 - h[1]))
+            k.flags[0] = h[3] != 0
+            sweep(sgd_momentum, 1, &k, p, g, slots, slot_length, n)
+    elif optimizer.kind == ADAM or optimizer.kind == ADAMW:
+        # beta_1, beta_2, epsilon, weight_decay, amsgrad
+        k.rate = vset1(<real> (rate / (1 - power(h[0], step))))
+        k.decay = vset1(<real> h[3])
+        k.c[0] = vset1(<real> (1 - h[0]))
+        k.c[1] = vset1(<real> h[1])
+        k.c[2] = vset1(<real> (1 - h[1]))
+        k.c[3] = vset1(<real> (1 / sqrt(1 - power(h[1], step))))
+        k.c[4] = vset1(<real> h[2])
+        k.c[5] = vset1(<real> (1 - rate * h[3]))
+        k.flags[0] = h[4] != 0
+        k.flags[1] = optimizer.kind == ADAMW
+        if k.flags[0]:
+            sweep(adam, 3, &k, p, g, slots, slot_length, n)
+        else:
+            sweep(adam, 2, &k, p, g, slots, slot_length, n)
+    elif optimizer.kind == RMSPROP:
+        # alpha, epsilon, weight_decay, momentum, centered
+        k.rate = vset1(<real> rate)
+        k.decay = vset1(<real> h[2])
+        k.c[0] = vset1(<real> h[0])
+        k.c[1] = vset1(<real> (1 - h[0]))
+        k.c[2] = vset1(<real> h[1])
+        k.c[3] = vset1(<real> h[3])
+        k.flags[0] = h[3] != 0
+        k.flags[1] = h[4] != 0
+        if k.flags[0] and k.flags[1]:
+            sweep(rmsprop, 3, &k, p, g, slots, slot_length, n)
+        elif k.flags[0] or k.flags[1]:
+            sweep(rmsprop, 2, &k, p, g, slots, slot_length, n)
+        else:
+            sweep(rmsprop, 1, &k, p, g, slots, slot_length, n)
+    elif optimizer.kind == ADAGRAD:
+        # lr_decay, epsilon, weight_decay, initial_accumulator_value
+        k.rate = vset1(<real> (rate / (1 + (step - 1) * h[0])))
+        k.decay = vset1(<real> h[2])
+        k.c[0] = vset1(<real> h[1])
+        sweep(adagrad, 1, &k, p, g, slots, slot_length, n)

@@ -1,0 +1,99 @@
+"""The scalar and the vector type, fixed when the C compiler runs, and what `simd.h` offers on them."""
+
+cdef extern from "simd.h" nogil:
+    const int LANES "BP_LANES"
+    const int REAL_BITS "BP_REAL_BITS"
+    const int MANTISSA_BITS "BP_MANTISSA_BITS"
+    const int TILE_ROWS "BP_TILE_ROWS"
+    const int TILE_VECS "BP_TILE_VECS"
+    const int GROUP_LANES "BP_GROUP_LANES"
+    const int GROUP_VECS "BP_GROUP_VECS"
+    const int DOT_ROWS "BP_DOT_ROWS"
+    # To Cython a vector is a real: C's own operators do the lane-wise arithmetic.
+    ctypedef double real
+    ctypedef double vec
+    ctypedef long long ireal
+    ctypedef long long ivec
+
+    vec vload(const real *p) noexcept
+    void vstore(real *p, vec v) noexcept
+    vec vload_n(const real *p, Py_ssize_t n) noexcept
+    void vstore_n(real *p, vec v, Py_ssize_t n) noexcept
+    vec vset1(real x) noexcept
+    vec vfma(vec a, vec b, vec c) noexcept
+    vec vsqrt(vec a) noexcept
+    vec vabs(vec a) noexcept
+    vec vmin(vec a, vec b) noexcept
+    vec vmax(vec a, vec b) noexcept
+
+    ivec vbits(vec v) noexcept
+    vec vfrombits(ivec b) noexcept
+    ivec viset1(ireal x) noexcept
+    ivec vlt(vec a, vec b) noexcept
+    ivec vle(vec a, vec b) noexcept
+    ivec veq(vec a, vec b) noexcept
+    vec vselect(ivec mask, vec a, vec b) noexcept
+    ivec vtoint(vec v) noexcept
+    vec vtoreal(ivec v) noexcept
+    ivec vshl(ivec v, int n) noexcept
+    ivec vshr(ivec v, int n) noexcept
+    vec vcopysign(vec a, vec b) noexcept
+    vec vldexp(vec a, vec n) noexcept
+    real vlane(vec v, int i) noexcept
+    void vtranspose(vec *rows) noexcept
+    real vsum(vec v) noexcept
+    unsigned int enter_compute "bp_enter_compute"() noexcept
+    void leave_compute "bp_leave_compute"(unsigned int saved) noexcept
+
+cdef enum:
+    # bounds for arrays of vectors on the stack, large enough for every instruction set
+    MAX_BLOCK = 24
+    MAX_VECS = 16
+    MAX_LANES = 16
+    MAX_TILES = 64
+
+# A dense layer: a = activation(a_below @ W + b).
+cdef struct Layer:
+    Py_ssize_t n_in
+    Py_ssize_t n_out
+    Py_ssize_t weights  # where they start in the flat vector, (n_in, n_out) row by row
+    Py_ssize_t biases  # likewise, (n_out,)
+    bint has_bias
+    bint trainable
+    bint bias_trainable
+    int activation
+    real alpha
+    real l1
+    real l2
+
+# Samples in the lanes. A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk, with
+# n features, lies tile after tile, and within a tile as [n][lanes of the tile].
+cdef struct Tiles:
+    int n_tiles
+    Py_ssize_t n_rows  # samples
+    Py_ssize_t n_lanes  # n_rows rounded up to whole vectors
+    Py_ssize_t start[MAX_TILES]  # first lane
+    int vecs[MAX_TILES]
+    Py_ssize_t rows[MAX_TILES]  # samples in the tile
+
+cdef inline int tile_width(Py_ssize_t vecs_left) noexcept nogil:
+    """How many vectors the next tile takes: the widest, but never one that leaves a single vector to the last."""
+    if vecs_left <= TILE_VECS:
+        return <int> vecs_left
+    if TILE_VECS == 3 and vecs_left == 4:
+        return 2
+    return TILE_VECS
+
+cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows) noexcept nogil:
+    cdef Py_ssize_t vecs_left = (n_rows + LANES - 1) // LANES, start = 0
+    cdef int t = 0
+    tiles.n_rows = n_rows
+    tiles.n_lanes = vecs_left * LANES
+    while vecs_left > 0:
+        tiles.start[t] = start
+        tiles.vecs[t] = tile_width(vecs_left)
+        vecs_left -= tiles.vecs[t]
+        start += tiles.vecs[t] * LANES
+        tiles.rows[t] = min(n_rows, start) - tiles.start[t]
+        t += 1
+    tiles.n_tiles = t
