@@ -121,16 +121,20 @@ def gelu_derivative(z: Array, a: Array, alpha: float) -> Array:
 _GELU_SCALE, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
+def _gelu_tanh_2u(z: Array) -> Array:
+    return 2 * _GELU_SCALE * (z + _GELU_CUBIC * z * z * z)
+
+
 def gelu_tanh(z: Array, alpha: float) -> Array:
     """``z sigmoid(2u)`` with ``u = sqrt(2/pi) (z + 0.044715 z**3)``, since ``(1 + tanh(u)) / 2 = sigmoid(2u)``."""
-    return z * sigmoid(2 * _GELU_SCALE * (z + _GELU_CUBIC * z * z * z))
+    return z * sigmoid(_gelu_tanh_2u(z))
 
 
 def gelu_tanh_derivative(z: Array, a: Array, alpha: float) -> Array:
     """``s + z s (1 - s) (2u)'`` with ``s = sigmoid(2u)``; beyond 50 it is 0 or 1 to the last digit."""
     z = np.clip(z, -50, 50)
-    s = sigmoid(2 * _GELU_SCALE * (z + _GELU_CUBIC * z * z * z))
-    return s + z * s * (1 - s) * (2 * _GELU_SCALE) * (1 + 3 * _GELU_CUBIC * z * z)
+    s, one_minus_s = sigmoid(_gelu_tanh_2u(z)), sigmoid(-_gelu_tanh_2u(z))
+    return s + z * s * one_minus_s * (2 * _GELU_SCALE) * (1 + 3 * _GELU_CUBIC * z * z)
 
 
 def silu(z: Array, alpha: float) -> Array:

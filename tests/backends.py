@@ -1,0 +1,184 @@
+"""What the numerical tests share: the backends to run on, problems for any loss, and how to measure an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from backprop import _backend
+from backprop._types import Data, TrainingSettings, TrainingState
+from backprop.layers import Dense
+from backprop.losses import LOSSES, CrossEntropy, Huber, Loss, Quantile
+from backprop.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from backprop.reference.activations import ACTIVATIONS
+
+BACKENDS = _backend.available()
+COMPILED = tuple(name for name in BACKENDS if name != _backend.REFERENCE)
+DTYPES = (np.float64, np.float32)
+
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+each_compiled = pytest.mark.parametrize(
+    "backend",
+    COMPILED or [pytest.param(None, marks=pytest.mark.skip(reason="no compiled core is installed"))],
+)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+
+
+def module(backend: str, dtype: Any) -> ModuleType:
+    """The backend's functions, as `_core.pyi` has them."""
+    return _backend.load(backend).module(dtype)
+
+
+# Beside the defaults, what the registries hold with their options changed.
+LOSS_VARIANTS: tuple[Loss, ...] = (*(cls() for cls in LOSSES.values()), Huber(delta=0.3), Quantile(quantile=0.8))
+
+OPTIMIZER_VARIANTS: tuple[Optimizer, ...] = (
+    SGD(),
+    SGD(learning_rate=0.05, momentum=0.9),
+    SGD(momentum=0.8, dampening=0.3, weight_decay=0.1),
+    SGD(momentum=0.8, nesterov=True, weight_decay=0.01),
+    Adam(),
+    Adam(learning_rate=0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-3, weight_decay=0.1),
+    Adam(amsgrad=True, beta_2=0.5),
+    Adam(beta_1=0.0, beta_2=0.0, epsilon=1e-2),
+    AdamW(),
+    AdamW(learning_rate=0.02, weight_decay=0.3, amsgrad=True),
+    RMSprop(),
+    RMSprop(alpha=0.8, epsilon=1e-4, weight_decay=0.1),
+    RMSprop(momentum=0.9),
+    RMSprop(centered=True),
+    RMSprop(momentum=0.5, centered=True, weight_decay=0.01),
+    Adagrad(),
+    Adagrad(lr_decay=0.1, epsilon=1e-3, weight_decay=0.1, initial_accumulator_value=0.5),
+)
+
+
+def label(setting: Loss | Optimizer) -> str:
+    """A short id for a loss or an optimizer: its name and what is not the default."""
+    default = type(setting)()
+    changed = [
+        f"{key}={getattr(setting, key)}"
+        for key in type(setting).__dataclass_fields__
+        if getattr(setting, key) != getattr(default, key)
+    ]
+    return "-".join([setting.name, *changed])
+
+
+def outputs_of(loss: Loss) -> tuple[str, ...]:
+    """The output activations that a loss accepts."""
+    return tuple(ACTIVATIONS) if loss.outputs is None else loss.outputs
+
+
+def hidden_activations() -> tuple[str, ...]:
+    """The activations that hidden layers can have."""
+    return tuple(name for name in ACTIVATIONS if name != "softmax")
+
+
+def layers(n_inputs: int, dense: list[Dense]) -> list[tuple[int, Dense]]:
+    """Each layer with its number of inputs."""
+    return list(zip([n_inputs, *(layer.units for layer in dense)], dense, strict=False))
+
+
+def parameter_count(n_inputs: int, dense: list[Dense]) -> int:
+    """How many weights and biases there are."""
+    return sum(n * layer.units + (layer.units if layer.bias else 0) for n, layer in layers(n_inputs, dense))
+
+
+@dataclass
+class Problem:
+    """A network with parameters, and data for it."""
+
+    n_inputs: int
+    dense: list[Dense]
+    loss: Loss
+    parameters: np.ndarray
+    data: Data
+
+    def cast(self, dtype: Any) -> Problem:
+        """The same numbers, rounded to a dtype."""
+        X, targets, weight = self.data
+        if targets.ndim == 2:
+            targets = targets.astype(dtype)
+        data = Data(X.astype(dtype), targets, None if weight is None else weight.astype(dtype))
+        return Problem(self.n_inputs, self.dense, self.loss, self.parameters.astype(dtype), data)
+
+    def loss_and_gradient(self, backend: str) -> tuple[float, np.ndarray]:
+        """By a backend, in the dtype of the parameters."""
+        core = module(backend, self.parameters.dtype)
+        gradient = np.full_like(self.parameters, np.nan)
+        plan = core.Plan(self.n_inputs, self.dense)
+        return core.loss_and_gradient(plan, self.loss, self.parameters, self.data, gradient), gradient
+
+
+def make_problem(
+    n_inputs: int,
+    dense: list[Dense],
+    loss: Loss,
+    n_rows: int,
+    *,
+    weighted: bool = True,
+    labels: bool = True,
+    seed: int = 0,
+) -> Problem:
+    """Random data in the loss's range, and float32's numbers only, so that both dtypes see the same.
+
+    labels: cross-entropy gets class labels, else class probabilities.
+    """
+    rng = np.random.default_rng(seed)
+    n_outputs = dense[-1].units
+    X = rng.normal(size=(n_rows, n_inputs))
+    if isinstance(loss, CrossEntropy):
+        targets = rng.integers(n_outputs, size=n_rows) if labels else rng.dirichlet(np.ones(n_outputs), n_rows)
+    elif loss.name == "poisson":
+        targets = rng.poisson(1.0, (n_rows, n_outputs)).astype(float)
+    elif loss.name == "binary_cross_entropy":
+        targets = np.clip(rng.uniform(-0.5, 1.5, (n_rows, n_outputs)), 0, 1)
+    else:
+        targets = rng.normal(size=(n_rows, n_outputs))
+    weight = rng.uniform(0.1, 2.0, n_rows) if weighted else None
+    parts = []
+    for n, layer in layers(n_inputs, dense):
+        parts.append(rng.uniform(-1, 1, n * layer.units) * np.sqrt(3 / n))
+        if layer.bias:
+            parts.append(rng.uniform(-0.5, 0.5, layer.units))
+    problem = Problem(n_inputs, dense, loss, np.concatenate(parts), Data(X, targets, weight))
+    return problem.cast(np.float32).cast(np.float64)
+
+
+def new_state(problem: Problem, optimizer: Optimizer, seed: int = 0) -> TrainingState:
+    """A fresh training state with a copy of the problem's parameters."""
+    parameters = problem.parameters.copy()
+    slots = optimizer.new_slots(parameters.size, parameters.dtype)
+    return TrainingState(parameters=parameters, slots=slots, bit_generator=np.random.PCG64(seed))
+
+
+def train(
+    backend: str,
+    problem: Problem,
+    optimizer: Optimizer,
+    settings: TrainingSettings,
+    epochs: int,
+    *,
+    learning_rates: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[TrainingState, np.ndarray, str]:
+    """Train a fresh state; returns it, the losses of the epochs and why training stopped."""
+    core = module(backend, problem.parameters.dtype)
+    state = new_state(problem, optimizer, seed)
+    rates = np.array([optimizer.learning_rate]) if learning_rates is None else learning_rates
+    losses = np.full(epochs, np.nan)
+    plan = core.Plan(problem.n_inputs, problem.dense)
+    run = core.Training(plan, problem.loss, optimizer, settings, problem.data, state, rates)
+    return state, losses, run.run(epochs, float("inf"), losses)
+
+
+def distance(actual: Any, expected: Any) -> float:
+    """|actual - expected| / |expected| in the Euclidean norm; 0 for two zeros, infinite for NaN."""
+    actual, expected = np.asarray(actual, float), np.asarray(expected, float)
+    difference, size = np.linalg.norm(actual - expected), np.linalg.norm(expected)
+    if difference == 0:
+        return 0.0
+    return float(difference / size) if np.isfinite(difference) and size > 0 else float("inf")
