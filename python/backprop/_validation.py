@@ -101,6 +101,11 @@ def choice(name: str, value: Any, options: Collection[str]) -> str:
     return value
 
 
+def is_auto(name: str, value: Any) -> bool:
+    """Return whether the value is "auto", the only text that is allowed here."""
+    return isinstance(value, str) and choice(name, value, ("auto",)) == "auto"
+
+
 def setting(name: str, value: Any, base: type[T], registry: Mapping[str, type[T]]) -> T:
     """Return an object of class `base`: the one given, or the one with that name in its default form."""
     if isinstance(value, base):

@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backprop import _validation as check
 from backprop._types import Data, TrainingSettings, TrainingState
@@ -83,14 +84,14 @@ def fit(
         tolerance=None if tolerance is None else check.number("tolerance", tolerance, at_least=0),
         patience=check.integer("patience", patience, at_least=1),
         # No backend divides its work yet, so one thread is what "auto" comes to.
-        n_threads=1 if n_threads == "auto" else check.integer("n_threads", n_threads, at_least=1),
+        n_threads=1 if check.is_auto("n_threads", n_threads) else check.integer("n_threads", n_threads, at_least=1),
     )
-    if progress != "auto":
+    if not check.is_auto("progress", progress):
         progress = check.boolean("progress", progress)
 
+    losses = np.empty(epochs)
     state = _begin(network, optimizer, settings, n_rows)
     first_epoch, last_epoch = state.epoch, state.epoch + epochs
-    losses = np.empty(epochs)
     run = network._core.Training(
         network._plan, loss, optimizer, settings, data, state, np.array([optimizer.learning_rate])
     ).run
@@ -179,20 +180,20 @@ class _Progress:
         else:
             self.after = 0.0 if wanted else math.inf
 
-    def show(self, done: int, losses: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    def show(self, done: int, losses: NDArray[np.float64]) -> None:
         """Bring the bar up to date; called once in a time slice."""
         if self.bar is None:
             if time.perf_counter() - self.start < self.after:
                 return
-            from tqdm.auto import tqdm
+            from tqdm import tqdm
 
-            self.bar = tqdm(total=self.epochs, unit="epoch", mininterval=0.5, file=sys.stderr)
+            self.bar = tqdm(total=self.epochs, unit="epoch", mininterval=0.5, smoothing=0, file=sys.stderr)
             self.bar.start_t -= time.perf_counter() - self.start  # the epochs before the bar took time as well
         if done:
             self.bar.set_postfix(loss=f"{losses[done - 1]:.4g}", refresh=False)
         self.bar.update(done - self.bar.n)
 
-    def close(self, done: int, losses: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    def close(self, done: int, losses: NDArray[np.float64]) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.show(done, losses)
