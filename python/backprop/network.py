@@ -432,12 +432,14 @@ class Network:
     # --- copies, pickles, text -------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the backend's plan, which is made anew (perhaps on another machine)."""
-        names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history")
+        """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""
+        names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history", "backend")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._assemble(state["_n_inputs"], state["_layers"], np.dtype(state["_dtype"].name), state["_seed"], None)
+        backend = state["backend"] if state["backend"] in _backend.available() else None
+        dtype = check.real_dtype("dtype", state["_dtype"])
+        self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
         self._parameters[...] = state["_parameters"]
         self._state, self._optimizer, self.history = state["_state"], state["_optimizer"], state["history"]
         if self._state is not None:
