@@ -1,0 +1,301 @@
+"""Model files: what is saved comes back, a crash leaves a whole file, what is no model file is refused by name."""
+
+import json
+import os
+import re
+import stat
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+import backprop as bp
+from backprop import _backend, io
+
+LAYERS = [
+    bp.Dense(4, "elu", alpha=0.5, l1=0.1, l2=0.2, weight_init="he_normal", bias_init="ones"),
+    bp.Dense(3, "tanh", bias=False, trainable=False, weight_init=0.25),
+    bp.Dense(2, "softmax", bias_trainable=False),
+]
+
+
+@pytest.fixture
+def net():
+    return bp.Network(5, LAYERS, dtype="float64", seed=3, backend="reference")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def test_what_is_saved_comes_back(backend, dtype, path, rng):
+    net = bp.Network(5, LAYERS, dtype=dtype, seed=3, backend=backend)
+    X = rng.normal(size=(9, 5))
+    net.fit(X, np.arange(9) % 2, epochs=3)
+    net.save(path)
+    again = bp.load(path, backend=backend)
+    np.testing.assert_array_equal(again.parameters, net.parameters)
+    np.testing.assert_array_equal(again.predict(X), net.predict(X))
+    assert again.layers == net.layers
+    assert (again.n_inputs, again.seed, again.backend) == (5, 3, backend)
+    assert again.dtype is net.dtype
+    assert again.history.epochs == 0
+    again.fit(X, np.arange(9) % 2, epochs=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.sampled_from(bp.ACTIVATIONS), st.booleans()), min_size=1, max_size=4),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(0, 2**128 - 1),
+)
+def test_any_architecture_comes_back(tmp_path_factory, layers, dtype, seed):
+    layers = [bp.Dense(n, "silu" if a == "softmax" else a, bias=bias) for n, a, bias in layers]
+    net = bp.Network(2, layers, dtype=dtype, seed=seed, backend="reference")
+    path = tmp_path_factory.mktemp("models") / "m"
+    net.save(path)
+    again = bp.load(path)
+    assert repr(again) == repr(net)
+    np.testing.assert_array_equal(again.parameters, net.parameters)
+
+
+def test_a_seed_from_the_system_comes_back(path):
+    net = bp.mlp([2, 1], backend="reference")
+    net.save(path)
+    assert bp.load(path).seed == net.seed
+
+
+def test_arrays_given_as_initial_values_are_in_the_file_as_parameters(path):
+    net = bp.Network(2, [bp.Dense(1, weight_init=[[1.0], [2.0]], bias_init=[3.0])], backend="reference")
+    net.save(path)
+    again = bp.load(path)
+    np.testing.assert_array_equal(again.parameters, [1, 2, 3])
+    assert again.layers == (bp.Dense(1),)
+
+
+def test_extra(net, path):
+    extra = {"columns": ["a", "b"], "means": [0.5, 1.0], "nested": {"µ": None}}
+    net.save(path, extra=extra)
+    again, got = io.load_with_extra(path)
+    assert got == extra
+    assert again.layers == net.layers
+    net.save(path)
+    assert io.load_with_extra(path)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"), [({"a": np.ones(2)}, TypeError), ({"a": float("nan")}, ValueError), ({(1, 2): 3}, TypeError)]
+)
+def test_extra_that_json_cannot_hold(extra, error, net, path):
+    with pytest.raises(error, match="extra: needs what JSON can hold"):
+        net.save(path, extra=extra)
+    assert not path.exists()
+
+
+def test_any_safetensors_reader_can_read_it(net, path):
+    net.save(path)
+    with safe_open(path, framework="numpy") as file:
+        assert sorted(file.keys()) == [
+            "layers.0.biases",
+            "layers.0.weights",
+            "layers.1.weights",
+            "layers.2.biases",
+            "layers.2.weights",
+        ]
+        np.testing.assert_array_equal(file.get_tensor("layers.2.weights"), net.weights[2])
+        architecture = json.loads(file.metadata()["backprop"])
+    assert architecture["format"] == "backprop.network"
+    assert architecture["version"] == 1
+    assert architecture["layers"][0]["activation"] == "elu"
+
+
+def test_equal_networks_give_equal_files(tmp_path):
+    for name in "ab":
+        bp.mlp([3, 4, 2], seed=0, backend="reference").save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_paths_may_be_text_bytes_or_objects(net, path):
+    for form in (path, str(path), os.fsencode(path)):
+        net.save(form)
+        assert bp.load(form).seed == 3
+        path.unlink()
+
+
+def test_only_the_file_is_left(net, path):
+    net.save(path)
+    net.save(path)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_mode_is_that_of_any_new_file(net, path):
+    old = os.umask(0o027)
+    try:
+        net.save(path)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(net, path):
+    link = path.with_name("link")
+    link.symlink_to(path.name)
+    net.save(link)
+    assert link.is_symlink()
+    assert bp.load(path).seed == 3
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_crash_leaves_the_old_file(step, net, path, monkeypatch):
+    net.save(path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            bp.mlp([2, 1], backend="reference").save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_data_and_folder_are_synced_around_the_renaming(net, path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda f: calls.append("folder" if stat.S_ISDIR(os.fstat(f).st_mode) else "file") or fsync(f)
+    )
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace") or replace(*paths))
+    net.save(path)
+    assert calls == ["file", "replace", "folder"]
+
+
+# --- files that are none ----------------------------------------------------------------------------------------------
+
+
+def test_missing_file(path):
+    with pytest.raises(FileNotFoundError):
+        bp.load(path)
+    with pytest.raises(IsADirectoryError):
+        bp.load(path.parent)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"abc", b"\xff" * 8 + b"{}", b"sepal_length,species\n5.1,setosa\n", b"PK\x03\x04" + bytes(300), bytes(100)],
+)
+def test_foreign_files(content, path):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: not a safetensors file, or a damaged one")):
+        bp.load(path)
+
+
+def test_every_truncation_is_noticed(net, path):
+    net.save(path)
+    whole = path.read_bytes()
+    for end in (*range(0, len(whole), 23), len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            bp.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        bp.load(path)
+
+
+def test_another_program_s_safetensors(path):
+    path.write_bytes(safetensors_bytes({"a": np.ones(3)}, metadata={"format": "pt"}))
+    with pytest.raises(ValueError, match="not a file that backprop wrote"):
+        bp.load(path)
+    path.write_bytes(safetensors_bytes({"a": np.ones(3)}))
+    with pytest.raises(ValueError, match="not a file that backprop wrote"):
+        bp.load(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null", '"a"', "[" * 100_000])
+def test_metadata_that_are_no_json_object(text, path):
+    path.write_bytes(safetensors_bytes({"a": np.ones(3)}, metadata={"backprop": text}))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: its metadata are not ")):
+        bp.load(path)
+
+
+HUGE = 10**15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format="keras"), "format: needs 'backprop.network', got 'keras'"),
+        (lambda m: m.update(version=2), "version: this backprop reads up to 1, got 2; update backprop"),
+        (lambda m: m.update(version="1"), "version: needs an integer"),
+        (lambda m: m.pop("version"), "'version'"),
+        (lambda m: m.pop("layers"), "'layers'"),
+        (lambda m: m.update(layers=[]), "layers: needs at least one"),
+        (lambda m: m.update(layers=None), "NoneType"),
+        (lambda m: m.update(layers=[1]), "must be a mapping"),
+        (lambda m: m.update(dtype="float32"), "layers.0.weights: needs float32 (5, 4), got float64 (5, 4)"),
+        (lambda m: m.update(dtype="object"), "dtype: needs 'float32' or 'float64'"),
+        (lambda m: m.update(n_inputs=6), "layers.0.weights: needs float64 (6, 4), got float64 (5, 4)"),
+        (lambda m: m.update(n_inputs=HUGE), "layers.0.weights: needs float64 (1000000000000000, 4)"),
+        (lambda m: m.update(n_inputs=0), "n_inputs: needs an integer >= 1, got 0"),
+        (lambda m: m.update(seed=-1), "seed: needs an integer >= 0, got -1"),
+        (lambda m: m.update(extra=[1]), "extra: needs an object, got [1]"),
+        (
+            lambda m: m["layers"].pop(),
+            "tensors: needs ['layers.0.biases', 'layers.0.weights', 'layers.1.weights'], got",
+        ),
+        (lambda m: m["layers"][0].update(units=HUGE), "layers.0.weights: needs float64 (5, 1000000000000000)"),
+        (lambda m: m["layers"][0].update(bias=False), "tensors: needs ['layers.0.weights', 'layers.1.weights'"),
+        (lambda m: m["layers"][0].update(activation="exec"), "activation: needs one of 'identity'"),
+        (lambda m: m["layers"][0].update(activation="softmax", alpha=None), "layers[0]: needs another activation"),
+        (lambda m: m["layers"][0].update(code="print()"), "unexpected keyword argument 'code'"),
+        (lambda m: m["layers"][0].update(l2=-1), "l2: needs a number >= 0, got -1"),
+    ],
+)
+def test_metadata_that_do_not_fit(change, message, net, path):
+    net.save(path)
+    tensors, metadata = io.read(path)
+    change(metadata)
+    path.write_bytes(io.serialized(tensors, metadata))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: not a valid model file: ") + ".*" + re.escape(message)):
+        bp.load(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A path and what a model file there holds."""
+    path = tmp_path_factory.mktemp("models") / "model.safetensors"
+    bp.Network(2, [bp.Dense(2, "tanh"), bp.Dense(1)], seed=0, backend="reference").save(path)
+    return path, path.read_bytes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_damaged_header_is_a_value_error_or_still_a_model(whole, data):
+    path, content = whole
+    header = 8 + int.from_bytes(content[:8], "little")
+    damaged = bytearray(content)
+    for position in data.draw(st.lists(st.integers(0, header - 1), min_size=1, max_size=3)):
+        damaged[position] = data.draw(st.integers(0, 255))
+    path.write_bytes(damaged)
+    try:
+        net = bp.load(path)
+    except ValueError as error:
+        message = str(error)
+    else:
+        message = f"{path} holds {net}"
+    assert str(path) in message
+
+
+def test_a_model_from_one_backend_loads_into_any_other(net, path):
+    net.save(path)
+    for name in _backend.available():
+        assert bp.load(path, backend=name).backend == name
