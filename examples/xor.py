@@ -4,9 +4,8 @@ Prints the predictions before the last update, as the lesson does that computes 
 full-batch gradient descent with learning rate 0.1 on half the summed squared error, from the same initial weights.
 """
 
-import numpy as np
-
 import backprop as bp
+import numpy as np
 
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 y = np.array([[0], [1], [1], [0]])

@@ -2,7 +2,6 @@ import os
 
 import numpy as np
 import pytest
-
 from backprop import _backend
 
 # Where no compiled core was built, the reference is what the tests are about and its warning says nothing new.

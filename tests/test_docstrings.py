@@ -4,9 +4,8 @@ import doctest
 import importlib
 import pkgutil
 
-import pytest
-
 import backprop
+import pytest
 
 # The command line's module runs when it is imported; the compiled cores have no docstring of their own to test.
 MODULES = [

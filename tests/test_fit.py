@@ -7,14 +7,13 @@ import sys
 import threading
 import time
 
+import backprop as bp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import backprop as bp
 from backprop import _backend, training
 from backprop.optimizers import OPTIMIZERS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 N = 50
 

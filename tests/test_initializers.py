@@ -1,9 +1,8 @@
 import math
 
+import backprop as bp
 import numpy as np
 import pytest
-
-import backprop as bp
 from backprop import initializers
 from backprop.initializers import BIAS_INITIALIZERS, INITIALIZERS, Given
 

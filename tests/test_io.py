@@ -5,15 +5,14 @@ import os
 import re
 import stat
 
+import backprop as bp
 import numpy as np
 import pytest
+from backprop import _backend, io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save as safetensors_bytes
-
-import backprop as bp
-from backprop import _backend, io
 
 LAYERS = [
     bp.Dense(4, "elu", alpha=0.5, l1=0.1, l2=0.2, weight_init="he_normal", bias_init="ones"),

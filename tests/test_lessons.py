@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import backprop as bp
+import numpy as np
 from backprop import _backend
 
 XOR = Path(__file__).parents[1] / "examples" / "xor.py"

@@ -3,10 +3,9 @@ import pickle
 import subprocess
 import sys
 
+import backprop as bp
 import numpy as np
 import pytest
-
-import backprop as bp
 from backprop import _backend
 
 

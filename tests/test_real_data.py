@@ -1,12 +1,11 @@
 """Real data through the public interface: mean held-out score of five seeds."""
 
+import backprop as bp
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-
-import backprop as bp
 
 SEEDS = range(5)
 

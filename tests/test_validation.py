@@ -2,13 +2,12 @@
 
 import re
 
+import backprop as bp
 import numpy as np
 import pytest
+from backprop import _validation as check
 from hypothesis import given
 from hypothesis import strategies as st
-
-import backprop as bp
-from backprop import _validation as check
 
 X = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 LABELS = np.array([0, 1, 2])

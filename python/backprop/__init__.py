@@ -39,7 +39,10 @@ __all__ = [
 
 def __getattr__(name: str) -> str:
     if name == "__version__":  # asked for rarely, and importlib.metadata takes long to import
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("bpcore")
+        try:
+            return version("bpcore")
+        except PackageNotFoundError:  # a source tree that was never installed
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

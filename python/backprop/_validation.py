@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
-_TARGET_RANGES = {"poisson": (0.0, math.inf), "binary_cross_entropy": (0.0, 1.0)}
 # Rows of class probabilities may be off by rounding, in float16 too; anything more is a mistake.
 _PROBABILITY_TOLERANCE = 1e-3
 
@@ -176,7 +175,7 @@ def targets(name: str, y: Any, loss: Loss, dtype: np.dtype[Any], n_rows: int, n_
         raise ValueError(f"{name}: needs {wanted} for {loss.name}, got shape {np.shape(y)}")
     _rows(name, array, n_rows)
     result = _converted(name, array, dtype)
-    low, high = (0.0, 1.0) if not loss.elementwise else _TARGET_RANGES.get(loss.name, (-math.inf, math.inf))
+    low, high = loss.target_range
     if result.min() < low or result.max() > high:
         allowed = f"in [{low:g}, {high:g}]" if high < math.inf else f">= {low:g}"
         outside = _first(name, (result < low) | (result > high), result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 
 from backprop import _validation as check
 from backprop import initializers
@@ -51,6 +51,7 @@ class Dense:
 
     units: int
     activation: str = "identity"
+    _: KW_ONLY
     alpha: float | None = None
     bias: bool = True
     trainable: bool = True
@@ -80,6 +81,6 @@ class Dense:
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        named = [f for f in fields(self)[2:] if f.default is MISSING or getattr(self, f.name) != f.default]
+        named = [f for f in fields(self)[2:] if getattr(self, f.name) != f.default]
         settings = "".join(f", {f.name}={getattr(self, f.name)!r}" for f in named)
         return f"Dense({self.units}, {self.activation!r}{settings})"

@@ -11,6 +11,7 @@ The sums go over the samples of a batch and over the outputs. The penalties of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -38,6 +39,8 @@ class Loss:
     elementwise: ClassVar[bool] = True
     outputs: ClassVar[tuple[str, ...] | None] = None
     """the output activations that the loss accepts; None for any"""
+    target_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    """the targets that the loss accepts, ends included"""
 
     scale: float = 1.0
     reduction: Reduction = "mean"
@@ -199,6 +202,7 @@ class Poisson(Loss):
 
     name: ClassVar[str] = "poisson"
     outputs: ClassVar[tuple[str, ...] | None] = ("exp", "softplus")
+    target_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +228,7 @@ class BinaryCrossEntropy(Loss):
 
     name: ClassVar[str] = "binary_cross_entropy"
     outputs: ClassVar[tuple[str, ...] | None] = ("sigmoid",)
+    target_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +255,7 @@ class CrossEntropy(Loss):
     name: ClassVar[str] = "cross_entropy"
     elementwise: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...] | None] = ("softmax",)
+    target_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
 
 LOSSES: Mapping[str, type[Loss]] = MappingProxyType(

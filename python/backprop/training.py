@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import sys
-import threading
 import time
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -143,10 +142,11 @@ class _HeldInterrupts:
         self.pending: tuple[int, FrameType | None] | None = None
         handler = signal.getsignal(signal.SIGINT)
         self.handler: Any = handler if callable(handler) else None
-        if self.handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.hold)
-        else:
-            self.handler = None
+        if self.handler is not None:
+            try:
+                signal.signal(signal.SIGINT, self.hold)
+            except ValueError:  # not in the main thread
+                self.handler = None
         return self
 
     def hold(self, number: int, frame: FrameType | None) -> None:
