@@ -346,6 +346,13 @@ def test_a_short_run_does_not_import_tqdm():
     assert result.stdout == "False\n"
 
 
+def test_a_bar_that_is_asked_for_appears_even_in_a_short_run(backend, data, capfd):
+    make(backend).fit(*data, epochs=5, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "5/5" in err
+
+
 @pytest.mark.parametrize(("progress", "shown"), [("auto", True), (True, True), (False, False)])
 def test_a_long_run_shows_its_progress_on_stderr(progress, shown, backend, data, capfd, monkeypatch):
     monkeypatch.setattr(training, "SLICE_SECONDS", 0.001)

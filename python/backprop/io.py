@@ -62,12 +62,36 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network
         If the file cannot be read.
     ValueError
         If it is not a whole and consistent model file; the message says what is wrong with it.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import backprop as bp
+    >>> net = bp.mlp([2, 3, 1], seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     net.save(path)
+    ...     again = bp.load(path)
+    >>> bool((again.parameters == net.parameters).all())
+    True
     """
     return load_with_extra(path, backend=backend)[0]
 
 
 def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None) -> tuple[Network, dict[str, Any]]:
-    """Read a network and the extra data saved with it; see `load`."""
+    """Read a network and the extra data saved with it; see `load`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import backprop as bp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     bp.mlp([2, 1], seed=0).save(path, extra={"columns": ["age", "size"]})
+    ...     net, extra = load_with_extra(path)
+    >>> extra
+    {'columns': ['age', 'size']}
+    """
     tensors, metadata = read(path)
     try:
         network = _network(metadata, tensors, backend)

@@ -38,6 +38,16 @@ class DivergedError(ArithmeticError):
         The epoch, counted from 1 over all calls of `fit`.
     loss : float
         Its loss: nan or inf.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> net = bp.mlp([1, 1], dtype="float64", seed=0)
+    >>> try:
+    ...     history = net.fit([[1.0], [2.0]], [1.0, 2.0], optimizer=bp.SGD(learning_rate=1e100), batch_size=1)
+    ... except bp.DivergedError as error:
+    ...     print(error.epoch == net.history.epochs)
+    True
     """
 
     def __init__(self, epoch: int, loss: float, learning_rate: float) -> None:
@@ -194,7 +204,7 @@ class _Progress:
         self.bar.update(done - self.bar.n)
 
     def close(self, done: int, losses: NDArray[np.float64]) -> None:
-        """Leave the bar as it stands."""
-        if self.bar is not None:
+        """Leave the bar as it stands; one that was asked for appears now at the latest."""
+        if self.bar is not None or self.after == 0:
             self.show(done, losses)
             self.bar.close()
