@@ -8,6 +8,7 @@
 """
 
 from backprop import initializers, io, losses, optimizers
+from backprop._backend import show_config
 from backprop.history import History
 from backprop.io import load
 from backprop.layers import Dense
@@ -34,6 +35,7 @@ __all__ = [
     "losses",
     "mlp",
     "optimizers",
+    "show_config",
 ]
 
 

@@ -100,3 +100,31 @@ def select(name: str | None) -> Backend:
 def compiled_modules() -> dict[tuple[str, str], ModuleType]:
     """Every compiled core that runs on this CPU, by instruction set and dtype name."""
     return {(isa, dtype.name): _module(isa, dtype) for isa in _compiled() for dtype in _DTYPES}
+
+
+def show_config() -> None:
+    """Print the version, the backend, its instruction set, threads, and NumPy: what a bug report needs.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.show_config()  # doctest: +ELLIPSIS
+    backprop ...
+    """
+    import platform
+
+    import backprop
+    from backprop._threads import usable_cpus
+
+    backend = default()
+    rows = {
+        "backprop": backprop.__version__,
+        "backend": backend.name,
+        "instruction set": backend.instruction_set,
+        "available": ", ".join(available()),
+        "usable CPUs": usable_cpus(),
+        "NumPy": np.__version__,
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+    }
+    for name, value in rows.items():
+        print(f"{name:<16} {value}")

@@ -17,7 +17,7 @@ from bpcore.layers cimport Loss, Network, Workspace, forward as forward_layers
 from bpcore.activations cimport activate, needs_scores
 from bpcore.gemm cimport lanes_product
 from bpcore.types cimport (
-    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, vec, vfma, vload, vload_n, vset1,
+    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload, vload_n, vset1,
     vstore_n, vsum,
 )
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vsigmoid, vtanh
@@ -453,7 +453,7 @@ ctypedef vec (*VectorFunction)(vec x) noexcept nogil
 vector_math_names = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
 
 
-cdef inline void map_vector(VectorFunction function, const real *x, real *out, Py_ssize_t n) noexcept nogil:
+cdef inline template map_vector(VectorFunction function, const real *x, real *out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i < n:
         vstore_n(out + i, function(vload_n(x + i, min(n - i, <Py_ssize_t> LANES))), min(n - i, <Py_ssize_t> LANES))

@@ -5,7 +5,7 @@ To add one: a code and its name here, its two functions, a line in `activate` an
 read z are listed in `needs_scores`.
 """
 
-from bpcore.types cimport LANES, Tiles, ivec, real, vabs, vec, vfma, vload, vlt, vle, vmax, vmin, vselect, vset1, vstore
+from bpcore.types cimport LANES, Tiles, ivec, real, template, vabs, vec, vfma, vload, vlt, vle, vmax, vmin, vselect, vset1, vstore
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
 
@@ -134,14 +134,14 @@ ctypedef vec (*Value)(vec z, vec alpha) noexcept nogil
 ctypedef vec (*Derivative)(vec z, vec a, vec alpha) noexcept nogil
 
 
-cdef inline void map_value(Value value, const real *z, real *a, real alpha, Py_ssize_t n_vecs) noexcept nogil:
+cdef inline template map_value(Value value, const real *z, real *a, real alpha, Py_ssize_t n_vecs) noexcept nogil:
     cdef Py_ssize_t i
     cdef vec alpha_v = vset1(alpha)
     for i in range(n_vecs):
         vstore(a + i * LANES, value(vload(z + i * LANES), alpha_v))
 
 
-cdef inline void map_derivative(
+cdef inline template map_derivative(
     Derivative derivative, const real *z, const real *a, real *d, real alpha, Py_ssize_t n_vecs,
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -221,7 +221,7 @@ cdef inline void multiply_derivative(
             softmax_jacobian(n, tiles.vecs[t], a + n * tiles.start[t], d + n * tiles.start[t])
 
 
-cdef inline void softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexcept nogil:
+cdef inline template softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexcept nogil:
     """a [n][n_vecs] = exp(z - max) / sum, over the features of each lane."""
     cdef vec top, total, e
     cdef Py_ssize_t i
@@ -240,7 +240,7 @@ cdef inline void softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexc
             vstore(a + (i * n_vecs + j) * LANES, vload(a + (i * n_vecs + j) * LANES) * total)
 
 
-cdef inline void softmax_jacobian(Py_ssize_t n, int n_vecs, const real *a, real *d) noexcept nogil:
+cdef inline template softmax_jacobian(Py_ssize_t n, int n_vecs, const real *a, real *d) noexcept nogil:
     """d = a * (d - sum over features of a * d)."""
     cdef vec total
     cdef Py_ssize_t i, at

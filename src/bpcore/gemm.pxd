@@ -5,12 +5,12 @@ k runs from first to last in one chain per lane, so a result does not depend on 
 """
 
 from bpcore.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, real, tile_width, vec, vfma, vload, vload_n,
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, real, template, tile_width, vec, vfma, vload, vload_n,
     vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
-cdef inline void multiply_add(
+cdef inline template multiply_add(
     const int n_rows, const int n_vecs, vec *acc, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
     const real *b, Py_ssize_t b_k,
 ) noexcept nogil:
@@ -32,7 +32,7 @@ cdef inline void multiply_add(
 
 # ---- forward and backward: lanes over samples ----
 
-cdef inline void lanes_block(
+cdef inline template lanes_block(
     const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *b, real *out,
 ) noexcept nogil:
@@ -48,7 +48,7 @@ cdef inline void lanes_block(
             vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
 
 
-cdef inline void lanes_rows(
+cdef inline template lanes_rows(
     const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *b, real *out,
 ) noexcept nogil:
@@ -150,7 +150,7 @@ cdef inline void transpose_rows(const Tiles *tiles, Py_ssize_t n, const real *a,
         first += panel_vecs * LANES
 
 
-cdef inline void outputs_block(
+cdef inline template outputs_block(
     const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
     real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
 ) noexcept nogil:
@@ -178,7 +178,7 @@ cdef inline void outputs_block(
         vstore_n(g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
 
 
-cdef inline void outputs_rows(
+cdef inline template outputs_rows(
     const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
     real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
 ) noexcept nogil:
@@ -201,7 +201,7 @@ cdef inline void outputs_rows(
         outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
 
 
-cdef inline void sum_panel(
+cdef inline template sum_panel(
     const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, bint add,
 ) noexcept nogil:
     """g (n_columns,) = or += the sum over samples of the panel d."""
@@ -285,7 +285,7 @@ cdef inline void outputs_any(
 
 # ---- weight gradient, few outputs: dot products over samples ----
 
-cdef inline void dot_rows(
+cdef inline template dot_rows(
     const int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t column,
     const real *a, const real *d, real *g, Py_ssize_t g_row, bint add,
 ) noexcept nogil:
@@ -331,7 +331,7 @@ cdef inline real sum_group(vec *acc) noexcept nogil:
     return vsum(acc[0])
 
 
-cdef inline void dot_sum(
+cdef inline template dot_sum(
     const Tiles *tiles, Py_ssize_t n_out, Py_ssize_t column, const real *d, real *g, bint add,
 ) noexcept nogil:
     """g[0] = or += sum over samples of d[column, sample]."""

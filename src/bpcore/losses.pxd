@@ -6,7 +6,7 @@ gradient with respect to a into `gradient`, or with respect to z for the pairs t
 """
 
 from bpcore.activations cimport EXP, SIGMOID, SOFTMAX, multiply_derivative
-from bpcore.types cimport LANES, Tiles, real, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore
+from bpcore.types cimport LANES, Tiles, real, template, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore
 from bpcore.vmath cimport vexp, vlog, vlog1p
 
 
@@ -96,7 +96,7 @@ cdef inline vec binary_cross_entropy_from_scores(vec a, vec z, vec y, vec parame
 ctypedef vec (*LossFunction)(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil
 
 
-cdef inline void elementwise(
+cdef inline template elementwise(
     LossFunction function, real parameter, const Tiles *tiles, Py_ssize_t n, const real *a, const real *z,
     const real *y, const real *factor, real *delta, real *value,
 ) noexcept nogil:

@@ -6,7 +6,7 @@ order of the hyperparameters and of the slots) and its twin in `reference/optimi
 
 from libc.math cimport sqrt
 
-from bpcore.types cimport LANES, real, vec, vfma, vload, vload_n, vmax, vset1, vsqrt, vstore, vstore_n
+from bpcore.types cimport LANES, real, template, vec, vfma, vload, vload_n, vmax, vset1, vsqrt, vstore, vstore_n
 
 
 cdef enum:
@@ -112,7 +112,7 @@ cdef inline void adagrad(const Coefficients *k, vec *p, vec g, vec *slots) noexc
 
 # ---- loops ----
 
-cdef inline void sweep(
+cdef inline template sweep(
     Rule rule, const int n_slots, const Coefficients *k, real *p, const real *g, real *slots, Py_ssize_t slot_length,
     Py_ssize_t n,
 ) noexcept nogil:

@@ -25,8 +25,10 @@ typedef int64_t ireal;
 
 #if defined(__GNUC__)
 #define BP_INLINE static inline __attribute__((always_inline))
+#define BP_TEMPLATE __attribute__((always_inline)) void
 #else
 #define BP_INLINE static inline
+#define BP_TEMPLATE void
 #endif
 
 #if BP_VEC_BYTES > 0

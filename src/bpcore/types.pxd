@@ -14,6 +14,8 @@ cdef extern from "simd.h" nogil:
     ctypedef double vec
     ctypedef long long ireal
     ctypedef long long ivec
+    # The result of a function that is compiled anew into each caller, for the constants that it is given there.
+    ctypedef void template "BP_TEMPLATE"
 
     vec vload(const real *p) noexcept
     void vstore(real *p, vec v) noexcept

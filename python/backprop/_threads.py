@@ -1,0 +1,52 @@
+"""How many threads a run may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may use: its affinity, cut down to its control group's quota (Linux)."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cpus = os.cpu_count() or 1
+    quota = _quota()
+    return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """CPUs that the control groups above this process grant it; None where they set no limit."""
+    quotas = []
+    for line in _text(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2: every group up to the root may set a limit
+            group = root / path.lstrip("/")
+            for folder in (group, *group.parents):
+                quotas += _ratio(_text(folder / "cpu.max").split())
+                if folder == root:
+                    break
+        elif "cpu" in controllers.split(","):
+            folder = root / "cpu" / path.lstrip("/")
+            if not folder.is_dir():  # inside a container the own group is mounted as the root
+                folder = root / "cpu"
+            quotas += _ratio([_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
+    return min(quotas, default=None)
+
+
+def _ratio(words: list[str]) -> list[float]:
+    """Quota by period as a list of one number; empty for "no limit"."""
+    try:
+        quota, period = (int(word) for word in words)
+    except ValueError:
+        return []
+    return [quota / period] if quota > 0 and period > 0 else []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
