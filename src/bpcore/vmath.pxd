@@ -52,11 +52,11 @@ cdef inline vec _expm1_reduced(vec r) noexcept nogil:
         q = vfma(r2, vfma(r2, vset1(0.00138369447), b), a)
     else:
         r4 = r2 * r2
-        a = vfma(r2, vfma(r, vset1(0.008333333333319595), vset1(0.04166666666665899)),
-                 vfma(r, vset1(0.16666666666666682), vset1(0.5)))
-        b = vfma(r2, vfma(r, vset1(2.755732e-06), vset1(2.480158e-05)),
-                 vfma(r, vset1(0.000198412698), vset1(0.00138888888)))
-        c = vfma(r, vset1(2.50521e-08), vset1(2.75573e-07))
+        a = vfma(r2, vfma(r, vset1(0.008333333333389934), vset1(0.041666666666576105)),
+                 vfma(r, vset1(0.16666666666666588), vset1(0.5000000000000006)))
+        b = vfma(r2, vfma(r, vset1(2.7557407812494374e-06), vset1(2.480150497928533e-05)),
+                 vfma(r, vset1(0.000198412697183992), vset1(0.0013888888931794816)))
+        c = vfma(r, vset1(2.5053793073127353e-08), vset1(2.762616122294416e-07))
         q = vfma(r4, vfma(r4, c, b), a)
     return vfma(r2, q, r)
 
@@ -104,28 +104,38 @@ cdef inline vec vsigmoid(vec x) noexcept nogil:
     x = -x
     t = vfma(x, vset1(1.4426950408889634), magic)
     h = vfrombits(vshl(vbits(t), MANTISSA_BITS))
+    small = small * vset1(1.5)  # moves the denominator to where its rounding errors count less
+    h = h * vset1(1.5)
     return small / vfma(h, _expm1_reduced(_less_n_ln2(x, t - magic)), h + small)
 
 
 cdef inline vec vtanh(vec x) noexcept nogil:
     """tanh x, whole domain."""
-    cdef vec y, p, q, magic, t, s
+    # |x| = n/2 ln 2 + h with |h| <= ln 2 / 4. With s = 2^n = e^(n ln 2) and t = tanh h the addition formula says
+    # tanh |x| = (s - 1 + t (s + 1)) / (s + 1 + t (s - 1)) = 1 - 2 (1 - t) / (s + 1 + t (s - 1)). The first form is exact
+    # about 0, in the second the rounding errors of a large denominator vanish beside 1.
+    # One rounded product n ln 2 / 2 is enough, as 1/s shrinks its error.
+    cdef vec y, magic, m, s, h, z, q, t, one = vset1(1.0)
+    cdef ivec large
+    y = vmin(vabs(x), vset1(10.0 if REAL_BITS == 32 else 20.0))
+    magic = vset1(12582912.0 + 127.0) if REAL_BITS == 32 else vset1(6755399441055744.0 + 1023.0)
+    m = vfma(y, vset1(2.8853900817779268), magic)
+    s = vfrombits(vshl(vbits(m), MANTISSA_BITS))
+    h = vfma(m - magic, vset1(-0.34657359027997264), y)
+    z = h * h
     if REAL_BITS == 32:
-        # x * (1 + y P(y)) / (1 + y Q(y)) with y = x^2
-        x = vmax(vmin(x, vset1(9.02)), vset1(-9.02))
-        y = x * x
-        p = vfma(y, vfma(y, vfma(y, vfma(y, vset1(-1.22245799e-11), vset1(3.06313233e-08)), vset1(2.80333807e-05)),
-                         vset1(0.00386982574)), vset1(0.136811689))
-        q = vfma(y, vfma(y, vfma(y, vset1(1.28895863e-06), vset1(0.000394111674)), vset1(0.0272515099)),
-                 vset1(0.470145017))
-        return x * vfma(y, p, vset1(1.0)) / vfma(y, q, vset1(1.0))
-    # (1 - e^y) / (1 + e^y) with y = -2 |x|
-    y = vmin(vabs(x), vset1(20.0)) * vset1(-2.0)
-    magic = vset1(6755399441055744.0 + 1023.0)
-    t = vfma(y, vset1(1.4426950408889634), magic)
-    s = vfrombits(vshl(vbits(t), MANTISSA_BITS))
-    p = _expm1_reduced(_less_n_ln2(y, t - magic))
-    return vcopysign(vfma(-s, p, vset1(1.0) - s) / vfma(s, p, vset1(1.0) + s), x)
+        q = vfma(z, vfma(z, vset1(-0.0527248308), vset1(0.133311763)), vset1(-0.333333224))
+    else:
+        q = vfma(z, vset1(0.0034445790783696607), vset1(-0.008857287754351498))
+        q = vfma(z * z, q, vfma(z, vset1(0.02186937008499047), vset1(-0.053968252773538256)))
+        q = vfma(z * z, q, vfma(z, vset1(0.13333333332778835), vset1(-0.33333333333332477)))
+    t = vfma(h * z, q, h)
+    large = vlt(vset1(0.87), y)
+    # All of it times 1.25: the rounding errors of the fraction are then smallest where the result is just below a power of 2.
+    y = vfma(s, vset1(1.25), vset1(-1.25))
+    s = vfma(s, vset1(1.25), vset1(1.25))
+    q = vselect(large, vfma(t, vset1(2.5), vset1(-2.5)), vfma(t, s, y)) / vfma(t, y, s)
+    return vcopysign(q + vfrombits(large & vbits(one)), x)
 
 
 cdef inline vec _log_reduced(vec f, vec k) noexcept nogil:
@@ -197,15 +207,26 @@ cdef inline vec verf(vec x) noexcept nogil:
     cdef vec a, y, n, d, p, q, t, s, magic, e
     cdef ivec small
     if REAL_BITS == 32:
-        # x P(y) / (1 + y Q(y)) with y = x^2
-        x = vmax(vmin(x, vset1(3.95)), vset1(-3.95))
-        y = x * x
-        p = vfma(y, vfma(y, vfma(y, vset1(1.80097584e-06), vset1(0.000288329495)), vset1(0.0043725362)),
-                 vset1(0.05461004))
-        p = vfma(y, vfma(y, p, vset1(0.205927774)), vset1(1.12837911))
-        q = vfma(y, vfma(y, vfma(y, vset1(3.56819983e-05), vset1(0.001290177)), vset1(0.0162011757)), vset1(0.120348841))
-        q = vfma(y, vfma(y, q, vset1(0.515830398)), vset1(1.0))
-        return x * p / q
+        a = vmin(vabs(x), vset1(3.95))
+        y = a * a
+        # |x| < 1: x + x P(x^2)
+        n = vfma(y, vset1(7.85386583e-05), vset1(-0.000801019487))
+        n = vfma(y, vfma(y, n, vset1(0.00518832775)), vset1(-0.0268538129))
+        n = vfma(y, vfma(y, n, vset1(0.112835854)), vset1(-0.37612626))
+        n = vfma(a, vfma(y, n, vset1(0.128379166)), a)
+        # else 1 - 2^P(|x|)
+        p = vfma(a, vset1(0.000268886972), vset1(-0.00425255811))
+        p = vfma(a, vfma(a, p, vset1(0.0315056108)), vset1(-0.148751482))
+        p = vfma(a, vfma(a, p, vset1(-0.920648515)), vset1(-1.62604594))
+        p = vfma(a, p, vset1(-0.000492734485))
+        magic = vset1(12582912.0 + 127.0)
+        t = p + magic
+        s = vfrombits(vshl(vbits(t), MANTISSA_BITS))
+        q = p - (t - magic)
+        e = vfma(q, vfma(q, vset1(0.00132644549), vset1(0.00967172533)), vset1(0.0555073619))
+        e = vfma(q, vfma(q, vfma(q, e, vset1(0.240222394)), vset1(0.693147004)), vset1(1.0))
+        d = vfma(-s, e, vset1(1.0))
+        return vcopysign(vselect(vlt(a, vset1(1.0)), n, d), x)
     a = vmin(vabs(x), vset1(6.0))
     y = a * a
     # |x| < 1: x + x P(y) / Q(y)
@@ -214,7 +235,7 @@ cdef inline vec verf(vec x) noexcept nogil:
     n = vfma(y, vfma(y, n, vset1(-0.31700613867594546)), vset1(0.1283791670955126))
     d = vfma(y, vset1(2.081025917983918e-05), vset1(0.0006924982528827919))
     d = vfma(y, vfma(y, d, vset1(0.010693079640128443)), vset1(0.09381307155975248))
-    d = vfma(y, vfma(y, d, vset1(0.46051280510282855)), vset1(1.0))
+    d = vfma(y, vfma(y, d, vset1(0.46051280510261856)), vset1(1.0))
     # else 1 - e^-y P(|x|) / Q(|x|)
     p = vfma(a, vset1(0.008913601978689135), vset1(0.08423763412511852))
     p = vfma(a, vfma(a, p, vset1(0.37324997503419116)), vset1(0.9489357110148908))
