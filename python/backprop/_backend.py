@@ -19,8 +19,12 @@ from numpy.typing import DTypeLike
 
 REFERENCE = "reference"
 ENVIRONMENT_VARIABLE = "BACKPROP_BACKEND"
-_INSTRUCTION_SETS = {"v4": "AVX-512 (x86-64-v4)", "v3": "AVX2 and FMA (x86-64-v3)", "baseline": "the compiler's default"}
-_DTYPES = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+_INSTRUCTION_SETS = {
+    "v4": "AVX-512 (x86-64-v4)",
+    "v3": "AVX2 and FMA (x86-64-v3)",
+    "baseline": "the compiler's default",
+}
+_DTYPES: dict[np.dtype[Any], str] = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def default() -> Backend:
             raise ValueError(f"environment variable {ENVIRONMENT_VARIABLE}: {error}") from None
     if not _compiled():
         warnings.warn(
-            "backprop was installed without its compiled core: the NumPy reference computes instead, which is 10 to 300 "
+            "backprop was installed without its compiled core: the NumPy reference computes instead, 10 to 300 "
             "times slower on small networks. Reinstall with a C compiler: pip install --force-reinstall bpcore",
             RuntimeWarning,
             stacklevel=2,
