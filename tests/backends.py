@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any
 
@@ -61,7 +61,7 @@ def label(setting: Loss | Optimizer) -> str:
     default = type(setting)()
     changed = [
         f"{key}={getattr(setting, key)}"
-        for key in type(setting).__dataclass_fields__
+        for key in (field.name for field in fields(setting))
         if getattr(setting, key) != getattr(default, key)
     ]
     return "-".join([setting.name, *changed])

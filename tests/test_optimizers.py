@@ -1,0 +1,326 @@
+"""Optimizers and clipping against PyTorch in float64, and that each of them finds a minimum."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from backends import (
+    OPTIMIZER_VARIANTS,
+    distance,
+    each_backend,
+    each_dtype,
+    label,
+    make_problem,
+    module,
+    new_state,
+    train,
+)
+from backprop._types import TrainingSettings
+from backprop.layers import Dense
+from backprop.losses import SquaredError
+from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, RMSprop
+from backprop.reference.optimizers import UPDATES
+
+each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZER_VARIANTS, ids=label)
+# Ten steps, each with about ten roundings that momentum and the like amplify by 1 / (1 - momentum) or so.
+TOLERANCE = 1e-12
+
+
+def torch_optimizer(torch, optimizer, parameters):
+    """PyTorch's optimizer with the same settings."""
+    rate, decay = optimizer.learning_rate, optimizer.weight_decay
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(
+            parameters,
+            lr=rate,
+            momentum=optimizer.momentum,
+            dampening=optimizer.dampening,
+            weight_decay=decay,
+            nesterov=optimizer.nesterov,
+        )
+    if isinstance(optimizer, Adam):
+        cls = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
+        betas = optimizer.beta_1, optimizer.beta_2
+        return cls(
+            parameters, lr=rate, betas=betas, eps=optimizer.epsilon, weight_decay=decay, amsgrad=optimizer.amsgrad
+        )
+    if isinstance(optimizer, RMSprop):
+        return torch.optim.RMSprop(
+            parameters,
+            lr=rate,
+            alpha=optimizer.alpha,
+            eps=optimizer.epsilon,
+            weight_decay=decay,
+            momentum=optimizer.momentum,
+            centered=optimizer.centered,
+        )
+    assert isinstance(optimizer, Adagrad)
+    return torch.optim.Adagrad(
+        parameters,
+        lr=rate,
+        lr_decay=optimizer.lr_decay,
+        eps=optimizer.epsilon,
+        weight_decay=decay,
+        initial_accumulator_value=optimizer.initial_accumulator_value,
+    )
+
+
+def test_registries_agree():
+    assert tuple(OPTIMIZERS) == tuple(UPDATES)
+    assert {type(optimizer) for optimizer in OPTIMIZER_VARIANTS} == set(OPTIMIZERS.values())
+
+
+@each_backend
+@each_dtype
+def test_backends_know_the_same_names_in_the_same_order(backend, dtype):
+    assert tuple(OPTIMIZERS) == module(backend, dtype).OPTIMIZERS
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_defaults_are_pytorchs(name):
+    """Except for SGD's learning rate, which PyTorch lowered to 0.001 when it first gave it a default."""
+    torch = pytest.importorskip("torch")
+    optimizer = OPTIMIZERS[name]()
+    group = getattr(torch.optim, type(optimizer).__name__)([torch.zeros(1)]).param_groups[0]
+    expected = {**group, "learning_rate": group["lr"], "epsilon": group.get("eps")}
+    expected["beta_1"], expected["beta_2"] = group.get("betas", (None, None))
+    for key in (field.name for field in fields(optimizer)):
+        if (name, key) != ("sgd", "learning_rate"):
+            assert getattr(optimizer, key) == expected[key], key
+
+
+@each_backend
+@each_optimizer
+def test_ten_steps_against_pytorch(backend, optimizer):
+    torch = pytest.importorskip("torch")
+    core = module(backend, float)
+    plan = core.Plan(5, [Dense(7, bias=False)])  # 35 parameters: whole vectors and a rest
+    rng = np.random.default_rng(0)
+    parameters = rng.normal(size=35)
+    slots = optimizer.new_slots(35, float)
+    tensor = torch.tensor(parameters.copy(), requires_grad=True)
+    other = torch_optimizer(torch, optimizer, [tensor])
+    for step in range(1, 11):
+        gradient = rng.normal(size=35) * np.logspace(-3, 3, 35)  # all scales
+        gradient[3] = 0
+        kept = gradient.copy()
+        core.update(plan, optimizer, parameters, gradient, slots, step, optimizer.learning_rate)
+        tensor.grad = torch.tensor(kept)
+        other.step()
+        np.testing.assert_array_equal(gradient, kept)
+        assert distance(parameters, tensor.detach().numpy()) <= TOLERANCE
+    names = {
+        "sgd": ["momentum_buffer"],
+        "adam": ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
+        "adamw": ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
+        "rmsprop": ["square_avg", "momentum_buffer", "grad_avg"],
+        "adagrad": ["sum"],
+    }[optimizer.name]
+    remembered = [other.state[tensor][name] for name in names if name in other.state[tensor]]
+    remembered = [value.numpy() for value in remembered if value is not None]
+    assert len(remembered) == optimizer.n_slots == len(slots)
+    for slot, expected in zip(slots, remembered, strict=True):
+        assert distance(slot, expected) <= TOLERANCE
+
+
+def torch_network(torch, problem):
+    """The problem's network in PyTorch: its parameters and a function that gives its outputs."""
+    weights, start, n = [], 0, problem.n_inputs
+    for layer in problem.dense:
+        for shape in ((n, layer.units), (layer.units,)):
+            size = int(np.prod(shape))
+            part = problem.parameters[start : start + size].reshape(shape)
+            weights.append(torch.tensor(part.copy(), requires_grad=True))
+            start += size
+        n = layer.units
+
+    def outputs(X):
+        for k, layer in enumerate(problem.dense):
+            X = X @ weights[2 * k] + weights[2 * k + 1]
+            if layer.activation == "tanh":
+                X = torch.tanh(X)
+        return X
+
+    return weights, outputs
+
+
+@each_backend
+@each_optimizer
+@pytest.mark.parametrize(
+    "clipping", [{}, {"clip_norm": 0.2}, {"clip_value": 0.05}, {"clip_value": 0.05, "clip_norm": 0.1}], ids=str
+)
+def test_training_against_pytorch(backend, optimizer, clipping):
+    """The whole of it: batches, autograd's gradient, clipping, ten steps."""
+    torch = pytest.importorskip("torch")
+    problem = make_problem(4, [Dense(6, "tanh"), Dense(3)], SquaredError(), 15, weighted=False)
+    settings = TrainingSettings(batch_size=8, shuffle=False, **clipping)
+    state, losses, _ = train(backend, problem, optimizer, settings, 5)
+
+    X, y = torch.tensor(problem.data.X), torch.tensor(problem.data.targets)
+    weights, outputs = torch_network(torch, problem)
+    other = torch_optimizer(torch, optimizer, weights)
+    for epoch in range(5):
+        total = 0.0
+        for rows in (slice(0, 8), slice(8, 15)):
+            other.zero_grad()
+            loss = torch.nn.functional.mse_loss(outputs(X[rows]), y[rows])
+            total += loss.item() * (rows.stop - rows.start)
+            loss.backward()
+            norm = torch.nn.utils.get_total_norm([w.grad for w in weights])
+            if "clip_value" in clipping:
+                assert max(w.grad.abs().max() for w in weights) > clipping["clip_value"] or epoch
+                torch.nn.utils.clip_grad_value_(weights, clipping["clip_value"])
+            if "clip_norm" in clipping:
+                assert norm > clipping["clip_norm"] or epoch
+                torch.nn.utils.clip_grad_norm_(weights, clipping["clip_norm"])
+            other.step()
+        assert losses[epoch] == pytest.approx(total / 15, rel=1e-12)
+    expected = np.concatenate([w.detach().numpy().ravel() for w in weights])
+    assert distance(state.parameters, expected) <= TOLERANCE
+
+
+@each_backend
+@each_dtype
+def test_clipping_does_nothing_below_its_limits(backend, dtype):
+    problem = make_problem(4, [Dense(6, "tanh"), Dense(3)], SquaredError(), 15).cast(dtype)
+    plain, _, _ = train(backend, problem, SGD(), TrainingSettings(), 5)
+    clipped, _, _ = train(backend, problem, SGD(), TrainingSettings(clip_norm=1e6, clip_value=1e6), 5)
+    np.testing.assert_array_equal(plain.parameters, clipped.parameters)
+
+
+@each_backend
+def test_clipping_leaves_out_what_is_not_trainable(backend):
+    """Its gradient is 0, so the norm is that of the rest."""
+    dense = [Dense(6, "tanh", trainable=False, bias_trainable=False), Dense(3)]
+    problem = make_problem(4, dense, SquaredError(), 15)
+    _, gradient = problem.loss_and_gradient(backend)
+    norm = np.linalg.norm(gradient)
+    settings = TrainingSettings(clip_norm=norm / 4)
+    state, _, _ = train(backend, problem, SGD(learning_rate=1.0), settings, 1)
+    np.testing.assert_array_equal(state.parameters[:30], problem.parameters[:30])
+    assert np.linalg.norm(state.parameters - problem.parameters) == pytest.approx(norm / 4, rel=1e-5)  # norm + 1e-6
+
+
+@each_backend
+@each_optimizer
+def test_update_leaves_alone_what_is_not_trainable(backend, optimizer):
+    core = module(backend, float)
+    dense = [
+        Dense(5, bias_trainable=False),
+        Dense(3, trainable=False),
+        Dense(4, trainable=False, bias_trainable=False),
+        Dense(2, bias=False),
+    ]
+    problem = make_problem(3, dense, SquaredError(), 2)
+    plan = core.Plan(3, dense)
+    n = problem.parameters.size
+    learns = np.concatenate([np.full(k, b) for k, b in [(15, 1), (5, 0), (15, 0), (3, 1), (16, 0), (8, 1)]]).astype(
+        bool
+    )
+    parameters, slots = problem.parameters.copy(), optimizer.new_slots(n, float)
+    before, slots_before = parameters.copy(), slots.copy()
+    # even a gradient that is not 0 there, which no backend makes
+    core.update(plan, optimizer, parameters, np.ones(n), slots, 1, 0.1)
+    assert learns.size == n
+    np.testing.assert_array_equal(parameters != before, learns)
+    np.testing.assert_array_equal(slots[:, ~learns], slots_before[:, ~learns])
+    if len(slots):
+        np.testing.assert_array_equal((slots != slots_before).any(axis=0), learns)
+
+
+def undecayed(optimizer):
+    """Without the settings that keep an optimizer from the minimum."""
+    optimizer = replace(optimizer, weight_decay=0.0)
+    return replace(optimizer, lr_decay=1e-4) if getattr(optimizer, "lr_decay", 0) else optimizer
+
+
+@each_backend
+@each_optimizer
+def test_finds_the_bottom_of_a_parabola(backend, optimizer):
+    """Minus the gradient is where it should go: mean of (w - y)**2, a parabola in each of seven dimensions."""
+    optimizer = undecayed(optimizer)
+    core = module(backend, float)
+    plan = core.Plan(1, [Dense(7, bias=False)])
+    goal = np.linspace(-1, 2, 7)
+    w, slots = np.full(7, 0.5), optimizer.new_slots(7, float)
+    start = np.abs(w - goal).max()
+    for step in range(1, 4001):
+        core.update(plan, optimizer, w, 2 * (w - goal) / 7, slots, step, 0.05)
+    # Optimizers that normalise the gradient keep circling at about the size of their last steps.
+    assert np.abs(w - goal).max() < 0.05 * start
+
+
+@each_backend
+@each_optimizer
+def test_descends_rosenbrocks_valley(backend, optimizer):
+    optimizer = undecayed(optimizer)
+    core = module(backend, float)
+    plan = core.Plan(1, [Dense(2, bias=False)])
+    w, slots = np.array([-1.2, 1.0]), optimizer.new_slots(2, float)
+
+    def value():
+        return (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2
+
+    start = value()
+    rate = 2e-4 if isinstance(optimizer, SGD) else 0.01
+    for step in range(1, 3001):
+        slope = np.array([-2 * (1 - w[0]) - 400 * w[0] * (w[1] - w[0] ** 2), 200 * (w[1] - w[0] ** 2)])
+        core.update(plan, optimizer, w, slope, slots, step, rate)
+    assert value() < start / 4
+
+
+# ---- settings ----
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_new_slots(name):
+    optimizer = OPTIMIZERS[name]()
+    slots = optimizer.new_slots(5, np.float32)
+    assert slots.shape == (optimizer.n_slots, 5)
+    assert slots.dtype == np.float32
+    assert not slots.any()
+
+
+def test_adagrads_slots_start_at_its_initial_value():
+    assert (Adagrad(initial_accumulator_value=0.5).new_slots(3, float) == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SGD(learning_rate=0),
+        lambda: SGD(momentum=1),
+        lambda: SGD(momentum=-0.1),
+        lambda: SGD(momentum=0.9, dampening=1.5),
+        lambda: SGD(weight_decay=-1),
+        lambda: SGD(nesterov=True),
+        lambda: SGD(nesterov=True, momentum=0.9, dampening=0.1),
+        lambda: Adam(learning_rate=-1),
+        lambda: Adam(beta_1=1),
+        lambda: Adam(beta_2=1),
+        lambda: Adam(epsilon=-1e-8),
+        lambda: AdamW(weight_decay=-0.1),
+        lambda: RMSprop(alpha=1),
+        lambda: RMSprop(momentum=1),
+        lambda: Adagrad(lr_decay=-1),
+        lambda: Adagrad(initial_accumulator_value=-1),
+        lambda: Adagrad(epsilon=float("nan")),
+    ],
+)
+def test_settings_out_of_range(make):
+    with pytest.raises(ValueError, match=r"^\w+: needs .*, got "):
+        make()
+
+
+@pytest.mark.parametrize("make", [lambda: Adam(amsgrad=1), lambda: RMSprop(centered="no"), lambda: SGD(momentum="0.9")])
+def test_settings_of_the_wrong_type(make):
+    with pytest.raises(TypeError, match=r"^\w+: needs .*, got "):
+        make()
+
+
+@each_optimizer
+def test_new_state_has_the_right_slots(optimizer):
+    state = new_state(make_problem(2, [Dense(3)], SquaredError(), 4), optimizer)
+    assert state.slots.shape == (optimizer.n_slots, 9)
