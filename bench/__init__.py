@@ -1,0 +1,1 @@
+"""Benchmarks of backprop beside its peers; see bench/README.md."""

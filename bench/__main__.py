@@ -1,0 +1,135 @@
+"""Run rivals side by side: `python -m bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import machine, report
+from bench.adapters import PEERS, plain_numpy
+from bench.worker import Worker, WorkerError
+from bench.workloads import OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights
+
+TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
+"""How far the final loss of the unshuffled run may be from the expected one, relative. Float32 rounds at 6e-8, and
+hundreds of steps amplify that: correct libraries were seen up to 2e-5 away. A learning rate one percent off is 1e-3."""
+
+
+def expected_loss(workload: Workload) -> float:
+    """The final loss of the unshuffled run: hand-written NumPy in float64, whatever the workload's dtype."""
+    exact = replace(workload, dtype="float64")
+    # The very numbers that the libraries start from, which may have been rounded to float32.
+    rows = make_rows(workload)
+    rows = rows._replace(X=rows.X.astype(float), y=rows.y.astype(float))
+    weights = [(W.astype(float), b.astype(float)) for W, b in make_weights(workload)]
+    trained = plain_numpy.prepare(exact, rows, weights, 1).run(workload.check_epochs, shuffle=False).weights
+    return loss_of(exact, rows, trained)
+
+
+def admit(worker: Worker, name: str, workload: Workload, expected: float) -> dict[str, Any]:
+    """The correctness gate: WorkerError unless the library learns what it should."""
+    loss = worker.run(workload.check_epochs, shuffle=False)["loss"]
+    error = abs(loss / expected - 1)
+    tolerance = max(TOLERANCES[workload.dtype], PEERS[name].tolerance)
+    if not error <= tolerance:
+        raise WorkerError(f"wrong: final loss {loss:.9g}, expected {expected:.9g} within {tolerance:g} relative")
+    return {"title": PEERS[name].title, "note": worker.about["note"], "loss": loss, "loss_error": error}
+
+
+def epochs_for(worker: Worker, workload: Workload, seconds: float) -> int:
+    """How many epochs take about that long; warms up on the way."""
+    epochs = 1
+    while (took := worker.run(epochs, shuffle=workload.shuffled)["seconds"]) < seconds / 2:
+        epochs = math.ceil(epochs * min(100, seconds / took))
+    return epochs
+
+
+def measure(
+    workload: Workload, names: Sequence[str], n_threads: int, repetitions: int, seconds: float
+) -> dict[str, Any]:
+    """All rivals on one workload, in turns: A B C A B C ..., and the machine's peak once in each round."""
+    expected = expected_loss(workload)
+    rivals: dict[str, dict[str, Any]] = {}
+    running: dict[str, tuple[Worker, int]] = {}
+    peaks: list[float | None] = []
+    with ExitStack() as stack:
+        for name in names:
+            try:
+                worker = stack.enter_context(closing(Worker(name, workload, n_threads)))
+                rivals[name] = admit(worker, name, workload, expected)
+                running[name] = worker, epochs_for(worker, workload, seconds)
+            except WorkerError as error:
+                rivals[name] = {"title": PEERS[name].title, "absent": str(error)}
+            print(f"{workload.name}: {PEERS[name].title} {rivals[name].get('absent', 'ready')}", file=sys.stderr)
+        times: dict[str, list[float]] = {name: [] for name in running}
+        for _ in range(repetitions):
+            peaks.append(machine.peak(workload.dtype, n_threads))
+            for name, (worker, epochs) in running.items():
+                run = worker.run(epochs, shuffle=workload.shuffled)
+                if not run["loss"] < worker.about["initial_loss"]:
+                    raise WorkerError(f"{name}: the timed run of {workload.name} ended with loss {run['loss']}")
+                times[name].append(1e6 * run["seconds"] / (epochs * workload.steps_per_epoch))
+                rivals[name]["compile_seconds"] = run["compile_seconds"]
+    known = [peak for peak in peaks if peak is not None]
+    peak = median(known) if known else None
+    for name, microseconds in times.items():
+        rivals[name] |= {
+            "microseconds": microseconds,
+            "median": median(microseconds),
+            "minimum": min(microseconds),
+            "share_of_peak": workload.flops_per_step / (median(microseconds) * 1e3) / peak if peak else None,
+        }
+    return {
+        **asdict(workload),
+        "flops_per_step": workload.flops_per_step,
+        "expected_loss": expected,
+        "peak_gflops": peak,
+        "rivals": rivals,
+    }
+
+
+def main() -> None:
+    groups = {"table": TABLE, "others": OTHERS, "all": TABLE + OTHERS}
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Time backprop beside its peers.")
+    parser.add_argument("workloads", nargs="*", default=["table"], choices=[*groups, *WORKLOADS], metavar="WORKLOAD",
+                        help=f"{', '.join([*groups, *WORKLOADS])} (default: table)")  # fmt: skip
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="threads, and processors, for each (default: 1)")
+    parser.add_argument("--repetitions", type=int, default=7, help="rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="length of one timed run (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("bench/results/latest"), metavar="STEM",
+                        help="writes STEM.json, STEM.md and STEM.png (default: %(default)s)")  # fmt: skip
+    options = parser.parse_args()
+    names = options.peers.split(",")
+    if unknown := set(names) - set(PEERS):
+        parser.error(f"--peers: unknown {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    chosen = [w for given in options.workloads for w in groups.get(given, (WORKLOADS.get(given),)) if w is not None]
+
+    results = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(),
+        "threads": options.threads,
+        "cpus_used": machine.pin(options.threads),
+        "repetitions": options.repetitions,
+        "workloads": [
+            measure(workload, names, options.threads, options.repetitions, options.seconds) for workload in chosen
+        ],
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{options.out}.json").write_text(json.dumps(results, indent=1) + "\n")
+    Path(f"{options.out}.md").write_text(report.markdown(results))
+    report.chart(results, Path(f"{options.out}.png"))
+    print(report.markdown(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""What a run of the benchmark shows: a Markdown table and a bar chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+OURS, RIVAL = "backprop", "jax"
+"""the ratio's denominator and numerator"""
+
+COLOURS = {OURS: "#0072B2", "jax": "#E69F00", "jax-tuned": "#E69F00"}
+OTHER_COLOUR = "#9A9A9A"
+"""Okabe and Ito's blue and orange, which stay apart for the colour-blind, among greys."""
+
+
+def quantity(value: float) -> str:
+    """Three digits, no exponent: 0.0612, 3.29, 21,500."""
+    if value >= 100:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}"
+
+
+def describe(workload: dict[str, Any]) -> str:
+    sizes = "-".join(map(str, workload["sizes"]))
+    batch = f"{workload['batch']:,}" + (" (full)" if workload["batch"] == workload["rows"] else "")
+    head = workload["head"].replace("_", " ")
+    optimizer = workload["optimizer"] + (" + momentum" if workload["momentum"] else "")
+    return f"{sizes} {workload['activation']}, {head}, {batch}, {optimizer}, {workload['dtype']}"
+
+
+def ratio(workload: dict[str, Any], statistic: str) -> float | None:
+    """JAX's time over ours, where both were measured."""
+    ours, rival = (workload["rivals"].get(name, {}).get(statistic) for name in (OURS, RIVAL))
+    return rival / ours if ours and rival else None
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    machine, workloads = results["machine"], results["workloads"]
+    titles = {name: rival["title"] for workload in workloads for name, rival in workload["rivals"].items()}
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items() if version)
+    threads = f"{results['threads']} thread" + "s" * (results["threads"] > 1)
+    times, peaks, compiling, losses, absent = [], [], [], [], []
+    for workload in workloads:
+        name, rivals = workload["name"], workload["rivals"]
+        timed = {key: rival for key, rival in rivals.items() if "median" in rival}
+        cells = [
+            f"{quantity(timed[key]['median'])} ({quantity(timed[key]['minimum'])})" if key in timed else "–"
+            for key in titles
+        ]
+        ratios = [ratio(workload, statistic) for statistic in ("median", "minimum")]
+        cells.append(f"{ratios[0]:.2f} ({ratios[1]:.2f})" if ratios[0] and ratios[1] else "–")
+        times.append([name, describe(workload), *cells])
+        shares = [timed.get(key, {}).get("share_of_peak") for key in titles]
+        peaks.append(
+            [
+                name,
+                quantity(workload["flops_per_step"] / 1e6),
+                quantity(workload["peak_gflops"]) if workload["peak_gflops"] else "–",
+                *(f"{100 * share:.2g} %" if share else "–" for share in shares),
+            ]
+        )
+        compiling.append(
+            [
+                name,
+                *(
+                    f"{timed[key]['compile_seconds']:.2f}" if timed.get(key, {}).get("compile_seconds") else "–"
+                    for key in titles
+                ),
+            ]
+        )
+        losses.append(
+            [
+                name,
+                f"{workload['expected_loss']:.8g}",
+                *(f"{timed[key]['loss_error']:.0e}" if key in timed else "–" for key in titles),
+            ]
+        )
+        absent += [f"- {name}: {rival['title']}: {rival['absent']}" for rival in rivals.values() if "absent" in rival]
+    notes = sorted({f"{r['title']}: {r['note']}" for w in workloads for r in w["rivals"].values() if r.get("note")})
+    names = list(titles.values())
+    lines = [
+        f"# Benchmark, {threads}",
+        "",
+        f"{results['date']}, {machine['cpu']}, {threads} on CPU {', '.join(map(str, results['cpus_used']))} of "
+        f"{machine['cpus']}; {'; '.join([machine['system'], 'Python ' + machine['python'], libraries, *notes])}.",
+        "",
+        f"µs per optimizer step: median (fastest) of {results['repetitions']} interleaved runs. "
+        "Ratio: JAX's time over backprop's.",
+        "",
+        *_table(["workload", "what", *names, "ratio"], times),
+        "## Share of the machine's peak",
+        "",
+        "Multiplications and additions of the matrix products alone, over the median time, as a share of the peak of "
+        "the multiply-add units measured between the runs.",
+        "",
+        *_table(["workload", "MFLOP per step", "peak, GFLOP/s", *names], peaks),
+        "## Seconds to compile",
+        "",
+        *_table(["workload", *names], compiling),
+        "## Correctness",
+        "",
+        "Final loss of an unshuffled run from the same weights: as expected (hand-written NumPy in float64), and how "
+        "far each library is from it, relative.",
+        "",
+        *_table(["workload", "expected", *names], losses),
+    ]
+    if absent:
+        lines += ["## Not measured", "", *absent, ""]
+    return "\n".join(lines)
+
+
+def chart(results: dict[str, Any], path: Path) -> None:
+    """One panel per workload, one bar per library, µs per step on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    workloads = results["workloads"]
+    columns = min(3, len(workloads))
+    lines = -(-len(workloads) // columns)
+    most = max(len(workload["rivals"]) for workload in workloads)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(5.2 * columns, (0.9 + 0.29 * most) * lines + 0.6), squeeze=False, layout="constrained"
+    )
+    for axis, workload in zip(axes.flat, workloads, strict=False):
+        timed = {key: rival for key, rival in workload["rivals"].items() if "median" in rival}
+        ours = timed.get(OURS, {}).get("median")
+        medians = [rival["median"] for rival in timed.values()]
+        # A logarithmic bar has no natural foot: all panels begin a factor below their fastest bar.
+        low, high = min(medians, default=1) / 3, max(medians, default=1)
+        for place, (key, rival) in enumerate(timed.items()):
+            value = rival["median"]
+            axis.barh(place, value - low, left=low, height=0.72, color=COLOURS.get(key, OTHER_COLOUR))
+            times = f"  ({quantity(value / ours)}×)" if ours and key != OURS else ""
+            axis.text(value * 1.08, place, f"{quantity(value)}{times}", va="center", fontsize=8.5)
+        axis.set_yticks(range(len(timed)), [rival["title"] for rival in timed.values()], fontsize=9)
+        axis.set_ylim(most - 0.4, -0.6)
+        axis.set_xscale("log")
+        # Room for the longest bar's label.
+        axis.set_xlim(low, low * (high / low) ** 1.55)
+        axis.set_title(f"{workload['name']}\n", fontsize=11, fontweight="bold", loc="left")
+        axis.text(0, 1.03, describe(workload), transform=axis.transAxes, fontsize=7.5, color="#444444")
+        axis.set_xticks([])
+        axis.minorticks_off()
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+        axis.spines["left"].set_bounds(-0.5, len(timed) - 0.5)
+    for axis in list(axes.flat)[len(workloads) :]:
+        axis.set_visible(False)
+    threads = f"{results['threads']} thread" + "s" * (results["threads"] > 1)
+    beside = " (in brackets: times backprop's)" if any(OURS in w["rivals"] for w in workloads) else ""
+    figure.suptitle(f"µs per optimizer step, {threads}, logarithmic; less is better{beside}", fontsize=12)
+    figure.supxlabel(results["machine"]["cpu"], fontsize=8, color="#444444")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,247 @@
+"""What is trained in the benchmarks: the workloads as data, their rows and their initial weights.
+
+Every adapter gets the same rows and the same initial weights, so that final losses can be compared between libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Activation = Literal["tanh", "relu", "sigmoid"]
+Head = Literal["half_sse_sigmoid", "mse", "binary_cross_entropy", "cross_entropy"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+
+Real = NDArray[Any]
+Weights = list[tuple[Real, Real]]
+"""Per layer W (n_in, n_out) and b (n_out,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A network, its data and how it is trained."""
+
+    name: str
+    sizes: tuple[int, ...]
+    activation: Activation
+    """of the hidden layers"""
+    head: Head
+    """the output's activation and the loss: half the summed squared error behind a sigmoid, the mean squared error
+    behind nothing, binary cross-entropy behind a sigmoid, cross-entropy behind softmax"""
+    data: str
+    """a key of `DATA`"""
+    rows: int
+    batch: int
+    optimizer: Optimizer
+    learning_rate: float
+    momentum: float = 0.0
+    """of sgd; everything else an optimizer has is PyTorch's default"""
+    dtype: Literal["float32", "float64"] = "float32"
+    check_epochs: int
+    """epochs of the unshuffled run whose final loss must agree between libraries"""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.rows // self.batch)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether a timed run shuffles: a full batch has nothing to shuffle."""
+        return self.batch < self.rows
+
+    @property
+    def flops_per_step(self) -> float:
+        """Multiplications and additions of the matrix products alone, in an average step.
+
+        Forward 2 n_in n_out per sample, the weights' gradient as much, the inputs' gradient as much except in the
+        first layer.
+        """
+        products = [a * b for a, b in zip(self.sizes, self.sizes[1:], strict=False)]
+        return 2 * (3 * sum(products) - products[0]) * self.rows / self.steps_per_epoch
+
+
+class Rows(NamedTuple):
+    """X (n, n_in); y (n, n_out) real, one-hot for cross-entropy; labels (n,) for cross-entropy, else None."""
+
+    X: Real
+    y: Real
+    labels: NDArray[np.int64] | None
+
+
+def _xor(workload: Workload) -> tuple[Real, Real]:
+    return np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [1], [0]])
+
+
+def _bundled(loader: str) -> Callable[[Workload], tuple[Real, Real]]:
+    """One of scikit-learn's data sets, standardised."""
+
+    def load(workload: Workload) -> tuple[Real, Real]:
+        from sklearn import datasets
+
+        X, labels = getattr(datasets, loader)(return_X_y=True)
+        X = (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1)
+        # The classes of iris come sorted, and an unshuffled run should not see them one after the other.
+        order = np.random.default_rng(0).permutation(len(X))
+        return X[order], labels[order]
+
+    return load
+
+
+def _random(workload: Workload) -> tuple[Real, Real]:
+    """Normal rows; targets from a random linear map, squashed, so that there is something to learn."""
+    generator = np.random.default_rng(1)
+    X = generator.standard_normal((workload.rows, workload.sizes[0]))
+    scores = X @ generator.standard_normal((workload.sizes[0], workload.sizes[-1])) / np.sqrt(workload.sizes[0])
+    if workload.head == "cross_entropy":
+        return X, scores.argmax(axis=1)
+    if workload.head == "binary_cross_entropy":
+        return X, scores > 0
+    return X, np.tanh(scores)
+
+
+DATA: Mapping[str, Callable[[Workload], tuple[Real, Real]]] = {
+    "xor": _xor,
+    "iris": _bundled("load_iris"),
+    "breast cancer": _bundled("load_breast_cancer"),
+    "digits": _bundled("load_digits"),
+    "random": _random,
+}
+
+
+def make_rows(workload: Workload) -> Rows:
+    X, y = DATA[workload.data](workload)
+    if X.shape != (workload.rows, workload.sizes[0]):
+        raise ValueError(f"{workload.name}: rows {workload.rows} x {workload.sizes[0]}, but its data is {X.shape}")
+    X = np.ascontiguousarray(X, workload.dtype)
+    if workload.head == "cross_entropy":
+        labels = y.astype(np.int64)
+        return Rows(X, np.eye(workload.sizes[-1], dtype=workload.dtype)[labels], labels)
+    return Rows(X, np.ascontiguousarray(y.reshape(len(X), -1), workload.dtype), None)
+
+
+def make_weights(workload: Workload) -> Weights:
+    """Glorot's uniform weights and small biases, drawn in float64 whatever the workload's dtype."""
+    generator = np.random.default_rng(2)
+    weights = []
+    for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
+        limit = np.sqrt(6 / (n_in + n_out))
+        W = generator.uniform(-limit, limit, (n_in, n_out)).astype(workload.dtype)
+        b = generator.uniform(-0.1, 0.1, n_out).astype(workload.dtype)
+        weights.append((W, b))
+    return weights
+
+
+def _sigmoid(z: Real) -> Real:
+    return 1 / (1 + np.exp(-z))
+
+
+def loss_of(workload: Workload, rows: Rows, weights: Weights) -> float:
+    """The loss over all rows, in float64."""
+    activation = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "sigmoid": _sigmoid}[workload.activation]
+    a, y = rows.X.astype(float), rows.y.astype(float)
+    *hidden, (W, b) = weights
+    for V, c in hidden:
+        a = activation(a @ V.astype(float) + c)
+    z = a @ W.astype(float) + b
+    match workload.head:
+        case "half_sse_sigmoid":
+            return float(0.5 * np.sum((_sigmoid(z) - y) ** 2))
+        case "mse":
+            return float(np.mean((z - y) ** 2))
+        case "binary_cross_entropy":
+            return float(np.mean(np.logaddexp(0, z) - y * z))
+        case "cross_entropy":
+            return float(np.mean(np.logaddexp.reduce(z, axis=1) - np.sum(y * z, axis=1)))
+
+
+# fmt: off
+TABLE = (
+    Workload(
+        name="xor", sizes=(2, 2, 1), activation="sigmoid", head="half_sse_sigmoid", data="xor", rows=4, batch=4,
+        optimizer="sgd", learning_rate=0.1, dtype="float64", check_epochs=2000,
+    ),
+    Workload(
+        name="iris", sizes=(4, 16, 3), activation="tanh", head="cross_entropy", data="iris", rows=150, batch=150,
+        optimizer="sgd", learning_rate=0.1, check_epochs=500,
+    ),
+    Workload(
+        name="online", sizes=(30, 16, 1), activation="tanh", head="binary_cross_entropy", data="breast cancer",
+        rows=569, batch=1, optimizer="sgd", learning_rate=0.01, check_epochs=3,
+    ),
+    Workload(
+        name="digits", sizes=(64, 64, 10), activation="relu", head="cross_entropy", data="digits", rows=1797,
+        batch=32, optimizer="adam", learning_rate=1e-3, check_epochs=3,
+    ),
+    Workload(
+        name="deep", sizes=(32, 64, 64, 64, 1), activation="tanh", head="mse", data="random", rows=4096, batch=64,
+        optimizer="adam", learning_rate=1e-3, check_epochs=2,
+    ),
+    Workload(
+        name="mnist", sizes=(784, 128, 10), activation="relu", head="cross_entropy", data="random", rows=12_800,
+        batch=64, optimizer="adam", learning_rate=1e-3, check_epochs=1,
+    ),
+    Workload(
+        name="wide", sizes=(256, 1024, 1024, 10), activation="relu", head="cross_entropy", data="random", rows=4096,
+        batch=256, optimizer="sgd", learning_rate=0.05, check_epochs=1,
+    ),
+    Workload(
+        name="simplechains", sizes=(4, 32, 16, 4), activation="tanh", head="mse", data="random", rows=10_000,
+        batch=10_000, optimizer="adam", learning_rate=1e-3, check_epochs=50,
+    ),
+    Workload(
+        name="higgs", sizes=(28, 300, 300, 300, 300, 300, 1), activation="tanh", head="binary_cross_entropy",
+        data="random", rows=4000, batch=100, optimizer="adam", learning_rate=1e-3, check_epochs=1,
+    ),
+)
+"""The rows of the table in docs/performance.md."""
+
+OTHERS = (
+    Workload(
+        name="odd", sizes=(7, 17, 33, 3), activation="tanh", head="cross_entropy", data="random", rows=1001, batch=37,
+        optimizer="rmsprop", learning_rate=1e-3, check_epochs=3,
+    ),
+    Workload(
+        name="odd64", sizes=(7, 17, 33, 3), activation="tanh", head="cross_entropy", data="random", rows=1001,
+        batch=37, optimizer="rmsprop", learning_rate=1e-3, dtype="float64", check_epochs=3,
+    ),
+    Workload(
+        name="digits64", sizes=(64, 64, 10), activation="relu", head="cross_entropy", data="digits", rows=1797,
+        batch=32, optimizer="adam", learning_rate=1e-3, dtype="float64", check_epochs=3,
+    ),
+    Workload(
+        name="deep64", sizes=(32, 64, 64, 64, 1), activation="tanh", head="mse", data="random", rows=4096, batch=64,
+        optimizer="adam", learning_rate=1e-3, dtype="float64", check_epochs=2,
+    ),
+    Workload(
+        name="wide64", sizes=(200, 500, 500, 10), activation="relu", head="cross_entropy", data="random", rows=2000,
+        batch=200, optimizer="sgd", learning_rate=0.05, momentum=0.9, dtype="float64", check_epochs=1,
+    ),
+    Workload(
+        name="xor32", sizes=(2, 3, 1), activation="tanh", head="half_sse_sigmoid", data="xor", rows=4, batch=4,
+        optimizer="adam", learning_rate=0.01, check_epochs=500,
+    ),
+    Workload(
+        name="pairs", sizes=(30, 16, 1), activation="sigmoid", head="binary_cross_entropy", data="breast cancer",
+        rows=569, batch=2, optimizer="adam", learning_rate=1e-3, check_epochs=2,
+    ),
+    Workload(
+        name="fives", sizes=(30, 15, 1), activation="relu", head="binary_cross_entropy", data="breast cancer",
+        rows=569, batch=5, optimizer="adagrad", learning_rate=0.01, check_epochs=3,
+    ),
+    Workload(
+        name="surrogate", sizes=(13, 50, 50, 5), activation="tanh", head="mse", data="random", rows=3000, batch=100,
+        optimizer="adamw", learning_rate=1e-3, check_epochs=2,
+    ),
+    Workload(
+        name="momentum", sizes=(64, 100, 10), activation="sigmoid", head="cross_entropy", data="digits", rows=1797,
+        batch=200, optimizer="sgd", learning_rate=0.1, momentum=0.9, check_epochs=5,
+    ),
+)
+"""Other shapes, dtypes, batches and optimizers: what is fast must not be the table alone."""
+# fmt: on
+
+WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in TABLE + OTHERS}
