@@ -203,7 +203,8 @@ def _examples(args: argparse.Namespace, table: Table, target_name: str, say: Say
 
 def _network(args: argparse.Namespace, examples: _Examples) -> Network:
     fitted = examples.fitted
-    l2 = min(MAX_L2, L2_TIMES_ROWS / len(examples.train)) if args.l2 is None else args.l2
+    # Three digits, so that what is printed can be typed.
+    l2 = float(f"{min(MAX_L2, L2_TIMES_ROWS / len(examples.train)):.3g}") if args.l2 is None else args.l2
     hidden = [Dense(units, args.activation, l2=l2) for units in args.hidden]
     output = Dense(fitted.target.n_outputs, OUTPUT_OF_TASK[fitted.target.task], l2=l2)
     return Network(fitted.n_inputs, [*hidden, output], dtype=args.dtype, seed=args.seed)
