@@ -1,0 +1,392 @@
+"""What `Training.run` promises, on every backend: batches, time slices, resuming, stop rules, side effects."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from backends import (
+    OPTIMIZER_VARIANTS,
+    Problem,
+    distance,
+    each_backend,
+    each_dtype,
+    label,
+    make_problem,
+    module,
+    new_state,
+    train,
+)
+from backprop._types import Data, TrainingSettings
+from backprop.layers import Dense
+from backprop.losses import AbsoluteError, CrossEntropy, SquaredError
+from backprop.optimizers import SGD, Adam
+from backprop.reference.training import shuffled
+
+INFINITE = float("inf")
+MINI = TrainingSettings(batch_size=6)
+SETTINGS = {
+    "full": TrainingSettings(),
+    "shuffled": MINI,
+    "in order": TrainingSettings(batch_size=6, shuffle=False),
+    "online": TrainingSettings(batch_size=1),
+}
+each_settings = pytest.mark.parametrize("settings", list(SETTINGS.values()), ids=list(SETTINGS))
+N_ROWS = 20
+
+
+def small(dtype=np.float64, **options) -> Problem:
+    return make_problem(3, [Dense(4, "tanh", l2=0.01), Dense(2)], SquaredError(), N_ROWS, **options).cast(dtype)
+
+
+def start(backend, problem, optimizer, settings, state, rates=None):
+    """A `Training` on that state."""
+    core = module(backend, problem.parameters.dtype)
+    rates = np.array([optimizer.learning_rate]) if rates is None else np.asarray(rates, float)
+    plan = core.Plan(problem.n_inputs, problem.dense)
+    return core.Training(plan, problem.loss, optimizer, settings, problem.data, state, rates)
+
+
+def numbers(state):
+    """All of a state as bytes and plain numbers, to be compared."""
+    books = [
+        state.step,
+        state.epoch,
+        state.cursor,
+        state.loss_sum,
+        state.weight_sum,
+        state.best_loss,
+        state.stale_epochs,
+    ]
+    vectors = [array.tobytes() for array in (state.parameters, state.slots, state.permutation)]
+    return books, vectors, state.bit_generator.state
+
+
+# ---- batches ----
+
+
+def test_shuffle_by_the_letter():
+    """For i = n-1 down to 1: one raw draw r, j = ((r >> 32) (i + 1)) >> 32, swap."""
+    for n in (2, 3, 10, 1000):
+        draws, order = np.random.PCG64(7), list(range(n))
+        i = n - 1
+        while i >= 1:
+            j = int(draws.random_raw()) // 2**32 * (i + 1) // 2**32
+            order[i], order[j] = order[j], order[i]
+            i -= 1
+        other = np.random.PCG64(7)
+        assert shuffled(n, other).tolist() == order
+        assert other.state == draws.state
+
+
+@each_backend
+@pytest.mark.parametrize("batch_size", [1, 6, 14])
+def test_every_epoch_sees_every_row_once(backend, batch_size):
+    """Row k holds 10**k and adds it to the gradient: its digits tell which rows were in a batch."""
+    n = 15
+    # the output is always above its target, where the absolute error has the slope 1
+    data = Data(10.0 ** np.arange(n)[:, None], np.zeros((n, 1)))
+    problem = Problem(1, [Dense(1, bias=False)], AbsoluteError(reduction="sum"), np.array([1e16]), data)
+    settings, optimizer = TrainingSettings(batch_size=batch_size), SGD(learning_rate=1.0, momentum=0.5)
+    state, losses, orders = new_state(problem, optimizer, seed=3), np.empty(4), []
+    for epoch in range(4):
+        seen = np.zeros(n)
+        while state.epoch == epoch:
+            cursor = state.cursor
+            state.step, state.slots[:], state.parameters[:] = 0, 0, 1e16
+            start(backend, problem, optimizer, settings, state).run(epoch + 1, 0.0, losses)
+            rows = state.permutation[cursor : state.cursor or n]
+            digits = f"{int(state.slots[0, 0]):0{n}d}"[::-1]  # the first velocity is the gradient
+            assert {row for row in range(n) if digits[row] == "1"} == set(rows.tolist())
+            seen[rows] += 1
+        assert (seen == 1).all()
+        orders.append(state.permutation.copy())
+    expected = np.random.PCG64(3)
+    for order in orders:
+        np.testing.assert_array_equal(order, shuffled(n, expected))
+
+
+@each_backend
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TrainingSettings(),
+        TrainingSettings(batch_size=N_ROWS),
+        TrainingSettings(batch_size=10 * N_ROWS),
+        TrainingSettings(batch_size=6, shuffle=False),
+        TrainingSettings(shuffle=False),
+    ],
+    ids=str,
+)
+def test_what_is_not_shuffled_draws_nothing(backend, settings):
+    state, _, _ = train(backend, small(), SGD(), settings, 3)
+    assert state.bit_generator.state == np.random.PCG64(0).state
+    assert state.permutation.size == 0
+
+
+@each_backend
+@each_dtype
+def test_a_batch_as_large_as_the_data_is_the_full_batch(backend, dtype):
+    runs = [
+        train(backend, small(dtype), Adam(), TrainingSettings(batch_size=batch_size), 5)
+        for batch_size in (None, N_ROWS, N_ROWS + 1)
+    ]
+    assert len({state.parameters.tobytes() for state, _, _ in runs}) == 1
+
+
+@each_backend
+@each_settings
+def test_steps_and_learning_rates(backend, settings):
+    """The k-th step has learning_rates[k], the last of them for good: the same bits as one run for each step."""
+    problem, epochs = small(), 3
+    state = new_state(problem, SGD(momentum=0.5))
+    count = epochs * math.ceil(N_ROWS / (settings.batch_size or N_ROWS))
+    rates = np.geomspace(0.1, 0.01, max(1, count - 1))
+    losses = np.empty(epochs)
+    start(backend, problem, SGD(momentum=0.5), settings, state, rates).run(epochs, INFINITE, losses)
+    assert state.step == count
+
+    single, books = new_state(problem, SGD(momentum=0.5)), np.empty(1)
+    for k in range(count):
+        rate = rates[min(k, len(rates) - 1)]
+        start(backend, problem, SGD(momentum=0.5), settings, single, [rate]).run(single.epoch + 1, 0.0, books)
+        assert single.step == k + 1
+    assert numbers(state) == numbers(single)
+
+
+@each_backend
+def test_one_step_by_hand(backend):
+    """y = w x for x = 2, y = 3, w = 1: loss (2 - 3)**2 = 1, slope 2 (2 - 3) 2 = -4."""
+    problem = Problem(
+        1, [Dense(1, bias=False)], SquaredError(), np.array([1.0]), Data(np.array([[2.0]]), np.array([[3.0]]))
+    )
+    state, losses, reason = train(backend, problem, SGD(learning_rate=0.25), TrainingSettings(), 2)
+    assert losses.tolist() == [1.0, 1.0]  # w = 1, then w = 2: the other side of the valley
+    assert state.parameters[0] == 1.0
+    assert reason == "epochs"
+    assert state.step == state.epoch == 2
+    assert state.best_loss == 1.0
+
+
+# ---- time slices, resuming ----
+
+
+@each_backend
+@each_dtype
+@each_settings
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam(amsgrad=True)], ids=label)
+def test_time_slices_change_nothing(backend, dtype, settings, optimizer):
+    problem = small(dtype)
+    whole, expected, _ = train(backend, problem, optimizer, settings, 4)
+    state, losses = new_state(problem, optimizer), np.full(4, np.nan)
+    run = start(backend, problem, optimizer, settings, state)
+    reasons = []
+    while not reasons or reasons[-1] == "time":
+        before = state.step
+        reasons.append(run.run(4, 0.0, losses))
+        assert state.step > before  # however short the slice
+    assert reasons[-1] == "epochs"
+    # no time at all is one step
+    assert len(reasons) == whole.step
+    assert numbers(state) == numbers(whole)
+    assert losses.tobytes() == expected.tobytes()
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("optimizer", OPTIMIZER_VARIANTS, ids=label)
+def test_resuming_from_a_copy_in_the_middle_of_an_epoch(backend, dtype, optimizer):
+    problem = small(dtype)
+    whole, expected, _ = train(backend, problem, optimizer, MINI, 4)
+    state, losses = new_state(problem, optimizer), np.empty(4)
+    run = start(backend, problem, optimizer, MINI, state)
+    for _ in range(6):  # 4 steps make an epoch
+        run.run(4, 0.0, losses)
+    assert (state.epoch, state.cursor) == (1, 12)
+    resumed = copy.deepcopy(state)
+    frozen = numbers(state)
+    rest = np.empty(3)
+    assert start(backend, problem, optimizer, MINI, resumed).run(4, INFINITE, rest) == "epochs"
+    assert numbers(resumed) == numbers(whole)
+    assert rest.tobytes() == expected[1:].tobytes()
+    assert numbers(state) == frozen  # the copy shares nothing with it
+
+
+@each_backend
+def test_a_run_can_go_on_where_another_backend_stopped(backend):
+    problem, optimizer = small(), Adam(epsilon=1e-2)
+    whole, expected, _ = train("reference", problem, optimizer, MINI, 4)
+    state, losses = new_state(problem, optimizer), np.empty(4)
+    run = start(backend, problem, optimizer, MINI, state)
+    for _ in range(6):
+        run.run(4, 0.0, losses)
+    rest = np.empty(3)
+    start("reference", problem, optimizer, MINI, state).run(4, INFINITE, rest)
+    # as in test_twins.py
+    assert distance(state.parameters, whole.parameters) <= 1e-12
+    assert distance(rest, expected[1:]) <= 1e-12
+
+
+@each_backend
+@each_settings
+def test_some_epochs_and_then_some_more(backend, settings):
+    problem, optimizer = small(), SGD(momentum=0.9)
+    whole, expected, _ = train(backend, problem, optimizer, settings, 7)
+    state, losses = new_state(problem, optimizer), np.full(7, np.nan)
+    run = start(backend, problem, optimizer, settings, state)
+    assert run.run(2, INFINITE, losses) == "epochs"
+    assert np.isfinite(losses).tolist() == [True] * 2 + [False] * 5
+    assert run.run(5, INFINITE, losses) == "epochs"  # the same run: losses go on
+    again = np.full(2, np.nan)
+    assert start(backend, problem, optimizer, settings, state).run(7, INFINITE, again) == "epochs"  # a new one: from 0
+    assert numbers(state) == numbers(whole)
+    assert [*losses[:5], *again] == expected.tolist()
+
+
+@each_backend
+def test_nothing_left_to_do(backend):
+    problem = small()
+    state, losses = new_state(problem, SGD()), np.full(3, np.nan)
+    run = start(backend, problem, SGD(), MINI, state)
+    run.run(3, INFINITE, losses)
+    before, kept = numbers(state), losses.copy()
+    assert run.run(3, INFINITE, losses) == "epochs"
+    assert numbers(state) == before
+    assert losses.tobytes() == kept.tobytes()
+
+
+@each_backend
+def test_an_epoch_in_progress_counts_as_a_whole_one_when_it_ends(backend):
+    """The loss of an epoch that was resumed has all its batches in it."""
+    problem = small()
+    _, expected, _ = train(backend, problem, SGD(), MINI, 1)
+    state, losses = new_state(problem, SGD()), np.empty(1)
+    start(backend, problem, SGD(), MINI, state).run(1, 0.0, losses)
+    assert state.cursor == 6
+    start(backend, problem, SGD(), MINI, copy.deepcopy(state)).run(1, INFINITE, losses)
+    assert losses.tobytes() == expected.tobytes()
+
+
+# ---- stop rules ----
+
+
+def count_stale(losses, tolerance):
+    """stale_epochs and best_loss after these epochs, as the design has them."""
+    best, stale = math.inf, 0
+    for loss in losses:
+        stale = stale + 1 if loss > best - tolerance else 0
+        best = min(best, loss)
+    return stale, best
+
+
+@each_backend
+@each_settings
+@pytest.mark.parametrize(("tolerance", "patience"), [(1e-3, 3), (1e-2, 1), (0.0, 2), (1e-6, 4)])
+def test_tolerance(backend, settings, tolerance, patience):
+    problem, optimizer = small(), SGD(learning_rate=0.3)
+    settings = replace(settings, tolerance=tolerance, patience=patience)
+    state, losses, reason = train(backend, problem, optimizer, settings, 2000)
+    done = losses[: state.epoch].tolist()
+    assert (state.stale_epochs, state.best_loss) == count_stale(done, tolerance)
+    # it stopped at the first epoch at which it had to, and not before
+    stale = [count_stale(done[:k], tolerance)[0] for k in range(1, len(done) + 1)]
+    assert reason == "tolerance"
+    assert stale[-1] == patience
+    assert max(stale[:-1]) < patience
+    assert np.isnan(losses[state.epoch :]).all()
+
+
+@each_backend
+def test_tolerance_is_the_reason_even_in_the_last_epoch(backend):
+    settings = TrainingSettings(tolerance=1e9, patience=1)
+    _, _, reason = train(backend, small(), SGD(), settings, 2)
+    assert reason == "tolerance"
+
+
+@each_backend
+def test_without_tolerance_the_best_loss_is_kept_too(backend):
+    state, losses, _ = train(backend, small(), SGD(learning_rate=0.3), MINI, 20)
+    assert state.best_loss == losses.min()
+    assert state.stale_epochs == 0
+
+
+@each_backend
+@each_dtype
+@each_settings
+def test_divergence(backend, dtype, settings):
+    problem = small(dtype)
+    settings = replace(settings, tolerance=0.0, patience=10_000)
+    problem = replace(problem, dense=[Dense(4), Dense(2)])
+    state, losses, reason = train(backend, problem, SGD(learning_rate=1e3), settings, 1000)
+    assert reason == "diverged"
+    assert 0 < state.epoch < 1000
+    assert not np.isfinite(losses[state.epoch - 1])
+    assert np.isfinite(losses[: state.epoch - 1]).all()
+    assert np.isnan(losses[state.epoch :]).all()
+    assert state.cursor == 0
+    assert not np.isnan(state.best_loss)
+
+
+# ---- side effects ----
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("labels", [True, False])
+def test_inputs_stay_as_they_are_and_may_be_read_only(backend, dtype, labels):
+    dense = [Dense(4, "tanh", l2=0.1), Dense(3, "softmax")]
+    problem = make_problem(3, dense, CrossEntropy(), N_ROWS, labels=labels).cast(dtype)
+    core = module(backend, dtype)
+    for array in (*problem.data, problem.parameters):
+        array.flags.writeable = False
+    before = [array.tobytes() for array in (*problem.data, problem.parameters)]
+    plan, out = core.Plan(3, dense), np.empty((N_ROWS, 3), dtype)
+    assert core.forward(plan, problem.parameters, problem.data.X, out)
+    problem.loss_and_gradient(backend)
+    rates = np.array([0.01])
+    rates.flags.writeable = False
+    train(backend, problem, Adam(), MINI, 3, learning_rates=rates)
+    assert [array.tobytes() for array in (*problem.data, problem.parameters)] == before
+
+
+@each_backend
+def test_the_state_keeps_its_arrays(backend):
+    """The parameters are the network's own vector: training changes it in place."""
+    problem = small()
+    state = new_state(problem, Adam())
+    parameters, slots = state.parameters, state.slots
+    start(backend, problem, Adam(), MINI, state).run(2, INFINITE, np.empty(2))
+    assert state.parameters is parameters
+    assert state.slots is slots
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 57, 99 * 3 + 2])
+def test_forward_refuses_what_is_not_finite(backend, dtype, bad, where):
+    core = module(backend, dtype)
+    problem = make_problem(3, [Dense(4, "tanh"), Dense(2)], SquaredError(), 100).cast(dtype)
+    plan, out = core.Plan(3, problem.dense), np.empty((100, 2), dtype)
+    assert core.forward(plan, problem.parameters, problem.data.X, out) is True
+    problem.data.X.flat[where] = bad
+    assert core.forward(plan, problem.parameters, problem.data.X, out) is False
+
+
+@each_backend
+def test_forward_takes_large_finite_numbers(backend):
+    """Their sum may overflow; they are finite all the same."""
+    core = module(backend, float)
+    X = np.full((10, 3), 1e308)
+    out = np.empty((10, 3))
+    assert core.forward(core.Plan(3, [Dense(3, bias=False)]), np.eye(3).ravel(), X, out)
+    np.testing.assert_array_equal(out, X)
+
+
+@each_backend
+def test_plan(backend):
+    plan = module(backend, float).Plan(3, [Dense(4, "tanh"), Dense(5, bias=False), Dense(2)])
+    assert (plan.n_inputs, plan.n_outputs, plan.n_parameters) == (3, 2, 3 * 4 + 4 + 4 * 5 + 5 * 2 + 2)
