@@ -87,6 +87,16 @@ def parameter_count(n_inputs: int, dense: list[Dense]) -> int:
     return sum(n * layer.units + (layer.units if layer.bias else 0) for n, layer in layers(n_inputs, dense))
 
 
+def parameter_parts(n_inputs: int, dense: list[Dense]) -> list[slice]:
+    """Where each layer's weights and biases are in the flat vector."""
+    parts, start = [], 0
+    for n, layer in layers(n_inputs, dense):
+        for size in (n * layer.units, layer.units if layer.bias else 0):
+            parts.append(slice(start, start + size))
+            start += size
+    return parts
+
+
 @dataclass
 class Problem:
     """A network with parameters, and data for it."""
