@@ -135,11 +135,6 @@ BP_INLINE vec vsqrt(vec a) { return BP_REAL_BITS == 32 ? (real)sqrtf((float)a) :
 BP_INLINE ivec vbits(vec v) { return (ivec)v; }
 BP_INLINE vec vfrombits(ivec b) { return (vec)b; }
 BP_INLINE ivec viset1(ireal x) { return x - (ivec){0}; }
-/* masks have all bits of a lane set or none */
-BP_INLINE ivec vlt(vec a, vec b) { return a < b; }
-BP_INLINE ivec vle(vec a, vec b) { return a <= b; }
-BP_INLINE ivec veq(vec a, vec b) { return a == b; }
-BP_INLINE vec vselect(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 BP_INLINE ivec vtoint(vec v) { return __builtin_convertvector(v, ivec); }
 BP_INLINE vec vtoreal(ivec v) { return __builtin_convertvector(v, vec); }
 BP_INLINE real vlane(vec v, int i) { return v[i]; }
@@ -147,13 +142,36 @@ BP_INLINE real vlane(vec v, int i) { return v[i]; }
 BP_INLINE ivec vbits(vec v) { ivec b; memcpy(&b, &v, sizeof b); return b; }
 BP_INLINE vec vfrombits(ivec b) { vec v; memcpy(&v, &b, sizeof v); return v; }
 BP_INLINE ivec viset1(ireal x) { return x; }
-BP_INLINE ivec vlt(vec a, vec b) { return -(ivec)(a < b); }
-BP_INLINE ivec vle(vec a, vec b) { return -(ivec)(a <= b); }
-BP_INLINE ivec veq(vec a, vec b) { return -(ivec)(a == b); }
-BP_INLINE vec vselect(ivec mask, vec a, vec b) { return mask ? a : b; }
 BP_INLINE ivec vtoint(vec v) { return (ivec)v; }
 BP_INLINE vec vtoreal(ivec v) { return (vec)v; }
 BP_INLINE real vlane(vec v, int i) { (void)i; return v; }
+#endif
+
+/* a mask is what comparisons give and vselect takes: a bit per lane where the processor has such registers */
+#if BP_VEC_BYTES == 64 && BP_REAL_BITS == 32 && defined(__AVX512F__)
+typedef __mmask16 vmask;
+BP_INLINE vmask vlt(vec a, vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
+BP_INLINE vmask vle(vec a, vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+BP_INLINE vmask veq(vec a, vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
+BP_INLINE vec vselect(vmask m, vec a, vec b) { return (vec)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
+#elif BP_VEC_BYTES == 64 && BP_REAL_BITS == 64 && defined(__AVX512F__)
+typedef __mmask8 vmask;
+BP_INLINE vmask vlt(vec a, vec b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ); }
+BP_INLINE vmask vle(vec a, vec b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LE_OQ); }
+BP_INLINE vmask veq(vec a, vec b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ); }
+BP_INLINE vec vselect(vmask m, vec a, vec b) { return (vec)_mm512_mask_blend_pd(m, (__m512d)b, (__m512d)a); }
+#elif BP_VEC_BYTES > 0
+typedef ivec vmask;
+BP_INLINE vmask vlt(vec a, vec b) { return a < b; }
+BP_INLINE vmask vle(vec a, vec b) { return a <= b; }
+BP_INLINE vmask veq(vec a, vec b) { return a == b; }
+BP_INLINE vec vselect(vmask m, vec a, vec b) { return (vec)((m & (ivec)a) | (~m & (ivec)b)); }
+#else
+typedef int vmask;
+BP_INLINE vmask vlt(vec a, vec b) { return a < b; }
+BP_INLINE vmask vle(vec a, vec b) { return a <= b; }
+BP_INLINE vmask veq(vec a, vec b) { return a == b; }
+BP_INLINE vec vselect(vmask m, vec a, vec b) { return m ? a : b; }
 #endif
 BP_INLINE vec vabs(vec a) { return vfrombits(vbits(a) & ~vbits(vset1((real)-0.0))); }
 

@@ -14,6 +14,7 @@ cdef extern from "simd.h" nogil:
     ctypedef double vec
     ctypedef long long ireal
     ctypedef long long ivec
+    ctypedef long long vmask
     # The result of a function that is compiled anew into each caller, for the constants that it is given there.
     ctypedef void template "BP_TEMPLATE"
 
@@ -31,10 +32,10 @@ cdef extern from "simd.h" nogil:
     ivec vbits(vec v) noexcept
     vec vfrombits(ivec b) noexcept
     ivec viset1(ireal x) noexcept
-    ivec vlt(vec a, vec b) noexcept
-    ivec vle(vec a, vec b) noexcept
-    ivec veq(vec a, vec b) noexcept
-    vec vselect(ivec mask, vec a, vec b) noexcept
+    vmask vlt(vec a, vec b) noexcept
+    vmask vle(vec a, vec b) noexcept
+    vmask veq(vec a, vec b) noexcept
+    vec vselect(vmask m, vec a, vec b) noexcept
     ivec vtoint(vec v) noexcept
     vec vtoreal(ivec v) noexcept
     ivec vshl(ivec v, int n) noexcept

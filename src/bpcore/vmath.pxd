@@ -21,6 +21,7 @@ from bpcore.types cimport (
     vfrombits,
     vldexp,
     vlt,
+    vmask,
     vmax,
     vmin,
     vselect,
@@ -116,7 +117,7 @@ cdef inline vec vtanh(vec x) noexcept nogil:
     # about 0, in the second the rounding errors of a large denominator vanish beside 1.
     # One rounded product n ln 2 / 2 is enough, as 1/s shrinks its error.
     cdef vec y, magic, m, s, h, z, q, t, one = vset1(1.0)
-    cdef ivec large
+    cdef vmask large
     y = vmin(vabs(x), vset1(10.0 if REAL_BITS == 32 else 20.0))
     magic = vset1(12582912.0 + 127.0) if REAL_BITS == 32 else vset1(6755399441055744.0 + 1023.0)
     m = vfma(y, vset1(2.8853900817779268), magic)
@@ -135,7 +136,7 @@ cdef inline vec vtanh(vec x) noexcept nogil:
     y = vfma(s, vset1(1.25), vset1(-1.25))
     s = vfma(s, vset1(1.25), vset1(1.25))
     q = vselect(large, vfma(t, vset1(2.5), vset1(-2.5)), vfma(t, s, y)) / vfma(t, y, s)
-    return vcopysign(q + vfrombits(large & vbits(one)), x)
+    return vcopysign(q + vselect(large, one, vset1(0.0)), x)
 
 
 cdef inline vec _log_reduced(vec f, vec k) noexcept nogil:
@@ -178,7 +179,8 @@ cdef inline vec _special_log(vec y, vec x) noexcept nogil:
 cdef inline vec vlog(vec x) noexcept nogil:
     """log x, whole domain: -inf at 0, NaN below."""
     cdef vec y, k, m
-    cdef ivec subnormal, i
+    cdef vmask subnormal
+    cdef ivec i
     if REAL_BITS == 32:
         subnormal = vlt(x, vset1(1.17549435e-38))
         y = vselect(subnormal, x * vset1(16777216.0), x)
@@ -205,7 +207,7 @@ cdef inline vec vlog1p(vec x) noexcept nogil:
 cdef inline vec verf(vec x) noexcept nogil:
     """The error function, whole domain."""
     cdef vec a, y, n, d, p, q, t, s, magic, e
-    cdef ivec small
+    cdef vmask small
     if REAL_BITS == 32:
         a = vmin(vabs(x), vset1(3.95))
         y = a * a
