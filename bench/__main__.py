@@ -21,7 +21,8 @@ from bench.workloads import OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_ro
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """How far the final loss of the unshuffled run may be from the expected one, relative. Float32 rounds at 6e-8, and
-hundreds of steps amplify that: correct libraries were seen up to 2e-5 away. A learning rate one percent off is 1e-3."""
+hundreds of steps amplify that: correct libraries were seen up to 2e-5 away. A learning rate one percent off is 7e-4 or
+more away."""
 
 
 def expected_loss(workload: Workload) -> float:
@@ -71,13 +72,20 @@ def measure(
                 rivals[name] = {"title": PEERS[name].title, "absent": str(error)}
             print(f"{workload.name}: {PEERS[name].title} {rivals[name].get('absent', 'ready')}", file=sys.stderr)
         times: dict[str, list[float]] = {name: [] for name in running}
+        busy = []
         for _ in range(repetitions):
             peaks.append(machine.peak(workload.dtype, n_threads))
-            for name, (worker, epochs) in running.items():
-                run = worker.run(epochs, shuffle=workload.shuffled)
-                if not run["loss"] < worker.about["initial_loss"]:
-                    raise WorkerError(f"{name}: the timed run of {workload.name} ended with loss {run['loss']}")
+            for name, (worker, epochs) in list(running.items()):
+                try:
+                    run = worker.run(epochs, shuffle=workload.shuffled)
+                    if not run["loss"] < worker.about["initial_loss"]:
+                        raise WorkerError(f"wrong: the timed run ended with loss {run['loss']:.6g}")
+                except WorkerError as error:
+                    rivals[name] = {"title": PEERS[name].title, "absent": str(error)}
+                    del running[name], times[name]
+                    continue
                 times[name].append(1e6 * run["seconds"] / (epochs * workload.steps_per_epoch))
+                busy.append(run["busy"])
                 rivals[name]["compile_seconds"] = run["compile_seconds"]
     known = [peak for peak in peaks if peak is not None]
     peak = median(known) if known else None
@@ -86,13 +94,13 @@ def measure(
             "microseconds": microseconds,
             "median": median(microseconds),
             "minimum": min(microseconds),
-            "share_of_peak": workload.flops_per_step / (median(microseconds) * 1e3) / peak if peak else None,
         }
     return {
         **asdict(workload),
         "flops_per_step": workload.flops_per_step,
         "expected_loss": expected,
         "peak_gflops": peak,
+        "busy": median(busy) if busy else None,
         "rivals": rivals,
     }
 

@@ -49,7 +49,6 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "libraries": versions,
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 

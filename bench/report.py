@@ -13,6 +13,14 @@ OTHER_COLOUR = "#9A9A9A"
 """Okabe and Ito's blue and orange, which stay apart for the colour-blind, among greys."""
 
 
+HEADS = {
+    "half_sse_sigmoid": "sigmoid half SSE",
+    "mse": "MSE",
+    "binary_cross_entropy": "sigmoid BCE",
+    "cross_entropy": "softmax CE",
+}
+
+
 def quantity(value: float) -> str:
     """Three digits, no exponent: 0.0612, 3.29, 21,500."""
     if value >= 100:
@@ -22,10 +30,10 @@ def quantity(value: float) -> str:
 
 def describe(workload: dict[str, Any]) -> str:
     sizes = "-".join(map(str, workload["sizes"]))
-    batch = f"{workload['batch']:,}" + (" (full)" if workload["batch"] == workload["rows"] else "")
-    head = workload["head"].replace("_", " ")
+    batch = f"batch {workload['batch']:,}" + (" (full)" if workload["batch"] == workload["rows"] else "")
     optimizer = workload["optimizer"] + (" + momentum" if workload["momentum"] else "")
-    return f"{sizes} {workload['activation']}, {head}, {batch}, {optimizer}, {workload['dtype']}"
+    dtype = workload["dtype"].replace("float", "f")
+    return f"{sizes} {workload['activation']}, {HEADS[workload['head']]}, {batch}, {optimizer}, {dtype}"
 
 
 def ratio(workload: dict[str, Any], statistic: str) -> float | None:
@@ -40,6 +48,22 @@ def _row(cells: list[str]) -> str:
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [_row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+
+
+def _shares(workload: dict[str, Any], rival: dict[str, Any] | None) -> str:
+    """The matrix products' share of the machine's peak: in the median and in the fastest run."""
+    if not rival or not workload["peak_gflops"]:
+        return "–"
+    at_peak = workload["flops_per_step"] / workload["peak_gflops"] / 1e3
+    return f"{100 * at_peak / rival['median']:.2g} ({100 * at_peak / rival['minimum']:.2g})"
+
+
+def _disturbance(results: dict[str, Any]) -> str:
+    """A warning if other processes took the processor away; with several threads, waiting looks the same."""
+    busy = [workload["busy"] for workload in results["workloads"] if workload["busy"]]
+    if results["threads"] > 1 or not busy or min(busy) > 0.97:
+        return ""
+    return f" **Disturbed**: other processes left these {min(busy):.0%} to {max(busy):.0%} of their processor."
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -58,13 +82,12 @@ def markdown(results: dict[str, Any]) -> str:
         ratios = [ratio(workload, statistic) for statistic in ("median", "minimum")]
         cells.append(f"{ratios[0]:.2f} ({ratios[1]:.2f})" if ratios[0] and ratios[1] else "–")
         times.append([name, describe(workload), *cells])
-        shares = [timed.get(key, {}).get("share_of_peak") for key in titles]
         peaks.append(
             [
                 name,
                 quantity(workload["flops_per_step"] / 1e6),
                 quantity(workload["peak_gflops"]) if workload["peak_gflops"] else "–",
-                *(f"{100 * share:.2g} %" if share else "–" for share in shares),
+                *(_shares(workload, timed.get(key)) for key in titles),
             ]
         )
         compiling.append(
@@ -93,13 +116,13 @@ def markdown(results: dict[str, Any]) -> str:
         f"{machine['cpus']}; {'; '.join([machine['system'], 'Python ' + machine['python'], libraries, *notes])}.",
         "",
         f"µs per optimizer step: median (fastest) of {results['repetitions']} interleaved runs. "
-        "Ratio: JAX's time over backprop's.",
+        f"Ratio: JAX's time over backprop's.{_disturbance(results)}",
         "",
         *_table(["workload", "what", *names, "ratio"], times),
         "## Share of the machine's peak",
         "",
-        "Multiplications and additions of the matrix products alone, over the median time, as a share of the peak of "
-        "the multiply-add units measured between the runs.",
+        "Percent: the multiplications and additions of the matrix products alone, over the median (fastest) time, of "
+        "the peak of the multiply-add units measured between the runs.",
         "",
         *_table(["workload", "MFLOP per step", "peak, GFLOP/s", *names], peaks),
         "## Seconds to compile",
@@ -141,7 +164,8 @@ def chart(results: dict[str, Any], path: Path) -> None:
             value = rival["median"]
             axis.barh(place, value - low, left=low, height=0.72, color=COLOURS.get(key, OTHER_COLOUR))
             times = f"  ({quantity(value / ours)}×)" if ours and key != OURS else ""
-            axis.text(value * 1.08, place, f"{quantity(value)}{times}", va="center", fontsize=8.5)
+            label = f"{quantity(value)}{times}"
+            axis.annotate(label, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
         axis.set_yticks(range(len(timed)), [rival["title"] for rival in timed.values()], fontsize=9)
         axis.set_ylim(most - 0.4, -0.6)
         axis.set_xscale("log")
@@ -156,8 +180,11 @@ def chart(results: dict[str, Any], path: Path) -> None:
     for axis in list(axes.flat)[len(workloads) :]:
         axis.set_visible(False)
     threads = f"{results['threads']} thread" + "s" * (results["threads"] > 1)
-    beside = " (in brackets: times backprop's)" if any(OURS in w["rivals"] for w in workloads) else ""
-    figure.suptitle(f"µs per optimizer step, {threads}, logarithmic; less is better{beside}", fontsize=12)
+    beside = " (in brackets: times as long as backprop)" if any(OURS in w["rivals"] for w in workloads) else ""
+    figure.suptitle(
+        f"µs per optimizer step, {threads}, each panel on its own logarithmic scale; less is better{beside}",
+        fontsize=12,
+    )
     figure.supxlabel(results["machine"]["cpu"], fontsize=8, color="#444444")
     figure.savefig(path, dpi=150)
     plt.close(figure)

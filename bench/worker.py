@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 from bench.adapters import PEERS, Unsupported, prepare
@@ -49,7 +50,8 @@ class Worker:
         self.about = self._answer()
 
     def run(self, epochs: int, *, shuffle: bool) -> dict[str, Any]:
-        """Train from the initial weights: `seconds`, the final `loss`, `compile_seconds` so far."""
+        """Train from the initial weights: `seconds`, the final `loss`, `compile_seconds` so far; `busy`, the processors
+        that the process had on average."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"epochs": epochs, "shuffle": shuffle}) + "\n")
@@ -87,9 +89,11 @@ def main() -> None:
         trainer = prepare(name, workload, rows, weights, n_threads)
         answer(note=getattr(trainer, "note", None), initial_loss=loss_of(workload, rows, weights))
         for line in sys.stdin:
+            wall, cpu = time.perf_counter(), time.process_time()
             run = trainer.run(**json.loads(line))
             answer(
                 seconds=run.seconds,
+                busy=(time.process_time() - cpu) / (time.perf_counter() - wall),
                 loss=loss_of(workload, rows, run.weights),
                 compile_seconds=getattr(trainer, "compile_seconds", 0.0),
             )

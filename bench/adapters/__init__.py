@@ -46,7 +46,7 @@ PEERS: Mapping[str, Peer] = {
     "reference": Peer(module="ours", title="its reference", environment=(("BACKPROP_BACKEND", "reference"),)),
     "numpy": Peer(module="plain_numpy", title="NumPy"),
     # Its Adam adds epsilon before the bias correction.
-    "sklearn": Peer(module="scikit_learn", title="scikit-learn", tolerance=1e-3),
+    "sklearn": Peer(module="scikit_learn", title="scikit-learn", tolerance=5e-4),
     "torch": Peer(module="torch_eager", title="PyTorch"),
     "torch-compiled": Peer(module="torch_compiled", title="PyTorch, compiled"),
     "jax": Peer(module="jax_scan", title="JAX"),
