@@ -141,19 +141,19 @@ def test_a_batch_as_large_as_the_data_is_the_full_batch(backend, dtype):
 @each_settings
 def test_steps_and_learning_rates(backend, settings):
     """The k-th step has learning_rates[k], the last of them for good: the same bits as one run for each step."""
-    problem, epochs = small(), 3
-    state = new_state(problem, SGD(momentum=0.5))
+    problem, optimizer, epochs = small(), SGD(momentum=0.5), 3
     count = epochs * math.ceil(N_ROWS / (settings.batch_size or N_ROWS))
-    rates = np.geomspace(0.1, 0.01, max(1, count - 1))
-    losses = np.empty(epochs)
-    start(backend, problem, SGD(momentum=0.5), settings, state, rates).run(epochs, INFINITE, losses)
-    assert state.step == count
+    rates = np.geomspace(0.1, 0.01, max(2, count - 1))
+    first, _, _ = train(backend, problem, optimizer, settings, 1)  # the rates begin with the run, not with the state
+    state, losses = copy.deepcopy(first), np.empty(epochs)
+    start(backend, problem, optimizer, settings, state, rates).run(1 + epochs, INFINITE, losses)
+    assert state.step == first.step + count
 
-    single, books = new_state(problem, SGD(momentum=0.5)), np.empty(1)
+    single, books = copy.deepcopy(first), np.empty(1)
     for k in range(count):
         rate = rates[min(k, len(rates) - 1)]
-        start(backend, problem, SGD(momentum=0.5), settings, single, [rate]).run(single.epoch + 1, 0.0, books)
-        assert single.step == k + 1
+        start(backend, problem, optimizer, settings, single, [rate]).run(single.epoch + 1, 0.0, books)
+        assert single.step == first.step + k + 1
     assert numbers(state) == numbers(single)
 
 
@@ -297,6 +297,18 @@ def test_tolerance(backend, settings, tolerance, patience):
     assert stale[-1] == patience
     assert max(stale[:-1]) < patience
     assert np.isnan(losses[state.epoch :]).all()
+
+
+@each_backend
+@pytest.mark.parametrize(("tolerance", "reason", "stale"), [(0.0, "epochs", 0), (1e-9, "tolerance", 3)])
+def test_a_loss_that_stays_the_same(backend, tolerance, reason, stale):
+    """It is not above the best one, so tolerance 0 goes on. (As in test_one_step_by_hand, the loss is 1 for ever.)"""
+    problem = Problem(
+        1, [Dense(1, bias=False)], SquaredError(), np.array([1.0]), Data(np.array([[2.0]]), np.array([[3.0]]))
+    )
+    settings = TrainingSettings(tolerance=tolerance, patience=3)
+    state, _, why = train(backend, problem, SGD(learning_rate=0.25), settings, 10)
+    assert (why, state.stale_epochs) == (reason, stale)
 
 
 @each_backend

@@ -5,7 +5,7 @@ To add one: a code and its name here, its two functions, a line in `activate` an
 read z are listed in `needs_scores`.
 """
 
-from bpcore.types cimport LANES, Tiles, ivec, real, template, vabs, vec, vfma, vload, vlt, vle, vmax, vmin, vselect, vset1, vstore
+from bpcore.types cimport LANES, Tiles, real, template, vabs, vec, vfma, vload, vlt, vle, vmask, vmax, vmin, vselect, vset1, vstore
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
 
@@ -109,8 +109,12 @@ cdef inline vec silu(vec z, vec alpha) noexcept nogil:
     return z * vsigmoid(z)
 
 cdef inline vec silu_derivative(vec z, vec a, vec alpha) noexcept nogil:
-    cdef vec s = vsigmoid(z)
-    return s * vfma(z, vset1(1) - s, vset1(1))
+    # 1 - sigmoid(z) is computed beside sigmoid(z): the difference would lose its digits for large z, which multiplies it
+    cdef vec tail = vexp(-vabs(z))
+    cdef vec larger = vset1(1) / (vset1(1) + tail)
+    cdef vec smaller = tail * larger
+    cdef vmask negative = vlt(z, vset1(0))
+    return vselect(negative, smaller, larger) * vfma(z, vselect(negative, larger, smaller), vset1(1))
 
 
 cdef inline vec softplus(vec z, vec alpha) noexcept nogil:

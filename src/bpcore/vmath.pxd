@@ -92,51 +92,53 @@ cdef inline vec vexpm1(vec x) noexcept nogil:
 
 cdef inline vec vsigmoid(vec x) noexcept nogil:
     """1 / (1 + e^-x), whole domain."""
-    cdef vec magic, small, t, h
-    # Both sides of the fraction are scaled by a power of two, lest e^-x overflow where the result is still subnormal.
+    # Both sides of the fraction are multiplied by a power of two, lest e^-x overflow where the result is still subnormal,
+    # and by 1.5, which moves the denominator to where its rounding errors count less.
+    cdef vec magic, small, t, n, h
     if REAL_BITS == 32:
         x = vmax(vmin(x, vset1(20.0)), vset1(-104.0))
         magic = vset1(12582912.0 + 127.0 - 32.0)
-        small = vset1(2.3283064365386963e-10)  # 2^-32
+        small = vset1(3.4924596548080444e-10)  # 1.5 * 2^-32
     else:
         x = vmax(vmin(x, vset1(40.0)), vset1(-746.0))
         magic = vset1(6755399441055744.0 + 1023.0 - 128.0)
-        small = vset1(2.938735877055719e-39)  # 2^-128
-    x = -x
-    t = vfma(x, vset1(1.4426950408889634), magic)
-    h = vfrombits(vshl(vbits(t), MANTISSA_BITS))
-    small = small * vset1(1.5)  # moves the denominator to where its rounding errors count less
-    h = h * vset1(1.5)
-    return small / vfma(h, _expm1_reduced(_less_n_ln2(x, t - magic)), h + small)
+        small = vset1(4.408103815583578e-39)  # 1.5 * 2^-128
+    t = vfma(x, vset1(-1.4426950408889634), magic)
+    n = t - magic
+    h = vfrombits(vshl(vbits(t), MANTISSA_BITS)) * vset1(1.5)
+    return small / vfma(h, _expm1_reduced(_less_n_ln2(-x, n)), h + small)
 
 
 cdef inline vec vtanh(vec x) noexcept nogil:
     """tanh x, whole domain."""
-    # |x| = n/2 ln 2 + h with |h| <= ln 2 / 4. With s = 2^n = e^(n ln 2) and t = tanh h the addition formula says
-    # tanh |x| = (s - 1 + t (s + 1)) / (s + 1 + t (s - 1)) = 1 - 2 (1 - t) / (s + 1 + t (s - 1)). The first form is exact
-    # about 0, in the second the rounding errors of a large denominator vanish beside 1.
-    # One rounded product n ln 2 / 2 is enough, as 1/s shrinks its error.
-    cdef vec y, magic, m, s, h, z, q, t, one = vset1(1.0)
-    cdef vmask large
-    y = vmin(vabs(x), vset1(10.0 if REAL_BITS == 32 else 20.0))
-    magic = vset1(12582912.0 + 127.0) if REAL_BITS == 32 else vset1(6755399441055744.0 + 1023.0)
-    m = vfma(y, vset1(2.8853900817779268), magic)
-    s = vfrombits(vshl(vbits(m), MANTISSA_BITS))
-    h = vfma(m - magic, vset1(-0.34657359027997264), y)
-    z = h * h
+    # With e^(-2|x|) = 2^n e^(-2w), |w| <= ln 2 / 4, s = 2^(n+1) and p = (1 - e^(-2w)) / 2:
+    # tanh |x| = (1 - e^(-2|x|)) / (1 + e^(-2|x|)) = (1 - s/2 + s p) / (1 + s/2 - s p).
+    # One rounded product n ln 2 / 2 is enough, as s shrinks its error.
+    cdef vec y, magic, t, s, w, w2, p, a, b, c
     if REAL_BITS == 32:
-        q = vfma(z, vfma(z, vset1(-0.0527248308), vset1(0.133311763)), vset1(-0.333333224))
+        y = vmin(vabs(x), vset1(10.0))
+        magic = vset1(12582912.0 + 128.0)
     else:
-        q = vfma(z, vset1(0.0034445790783696607), vset1(-0.008857287754351498))
-        q = vfma(z * z, q, vfma(z, vset1(0.02186937008499047), vset1(-0.053968252773538256)))
-        q = vfma(z * z, q, vfma(z, vset1(0.13333333332778835), vset1(-0.33333333333332477)))
-    t = vfma(h * z, q, h)
-    large = vlt(vset1(0.87), y)
-    # All of it times 1.25: the rounding errors of the fraction are then smallest where the result is just below a power of 2.
-    y = vfma(s, vset1(1.25), vset1(-1.25))
-    s = vfma(s, vset1(1.25), vset1(1.25))
-    q = vselect(large, vfma(t, vset1(2.5), vset1(-2.5)), vfma(t, s, y)) / vfma(t, y, s)
-    return vcopysign(q + vselect(large, one, vset1(0.0)), x)
+        y = vmin(vabs(x), vset1(20.0))
+        magic = vset1(6755399441055744.0 + 1024.0)
+    t = vfma(y, vset1(-2.8853900817779268), magic)
+    s = vfrombits(vshl(vbits(t), MANTISSA_BITS))
+    w = vfma(t - magic, vset1(0.34657359027997264), y)
+    # p, by the polynomial of _expm1_reduced for -2 w
+    w2 = w * w
+    if REAL_BITS == 32:
+        a = vfma(w, vset1(4 * 0.16666539), vset1(-2 * 0.49999997))
+        b = vfma(w, vset1(16 * 0.00836713798), vset1(-8 * 0.0416677445))
+        p = vfma(w2, vfma(w2, vset1(-32 * 0.00138369447), b), a)
+    else:
+        a = vfma(w2, vfma(w, vset1(16 * 0.008333333333389934), vset1(-8 * 0.041666666666576105)),
+                 vfma(w, vset1(4 * 0.16666666666666588), vset1(-2 * 0.5000000000000006)))
+        b = vfma(w2, vfma(w, vset1(256 * 2.7557407812494374e-06), vset1(-128 * 2.480150497928533e-05)),
+                 vfma(w, vset1(64 * 0.000198412697183992), vset1(-32 * 0.0013888888931794816)))
+        c = vfma(w, vset1(1024 * 2.5053793073127353e-08), vset1(-512 * 2.762616122294416e-07))
+        p = vfma(w2 * w2, vfma(w2 * w2, c, b), a)
+    p = vfma(w2, p, w)
+    return vcopysign(vfma(s, p, vfma(s, vset1(-0.5), vset1(1.0))) / vfma(-s, p, vfma(s, vset1(0.5), vset1(1.0))), x)
 
 
 cdef inline vec _log_reduced(vec f, vec k) noexcept nogil:
@@ -155,6 +157,26 @@ cdef inline vec _log_reduced(vec f, vec k) noexcept nogil:
     p = vfma(z, p, vset1(0.6666666666666735))
     p = vfma(s, vfma(z, p, h), k * vset1(1.90821492927058770002e-10))
     return vfma(k, vset1(6.93147180369123816490e-01), f - (h - p))
+
+
+cdef inline vec vroot(vec x) noexcept nogil:
+    """sqrt x for x >= 0, by multiplications only: where the result is then a divisor, the divider is free for that.
+
+    Zero and infinity are exact. Subnormal x come out too small or too large by some percent.
+    """
+    # r = 1 / sqrt(x): halving the exponent by a shift gives 3.5 %; r (1 + e/2 + 3/8 e^2) with e = 1 - x r^2 leaves
+    # 5/16 e^3. The last step is Newton's, for the root itself and from its exact remainder.
+    cdef vec r, e, y
+    # Three halves of the bits of 1, less half those of x, is the halved exponent; the rest of the constant centres the error.
+    r = vfrombits(vbits(vset1(1.3e19 if REAL_BITS == 32 else 1.3e154)) - vshr(vbits(x), 1))
+    e = vfma(-(x * r), r, vset1(1.0))
+    r = vfma(r, e * vfma(e, vset1(0.375), vset1(0.5)), r)
+    if REAL_BITS == 64:
+        e = vfma(-(x * r), r, vset1(1.0))
+        r = vfma(r, e * vfma(e, vset1(0.375), vset1(0.5)), r)
+    y = x * r
+    y = vfma(vfma(-y, y, x), vset1(0.5) * r, y)
+    return vselect(vlt(x, vset1(INFINITY)), y, x)
 
 
 cdef inline ivec _sqrt_half_bits() noexcept nogil:

@@ -10,7 +10,7 @@ Therefore cases are told apart by the real part, and no function uses ``abs`` or
 """
 
 # A docstring here is a formula, and NumPy's ufuncs are typed as returning Any:
-# ruff: noqa: D400, D401
+# ruff: noqa: D400
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations

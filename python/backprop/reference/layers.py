@@ -148,8 +148,6 @@ def output_layer(plan: Plan, loss: Loss, Z: Array, A: Array, data: Data) -> tupl
         parameter = float(loss.parameter)
         values = function.value(A, Y, parameter)
         D = last.function.backward(Z, A, function.gradient(A, Y, parameter), last.alpha)
-    if not factors.any():  # nothing has a weight: 0, even where a value is infinite
-        return 0.0, np.zeros_like(D)
     return (factors * values).sum(dtype=accumulator(values)), factors * D
 
 

@@ -7,7 +7,6 @@ complex ``a`` or ``z``.
 """
 
 # A docstring here is a formula, and NumPy's ufuncs are typed as returning Any:
-# ruff: noqa: D401
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
@@ -201,10 +200,10 @@ def as_rows(targets: Array, n_outputs: int, dtype: np.dtype[Any]) -> Array:
 
 
 def denominator(loss: losses.Loss, sample_weight: Array | None, n_rows: int, n_outputs: int) -> float:
-    """What the sum over the rows is divided by; 0 where no row has a weight."""
-    weight = float(n_rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
+    """What the sum over the rows is divided by; with "mean" 0 where no row has a weight."""
     if loss.reduction == "sum":
-        return 1.0 if weight != 0 else 0.0
+        return 1.0
+    weight = float(n_rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
     return weight * n_outputs if loss.elementwise else weight
 
 
