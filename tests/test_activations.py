@@ -30,7 +30,7 @@ ORACLE = {
     "relu": lambda z, alpha: max(z, mp.mpf(0)),
     "leaky_relu": lambda z, alpha: z if z > 0 else alpha * z,
     "elu": lambda z, alpha: z if z > 0 else alpha * mp.expm1(z),
-    "gelu": lambda z, alpha: z / 2 * mp.erfc(-z / mp.sqrt(2)),
+    "gelu": lambda z, alpha: z / 2 * mp.erfc(-z / mp.sqrt(2)) if abs(z) < 1e30 else max(z, mp.mpf(0)),
     # (1 + tanh(u)) / 2 = exp(u) / (exp(u) + exp(-u))
     "gelu_tanh": lambda z, alpha: z / (1 + mp.exp(-2 * mp.sqrt(2 / mp.pi) * (z + mp.mpf("0.044715") * z**3))),
     "silu": lambda z, alpha: z / (1 + mp.exp(-z)),
