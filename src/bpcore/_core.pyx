@@ -13,12 +13,12 @@ from bpcore cimport losses as lss
 from bpcore cimport optimizers as opt
 from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
-from bpcore.layers cimport Loss, Network, Workspace, forward as forward_layers
+from bpcore.layers cimport Loss, Network, Workspace
 from bpcore.activations cimport activate, needs_scores
 from bpcore.gemm cimport lanes_product
 from bpcore.types cimport (
-    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload, vload_n, vset1,
-    vstore_n, vsum,
+    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload, vload_n,
+    vset1, vstore_n, vsum,
 )
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vsigmoid, vtanh
 
@@ -128,7 +128,7 @@ cdef class Plan:
         self.n_inputs, self.n_outputs, self.n_parameters = n_inputs, n_in, offset
 
     cdef Py_ssize_t max_chunk(self) noexcept:
-        """How many samples go through the layers together: few enough to stay in the caches, a multiple of 48 lanes' worth.
+        """How many samples go through the layers together: few enough to stay in the caches, a multiple of 3 groups.
 
         From the shape alone, so that every instruction set cuts its sums alike.
         """
@@ -391,7 +391,9 @@ cdef class Training:
         run.net = &plan.net
         fill_data(run, self.buffers, data, loss)
         fill_optimizer(&run.optimizer, optimizer)
-        run.batch_size = run.n_rows if settings.batch_size is None else min(<Py_ssize_t> settings.batch_size, run.n_rows)
+        run.batch_size = run.n_rows
+        if settings.batch_size is not None:
+            run.batch_size = min(<Py_ssize_t> settings.batch_size, run.n_rows)
         run.max_chunk = plan.max_chunk()
         run.clip_norm = settings.clip_norm or 0
         run.clip_value = settings.clip_value or 0

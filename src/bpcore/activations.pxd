@@ -5,7 +5,9 @@ To add one: a code and its name here, its two functions, a line in `activate` an
 read z are listed in `needs_scores`.
 """
 
-from bpcore.types cimport LANES, Tiles, real, template, vabs, vec, vfma, vload, vlt, vle, vmask, vmax, vmin, vselect, vset1, vstore
+from bpcore.types cimport (
+    LANES, Tiles, real, template, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vselect, vset1, vstore,
+)
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
 
@@ -109,7 +111,7 @@ cdef inline vec silu(vec z, vec alpha) noexcept nogil:
     return z * vsigmoid(z)
 
 cdef inline vec silu_derivative(vec z, vec a, vec alpha) noexcept nogil:
-    # 1 - sigmoid(z) is computed beside sigmoid(z): the difference would lose its digits for large z, which multiplies it
+    # 1 - sigmoid(z) is computed beside sigmoid(z): as a difference it would lose the digits that a large z multiplies
     cdef vec tail = vexp(-vabs(z))
     cdef vec larger = vset1(1) / (vset1(1) + tail)
     cdef vec smaller = tail * larger

@@ -99,7 +99,7 @@ cdef inline void gather_labels(
 cdef inline void gather_factors(
     const Tiles *tiles, const real *weight, const int64_t *order, Py_ssize_t first, real common, real *out,
 ) noexcept nogil:
-    """out (lanes,) = common * weight[order[first:first + n_rows]]; 0 in lanes beyond the last row; weight NULL stands for 1."""
+    """out (lanes,) = common * weight[order[first:first + n_rows]], 0 beyond the last row; weight NULL stands for 1."""
     cdef Py_ssize_t k
     for k in range(tiles.n_rows):
         out[k] = common if weight == NULL else common * weight[row_of(order, first + k)]

@@ -1,12 +1,13 @@
 """The three products of a dense layer, on one micro-kernel.
 
-A block of rows x vectors stays in registers while k runs: `acc[r, :] += w[r, k] * b[k, :]`, one weight broadcast at a time.
-k runs from first to last in one chain per lane, so a result does not depend on the width of a vector or on the blocking.
+A block of rows x vectors stays in registers while k runs: `acc[r, :] += w[r, k] * b[k, :]`, one weight broadcast at a
+time. k runs from first to last in one chain per lane, so a result depends neither on the width of a vector nor on the
+blocking.
 """
 
 from bpcore.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, real, template, tile_width, vec, vfma, vload, vload_n,
-    vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, real, template,
+    tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -14,12 +15,12 @@ cdef inline template multiply_add(
     const int n_rows, const int n_vecs, vec *acc, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
     const real *b, Py_ssize_t b_k,
 ) noexcept nogil:
-    """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); n_rows and n_vecs are known to the compiler."""
+    """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); the compiler knows n_rows and n_vecs."""
     cdef vec bv[MAX_VECS]
     cdef vec x
-    cdef Py_ssize_t k
+    cdef Py_ssize_t _k
     cdef int r, j
-    for k in range(n_k):
+    for _k in range(n_k):
         for j in range(n_vecs):
             bv[j] = vload(b + j * LANES)
         for r in range(n_rows):
@@ -33,8 +34,8 @@ cdef inline template multiply_add(
 # ---- forward and backward: lanes over samples ----
 
 cdef inline template lanes_block(
-    const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
-    const real *b, real *out,
+    const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *start, const real *b, real *out,
 ) noexcept nogil:
     """out (n_rows, n_vecs * LANES) = start (n_rows,) or 0 + w @ b."""
     cdef vec acc[MAX_BLOCK]
@@ -151,8 +152,8 @@ cdef inline void transpose_rows(const Tiles *tiles, Py_ssize_t n, const real *a,
 
 
 cdef inline template outputs_block(
-    const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
-    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+    const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a,
+    const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
 ) noexcept nogil:
     """g (n_rows, n_columns) = or += sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
     cdef vec acc[MAX_BLOCK]
@@ -291,7 +292,8 @@ cdef inline template dot_rows(
 ) noexcept nogil:
     """g[r * g_row] = or += sum over samples of a[row + r, sample] * d[column, sample].
 
-    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold no sample.
+    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold no
+    sample.
     """
     cdef vec acc[MAX_BLOCK]
     cdef vec dv

@@ -7,8 +7,8 @@ from bpcore.types cimport Layer, Tiles, real
 
 
 cdef enum:
-    # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would run mostly empty.
-    # A function of the shape alone, so that every instruction set adds up in the same order.
+    # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would run
+    # mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
     FEW_OUTPUTS = 8
 
 

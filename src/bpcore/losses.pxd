@@ -1,12 +1,15 @@
 """Losses: value and gradient together, sample by sample in the lanes.
 
 To add one: a code and its name here, its function, a line in `loss_and_delta`; its class in `losses.py` and its twin in
-`reference/losses.py`. A function is given the output a, the raw score z, the target y and the loss's parameter; it puts the
-gradient with respect to a into `gradient`, or with respect to z for the pairs that `from_scores` lists, and returns the value.
+`reference/losses.py`. A function is given the output a, the raw score z, the target y and the loss's parameter; it puts
+the gradient with respect to a into `gradient`, or with respect to z for the pairs that `from_scores` lists, and returns
+the value.
 """
 
 from bpcore.activations cimport EXP, SIGMOID, SOFTMAX, multiply_derivative
-from bpcore.types cimport LANES, Tiles, real, template, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore
+from bpcore.types cimport (
+    LANES, Tiles, real, template, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore,
+)
 from bpcore.vmath cimport vexp, vlog, vlog1p
 
 
@@ -121,7 +124,7 @@ cdef inline void cross_entropy_dense(
     real *value,
 ) noexcept nogil:
     """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o)."""
-    cdef vec top, log_sum, total, y_sum, f, yi
+    cdef vec log_sum, total, y_sum, f, yi
     cdef Py_ssize_t i, at, lane
     cdef int t, j, n_vecs
     for t in range(tiles.n_tiles):
@@ -183,7 +186,8 @@ cdef inline void loss_and_delta(
 ) noexcept nogil:
     """value (lanes,) of each sample, unweighted, and delta [n][lanes] = dL/dz of the last layer.
 
-    a, z, y: [n][lanes], or (lanes,) for y if `labels`; factor (lanes,): what each sample's gradient is multiplied with, 0 in lanes that hold no sample.
+    a, z, y: [n][lanes], or (lanes,) for y if `labels`; factor (lanes,): what each sample's gradient is multiplied with,
+    0 in lanes that hold no sample.
     """
     if loss == SQUARED_ERROR:
         elementwise(squared_error, parameter, tiles, n, a, z, y, factor, delta, value)

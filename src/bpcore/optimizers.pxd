@@ -1,7 +1,7 @@
 """Optimizers: one pass over a range of the flat parameter vector, in place, as PyTorch defines each.
 
-To add one: a code and its name here, its function, a line in `optimize`; its dataclass in `optimizers.py` (which gives the
-order of the hyperparameters and of the slots) and its twin in `reference/optimizers.py`.
+To add one: a code and its name here, its function, a line in `optimize`; its dataclass in `optimizers.py` (which gives
+the order of the hyperparameters and of the slots) and its twin in `reference/optimizers.py`.
 """
 
 from libc.math cimport sqrt

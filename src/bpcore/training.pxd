@@ -144,7 +144,9 @@ cdef inline void set_chunk(Run *run, Py_ssize_t first, Py_ssize_t n, real factor
     gather_factors(&ws.tiles, run.weight, run.order, first, factor, ws.factor)
 
 
-cdef inline double data_loss(Run *run, Py_ssize_t first, Py_ssize_t n, double denominator, bint with_gradient) noexcept nogil:
+cdef inline double data_loss(
+    Run *run, Py_ssize_t first, Py_ssize_t n, double denominator, bint with_gradient,
+) noexcept nogil:
     """The loss of rows first ... first + n of the current order, without penalties; its gradient into run.gradient."""
     cdef double scale = run.loss.scale / denominator if denominator != 0 else 0
     cdef double total = 0
@@ -274,7 +276,7 @@ cdef inline int end_epoch(Run *run, double *loss) noexcept nogil:
 
 
 cdef inline int train(Run *run, long long last_epoch, double seconds, double *losses) noexcept nogil:
-    """Train until last_epoch is done, a stop rule fires or the time is over. losses[0] is for the epoch that ends next."""
+    """Train until last_epoch is done, a stop rule fires or the time is over; losses[0] is for the epoch that ends next."""
     cdef double last_look = now(), deadline
     cdef Py_ssize_t n, finished = 0
     cdef int reason

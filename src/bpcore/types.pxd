@@ -69,8 +69,8 @@ cdef struct Layer:
     real l1
     real l2
 
-# Samples in the lanes. A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk, with
-# n features, lies tile after tile, and within a tile as [n][lanes of the tile].
+# Samples in the lanes. A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk,
+# with n features, lies tile after tile, and within a tile as [n][lanes of the tile].
 cdef struct Tiles:
     int n_tiles
     Py_ssize_t n_rows  # samples
