@@ -108,7 +108,7 @@ def measure(
 def main() -> None:
     groups = {"table": TABLE, "others": OTHERS, "all": TABLE + OTHERS}
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time backprop beside its peers.")
-    parser.add_argument("workloads", nargs="*", default=["table"], choices=[*groups, *WORKLOADS], metavar="WORKLOAD",
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                         help=f"{', '.join([*groups, *WORKLOADS])} (default: table)")  # fmt: skip
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="threads, and processors, for each (default: 1)")
@@ -120,7 +120,11 @@ def main() -> None:
     names = options.peers.split(",")
     if unknown := set(names) - set(PEERS):
         parser.error(f"--peers: unknown {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
-    chosen = [w for given in options.workloads for w in groups.get(given, (WORKLOADS.get(given),)) if w is not None]
+    known = groups | {name: (workload,) for name, workload in WORKLOADS.items()}
+    asked = options.workloads or ["table"]
+    if unknown := set(asked) - set(known):
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    chosen = [workload for name in asked for workload in known[name]]
 
     results = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

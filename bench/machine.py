@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import subprocess
@@ -55,10 +56,11 @@ def describe() -> dict[str, Any]:
 @cache
 def _peak_program(dtype: str) -> Path | None:
     """peak.c, compiled for the vector width that is fastest here; None without a C compiler that knows vectors."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-peak-"))
+    folder = tempfile.TemporaryDirectory(prefix="bench-peak-")
+    atexit.register(folder.cleanup)
     best, fastest = None, 0.0
     for size in VECTOR_BYTES:
-        program = folder / f"peak{size}"
+        program = Path(folder.name) / f"peak{size}"
         real = {"float32": "float", "float64": "double"}[dtype]
         source = Path(__file__).with_name("peak.c")
         options = ["-O3", "-march=native", "-ffp-contract=fast", "-Wno-psabi", f"-DBYTES={size}", f"-DREAL={real}"]
