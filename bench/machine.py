@@ -34,11 +34,10 @@ def describe() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        facts = dict(
-            (part.strip() for part in line.split(":", 1)) for line in cpuinfo.read_text().splitlines() if ":" in line
-        )
+        pairs = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        facts = {key.strip(): value.strip() for key, _, value in pairs}
         model = f"{facts.get('model name', model)} (family {facts.get('cpu family')}, model {facts.get('model')})"
-    versions = {}
+    versions: dict[str, str | None] = {}
     for library in LIBRARIES:
         try:
             versions[library] = metadata.version(library)

@@ -139,9 +139,14 @@ def _sigmoid(z: Real) -> Real:
     return 1 / (1 + np.exp(-z))
 
 
+def _relu(z: Real) -> Real:
+    return np.maximum(z, 0)
+
+
 def loss_of(workload: Workload, rows: Rows, weights: Weights) -> float:
     """The loss over all rows, in float64."""
-    activation = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "sigmoid": _sigmoid}[workload.activation]
+    activations: dict[str, Callable[[Real], Real]] = {"tanh": np.tanh, "relu": _relu, "sigmoid": _sigmoid}
+    activation = activations[workload.activation]
     a, y = rows.X.astype(float), rows.y.astype(float)
     *hidden, (W, b) = weights
     for V, c in hidden:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Literal
 
 import backprop as bp
 
@@ -23,7 +24,7 @@ class Backprop:
     def __init__(self, workload: Workload, rows: Rows, weights: Weights, n_threads: int) -> None:
         self.workload, self.initial = workload, weights
         # With several processors to use: the library decides whether a workload pays for them, as the others do.
-        self.n_threads = n_threads if n_threads == 1 else "auto"
+        self.n_threads: Literal["auto"] | int = n_threads if n_threads == 1 else "auto"
         self.X, self.y = rows.X, rows.y if rows.labels is None else rows.labels
         output, self.loss = HEADS[workload.head]
         *hidden, last = workload.sizes[1:]

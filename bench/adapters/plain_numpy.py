@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -14,9 +15,14 @@ def _sigmoid(z: Real) -> Real:
     return 1 / (1 + np.exp(-z))
 
 
-ACTIVATIONS = {"sigmoid": _sigmoid, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
-# in terms of the activation's value
-DERIVATIVES = {"sigmoid": lambda a: a * (1 - a), "tanh": lambda a: 1 - a * a, "relu": lambda a: a > 0}
+Function = Callable[[Real], Real]
+ACTIVATIONS: dict[str, Function] = {"sigmoid": _sigmoid, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
+DERIVATIVES: dict[str, Function] = {
+    "sigmoid": lambda a: a * (1 - a),
+    "tanh": lambda a: 1 - a * a,
+    "relu": lambda a: a > 0,
+}
+"""in terms of the activation's value"""
 
 
 def _half_sse_sigmoid(z: Real, y: Real) -> Real:
