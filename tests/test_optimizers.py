@@ -216,7 +216,7 @@ def test_update_leaves_alone_what_is_not_trainable(backend, optimizer):
     problem = make_problem(3, dense, SquaredError(), 2)
     plan = core.Plan(3, dense)
     n = problem.parameters.size
-    learns = np.concatenate([np.full(k, b) for k, b in [(15, 1), (5, 0), (15, 0), (3, 1), (16, 0), (8, 1)]]).astype(
+    learns = np.concatenate([np.full(k, b) for k, b in [(15, 1), (5, 0), (15, 0), (3, 0), (16, 0), (8, 1)]]).astype(
         bool
     )
     parameters, slots = problem.parameters.copy(), optimizer.new_slots(n, float)

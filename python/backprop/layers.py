@@ -27,7 +27,8 @@ class Dense:
     bias
         Whether the layer has biases.
     trainable, bias_trainable
-        What is not trainable keeps its value: the optimizer does not touch it. ``trainable`` is about the weights.
+        What is not trainable keeps its value: the optimizer does not touch it. ``trainable=False`` freezes the weights
+        and the biases, ``bias_trainable=False`` the biases alone.
     weight_init, bias_init
         A name (see `backprop.initializers`), a number, or an array of shape (n_in, units) or (units,). ``"auto"``
         is ``he_uniform`` for the relu family and ``glorot_uniform`` otherwise, and zeros for biases. An array is
@@ -71,7 +72,7 @@ class Dense:
             "alpha": default if self.alpha is None else check.number("alpha", self.alpha, at_least=0),
             "bias": check.boolean("bias", self.bias),
             "trainable": check.boolean("trainable", self.trainable),
-            "bias_trainable": check.boolean("bias_trainable", self.bias_trainable),
+            "bias_trainable": check.boolean("bias_trainable", self.bias_trainable) and bool(self.trainable),
             "weight_init": initializers.checked("weight_init", self.weight_init, initializers.INITIALIZERS),
             "bias_init": initializers.checked("bias_init", self.bias_init, initializers.BIAS_INITIALIZERS),
             "l1": check.number("l1", self.l1, at_least=0),

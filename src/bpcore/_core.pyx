@@ -17,8 +17,8 @@ from bpcore.layers cimport Loss, Network, Workspace
 from bpcore.activations cimport activate, needs_scores
 from bpcore.gemm cimport lanes_product
 from bpcore.types cimport (
-    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload, vload_n,
-    vset1, vstore_n, vsum,
+    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload,
+    vload_n, vset1, vstore_n, vsum,
 )
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vsigmoid, vtanh
 
@@ -323,7 +323,6 @@ cdef int fill_data(trn.Run *run, Buffers buffers, data, loss) except -1:
 def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
     cdef trn.Run run
     cdef Buffers buffers = Buffers()
-    cdef Memory memory
     cdef bint with_gradient = gradient is not None
     cdef double value, denominator
     cdef unsigned int saved
@@ -334,7 +333,7 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
     run.batch_size = run.max_chunk = plan.max_chunk()  # gathered chunk by chunk, whatever the number of rows
     if run.n_rows <= run.batch_size:
         run.batch_size = run.n_rows
-    memory = new_workspace(&run, 0)
+    memory = new_workspace(&run, 0)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run, &plan.net)
     if with_gradient:
         run.gradient = <real *> buffers.add(gradient, sizeof(real), True)

@@ -1,12 +1,12 @@
 """Activations: value and derivative side by side, and the loops that apply them.
 
-To add one: a code and its name here, its two functions, a line in `activate` and in `multiply_derivative`; its twin in
+To add one: a code and its name here, its two functions, a line in `activate_vecs` and in `multiply_derivative_vecs`; its twin in
 `reference/activations.py`. The derivative is a function of the score z and the value a = activation(z); those that
 read z are listed in `needs_scores`.
 """
 
 from bpcore.types cimport (
-    LANES, Tiles, real, template, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vselect, vset1, vstore,
+    LANES, Tiles, real, template, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
 )
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
@@ -102,9 +102,12 @@ cdef inline vec gelu_tanh(vec z, vec alpha) noexcept nogil:
     return vset1(0.5) * z * (vset1(1) + vtanh(gelu_tanh_inner(z)))
 
 cdef inline vec gelu_tanh_derivative(vec z, vec a, vec alpha) noexcept nogil:
-    cdef vec t = vtanh(gelu_tanh_inner(z))
-    cdef vec slope = vset1(0.79788456080286535588) * vfma(vset1(0.134145) * z, z, vset1(1))
-    return vset1(0.5) * vfma(z * vfma(-t, t, vset1(1)), slope, vset1(1) + t)
+    # with u = gelu_tanh_inner(z) and s = sigmoid(2 u): s + 2 z s (1 - s) u'. Beyond 50 it is 0 or 1, and u' overflows.
+    cdef vec x = vmax(vmin(z, vset1(50)), vset1(-50))
+    cdef vec u = gelu_tanh_inner(x)
+    cdef vec s = vsigmoid(u + u)
+    cdef vec slope = vset1(0.79788456080286535588) * vfma(vset1(0.134145) * x, x, vset1(1))
+    return vfma((x + x) * s * vsigmoid(-(u + u)), slope, s)
 
 
 cdef inline vec silu(vec z, vec alpha) noexcept nogil:
@@ -158,12 +161,12 @@ cdef inline template map_derivative(
         )
 
 
-cdef inline void activate(
-    int activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *z, real *a,
-) noexcept nogil:
-    """a [n][lanes] = activation(z [n][lanes]); a may be z."""
-    cdef Py_ssize_t n_vecs = n * tiles.n_lanes // LANES
-    cdef int t
+cdef inline vec same(vec z, vec alpha) noexcept nogil:
+    return z
+
+
+cdef inline void activate_vecs(int activation, real alpha, Py_ssize_t n_vecs, const real *z, real *a) noexcept nogil:
+    """a = activation(z) for n_vecs vectors, any activation but softmax; a may be z."""
     if activation == IDENTITY:
         if a != z:
             map_value(same, z, a, alpha, n_vecs)
@@ -187,21 +190,12 @@ cdef inline void activate(
         map_value(softplus, z, a, alpha, n_vecs)
     elif activation == EXP:
         map_value(exponential, z, a, alpha, n_vecs)
-    elif activation == SOFTMAX:
-        for t in range(tiles.n_tiles):
-            softmax(n, tiles.vecs[t], z + n * tiles.start[t], a + n * tiles.start[t])
 
 
-cdef inline vec same(vec z, vec alpha) noexcept nogil:
-    return z
-
-
-cdef inline void multiply_derivative(
-    int activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *z, const real *a, real *d,
+cdef inline void multiply_derivative_vecs(
+    int activation, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *d,
 ) noexcept nogil:
-    """d [n][lanes] = d * activation'(z); for softmax the product with its Jacobian."""
-    cdef Py_ssize_t n_vecs = n * tiles.n_lanes // LANES
-    cdef int t
+    """d = d * activation'(z) for n_vecs vectors, any activation but softmax."""
     if activation == SIGMOID:
         map_derivative(sigmoid_derivative, z, a, d, alpha, n_vecs)
     elif activation == TANH:
@@ -222,9 +216,30 @@ cdef inline void multiply_derivative(
         map_derivative(softplus_derivative, z, a, d, alpha, n_vecs)
     elif activation == EXP:
         map_derivative(exponential_derivative, z, a, d, alpha, n_vecs)
-    elif activation == SOFTMAX:
+
+
+cdef inline void activate(
+    int activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *z, real *a,
+) noexcept nogil:
+    """a [n][lanes] = activation(z [n][lanes]); a may be z."""
+    cdef int t
+    if activation == SOFTMAX:
+        for t in range(tiles.n_tiles):
+            softmax(n, tiles.vecs[t], z + n * tiles.start[t], a + n * tiles.start[t])
+    else:
+        activate_vecs(activation, alpha, n * tiles.n_lanes // LANES, z, a)
+
+
+cdef inline void multiply_derivative(
+    int activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *z, const real *a, real *d,
+) noexcept nogil:
+    """d [n][lanes] = d * activation'(z); for softmax the product with its Jacobian."""
+    cdef int t
+    if activation == SOFTMAX:
         for t in range(tiles.n_tiles):
             softmax_jacobian(n, tiles.vecs[t], a + n * tiles.start[t], d + n * tiles.start[t])
+    else:
+        multiply_derivative_vecs(activation, alpha, n * tiles.n_lanes // LANES, z, a, d)
 
 
 cdef inline template softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexcept nogil:

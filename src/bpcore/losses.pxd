@@ -53,7 +53,7 @@ cdef inline vec squared_error(vec a, vec z, vec y, vec parameter, vec *gradient)
 
 cdef inline vec absolute_error(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
     cdef vec e = a - y
-    # the sum makes the gradient of a NaN a NaN
+    # where neither comparison holds, e is 0 or NaN, and so is the gradient
     gradient[0] = vselect(vlt(e, vset1(0)), vset1(-1), vselect(vlt(vset1(0), e), vset1(1), e))
     return vabs(e)
 
@@ -61,7 +61,7 @@ cdef inline vec absolute_error(vec a, vec z, vec y, vec parameter, vec *gradient
 cdef inline vec huber(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
     cdef vec e = a - y
     cdef vec size = vabs(e)
-    gradient[0] = vmax(-parameter, vmin(parameter, e))
+    gradient[0] = vmax(vmin(e, parameter), -parameter)
     return vselect(vle(size, parameter), vset1(0.5) * e * e, parameter * (size - vset1(0.5) * parameter))
 
 

@@ -6,8 +6,9 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, shuffle
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, output_delta
-from bpcore.optimizers cimport Optimizer, optimize
-from bpcore.types cimport GROUP_LANES, LANES, cut_tiles, real
+from bpcore.online cimport row_backward, row_forward
+from bpcore.optimizers cimport SGD, Optimizer, optimize
+from bpcore.types cimport GROUP_LANES, LANES, cut_tiles, real, vset1, vstore
 
 
 cdef enum StopReason:
@@ -227,15 +228,56 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     cdef double denominator = batch_denominator(run, first, n)
     cdef double loss = data_loss(run, first, n, denominator, True)
     cdef double penalties = penalty(run, True) if run.n_penalties > 0 else 0
+    add_loss(run, loss, penalties, denominator, n)
+    if run.clip_norm > 0 or run.clip_value > 0:
+        clip(run)
+    update_parameters(run)
+
+
+cdef inline bint is_plain_sgd(const Run *run) noexcept nogil:
+    """Whether the step may go straight into the weights, without a gradient in between."""
+    return (
+        run.optimizer.kind == SGD and run.optimizer.hyper[0] == 0 and run.n_penalties == 0
+        and run.clip_norm == 0 and run.clip_value == 0
+    )
+
+
+cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
+    """What `train_batch` does with a batch of one: the k-th row of the current order."""
+    cdef Py_ssize_t row = row_of(run.order, k), j, targets = 1 if run.loss.labels else run.net.n_outputs
+    cdef double weight = run.weight[row] if run.weight != NULL else 1
+    cdef double denominator = 1, scale, penalties
+    cdef bint step = is_plain_sgd(run)
+    cdef long long since = run.step - run.first_step
+    cdef double rate = run.rates[since if since < run.n_rates else run.n_rates - 1]
+    cdef real decay = <real> run.optimizer.hyper[2] if step else 0
+    cdef const real *x = run.X + row * run.net.n_inputs
+    if run.loss.mean:
+        denominator = weight * run.net.n_outputs if run.loss.elementwise else weight
+    scale = run.loss.scale / denominator if denominator != 0 else 0
+    run.ws.factor[0] = <real> (scale * weight)
+    for j in range(targets):
+        vstore(run.ws.y + j * LANES, vset1(<real> run.labels[row] if run.loss.labels else run.y[row * targets + j]))
+    row_forward(run.net, &run.loss, run.parameters, x, &run.ws)
+    row_backward(run.net, run.parameters, x, &run.ws, run.gradient, step, <real> rate, decay)
+    penalties = penalty(run, True) if run.n_penalties > 0 else 0
+    add_loss(run, scale * weight * run.ws.value[0], penalties, denominator, 1)
+    if step:
+        run.step += 1
+    else:
+        if run.clip_norm > 0 or run.clip_value > 0:
+            clip(run)
+        update_parameters(run)
+
+
+cdef inline void add_loss(Run *run, double loss, double penalties, double denominator, Py_ssize_t n) noexcept nogil:
+    """Enter the loss of a batch of n rows into the books of the epoch."""
     if run.loss.mean:
         run.loss_sum += (loss + penalties) * denominator
         run.weight_sum += denominator
     else:
         run.loss_sum += loss + penalties * n / run.n_rows
         run.weight_sum = 1
-    if run.clip_norm > 0 or run.clip_value > 0:
-        clip(run)
-    update_parameters(run)
 
 
 cdef inline bint time_is_over(Run *run, double *last_look, double deadline) noexcept nogil:
@@ -276,7 +318,7 @@ cdef inline int end_epoch(Run *run, double *loss) noexcept nogil:
 
 
 cdef inline int train(Run *run, long long last_epoch, double seconds, double *losses) noexcept nogil:
-    """Train until last_epoch is done, a stop rule fires or the time is over; losses[0] is for the epoch that ends next."""
+    """Train until last_epoch is done, a stop rule fires or the time is over; losses[0]: the epoch that ends next."""
     cdef double last_look = now(), deadline
     cdef Py_ssize_t n, finished = 0
     cdef int reason
@@ -285,6 +327,8 @@ cdef inline int train(Run *run, long long last_epoch, double seconds, double *lo
     if seconds <= 0:
         run.steps_per_look = 1
     run.steps_to_look = run.steps_per_look
+    if run.batch_size == 1:
+        cut_tiles(&run.ws.tiles, 1)
     while run.epoch < last_epoch:
         if over:
             return TIME
@@ -294,7 +338,10 @@ cdef inline int train(Run *run, long long last_epoch, double seconds, double *lo
             if over:
                 return TIME
             n = min(run.batch_size, run.n_rows - run.cursor)
-            train_batch(run, run.cursor, n)
+            if run.batch_size == 1 and run.n_rows > 1:
+                train_row(run, run.cursor)
+            else:
+                train_batch(run, run.cursor, n)
             run.cursor += n
             over = time_is_over(run, &last_look, deadline)
         reason = end_epoch(run, losses + finished)

@@ -1,0 +1,223 @@
+"""Batch size 1: one sample at a time, so the lanes run over features instead of samples.
+
+Hidden layers are vectors of features. Only the loss keeps its layout, samples in the lanes, with the one sample in every
+lane: so there is one implementation of each loss.
+
+Sums have fixed partial sums here too: four chains over the inputs going forward, GROUP_LANES chains for dot products.
+"""
+
+from bpcore.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
+from bpcore.gemm cimport sum_group
+from bpcore.layers cimport Loss, Network, Workspace, output_delta
+from bpcore.types cimport (
+    GROUP_VECS, LANES, Layer, MAX_VECS, real, template, vec, vfma, vload, vload_n, vset1, vstore, vstore_n,
+)
+
+
+cdef inline real dot(const real *x, const real *w, Py_ssize_t n) noexcept nogil:
+    """sum of x * w over n contiguous numbers."""
+    cdef vec acc[MAX_VECS]
+    cdef Py_ssize_t i = 0
+    cdef int s
+    for s in range(GROUP_VECS):
+        acc[s] = vset1(0)
+    while n - i >= GROUP_VECS * LANES:
+        for s in range(GROUP_VECS):
+            acc[s] = vfma(vload(x + i + s * LANES), vload(w + i + s * LANES), acc[s])
+        i += GROUP_VECS * LANES
+    for s in range(GROUP_VECS):
+        if n - i >= LANES:
+            acc[s] = vfma(vload(x + i), vload(w + i), acc[s])
+            i += LANES
+        elif n > i:
+            acc[s] = vfma(vload_n(x + i, n - i), vload_n(w + i, n - i), acc[s])
+            i = n
+    return sum_group(acc)
+
+
+# ---- forward ----
+
+cdef inline template scores_panel(
+    const int n_vecs, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *w, const real *bias, real *z,
+) noexcept nogil:
+    """z (n_vecs * LANES) = bias + x (n_in,) @ w (n_in, n_out), for n_vecs whole vectors of outputs."""
+    cdef vec acc[4 * 4]
+    cdef vec xi, total
+    cdef Py_ssize_t i
+    cdef int c, j
+    for c in range(4 * n_vecs):
+        acc[c] = vset1(0)
+    for i in range(n_in // 4):
+        for c in range(4):
+            xi = vset1(x[4 * i + c])
+            for j in range(n_vecs):
+                acc[c * n_vecs + j] = vfma(xi, vload(w + (4 * i + c) * n_out + j * LANES), acc[c * n_vecs + j])
+    for c in range(3):
+        i = n_in // 4 * 4 + c
+        if i < n_in:
+            xi = vset1(x[i])
+            for j in range(n_vecs):
+                acc[c * n_vecs + j] = vfma(xi, vload(w + i * n_out + j * LANES), acc[c * n_vecs + j])
+    for j in range(n_vecs):
+        total = (acc[j] + acc[n_vecs + j]) + (acc[2 * n_vecs + j] + acc[3 * n_vecs + j])
+        vstore(z + j * LANES, total + vload(bias + j * LANES) if bias != NULL else total)
+
+
+cdef inline void scores_tail(
+    Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *w, const real *bias, real *z, Py_ssize_t n,
+) noexcept nogil:
+    """The same for the last n < LANES outputs; the lanes of z beyond them become 0."""
+    cdef vec acc[4]
+    cdef vec total
+    cdef Py_ssize_t i
+    cdef int c
+    for c in range(4):
+        acc[c] = vset1(0)
+    for i in range(n_in // 4):
+        for c in range(4):
+            acc[c] = vfma(vset1(x[4 * i + c]), vload_n(w + (4 * i + c) * n_out, n), acc[c])
+    for c in range(3):
+        i = n_in // 4 * 4 + c
+        if i < n_in:
+            acc[c] = vfma(vset1(x[i]), vload_n(w + i * n_out, n), acc[c])
+    total = (acc[0] + acc[1]) + (acc[2] + acc[3])
+    vstore(z, total + vload_n(bias, n) if bias != NULL else total)
+
+
+cdef inline void row_scores(
+    Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *w, const real *bias, real *z,
+) noexcept nogil:
+    """z (n_out,) = bias (n_out,) or 0 + x (n_in,) @ w (n_in, n_out)."""
+    cdef Py_ssize_t first = 0
+    cdef real score
+    if n_out == 1:
+        score = dot(x, w, n_in)
+        vstore(z, vset1(score + bias[0] if bias != NULL else score))
+        return
+    while n_out - first >= 4 * LANES:
+        scores_panel(4, n_in, n_out, x, w + first, bias + first if bias != NULL else NULL, z + first)
+        first += 4 * LANES
+    while n_out - first >= LANES:
+        scores_panel(1, n_in, n_out, x, w + first, bias + first if bias != NULL else NULL, z + first)
+        first += LANES
+    if first < n_out:
+        scores_tail(n_in, n_out, x, w + first, bias + first if bias != NULL else NULL, z + first, n_out - first)
+
+
+cdef inline void row_forward(
+    const Network *net, const Loss *loss, const real *parameters, const real *row, Workspace *ws,
+) noexcept nogil:
+    """Activations of all layers for one row (n_inputs,), then ws.value and the delta of the last layer, (n_out,)."""
+    cdef const Layer *layer
+    cdef const real *below = row
+    cdef const real *bias
+    cdef real *spread
+    cdef Py_ssize_t i
+    cdef int l, last = net.n_layers - 1
+    for l in range(last):
+        layer = net.layers + l
+        bias = parameters + layer.biases if layer.has_bias else NULL
+        row_scores(layer.n_in, layer.n_out, below, parameters + layer.weights, bias, ws.z[l + 1])
+        activate_vecs(
+            layer.activation, layer.alpha, (layer.n_out + LANES - 1) // LANES, ws.z[l + 1], ws.a[l + 1]
+        )
+        below = ws.a[l + 1]
+    layer = net.layers + last
+    bias = parameters + layer.biases if layer.has_bias else NULL
+    spread = ws.z[last + 1]
+    row_scores(layer.n_in, layer.n_out, below, parameters + layer.weights, bias, ws.transposed)
+    for i in range(layer.n_out):
+        vstore(spread + i * LANES, vset1(ws.transposed[i]))
+    activate(layer.activation, layer.alpha, &ws.tiles, layer.n_out, spread, ws.a[last + 1])
+    output_delta(net, loss, ws)
+    for i in range(layer.n_out):
+        ws.delta[last + 1][i] = ws.delta[last + 1][i * LANES]
+
+
+# ---- backward ----
+
+cdef inline template outer_row(
+    const bint step, vec rate, vec decay, real x, const real *d, real *w, Py_ssize_t n,
+) noexcept nogil:
+    """w (n,) = x * d, or, if `step`, w -= rate * (x * d + decay * w): what plain SGD does with that gradient."""
+    cdef vec xv = vset1(x), wv
+    cdef Py_ssize_t o = 0, m
+    while n - o >= LANES:
+        if step:
+            wv = vload(w + o)
+            vstore(w + o, vfma(-rate, vfma(decay, wv, xv * vload(d + o)), wv))
+        else:
+            vstore(w + o, xv * vload(d + o))
+        o += LANES
+    m = n - o
+    if m > 0:
+        if step:
+            wv = vload_n(w + o, m)
+            vstore_n(w + o, vfma(-rate, vfma(decay, wv, xv * vload(d + o)), wv), m)
+        else:
+            vstore_n(w + o, xv * vload(d + o), m)
+
+
+cdef inline template row_gradient(
+    const bint step, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
+    real *b,
+) noexcept nogil:
+    """w (n_in, n_out), b (n_out,): the gradient x d', d, or one plain SGD step along it; either may be NULL."""
+    cdef Py_ssize_t i
+    if w != NULL:
+        if n_out == 1:
+            outer_row(step, rate, decay, d[0], x, w, n_in)
+        else:
+            for i in range(n_in):
+                outer_row(step, rate, decay, x[i], d, w + i * n_out, n_out)
+    if b != NULL:
+        outer_row(step, rate, decay, 1, d, b, n_out)
+
+
+cdef inline void delta_below(
+    Py_ssize_t n_in, Py_ssize_t n_out, const real *w, const real *d, real *out,
+) noexcept nogil:
+    """out (n_in,) = w (n_in, n_out) @ d (n_out,); lanes beyond n_in become 0."""
+    cdef Py_ssize_t i = 0
+    cdef vec dv
+    if n_out == 1:
+        dv = vset1(d[0])
+        while n_in - i >= LANES:
+            vstore(out + i, vload(w + i) * dv)
+            i += LANES
+        if i < n_in:
+            vstore(out + i, vload_n(w + i, n_in - i) * dv)
+        return
+    for i in range(n_in):
+        out[i] = dot(w + i * n_out, d, n_out)
+
+
+cdef inline void row_backward(
+    const Network *net, real *parameters, const real *row, Workspace *ws, real *gradient, bint step, real rate,
+    real decay,
+) noexcept nogil:
+    """The gradient of one row, or, if `step`, a plain SGD step along it in place of the gradient."""
+    cdef const Layer *layer
+    cdef const real *below
+    cdef real *target = parameters if step else gradient
+    cdef real *w
+    cdef real *b
+    cdef vec rate_v = vset1(rate), decay_v = vset1(decay)
+    cdef int l
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
+        layer = net.layers + l
+        below = row
+        if l > 0:
+            below = ws.a[l]
+        if l > net.first_trainable:
+            delta_below(layer.n_in, layer.n_out, parameters + layer.weights, ws.delta[l + 1], ws.delta[l])
+            multiply_derivative_vecs(
+                net.layers[l - 1].activation, net.layers[l - 1].alpha, (layer.n_in + LANES - 1) // LANES, ws.z[l],
+                ws.a[l], ws.delta[l],
+            )
+        w = target + layer.weights if layer.trainable else NULL
+        b = target + layer.biases if layer.has_bias and layer.bias_trainable else NULL
+        if step:
+            row_gradient(True, rate_v, decay_v, layer.n_in, layer.n_out, below, ws.delta[l + 1], w, b)
+        else:
+            row_gradient(False, rate_v, decay_v, layer.n_in, layer.n_out, below, ws.delta[l + 1], w, b)
