@@ -155,9 +155,9 @@ cdef bint all_finite(const real *x, Py_ssize_t n_vecs) noexcept nogil:
 
 cdef bint predict(
     const Network *net, const real *parameters, const real *X, Py_ssize_t n_rows, Py_ssize_t chunk, real *first,
-    real *second, real *out,
+    real *second, real *scratch, real *out,
 ) noexcept nogil:
-    """out (n_rows, n_outputs) for X (n_rows, n_inputs); first, second: room for chunk lanes of the widest layer."""
+    """out (n_rows, n_outputs) for X (n_rows, n_inputs); first, second, scratch: room for chunk lanes of the widest layer."""
     cdef Tiles tiles
     cdef const Layer *layer
     cdef real *below
@@ -176,7 +176,7 @@ cdef bint predict(
             layer = net.layers + l
             lanes_product(
                 &tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-                parameters + layer.biases if layer.has_bias else NULL, below, above,
+                parameters + layer.biases if layer.has_bias else NULL, below, above, scratch,
             )
             activate(layer.activation, layer.alpha, &tiles, layer.n_out, above, above)
             below, above = above, below
@@ -193,16 +193,17 @@ def forward(Plan plan not None, parameters, X, out):
     cdef Py_ssize_t n_rows = len(X)
     cdef Py_ssize_t chunk = min(plan.max_chunk(), (n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES)
     cdef Py_ssize_t half = rounded(plan.net.width_max * chunk * sizeof(real))
-    cdef real *room = <real *> PyMem_RawMalloc(2 * half + 64)
+    cdef real *room = <real *> PyMem_RawMalloc(3 * half + 64)
     cdef real *first = <real *> ((<uintptr_t> room + 63) & ~<uintptr_t> 63)
     cdef bint finite
     cdef unsigned int saved
     if room == NULL:
-        raise MemoryError(f"backprop needs a workspace of {2 * half} bytes")
+        raise MemoryError(f"backprop needs a workspace of {3 * half} bytes")
     with nogil:
         saved = enter_compute()
         finite = predict(
-            &plan.net, parameters_p, X_p, n_rows, chunk, first, first + half // <Py_ssize_t> sizeof(real), out_p
+            &plan.net, parameters_p, X_p, n_rows, chunk, first, first + half // <Py_ssize_t> sizeof(real),
+            first + 2 * half // <Py_ssize_t> sizeof(real), out_p
         )
         leave_compute(saved)
         PyMem_RawFree(room)

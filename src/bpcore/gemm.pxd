@@ -6,8 +6,8 @@ blocking.
 """
 
 from bpcore.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, real, template,
-    tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch, real,
+    template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -103,22 +103,87 @@ cdef inline void lanes_any(
             vstore(out + (r * n_vecs + j) * LANES, acc)
 
 
+cdef enum:
+    # Weights that outgrow the caches and are read with a long stride by several tiles are first copied into panels, PACK_BLOCKS
+    # blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
+    PACK_BLOCKS = 8
+    PACK_BYTES = 1572864
+
+
+cdef inline void pack_rows(
+    Py_ssize_t n_rows, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
+) noexcept nogil:
+    """w [k][n_rows], rows of it w_k apart, to out [block][k][rows of the block], blocks as `lanes_product` cuts them."""
+    cdef Py_ssize_t start[PACK_BLOCKS + 1]
+    cdef Py_ssize_t block, rows, k
+    start[0] = 0
+    for block in range(n_blocks):
+        start[block + 1] = start[block] + (n_rows - start[block]) // (n_blocks - block)
+    for k in range(n_k):
+        for block in range(n_blocks):
+            rows = start[block + 1] - start[block]
+            vstore_n(out + n_k * start[block] + k * rows, vload_n(w + k * w_k + start[block], rows), rows)
+
+
+cdef inline void fetch_rows(
+    Py_ssize_t first, Py_ssize_t last, Py_ssize_t n_rows, const real *w, Py_ssize_t w_k,
+) noexcept nogil:
+    """Ask for w [first:last][n_rows] to be brought near: what is packed next, while the multipliers are busy."""
+    cdef Py_ssize_t k, i
+    for k in range(first, last):
+        for i in range(0, n_rows, 8):
+            prefetch(w + k * w_k + i)
+
+
 cdef inline void lanes_product(
     const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out,
+    const real *start, const real *b, real *out, real *scratch,
 ) noexcept nogil:
-    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile."""
-    cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, block, row = 0
+    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile.
+
+    scratch: n_lanes * n_k, for weights that are worth packing.
+    """
+    cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, group = n_blocks, block = 0, row = 0, end, k_step
+    cdef const real *panel
+    cdef const real *bias
+    cdef Py_ssize_t first, rows_left, done
     cdef int rows, t
-    for block in range(n_blocks):
+    cdef bint pack = (
+        w_row == 1 and TILE_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * TILE_ROWS
+        and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
+    )
+    if pack:
+        group = PACK_BLOCKS
+    while block < n_blocks:
         # blocks of nearly equal height: a last block of one row would leave the multipliers idle
-        rows = <int> ((n_rows - row) // (n_blocks - block))
+        end = min(n_blocks, block + group)
+        rows_left = (n_rows - row) * (end - block) // (n_blocks - block)
+        if pack:
+            pack_rows(rows_left, end - block, n_k, w + row, w_k, scratch)
         for t in range(tiles.n_tiles):
-            lanes_panel(
-                tiles.vecs[t], rows, n_k, w + row * w_row, w_row, w_k, start + row if start != NULL else NULL,
-                b + n_k * tiles.start[t], out + n_rows * tiles.start[t] + row * tiles.vecs[t] * LANES,
-            )
-        row += rows
+            done = 0
+            if pack and end < n_blocks:
+                fetch_rows(
+                    n_k * t // tiles.n_tiles, n_k * (t + 1) // tiles.n_tiles,
+                    (n_rows - row - rows_left) * min(group, n_blocks - end) // (n_blocks - end),
+                    w + row + rows_left, w_k,
+                )
+            for first in range(end - block):
+                rows = <int> ((rows_left - done) // (end - block - first))
+                bias = start + row + done if start != NULL else NULL
+                if pack:
+                    panel = scratch + n_k * done
+                    k_step = rows
+                else:
+                    panel = w + (row + done) * w_row
+                    k_step = w_k
+                lanes_panel(
+                    tiles.vecs[t], rows, n_k, panel, w_row, k_step, bias, b + n_k * tiles.start[t],
+                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES,
+                )
+                done += rows
+        row += rows_left
+        block = end
 
 
 # ---- weight gradient, many outputs: lanes over outputs ----

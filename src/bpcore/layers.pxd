@@ -50,7 +50,7 @@ cdef inline void forward(const Network *net, const real *parameters, Workspace *
         layer = net.layers + l
         lanes_product(
             &ws.tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-            parameters + layer.biases if layer.has_bias else NULL, ws.a[l], ws.z[l + 1],
+            parameters + layer.biases if layer.has_bias else NULL, ws.a[l], ws.z[l + 1], ws.transposed,
         )
         activate(layer.activation, layer.alpha, &ws.tiles, layer.n_out, ws.z[l + 1], ws.a[l + 1])
 
@@ -90,7 +90,7 @@ cdef inline void backward(
         if l > net.first_trainable:
             lanes_product(
                 &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
-                ws.delta[l],
+                ws.delta[l], ws.transposed,
             )
             layer = net.layers + l - 1
             multiply_derivative(

@@ -236,6 +236,12 @@ BP_INLINE vec vldexp(vec a, vec n) {
 #endif
 }
 
+#if defined(__GNUC__)
+BP_INLINE void bp_prefetch(const real *p) { __builtin_prefetch(p, 0, 2); }
+#else
+BP_INLINE void bp_prefetch(const real *p) { (void)p; }
+#endif
+
 /* ---- across lanes ---- */
 #if BP_VEC_BYTES > 0 && !defined(__clang__)
 /* one stage of a transposition: exchange the blocks of size s off the diagonal */

@@ -43,6 +43,7 @@ cdef extern from "simd.h" nogil:
     vec vcopysign(vec a, vec b) noexcept
     vec vldexp(vec a, vec n) noexcept
     real vlane(vec v, int i) noexcept
+    void prefetch "bp_prefetch"(const real *p) noexcept
     void vtranspose(vec *rows) noexcept
     real vsum(vec v) noexcept
     unsigned int enter_compute "bp_enter_compute"() noexcept
