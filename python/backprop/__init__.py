@@ -7,6 +7,8 @@
 (1, 3)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from backprop import initializers, io, losses, optimizers
 from backprop._backend import show_config
 from backprop.history import History
@@ -16,6 +18,11 @@ from backprop.network import Network, mlp
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from backprop.reference import ACTIVATIONS
 from backprop.training import DivergedError
+
+if TYPE_CHECKING:
+    from backprop import plotting
+    from backprop.descent import descend
+    from backprop.gradcheck import check_gradients
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,17 +36,29 @@ __all__ = [
     "Network",
     "RMSprop",
     "__version__",
+    "check_gradients",
+    "descend",
     "initializers",
     "io",
     "load",
     "losses",
     "mlp",
     "optimizers",
+    "plotting",
     "show_config",
 ]
 
 
-def __getattr__(name: str) -> str:
+# What training does not need is imported when it is asked for.
+_LAZY = {"check_gradients": "backprop.gradcheck", "descend": "backprop.descent", "plotting": "backprop.plotting"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        module = import_module(_LAZY[name])
+        return module if name == "plotting" else getattr(module, name)
     if name == "__version__":  # asked for rarely, and importlib.metadata takes long to import
         from importlib.metadata import PackageNotFoundError, version
 
@@ -48,3 +67,7 @@ def __getattr__(name: str) -> str:
         except PackageNotFoundError:  # a source tree that was never installed
             return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,60 @@
+"""Tables of text and of Markdown, for what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def decimals(values: ArrayLike, digits: int = 10) -> list[str]:
+    """Write a column of numbers alike: with `digits` decimals, or with an exponent where those would not do.
+
+    Examples
+    --------
+    >>> from backprop._table import decimals
+    >>> decimals([0.25, -1.5], 3), decimals([1e-9, 2.0], 3)
+    (['0.250', '-1.500'], ['1.000e-09', '2.000e+00'])
+    """
+    numbers = np.asarray(values, np.float64).reshape(-1)
+    sizes = np.abs(numbers[np.isfinite(numbers) & (numbers != 0)])
+    plain = not sizes.size or (sizes.min() >= min(0.1, 10.0 ** (3 - digits)) and sizes.max() < 1e6)
+    return [f"{number:.{digits}{'f' if plain else 'e'}}" for number in numbers]
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Lay a table out in columns, the first `left` of them flush left, the others flush right.
+
+    Examples
+    --------
+    >>> from backprop._table import aligned
+    >>> print(aligned(["name", "value"], [["a", "1.5"], ["bc", "10.5"]]))
+    name  value
+    a       1.5
+    bc     10.5
+    """
+    table = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if k < left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    )
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Lay a table out as Markdown.
+
+    Examples
+    --------
+    >>> from backprop._table import markdown
+    >>> print(markdown(["name", "value"], [["a", "1.5"]]))
+    | name | value |
+    | :--- | ---: |
+    | a | 1.5 |
+    """
+    ruler = [":---" if k < left else "---:" for k in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ruler, *rows))

@@ -1,0 +1,147 @@
+"""Gradient descent on plain functions."""
+
+import math
+
+import numpy as np
+import pytest
+from backprop import SGD, Dense, Network, descend
+
+
+def parabola(x):
+    return (x - 3) ** 2 + 1
+
+
+def rosenbrock(p):
+    return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+
+
+def test_each_step_is_the_rule():
+    result = descend(parabola, 0.0, lambda x: 2 * (x - 3), learning_rate=0.1, steps=5)
+    x, points = 0.0, [0.0]
+    for _ in range(5):
+        x -= 0.1 * (2 * (x - 3))
+        points.append(x)
+    np.testing.assert_array_equal(result.path, np.array(points)[:, None])
+    np.testing.assert_array_equal(result.values, parabola(np.array(points)))
+    np.testing.assert_array_equal(result.gradients, 2 * (np.array(points) - 3)[:, None])
+    assert (result.method, result.reason, result.converged, result.diverged) == ("given", "steps", False, False)
+    assert (result.x, result.value, result.steps) == (points[-1], parabola(points[-1]), 5)
+    assert np.ndim(result.x) == 0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_neuron_without_bias_goes_the_same_way(momentum):
+    """The loss of one linear unit as a function of its weights: `Network.fit` and `descend` are the same descent."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3)), rng.normal(size=20)
+    net = Network(3, [Dense(1, bias=False, weight_init=0.5)], dtype="float64")
+    sgd = SGD(learning_rate=0.05, momentum=momentum)
+    result = descend(
+        lambda w: ((X @ w - y) ** 2).mean(), [0.5] * 3, learning_rate=0.05, momentum=momentum, steps=30, tolerance=0
+    )
+    history = net.fit(X, y, loss="squared_error", optimizer=sgd, epochs=30, batch_size=None)
+    np.testing.assert_allclose(net.weights[0].ravel(), result.x, rtol=1e-13)
+    np.testing.assert_allclose(history.loss, result.values[:-1], rtol=1e-13)
+
+
+def test_converges_on_rosenbrock():
+    result = descend(rosenbrock, [-1.2, 1.0], learning_rate=5e-4, momentum=0.98, steps=20_000, tolerance=1e-10)
+    assert result.converged
+    np.testing.assert_allclose(result.x, 1, atol=1e-9)
+    assert result.path.shape == (result.steps + 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("f", "method"),
+    [
+        (lambda x: np.exp(x) - x, "complex step"),
+        (lambda x: x**4 / 4 + x, "complex step"),
+        (lambda x: math.cosh(x), "central difference"),  # takes no complex numbers
+        (lambda x: float(x) ** 2, "central difference"),  # loses the imaginary part
+        (lambda x: abs(x) + x * x, "central difference"),  # takes them for points of the plane
+        (lambda x: x * x if x < 2 else 4 * x - 4, "complex step"),
+        (lambda x: np.real(x) ** 2, "central difference"),
+        (lambda x: np.array([x * x]), "complex step"),
+    ],
+)
+def test_where_the_gradient_is_from(f, method):
+    result = descend(f, 1.3, learning_rate=0.01, steps=1)
+    h = 1e-6
+    expected = (float(np.squeeze(f(1.3 + h))) - float(np.squeeze(f(1.3 - h)))) / (2 * h)
+    assert result.method == method
+    np.testing.assert_allclose(result.gradients[0], expected, rtol=1e-8)
+
+
+def test_a_complex_step_is_exact():
+    result = descend(lambda p: np.exp(p[0]) * np.sin(p[1]), [1.0, 2.0], learning_rate=0.01, steps=1)
+    expected = [np.exp(1) * np.sin(2), np.exp(1) * np.cos(2)]
+    np.testing.assert_allclose(result.gradients[0], expected, rtol=4e-16)
+
+
+def test_a_branch_that_takes_no_complex_numbers_is_met_on_the_way():
+    def f(x):
+        return math.cosh(x) if x.real < 1 else np.cosh(x)
+
+    result = descend(f, 1.5, learning_rate=0.2, steps=200, tolerance=1e-6)
+    assert result.converged
+    assert abs(result.x) < 1e-6
+
+
+@pytest.mark.parametrize("f", [lambda x: x * x, lambda x: abs(x) ** 1.5, lambda x: float(x) ** 4])
+def test_divergence_is_reported(f):
+    result = descend(f, 1.0, learning_rate=10.0, steps=3000)
+    assert result.diverged
+    assert not result.converged
+    assert "diverged" in repr(result)
+
+
+def test_a_walk_that_leads_up_is_divergence_too():
+    result = descend(lambda x: x * x, 1.0, learning_rate=1.01, steps=20)
+    assert (result.reason, result.diverged) == ("rising", True)
+    result = descend(lambda x: x * x, 1.0, learning_rate=1.0, steps=20)  # to and fro between 1 and -1
+    assert (result.reason, result.diverged, result.converged) == ("steps", False, False)
+
+
+def test_pythons_overflow_is_divergence():
+    result = descend(lambda x: math.exp(float(x) ** 2), 1.0, learning_rate=10.0)
+    assert (result.reason, result.value) == ("not finite", math.inf)
+
+
+def test_a_minimum_to_start_with():
+    result = descend(lambda x: x * x, 0.0)
+    assert (result.steps, result.converged, result.x) == (0, True, 0.0)
+
+
+def test_the_function_cannot_change_the_path():
+    def f(p):
+        value = (p**2).sum()
+        p[...] = 7
+        return value
+
+    result = descend(f, [1.0, 2.0], lambda p: 2 * p, steps=3)
+    np.testing.assert_allclose(result.path, 0.8 ** np.arange(4)[:, None] * [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"f": 3}, TypeError, "f: needs a function"),
+        ({"f": lambda x: "a"}, TypeError, "f: needs to return one real number"),
+        ({"f": lambda x: [x, x]}, TypeError, "f: needs to return one real number"),
+        ({"f": lambda x: math.nan}, ValueError, "x0: needs a point at which f is finite"),
+        ({"x0": [[1.0]]}, ValueError, r"x0: .*shape \(1, 1\)"),
+        ({"x0": []}, ValueError, "x0: "),
+        ({"x0": math.nan}, ValueError, "x0: needs finite numbers"),
+        ({"gradient": 2}, TypeError, "gradient: needs a function or None"),
+        ({"gradient": lambda x: [1.0, 2.0]}, ValueError, "gradient: needs to return real numbers of shape"),
+        ({"gradient": lambda x: math.nan}, ValueError, "x0: needs a point at which the gradient of f is finite"),
+        ({"learning_rate": 0}, ValueError, "learning_rate: needs a number > 0"),
+        ({"steps": 0}, ValueError, "steps: needs an integer >= 1"),
+        ({"tolerance": -1}, ValueError, "tolerance: "),
+        ({"momentum": 1}, ValueError, "momentum: "),
+    ],
+)
+def test_errors(settings, error, message):
+    arguments = {"f": lambda x: x * x, "x0": 1.0, **settings}
+    with pytest.raises(error, match=message):
+        descend(arguments.pop("f"), arguments.pop("x0"), **arguments)
