@@ -15,7 +15,7 @@ from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
 from bpcore.layers cimport Loss, Network, Workspace
 from bpcore.activations cimport activate, needs_scores
-from bpcore.gemm cimport lanes_product
+from bpcore.gemm cimport SET, Sink, lanes_product
 from bpcore.types cimport (
     GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload,
     vload_n, vset1, vstore_n, vsum,
@@ -342,7 +342,7 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
     with nogil:
         saved = enter_compute()
         denominator = trn.batch_denominator(&run, 0, run.n_rows)
-        value = trn.data_loss(&run, 0, run.n_rows, denominator, with_gradient)
+        value = trn.data_loss(&run, 0, run.n_rows, denominator, run.gradient, Sink(SET, 0, 0))
         value += trn.penalty(&run, with_gradient)
         leave_compute(saved)
     return value
@@ -360,14 +360,12 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
     run.parameters = <real *> buffers.add(parameters, sizeof(real), True)
     run.gradient = <real *> buffers.add(gradient, sizeof(real), False)
     run.slots = <real *> buffers.add(slots, sizeof(real), True)
-    run.rates = &learning_rate
-    run.n_rates = 1
-    run.step = run.first_step = step - 1
+    run.step = step
     fill_optimizer(&run.optimizer, optimizer)
     fill_ranges(&run, &plan.net)
     with nogil:
         saved = enter_compute()
-        trn.update_parameters(&run)
+        trn.update_parameters(&run, learning_rate)
         leave_compute(saved)
 
 

@@ -7,7 +7,7 @@ blocking.
 
 from bpcore.types cimport (
     DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch, real,
-    template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    rfma, template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -111,18 +111,16 @@ cdef enum:
 
 
 cdef inline void pack_rows(
-    Py_ssize_t n_rows, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
+    Py_ssize_t rows, Py_ssize_t taller, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
 ) noexcept nogil:
-    """w [k][n_rows], rows of it w_k apart, to out [block][k][rows of the block], blocks as `lanes_product` cuts them."""
-    cdef Py_ssize_t start[PACK_BLOCKS + 1]
-    cdef Py_ssize_t block, rows, k
-    start[0] = 0
-    for block in range(n_blocks):
-        start[block + 1] = start[block] + (n_rows - start[block]) // (n_blocks - block)
+    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` have a row more."""
+    cdef Py_ssize_t block, height, start, k
     for k in range(n_k):
+        start = 0
         for block in range(n_blocks):
-            rows = start[block + 1] - start[block]
-            vstore_n(out + n_k * start[block] + k * rows, vload_n(w + k * w_k + start[block], rows), rows)
+            height = rows + (block < taller)
+            vstore_n(out + n_k * start + k * height, vload_n(w + k * w_k + start, height), height)
+            start += height
 
 
 cdef inline void fetch_rows(
@@ -143,47 +141,104 @@ cdef inline void lanes_product(
 
     scratch: n_lanes * n_k, for weights that are worth packing.
     """
-    cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, group = n_blocks, block = 0, row = 0, end, k_step
-    cdef const real *panel
-    cdef const real *bias
-    cdef Py_ssize_t first, rows_left, done
-    cdef int rows, t
-    cdef bint pack = (
+    cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, group = n_blocks, block = 0, row = 0
+    cdef int t
+    if n_blocks == 1:  # apart, because a tiny network must not wait for the divisions below
+        for t in range(tiles.n_tiles):
+            lanes_panel(
+                tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
+                out + n_rows * tiles.start[t],
+            )
+        return
+    if (
         w_row == 1 and TILE_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * TILE_ROWS
         and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
-    )
-    if pack:
+    ):
         group = PACK_BLOCKS
     while block < n_blocks:
-        # blocks of nearly equal height: a last block of one row would leave the multipliers idle
-        end = min(n_blocks, block + group)
-        rows_left = (n_rows - row) * (end - block) // (n_blocks - block)
-        if pack:
-            pack_rows(rows_left, end - block, n_k, w + row, w_k, scratch)
-        for t in range(tiles.n_tiles):
-            done = 0
-            if pack and end < n_blocks:
-                fetch_rows(
-                    n_k * t // tiles.n_tiles, n_k * (t + 1) // tiles.n_tiles,
-                    (n_rows - row - rows_left) * min(group, n_blocks - end) // (n_blocks - end),
-                    w + row + rows_left, w_k,
-                )
-            for first in range(end - block):
-                rows = <int> ((rows_left - done) // (end - block - first))
-                bias = start + row + done if start != NULL else NULL
-                if pack:
-                    panel = scratch + n_k * done
-                    k_step = rows
-                else:
-                    panel = w + (row + done) * w_row
-                    k_step = w_k
+        group = min(group, n_blocks - block)
+        row += lanes_group(
+            tiles, n_rows, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
+            scratch if group < n_blocks else NULL,
+        )
+        block += group
+
+
+cdef inline Py_ssize_t lanes_group(
+    const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_blocks, Py_ssize_t block, Py_ssize_t group, Py_ssize_t row,
+    Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out,
+    real *packed,
+) noexcept nogil:
+    """`group` blocks of rows of the product, from `row` on; returns how many rows these are. packed: scratch, or NULL.
+
+    Blocks of nearly equal height: a last block of one row would leave the multipliers idle.
+    """
+    cdef Py_ssize_t rows = n_rows // n_blocks, taller = n_rows % n_blocks, height, done = 0, i
+    cdef int t
+    if packed != NULL:
+        pack_rows(rows, taller - block, group, n_k, w + row, w_k, packed)
+    for t in range(tiles.n_tiles):
+        done = 0
+        for i in range(group):
+            height = rows + (block + i < taller)
+            if packed != NULL:
                 lanes_panel(
-                    tiles.vecs[t], rows, n_k, panel, w_row, k_step, bias, b + n_k * tiles.start[t],
+                    tiles.vecs[t], <int> height, n_k, packed + n_k * done, 1, height,
+                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t],
                     out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES,
                 )
-                done += rows
-        row += rows_left
-        block = end
+            else:
+                lanes_panel(
+                    tiles.vecs[t], <int> height, n_k, w + (row + done) * w_row, w_row, w_k,
+                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t],
+                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES,
+                )
+            done += height
+        if packed != NULL:
+            fetch_rows(
+                n_k * t // tiles.n_tiles, n_k * (t + 1) // tiles.n_tiles,
+                min(done, n_rows - row - done), w + row + done, w_k,
+            )
+    return done
+
+
+# ---- where a gradient goes ----
+
+cdef enum:
+    SET
+    ADD
+    STEP
+
+cdef struct Sink:
+    int mode  # it becomes what is there, is added to it, or what is there makes a step of plain SGD along it
+    real rate
+    real decay
+
+
+cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
+    if sink.mode == STEP:
+        w[0] = rfma(-sink.rate, rfma(sink.decay, w[0], g), w[0])
+    elif sink.mode == ADD:
+        w[0] = w[0] + g
+    else:
+        w[0] = g
+
+
+cdef inline vec start_of(const Sink *sink, const real *w, Py_ssize_t n) noexcept nogil:
+    """What a sum over samples for n <= LANES numbers w starts from."""
+    return vload_n(w, n) if sink.mode == ADD else vset1(0)
+
+
+cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexcept nogil:
+    """The end of a sum that began with `start_of`."""
+    cdef vec wv
+    if sink.mode == STEP:
+        wv = vload_n(w, n)
+        g = vfma(vset1(-sink.rate), vfma(vset1(sink.decay), wv, g), wv)
+    if n == LANES:
+        vstore(w, g)
+    else:
+        vstore_n(w, g, n)
 
 
 # ---- weight gradient, many outputs: lanes over outputs ----
@@ -218,16 +273,16 @@ cdef inline void transpose_rows(const Tiles *tiles, Py_ssize_t n, const real *a,
 
 cdef inline template outputs_block(
     const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a,
-    const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+    const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
-    """g (n_rows, n_columns) = or += sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
+    """g (n_rows, n_columns) takes sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
     cdef vec acc[MAX_BLOCK]
     cdef Py_ssize_t last = n_columns - (n_vecs - 1) * LANES, width
     cdef int r, j, t
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(0)
-    if add:
+    if sink.mode == ADD:
         for r in range(n_rows):
             for j in range(n_vecs - 1):
                 acc[r * n_vecs + j] = vload(g + r * g_row + j * LANES)
@@ -240,58 +295,59 @@ cdef inline template outputs_block(
         )
     for r in range(n_rows):
         for j in range(n_vecs - 1):
-            vstore(g + r * g_row + j * LANES, acc[r * n_vecs + j])
-        vstore_n(g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
+            sink_vec(sink, g + r * g_row + j * LANES, acc[r * n_vecs + j], LANES)
+        sink_vec(sink, g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
 
 
 cdef inline template outputs_rows(
     const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
-    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
     """`outputs_block` for a number of rows known at run time, 1 to TILE_ROWS."""
     if n_rows == 1:
-        outputs_block(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 2 and n_rows == 2:
-        outputs_block(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 3 and n_rows == 3:
-        outputs_block(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 4 and n_rows == 4:
-        outputs_block(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 5 and n_rows == 5:
-        outputs_block(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 6 and n_rows == 6:
-        outputs_block(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 7 and n_rows == 7:
-        outputs_block(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_ROWS >= 8:
-        outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
 
 
 cdef inline template sum_panel(
-    const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, bint add,
+    const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
-    """g (n_columns,) = or += the sum over samples of the panel d."""
+    """g (n_columns,) takes the sum over samples of the panel d."""
     cdef vec acc
     cdef Py_ssize_t k, n
     cdef int j
     for j in range(n_vecs):
         n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
-        acc = vload_n(g + j * LANES, n) if add else vset1(0)
+        acc = start_of(sink, g + j * LANES, n)
         for k in range(tiles.n_rows):
             acc = acc + vload(d + (k * n_vecs + j) * LANES)
-        vstore_n(g + j * LANES, acc, n)
+        sink_vec(sink, g + j * LANES, acc, n)
 
 
 cdef inline void outputs_product(
     const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, const real *a, const real *d, real *scratch, real *g_weights,
-    real *g_biases, bint add,
+    real *g_biases, const Sink *sink,
 ) noexcept nogil:
-    """g_weights (n_in, n_out) = or += a [n_in][lanes] @ d [n_out][lanes].T and g_biases likewise the sums of d.
+    """g_weights (n_in, n_out) takes a [n_in][lanes] @ d [n_out][lanes].T and g_biases likewise the sums of d.
 
     Either may be NULL. scratch: n_lanes * n_out rounded up to whole vectors.
     """
     cdef Py_ssize_t n_blocks = (n_in + TILE_ROWS - 1) // TILE_ROWS, block, row, first = 0, n_columns
-    cdef int rows, n_vecs
+    cdef Py_ssize_t rows = n_in // n_blocks, taller = n_in % n_blocks
+    cdef int height, n_vecs
     cdef const real *panel
     transpose_rows(tiles, n_out, d, scratch)
     while first < n_out:
@@ -301,36 +357,36 @@ cdef inline void outputs_product(
         row = 0
         if g_weights != NULL:
             for block in range(n_blocks):
-                rows = <int> ((n_in - row) // (n_blocks - block))
+                height = <int> (rows + (block < taller))
                 outputs_panel(
-                    n_vecs, rows, tiles, n_in, row, a, panel, g_weights + row * n_out + first, n_out, n_columns, add
+                    n_vecs, height, tiles, n_in, row, a, panel, g_weights + row * n_out + first, n_out, n_columns, sink
                 )
-                row += rows
+                row += height
         if g_biases != NULL:
-            sum_panel(n_vecs, tiles, panel, g_biases + first, n_columns, add)
+            sum_panel(n_vecs, tiles, panel, g_biases + first, n_columns, sink)
         first += n_vecs * LANES
 
 
 cdef inline void outputs_panel(
     int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
-    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, bint add,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
     """`outputs_rows` for a number of vectors known at run time."""
     cdef int r
     if n_vecs == TILE_VECS:
-        outputs_rows(TILE_VECS, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_rows(TILE_VECS, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_VECS > 1 and n_vecs == 1:
-        outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_VECS > 2 and n_vecs == 2:
-        outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, add)
+        outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_VECS > 3:
         for r in range(n_rows):
-            outputs_any(n_vecs, tiles, n_in, row + r, a, d, g + r * g_row, n_columns, add)
+            outputs_any(n_vecs, tiles, n_in, row + r, a, d, g + r * g_row, n_columns, sink)
 
 
 cdef inline void outputs_any(
     int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d, real *g,
-    Py_ssize_t n_columns, bint add,
+    Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
     """One row of the same, for the narrow last panel of the narrow instruction sets: a loop, not a template."""
     cdef vec acc
@@ -338,7 +394,7 @@ cdef inline void outputs_any(
     cdef int j, t
     for j in range(n_vecs):
         n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
-        acc = vload_n(g + j * LANES, n) if add else vset1(0)
+        acc = start_of(sink, g + j * LANES, n)
         for t in range(tiles.n_tiles):
             width = tiles.vecs[t] * LANES
             for k in range(tiles.rows[t]):
@@ -346,16 +402,16 @@ cdef inline void outputs_any(
                     vset1(a[n_in * tiles.start[t] + row * width + k]),
                     vload(d + ((tiles.start[t] + k) * n_vecs + j) * LANES), acc,
                 )
-        vstore_n(g + j * LANES, acc, n)
+        sink_vec(sink, g + j * LANES, acc, n)
 
 
 # ---- weight gradient, few outputs: dot products over samples ----
 
 cdef inline template dot_rows(
     const int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t column,
-    const real *a, const real *d, real *g, Py_ssize_t g_row, bint add,
+    const real *a, const real *d, real *g, Py_ssize_t g_row, const Sink *sink,
 ) noexcept nogil:
-    """g[r * g_row] = or += sum over samples of a[row + r, sample] * d[column, sample].
+    """g[r * g_row] takes sum over samples of a[row + r, sample] * d[column, sample].
 
     GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold no
     sample.
@@ -366,7 +422,6 @@ cdef inline template dot_rows(
     cdef const real *at
     cdef const real *dt
     cdef int i, r, s, t, v
-    cdef real total
     for r in range(n_rows):
         for s in range(GROUP_VECS):
             acc[r * GROUP_VECS + s] = vset1(0)
@@ -384,8 +439,7 @@ cdef inline template dot_rows(
                         acc[i] = vfma(vload(at + r * width + (v + s) * LANES), dv, acc[i])
             v += GROUP_VECS
     for r in range(n_rows):
-        total = sum_group(acc + r * GROUP_VECS)
-        g[r * g_row] = g[r * g_row] + total if add else total
+        sink_real(sink, g + r * g_row, sum_group(acc + r * GROUP_VECS))
 
 
 cdef inline real sum_group(vec *acc) noexcept nogil:
@@ -399,14 +453,13 @@ cdef inline real sum_group(vec *acc) noexcept nogil:
 
 
 cdef inline template dot_sum(
-    const Tiles *tiles, Py_ssize_t n_out, Py_ssize_t column, const real *d, real *g, bint add,
+    const Tiles *tiles, Py_ssize_t n_out, Py_ssize_t column, const real *d, real *g, const Sink *sink,
 ) noexcept nogil:
-    """g[0] = or += sum over samples of d[column, sample]."""
+    """g[0] takes sum over samples of d[column, sample]."""
     cdef vec acc[MAX_VECS]
     cdef Py_ssize_t width
     cdef const real *dt
     cdef int s, t, v
-    cdef real total
     for s in range(GROUP_VECS):
         acc[s] = vset1(0)
     for t in range(tiles.n_tiles):
@@ -418,13 +471,12 @@ cdef inline template dot_sum(
                 if v + s < tiles.vecs[t]:
                     acc[s] = acc[s] + vload(dt + (v + s) * LANES)
             v += GROUP_VECS
-    total = sum_group(acc)
-    g[0] = g[0] + total if add else total
+    sink_real(sink, g, sum_group(acc))
 
 
 cdef inline void dots_product(
     const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, const real *a, const real *d, real *g_weights,
-    real *g_biases, bint add,
+    real *g_biases, const Sink *sink,
 ) noexcept nogil:
     """What `outputs_product` computes, for few outputs: one dot product over the samples for each weight."""
     cdef Py_ssize_t row, column
@@ -432,13 +484,13 @@ cdef inline void dots_product(
         if g_weights != NULL:
             row = 0
             while n_in - row >= DOT_ROWS:
-                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, add)
+                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
                 row += DOT_ROWS
             while DOT_ROWS > 2 and n_in - row >= 2:
-                dot_rows(2, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, add)
+                dot_rows(2, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
                 row += 2
             while n_in - row >= 1:
-                dot_rows(1, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, add)
+                dot_rows(1, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
                 row += 1
         if g_biases != NULL:
-            dot_sum(tiles, n_out, column, d, g_biases + column, add)
+            dot_sum(tiles, n_out, column, d, g_biases + column, sink)

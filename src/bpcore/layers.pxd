@@ -1,7 +1,7 @@
 """Forward and backward through all layers, for one chunk of samples."""
 
 from bpcore.activations cimport activate, multiply_derivative
-from bpcore.gemm cimport dots_product, lanes_product, outputs_product
+from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product
 from bpcore.losses cimport loss_and_delta
 from bpcore.types cimport Layer, Tiles, real
 
@@ -66,33 +66,34 @@ cdef inline void output_delta(const Network *net, const Loss *loss, Workspace *w
 
 
 cdef inline void backward(
-    const Network *net, const real *parameters, Workspace *ws, real *gradient, bint add,
+    const Network *net, const real *parameters, Workspace *ws, real *target, const Sink *sink,
 ) noexcept nogil:
-    """gradient = or += its part from this chunk; what is not trainable is left as it is."""
+    """The gradient from this chunk goes into `target`, laid out like the parameters, in the way that `sink` says.
+
+    What is not trainable is left as it is. target may be the parameters: each layer is stepped after it was read.
+    """
     cdef const Layer *layer
     cdef real *g_weights
     cdef real *g_biases
     cdef int l
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
-        g_weights = gradient + layer.weights if layer.trainable else NULL
-        g_biases = gradient + layer.biases if layer.has_bias and layer.bias_trainable else NULL
-        if g_weights != NULL or g_biases != NULL:
-            if layer.n_out < FEW_OUTPUTS:
-                dots_product(
-                    &ws.tiles, layer.n_in, layer.n_out, ws.a[l], ws.delta[l + 1], g_weights, g_biases, add
-                )
-            else:
-                outputs_product(
-                    &ws.tiles, layer.n_in, layer.n_out, ws.a[l], ws.delta[l + 1], ws.transposed, g_weights, g_biases,
-                    add,
-                )
         if l > net.first_trainable:
             lanes_product(
                 &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
                 ws.delta[l], ws.transposed,
             )
-            layer = net.layers + l - 1
             multiply_derivative(
-                layer.activation, layer.alpha, &ws.tiles, layer.n_out, ws.z[l], ws.a[l], ws.delta[l]
+                net.layers[l - 1].activation, net.layers[l - 1].alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l],
+                ws.delta[l],
+            )
+        g_weights = target + layer.weights if layer.trainable else NULL
+        g_biases = target + layer.biases if layer.has_bias and layer.bias_trainable else NULL
+        if g_weights == NULL and g_biases == NULL:
+            continue
+        if layer.n_out < FEW_OUTPUTS:
+            dots_product(&ws.tiles, layer.n_in, layer.n_out, ws.a[l], ws.delta[l + 1], g_weights, g_biases, sink)
+        else:
+            outputs_product(
+                &ws.tiles, layer.n_in, layer.n_out, ws.a[l], ws.delta[l + 1], ws.transposed, g_weights, g_biases, sink
             )

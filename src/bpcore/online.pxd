@@ -193,13 +193,12 @@ cdef inline void delta_below(
 
 
 cdef inline void row_backward(
-    const Network *net, real *parameters, const real *row, Workspace *ws, real *gradient, bint step, real rate,
+    const Network *net, const real *parameters, const real *row, Workspace *ws, real *target, bint step, real rate,
     real decay,
 ) noexcept nogil:
-    """The gradient of one row, or, if `step`, a plain SGD step along it in place of the gradient."""
+    """target: the gradient of one row, or, if `step`, the parameters, which make a plain SGD step along it."""
     cdef const Layer *layer
     cdef const real *below
-    cdef real *target = parameters if step else gradient
     cdef real *w
     cdef real *b
     cdef vec rate_v = vset1(rate), decay_v = vset1(decay)

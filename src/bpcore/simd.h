@@ -130,6 +130,16 @@ BP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 BP_INLINE vec vsqrt(vec a) { return BP_REAL_BITS == 32 ? (real)sqrtf((float)a) : (real)sqrt((double)a); }
 #endif
 
+/* the same for one number; where a vector has no fused multiply-add, it has none either */
+#if defined(__FMA__) && BP_VEC_BYTES > 16
+BP_INLINE real rfma(real a, real b, real c) {
+    return BP_REAL_BITS == 32 ? (real)__builtin_fmaf((float)a, (float)b, (float)c)
+                              : (real)__builtin_fma((double)a, (double)b, (double)c);
+}
+#else
+BP_INLINE real rfma(real a, real b, real c) { return a * b + c; }
+#endif
+
 /* ---- select, bits, conversion ---- */
 #if BP_VEC_BYTES > 0
 BP_INLINE ivec vbits(vec v) { return (ivec)v; }

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, shuffle
+from bpcore.gemm cimport ADD, SET, STEP, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, output_delta
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, Optimizer, optimize
@@ -69,6 +70,9 @@ cdef struct Run:
     real *all_y
     real *all_factor
     bint gathered
+    Py_ssize_t chunks_of  # the number of rows that `chunk` was worked out for
+    Py_ssize_t chunk
+    bint steps_directly
     long long steps_per_look  # at the clock
     long long steps_to_look
 
@@ -146,19 +150,27 @@ cdef inline void set_chunk(Run *run, Py_ssize_t first, Py_ssize_t n, real factor
 
 
 cdef inline double data_loss(
-    Run *run, Py_ssize_t first, Py_ssize_t n, double denominator, bint with_gradient,
+    Run *run, Py_ssize_t first, Py_ssize_t n, double denominator, real *target, Sink sink,
 ) noexcept nogil:
-    """The loss of rows first ... first + n of the current order, without penalties; its gradient into run.gradient."""
+    """The loss of rows first ... first + n of the current order, without penalties.
+
+    Its gradient goes into `target`, unless that is NULL, in the way that `sink` says; STEP is for a single chunk.
+    """
     cdef double scale = run.loss.scale / denominator if denominator != 0 else 0
     cdef double total = 0
-    cdef Py_ssize_t length = chunk_length(n, run.max_chunk), done = 0, rows
+    cdef Py_ssize_t done = 0, rows
+    if n != run.chunks_of:
+        run.chunks_of = n
+        run.chunk = chunk_length(n, run.max_chunk)
     while done < n:
-        rows = min(length, n - done)
+        rows = min(run.chunk, n - done)
         set_chunk(run, first + done, rows, <real> scale)
         forward(run.net, run.parameters, &run.ws)
         output_delta(run.net, &run.loss, &run.ws)
-        if with_gradient:
-            backward(run.net, run.parameters, &run.ws, run.gradient, done > 0)
+        if target != NULL:
+            backward(run.net, run.parameters, &run.ws, target, &sink)
+            if sink.mode == SET:
+                sink.mode = ADD
         total += weighted_sum(run.ws.value, run.weight, run.order, first + done, rows)
         done += rows
     if run.all_x != NULL:
@@ -209,12 +221,16 @@ cdef inline void clip(Run *run) noexcept nogil:
                     run.gradient[i] = run.gradient[i] * <real> factor
 
 
-cdef inline void update_parameters(Run *run) noexcept nogil:
+cdef inline double next_rate(Run *run) noexcept nogil:
+    """The learning rate of the step that begins here."""
     cdef long long since = run.step - run.first_step
-    cdef double rate = run.rates[since if since < run.n_rates else run.n_rates - 1]
+    run.step += 1
+    return run.rates[since if since < run.n_rates else run.n_rates - 1]
+
+
+cdef inline void update_parameters(Run *run, double rate) noexcept nogil:
     cdef Py_ssize_t start
     cdef int k
-    run.step += 1
     for k in range(run.n_ranges):
         start = run.ranges[k].start
         optimize(
@@ -223,51 +239,12 @@ cdef inline void update_parameters(Run *run) noexcept nogil:
         )
 
 
-cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """One optimizer step on rows first ... first + n of the current order."""
-    cdef double denominator = batch_denominator(run, first, n)
-    cdef double loss = data_loss(run, first, n, denominator, True)
-    cdef double penalties = penalty(run, True) if run.n_penalties > 0 else 0
-    add_loss(run, loss, penalties, denominator, n)
-    if run.clip_norm > 0 or run.clip_value > 0:
-        clip(run)
-    update_parameters(run)
-
-
 cdef inline bint is_plain_sgd(const Run *run) noexcept nogil:
-    """Whether the step may go straight into the weights, without a gradient in between."""
+    """Whether a step may go straight into the weights, without a gradient in between."""
     return (
         run.optimizer.kind == SGD and run.optimizer.hyper[0] == 0 and run.n_penalties == 0
         and run.clip_norm == 0 and run.clip_value == 0
     )
-
-
-cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
-    """What `train_batch` does with a batch of one: the k-th row of the current order."""
-    cdef Py_ssize_t row = row_of(run.order, k), j, targets = 1 if run.loss.labels else run.net.n_outputs
-    cdef double weight = run.weight[row] if run.weight != NULL else 1
-    cdef double denominator = 1, scale, penalties
-    cdef bint step = is_plain_sgd(run)
-    cdef long long since = run.step - run.first_step
-    cdef double rate = run.rates[since if since < run.n_rates else run.n_rates - 1]
-    cdef real decay = <real> run.optimizer.hyper[2] if step else 0
-    cdef const real *x = run.X + row * run.net.n_inputs
-    if run.loss.mean:
-        denominator = weight * run.net.n_outputs if run.loss.elementwise else weight
-    scale = run.loss.scale / denominator if denominator != 0 else 0
-    run.ws.factor[0] = <real> (scale * weight)
-    for j in range(targets):
-        vstore(run.ws.y + j * LANES, vset1(<real> run.labels[row] if run.loss.labels else run.y[row * targets + j]))
-    row_forward(run.net, &run.loss, run.parameters, x, &run.ws)
-    row_backward(run.net, run.parameters, x, &run.ws, run.gradient, step, <real> rate, decay)
-    penalties = penalty(run, True) if run.n_penalties > 0 else 0
-    add_loss(run, scale * weight * run.ws.value[0], penalties, denominator, 1)
-    if step:
-        run.step += 1
-    else:
-        if run.clip_norm > 0 or run.clip_value > 0:
-            clip(run)
-        update_parameters(run)
 
 
 cdef inline void add_loss(Run *run, double loss, double penalties, double denominator, Py_ssize_t n) noexcept nogil:
@@ -278,6 +255,52 @@ cdef inline void add_loss(Run *run, double loss, double penalties, double denomi
     else:
         run.loss_sum += loss + penalties * n / run.n_rows
         run.weight_sum = 1
+
+
+cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """One optimizer step on rows first ... first + n of the current order."""
+    cdef double rate = next_rate(run)
+    cdef double denominator = batch_denominator(run, first, n), loss, penalties = 0
+    cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2])
+    if run.steps_directly and n <= run.max_chunk:
+        sink.mode = STEP
+        loss = data_loss(run, first, n, denominator, run.parameters, sink)
+    else:
+        loss = data_loss(run, first, n, denominator, run.gradient, sink)
+        if run.n_penalties > 0:
+            penalties = penalty(run, True)
+        if run.clip_norm > 0 or run.clip_value > 0:
+            clip(run)
+        update_parameters(run, rate)
+    add_loss(run, loss, penalties, denominator, n)
+
+
+cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
+    """What `train_batch` does, for a batch of one: the k-th row of the current order."""
+    cdef double rate = next_rate(run)
+    cdef Py_ssize_t row = row_of(run.order, k), j, targets = 1 if run.loss.labels else run.net.n_outputs
+    cdef double weight = run.weight[row] if run.weight != NULL else 1
+    cdef double denominator = 1, scale, penalties = 0
+    cdef const real *x = run.X + row * run.net.n_inputs
+    if run.loss.mean:
+        denominator = weight * run.net.n_outputs if run.loss.elementwise else weight
+    scale = run.loss.scale / denominator if denominator != 0 else 0
+    run.ws.factor[0] = <real> (scale * weight)
+    for j in range(targets):
+        vstore(run.ws.y + j * LANES, vset1(<real> run.labels[row] if run.loss.labels else run.y[row * targets + j]))
+    row_forward(run.net, &run.loss, run.parameters, x, &run.ws)
+    if run.steps_directly:
+        row_backward(
+            run.net, run.parameters, x, &run.ws, run.parameters, True, <real> rate, <real> run.optimizer.hyper[2]
+        )
+    else:
+        row_backward(run.net, run.parameters, x, &run.ws, run.gradient, False, 0, 0)
+        if run.n_penalties > 0:
+            penalties = penalty(run, True)
+        if run.clip_norm > 0 or run.clip_value > 0:
+            clip(run)
+        update_parameters(run, rate)
+    add_loss(run, scale * weight * run.ws.value[0], penalties, denominator, 1)
 
 
 cdef inline bint time_is_over(Run *run, double *last_look, double deadline) noexcept nogil:
@@ -327,6 +350,7 @@ cdef inline int train(Run *run, long long last_epoch, double seconds, double *lo
     if seconds <= 0:
         run.steps_per_look = 1
     run.steps_to_look = run.steps_per_look
+    run.steps_directly = is_plain_sgd(run)
     if run.batch_size == 1:
         cut_tiles(&run.ws.tiles, 1)
     while run.epoch < last_epoch:

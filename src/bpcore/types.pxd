@@ -24,6 +24,7 @@ cdef extern from "simd.h" nogil:
     void vstore_n(real *p, vec v, Py_ssize_t n) noexcept
     vec vset1(real x) noexcept
     vec vfma(vec a, vec b, vec c) noexcept
+    real rfma(real a, real b, real c) noexcept
     vec vsqrt(vec a) noexcept
     vec vabs(vec a) noexcept
     vec vmin(vec a, vec b) noexcept
