@@ -20,6 +20,8 @@ from backprop.reference import ACTIVATIONS
 if TYPE_CHECKING:
     import os
 
+    from backprop.trace import Trace
+
 _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
 
@@ -288,6 +290,49 @@ class Network:
         gradient: RealArray = np.zeros_like(self._parameters)
         value = float(self._core.loss_and_gradient(self._plan, loss, self._parameters, data, gradient))
         return value, self._views(gradient)
+
+    def trace(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "auto",
+        optimizer: str | Optimizer = "adam",
+        sample_weight: ArrayLike | None = None,
+    ) -> Trace:
+        """Return every number of the full-batch training step that would come next; the network stays as it is.
+
+        Scores, outputs, loss, gradients and new parameters are the backend's, bit for bit those of
+        ``fit(..., epochs=1, batch_size=None)``; the deltas are worked out from them by the NumPy formulas, and the
+        finite differences are central ones of the loss in float64 (two values of the loss for each parameter).
+
+        Parameters
+        ----------
+        X, y, loss, optimizer, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        backprop.trace.Trace
+            Printed, it is tables of text, and in a notebook formulas with the numbers filled in; ``explain`` spells out
+            the chain of partial derivatives of any one weight; ``to_dot`` and ``plot_graph`` give the graph.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=2.0)], dtype="float64")
+        >>> step = net.trace([[3.0]], [5.0], loss="squared_error", optimizer=bp.SGD(learning_rate=0.1))
+        >>> step.layers[0].delta, step.layers[0].dW, step.layers[0].new_weights.round(9)
+        (array([[2.]]), array([[6.]]), array([[1.4]]))
+        """
+        from backprop.trace import trace  # with what only looking at a step needs
+
+        return trace(self, X, y, loss, optimizer, sample_weight)
 
     def fit(
         self,
