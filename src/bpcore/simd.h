@@ -26,17 +26,18 @@ typedef int64_t ireal;
 #if defined(__GNUC__)
 #define BP_INLINE static inline __attribute__((always_inline))
 #define BP_TEMPLATE __attribute__((always_inline)) void
+#define BP_APART __attribute__((noinline)) void
 #else
 #define BP_INLINE static inline
 #define BP_TEMPLATE void
+#define BP_APART void
 #endif
 
 #if BP_VEC_BYTES > 0
 #define BP_LANES ((int)(BP_VEC_BYTES / sizeof(real)))
-/* may_alias and aligned(sizeof(real)): any array of reals can be read through them */
 typedef real vec __attribute__((vector_size(BP_VEC_BYTES)));
 typedef ireal ivec __attribute__((vector_size(BP_VEC_BYTES)));
-typedef real uvec __attribute__((vector_size(BP_VEC_BYTES), aligned(sizeof(real)), may_alias));
+typedef real uvec __attribute__((vector_size(BP_VEC_BYTES), aligned(sizeof(real)))); /* anywhere in an array of reals */
 #if defined(__FMA__)
 #include <immintrin.h>
 #endif
@@ -278,7 +279,7 @@ BP_INLINE void vtranspose(vec *rows) {
 BP_INLINE vec bp_fold(vec v, const int s) {
     ivec other;
     for (int i = 0; i < BP_LANES; i++)
-        other[i] = (i + s) & (BP_LANES - 1);
+        other[i] = i ^ s;
     return v + __builtin_shuffle(v, other);
 }
 /* the sum of the lanes, upper half onto lower half each time: the same tree at every width */

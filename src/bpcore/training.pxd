@@ -9,6 +9,7 @@ from bpcore.gemm cimport ADD, SET, STEP, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, output_delta
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, Optimizer, optimize
+from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport GROUP_LANES, LANES, cut_tiles, real, vset1, vstore
 
 
@@ -73,6 +74,7 @@ cdef struct Run:
     Py_ssize_t chunks_of  # the number of rows that `chunk` was worked out for
     Py_ssize_t chunk
     bint steps_directly
+    bint tiny
     long long steps_per_look  # at the clock
     long long steps_to_look
 
@@ -96,23 +98,22 @@ cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noe
 cdef inline double weighted_sum(
     const real *value, const real *weight, const int64_t *order, Py_ssize_t first, Py_ssize_t n,
 ) noexcept nogil:
-    """Sum of weight[order[first + k]] * value[k] over k < n; four partial sums shorten the chain of additions."""
-    cdef double part[4]
+    """Sum of weight[order[first + k]] * value[k] over k < n; two partial sums shorten the chain of additions."""
+    cdef double even = 0, odd = 0
     cdef Py_ssize_t k
-    for k in range(4):
-        part[k] = 0
     if weight == NULL:
-        for k in range(n // 4 * 4, n):
-            part[k & 3] += value[k]
-        for k in range(n // 4):
-            part[0] += value[4 * k]
-            part[1] += value[4 * k + 1]
-            part[2] += value[4 * k + 2]
-            part[3] += value[4 * k + 3]
+        for k in range(n // 2):
+            even += value[2 * k]
+            odd += value[2 * k + 1]
+        if n & 1:
+            even += value[n - 1]
     else:
-        for k in range(n):
-            part[k & 3] += <double> weight[row_of(order, first + k)] * value[k]
-    return (part[0] + part[1]) + (part[2] + part[3])
+        for k in range(n // 2):
+            even += <double> weight[row_of(order, first + 2 * k)] * value[2 * k]
+            odd += <double> weight[row_of(order, first + 2 * k + 1)] * value[2 * k + 1]
+        if n & 1:
+            even += <double> weight[row_of(order, first + n - 1)] * value[n - 1]
+    return even + odd
 
 
 cdef inline double batch_denominator(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -165,10 +166,16 @@ cdef inline double data_loss(
     while done < n:
         rows = min(run.chunk, n - done)
         set_chunk(run, first + done, rows, <real> scale)
-        forward(run.net, run.parameters, &run.ws)
+        if run.tiny:
+            tiny_forward(run.net, run.parameters, &run.ws)
+        else:
+            forward(run.net, run.parameters, &run.ws)
         output_delta(run.net, &run.loss, &run.ws)
         if target != NULL:
-            backward(run.net, run.parameters, &run.ws, target, &sink)
+            if run.tiny:
+                tiny_backward(run.net, run.parameters, &run.ws, target, &sink)
+            else:
+                backward(run.net, run.parameters, &run.ws, target, &sink)
             if sink.mode == SET:
                 sink.mode = ADD
         total += weighted_sum(run.ws.value, run.weight, run.order, first + done, rows)
@@ -351,6 +358,7 @@ cdef inline int train(Run *run, long long last_epoch, double seconds, double *lo
         run.steps_per_look = 1
     run.steps_to_look = run.steps_per_look
     run.steps_directly = is_plain_sgd(run)
+    run.tiny = is_tiny(run.net, run.batch_size)
     if run.batch_size == 1:
         cut_tiles(&run.ws.tiles, 1)
     while run.epoch < last_epoch:

@@ -17,6 +17,8 @@ cdef extern from "simd.h" nogil:
     ctypedef long long vmask
     # The result of a function that is compiled anew into each caller, for the constants that it is given there.
     ctypedef void template "BP_TEMPLATE"
+    # The result of a function that is never compiled into its callers: the registers are its own.
+    ctypedef void apart "BP_APART"
 
     vec vload(const real *p) noexcept
     void vstore(real *p, vec v) noexcept
