@@ -371,7 +371,7 @@ def fails(capsys, *arguments: str) -> str:
         ),
         ("train --ignore specs", "no column to ignore 'specs' (did you mean 'species'?)"),
         ("train --ignore species", "ignore: 'species' is the target"),
-        ("train --hidden 99999999999", "Unable to allocate"),
+        ("train --hidden 99999999999", "layers: needs parameters that fit into memory, got"),
         ("train --out no/model", "--out: needs a folder that exists; no does not"),
         ("train --out .", "--out: needs the name of a file; . is none"),
         ("train --plot loss.txt", "plot: needs a file name that ends in .png, .svg, .pdf; got 'loss.txt'"),

@@ -42,7 +42,8 @@ BAD_X = [
     (X.astype(str), TypeError, "X: needs real numbers, got dtype <U"),
     (X.astype("datetime64[s]"), TypeError, "X: needs real numbers, got dtype datetime64[s]"),
     (np.ma.masked_equal(X, 0.0), TypeError, "X: needs an array without masked values"),
-    (None, TypeError, "X: needs real numbers"),
+    (None, TypeError, "X: needs an array of real numbers, got None (NoneType)"),
+    ((row for row in X), TypeError, "X: needs an array of real numbers, got <generator"),
 ]
 
 
@@ -66,6 +67,17 @@ def test_bad_features_where_nothing_is_converted(bad, dtype, backend):
             net.predict(batch)
 
 
+def test_frames_of_several_dtypes_get_a_hint():
+    class Frame:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([[True, 1.0]], object)
+
+        def to_numpy(self): ...
+
+    with pytest.raises(TypeError, match=r"X: needs real numbers, got dtype object; X\.to_numpy\(float\) if every"):
+        classifier().predict(Frame())
+
+
 def test_sparse_matrices_get_a_hint():
     class Sparse:
         def toarray(self): ...
@@ -79,14 +91,18 @@ BAD_LABELS = [
     ([0, -1, 2], ValueError, "y: needs class labels in 0 .. 2 (3 outputs), got -1 at y[1]"),
     (np.array([0, 1, 2**64 - 1], np.uint64), ValueError, "y: needs class labels in 0 .. 2"),
     ([0.0, 1.0, 2.0], TypeError, "y: needs integer class labels, got dtype float64; y.astype(int)"),
-    (["a", "b", "c"], TypeError, "y: needs real numbers, got dtype <U1"),
+    (
+        ["a", "b", "c"],
+        TypeError,
+        "y: needs integer class labels, got dtype <U1; numpy.unique(y, return_inverse=True)[1] makes some",
+    ),
     ([0, 1], ValueError, "y: needs one row for each of the 3 rows of X, got 2"),
     ([[0], [1], [2]], ValueError, "y: needs class labels of shape (n,) or class probabilities of shape (n, 3)"),
     (np.eye(3)[:2], ValueError, "y: needs one row for each of the 3 rows of X, got 2"),
     (np.eye(3) * 0.9, ValueError, "y: needs rows of class probabilities that sum to 1"),
     (np.eye(3) * 2 - 1, ValueError, "y: needs values in [0, 1] for cross_entropy, got -1.0 at y[0, 1]"),
     (np.full((3, 3), np.nan), ValueError, "y: needs finite numbers, got nan at y[0, 0]"),
-    (None, TypeError, "y: needs real numbers, got dtype object"),
+    (None, TypeError, "y: needs an array of integer class labels, got None (NoneType)"),
 ]
 
 
@@ -116,12 +132,19 @@ def test_bad_targets(output, loss, bad, message):
 BAD_SETTINGS = [
     ({"loss": "mse"}, ValueError, "loss: needs one of 'squared_error', 'absolute_error', 'huber'"),
     ({"loss": bp.losses.Huber}, TypeError, "loss: needs an object, got the class Huber; write Huber()"),
+    ({"loss": bp.losses.Loss()}, TypeError, "loss: needs one of the kinds 'squared_error', 'absolute_error'"),
     ({"loss": 3}, TypeError, "loss: needs an object of class Loss or one of 'squared_error'"),
     ({"loss": "cross_entropy"}, ValueError, "loss: cross_entropy needs a last layer with activation softmax"),
     ({"loss": "binary_cross_entropy"}, ValueError, "loss: binary_cross_entropy needs a last layer with"),
     ({"loss": "poisson"}, ValueError, "loss: poisson needs a last layer with activation exp"),
     ({"optimizer": "adma"}, ValueError, "optimizer: needs one of 'sgd', 'adam', 'adamw', 'rmsprop', 'adagrad'"),
     ({"optimizer": bp.SGD}, TypeError, "optimizer: needs an object, got the class SGD; write SGD()"),
+    (
+        {"optimizer": bp.optimizers.Optimizer(learning_rate=0.1)},
+        TypeError,
+        "optimizer: needs one of the kinds 'sgd', 'adam', 'adamw', 'rmsprop', 'adagrad', got Optimizer(",
+    ),
+    ({"epochs": 10**20}, ValueError, "epochs: needs a number for whose losses there is memory, got 100,000,000,"),
     ({"epochs": 0}, ValueError, "epochs: needs an integer >= 1, got 0"),
     ({"epochs": 1.5}, TypeError, "epochs: needs an integer, got 1.5"),
     ({"epochs": True}, TypeError, "epochs: needs an integer, got True"),
@@ -135,6 +158,7 @@ BAD_SETTINGS = [
         "sample_weight: needs weights >= 0, got -1.0 at sample_weight[1]",
     ),
     ({"sample_weight": np.zeros(3)}, ValueError, "sample_weight: needs at least one weight > 0"),
+    ({"sample_weight": np.full(3, 1e-40)}, ValueError, "sample_weight: needs at least one weight > 0 (float32), got"),
     ({"sample_weight": np.ones((3, 1))}, ValueError, "sample_weight: needs one weight per row, shape (3,), got"),
     ({"sample_weight": [1.0, np.nan, 1.0]}, ValueError, "sample_weight: needs finite numbers, got nan"),
     ({"sample_weight": 1.0}, ValueError, "sample_weight: needs one weight per row, shape (3,), got shape ()"),
@@ -144,8 +168,8 @@ BAD_SETTINGS = [
     ({"tolerance": np.nan}, ValueError, "tolerance: needs a finite number, got nan"),
     ({"patience": 0}, ValueError, "patience: needs an integer >= 1, got 0"),
     ({"n_threads": 0}, ValueError, "n_threads: needs an integer >= 1, got 0"),
-    ({"n_threads": "all"}, ValueError, "n_threads: needs one of 'auto', got 'all'"),
-    ({"progress": "yes"}, ValueError, "progress: needs one of 'auto', got 'yes'"),
+    ({"n_threads": "all"}, ValueError, "n_threads: needs an integer >= 1 or 'auto', got 'all'"),
+    ({"progress": "yes"}, ValueError, "progress: needs True, False or 'auto', got 'yes'"),
     ({"progress": 1}, TypeError, "progress: needs True or False, got 1"),
 ]
 
@@ -170,6 +194,9 @@ BAD_NETWORKS = [
     (lambda: bp.Network(0, [bp.Dense(1)]), ValueError, "n_inputs: needs an integer >= 1, got 0"),
     (lambda: bp.Network(2.0, [bp.Dense(1)]), TypeError, "n_inputs: needs an integer, got 2.0"),
     (lambda: bp.Network(2, []), ValueError, "layers: needs at least one Dense"),
+    # 2**64 weights, and a C integer would count none
+    (lambda: bp.Network(2**40, [bp.Dense(2**24, bias=False)]), ValueError, "layers: needs parameters that fit into"),
+    (lambda: bp.mlp([2, 2**63]), ValueError, "layers: needs parameters that fit into memory, got 27,670,116,110,"),
     (lambda: bp.Network(2, bp.Dense(1)), TypeError, "layers: needs a sequence of Dense, got Dense(1, 'identity')"),
     (lambda: bp.Network(2, [3, 1]), TypeError, "layers[0]: needs a Dense, got 3"),
     (lambda: bp.Network(2, [bp.Dense(2, "softmax"), bp.Dense(1)]), ValueError, "layers[0]: needs another activation"),
@@ -205,7 +232,7 @@ BAD_NETWORKS = [
     (lambda: bp.Dense(1, l1=-1), ValueError, "l1: needs a number >= 0, got -1"),
     (lambda: bp.Dense(1, l2=np.inf), ValueError, "l2: needs a finite number, got inf"),
     (lambda: bp.Dense(1, weight_init="he"), ValueError, "weight_init: needs one of 'auto', 'glorot_uniform'"),
-    (lambda: bp.Dense(1, weight_init=None), TypeError, "weight_init: needs real numbers, got dtype object"),
+    (lambda: bp.Dense(1, weight_init=None), TypeError, "weight_init: needs an array of real numbers, got None"),
     (lambda: bp.Dense(1, weight_init=[[np.nan]]), ValueError, "weight_init: needs finite numbers, got nan"),
     (lambda: bp.Dense(1, bias_init="he_normal"), ValueError, "bias_init: needs one of 'auto', 'zeros', 'ones', got"),
     (lambda: bp.SGD(learning_rate=0), ValueError, "learning_rate: needs a number > 0, got 0"),
@@ -218,6 +245,26 @@ BAD_NETWORKS = [
 def test_bad_networks(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+def test_a_subclass_of_a_loss_is_that_loss():
+    class Mine(bp.losses.Huber):
+        pass
+
+    assert regressor().loss(X, NUMBERS, Mine(delta=0.3)) == regressor().loss(X, NUMBERS, bp.losses.Huber(delta=0.3))
+
+
+def test_patience_without_end(backend):
+    net = bp.mlp([2, 4, 1], seed=0, backend=backend)
+    assert net.fit(X, NUMBERS, epochs=3, tolerance=1e9, patience=10**30).stop_reason == "epochs"
+
+
+def test_arrays_are_set_one_by_one():
+    net = regressor()
+    with pytest.raises(TypeError, match=r"index of weights: needs an integer, got slice"):
+        net.weights[:] = [1, 2]
+    net.weights[-1] = np.ones((4, 1))
+    assert (net.weights[1] == 1).all()
 
 
 # --- good input in any layout -----------------------------------------------------------------------------------------

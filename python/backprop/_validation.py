@@ -100,14 +100,18 @@ def choice(name: str, value: Any, options: Collection[str]) -> str:
     return value
 
 
-def is_auto(name: str, value: Any) -> bool:
-    """Return whether the value is "auto", the only text that is allowed here."""
-    return isinstance(value, str) and choice(name, value, ("auto",)) == "auto"
+def is_auto(name: str, value: Any, others: str) -> bool:
+    """Return whether the value is "auto", the only text that is allowed here; `others` says what else is."""
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"{name}: needs {others} or 'auto', got {value!r}")
+    return isinstance(value, str)
 
 
 def setting(name: str, value: Any, base: type[T], registry: Mapping[str, type[T]]) -> T:
-    """Return an object of class `base`: the one given, or the one with that name in its default form."""
+    """Return an object of a class in the registry: the one given, or the one with that name in its default form."""
     if isinstance(value, base):
+        if not isinstance(value, tuple(registry.values())):  # a new class is not enough: its formula is in the backends
+            raise TypeError(f"{name}: needs one of the kinds {_listed(registry)}, got {shown(value)}")
         return value
     if isinstance(value, type) and issubclass(value, base):
         raise TypeError(f"{name}: needs an object, got the class {value.__name__}; write {value.__name__}()")
@@ -163,7 +167,10 @@ def targets(name: str, y: Any, loss: Loss, dtype: np.dtype[Any], n_rows: int, n_
     the loss's range. Cross-entropy takes integer labels (n,) and gives them as int64, or rows of class probabilities
     (n, n_outputs) and gives those.
     """
-    array = _numeric(name, y)
+    if loss.elementwise:
+        array = _numeric(name, y)
+    else:
+        array = _numeric(name, y, "integer class labels", f"; numpy.unique({name}, return_inverse=True)[1] makes some")
     if not loss.elementwise and array.ndim == 1:
         return _labels(name, array, n_rows, n_outputs)
     if n_outputs == 1 and array.ndim == 1:
@@ -217,8 +224,8 @@ def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) ->
     result = _converted(name, array, dtype)
     if result.min() < 0:
         raise ValueError(f"{name}: needs weights >= 0, got {_first(name, result < 0, result)}")
-    if result.max() == 0:
-        raise ValueError(f"{name}: needs at least one weight > 0, got only zeros")
+    if result.max() < np.finfo(dtype).tiny:  # a compiled core takes what is smaller for zero
+        raise ValueError(f"{name}: needs at least one weight > 0 ({dtype}), got at most {result.max():g}")
     return result
 
 
@@ -230,7 +237,7 @@ def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...] | 
     return _converted(name, result, dtype)
 
 
-def _numeric(name: str, value: Any) -> NDArray[Any]:
+def _numeric(name: str, value: Any, needed: str = "real numbers", text_hint: str = "") -> NDArray[Any]:
     """Return the value as an array of booleans, integers or floats."""
     if type(value) is not np.ndarray:
         if np.ma.is_masked(value):
@@ -238,12 +245,19 @@ def _numeric(name: str, value: Any) -> NDArray[Any]:
         if hasattr(value, "toarray"):
             raise TypeError(f"{name}: needs a dense array, got {type(value).__name__}; use {name}.toarray()")
         try:
-            value = np.asarray(value)
+            array = np.asarray(value)
         except (ValueError, TypeError) as error:  # ragged rows, or an object that cannot become an array
             raise ValueError(f"{name}: needs a rectangular array of numbers, got {shown(value)} ({error})") from error
-    if value.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: needs real numbers, got dtype {value.dtype}")
-    array: NDArray[Any] = value
+    else:
+        array = value
+    kind = array.dtype.kind
+    if kind not in "fiub":
+        if kind == "O" and array.ndim == 0:  # None, a generator: no array at all
+            raise TypeError(f"{name}: needs an array of {needed}, got {shown(value)}")
+        hint = text_hint if kind in "US" else ""
+        if kind == "O" and hasattr(value, "to_numpy"):  # a frame whose columns differ in dtype
+            hint = f"; {name}.to_numpy(float) if every column holds numbers"
+        raise TypeError(f"{name}: needs {needed}, got dtype {array.dtype}{hint}")
     return array
 
 

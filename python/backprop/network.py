@@ -105,9 +105,10 @@ class Network:
         self._seed = seed
         self._backend = _backend.select(backend)
         self._core = self._backend.module(dtype)
+        # Before the plan: its C integers hold what fits into memory, and only that.
+        self._parameters: RealArray = _zeros(parameter_count(n_inputs, layers), dtype)
         self._plan = self._core.Plan(n_inputs, layers)
         self._forward = self._core.forward
-        self._parameters: RealArray = np.zeros(self._plan.n_parameters, dtype)
         self._state: TrainingState | None = None
         self._optimizer: Optimizer | None = None
         self.history = History()
@@ -533,6 +534,7 @@ class Views(Sequence[Any]):
         return iter(self._arrays)
 
     def __setitem__(self, k: int, values: ArrayLike | None) -> None:
+        k = check.integer(f"index of {self._name}", k)
         target = self._arrays[k]
         checked = self._checked(k, values)
         if target is not None:
@@ -601,6 +603,22 @@ def mlp(
     layers = [Dense(units, hidden, l1=l1, l2=l2) for units in checked[1:-1]]
     layers.append(Dense(checked[-1], output, l1=l1, l2=l2))
     return Network(checked[0], layers, dtype=dtype, seed=seed, backend=backend)
+
+
+def parameter_count(n_inputs: int, layers: Iterable[Dense]) -> int:
+    """Return how many weights and biases the layers have together."""
+    count = 0
+    for layer in layers:
+        count += (n_inputs + layer.bias) * layer.units
+        n_inputs = layer.units
+    return count
+
+
+def _zeros(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
+    try:
+        return np.zeros(n_parameters, dtype)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(f"layers: needs parameters that fit into memory, got {n_parameters:,} of them") from error
 
 
 def checked_layers(layers: Any) -> tuple[Dense, ...]:

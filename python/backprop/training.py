@@ -91,14 +91,19 @@ def fit(
         clip_norm=None if clip_norm is None else check.number("clip_norm", clip_norm, above=0),
         clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
         tolerance=None if tolerance is None else check.number("tolerance", tolerance, at_least=0),
-        patience=check.integer("patience", patience, at_least=1),
+        patience=min(check.integer("patience", patience, at_least=1), sys.maxsize),
         # No backend divides its work yet, so one thread is what "auto" comes to.
-        n_threads=1 if check.is_auto("n_threads", n_threads) else check.integer("n_threads", n_threads, at_least=1),
+        n_threads=1
+        if check.is_auto("n_threads", n_threads, "an integer >= 1")
+        else check.integer("n_threads", n_threads, at_least=1),
     )
-    if not check.is_auto("progress", progress):
+    if not check.is_auto("progress", progress, "True, False"):
         progress = check.boolean("progress", progress)
 
-    losses = np.empty(epochs)
+    try:
+        losses = np.empty(epochs)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(f"epochs: needs a number for whose losses there is memory, got {epochs:,}") from error
     state = _begin(network, optimizer, settings, n_rows)
     first_epoch, last_epoch = state.epoch, state.epoch + epochs
     run = network._core.Training(
@@ -138,7 +143,7 @@ def _begin(network: Network, optimizer: Optimizer, settings: TrainingSettings, n
     state.best_loss, state.stale_epochs = math.inf, 0
     n_shuffled = n_rows if settings.shuffle and settings.batch_size is not None else 0
     if len(state.permutation) != n_shuffled:
-        state.permutation = np.empty(n_shuffled, np.int64)
+        state.permutation = np.zeros(n_shuffled, np.int64)
     return state
 
 
