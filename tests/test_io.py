@@ -95,6 +95,11 @@ def test_extra_that_json_cannot_hold(extra, error, net, path):
     assert not path.exists()
 
 
+def test_extra_that_is_no_mapping(net, path):
+    with pytest.raises(TypeError, match=r"extra: needs a mapping, got \[1\] \(list\)"):
+        net.save(path, extra=[1])
+
+
 def test_any_safetensors_reader_can_read_it(net, path):
     net.save(path)
     with safe_open(path, framework="numpy") as file:
@@ -126,6 +131,21 @@ def test_paths_may_be_text_bytes_or_objects(net, path):
         net.save(form)
         assert bp.load(form).seed == 3
         path.unlink()
+
+
+@pytest.mark.parametrize("path", [None, 0, 3.5])
+def test_what_is_no_path(path, net):
+    """Not even 0, which is what `open` takes for the standard input."""
+    for use in (net.save, bp.load):
+        with pytest.raises(TypeError, match="path: needs text, bytes or a path object, got"):
+            use(path)
+
+
+def test_a_folder_that_does_not_exist(net, tmp_path):
+    """The error names the file that was asked for, not the temporary one."""
+    with pytest.raises(FileNotFoundError) as info:
+        net.save(tmp_path / "none" / "model.safetensors")
+    assert info.value.filename == str(tmp_path / "none" / "model.safetensors")
 
 
 def test_only_the_file_is_left(net, path):

@@ -34,6 +34,8 @@ _KEY = "backprop"
 
 def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
     """Write a network to a safetensors file; `Network.save` documents it."""
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra: needs a mapping, got {check.shown(extra)}")
     metadata = {**architecture(network), "extra": dict(extra or {})}
     arrays = (
         array for pair in zip(network.weights, network.biases, strict=True) for array in pair if array is not None
@@ -131,7 +133,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     The data go to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder
     makes the new name last.
     """
-    target = os.path.realpath(os.fsdecode(path))  # a link stays, the file it leads to is replaced
+    target = os.path.realpath(_name(path))  # a link stays, the file it leads to is replaced
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".backprop-{os.urandom(4).hex()}.tmp")
     try:
@@ -140,9 +142,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = _name(path)  # which means more to who called
         raise
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -164,9 +168,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     """Return the tensors and the metadata of a file that `serialized` made; ValueError for any other."""
     from safetensors import SafetensorError, safe_open
 
-    with open(path, "rb"):  # a missing file, a folder or a lack of rights speak for themselves
+    name = _name(path)
+    with open(name, "rb"):  # a missing file, a folder or a lack of rights speak for themselves
         pass
-    name = os.fsdecode(path)
     try:
         with safe_open(name, framework="numpy") as file:
             metadata = (file.metadata() or {}).get(_KEY)
@@ -182,6 +186,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     if not isinstance(parsed, dict):
         raise ValueError(f"{name}: its metadata are not a JSON object")
     return tensors, parsed
+
+
+def _name(path: Any) -> str:
+    """Return a path as text; an integer, which `open` takes for an open file, is none."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"path: needs text, bytes or a path object, got {check.shown(path)}") from None
 
 
 def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Network:
