@@ -126,7 +126,7 @@ def show_config() -> None:
         "backend": backend.name,
         "instruction set": backend.instruction_set,
         "available": ", ".join(available()),
-        "usable CPUs": usable_cpus(),
+        "threads": f"1 (usable CPUs: {usable_cpus()})",  # no backend divides its work yet
         "NumPy": np.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
     }
