@@ -311,7 +311,8 @@ def plot_network(net: Network, ax: Axes | None = None, *, max_units: int = 12) -
     max_units = check.integer("max_units", max_units, at_least=2)
     sizes = [net.n_inputs, *(layer.units for layer in net.layers)]
     tallest = min(max(sizes), max_units)
-    ax = _axes(ax, (1.8 + 1.7 * len(sizes), 1.6 + 0.55 * max(tallest, 4)))
+    radius, wide = 0.33, max(2.2, 0.45 * tallest)
+    ax = _axes(ax, (0.45 * ((len(sizes) - 1) * wide + 1.8) + 1.3, 0.45 * (tallest + 1.5)))
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
@@ -321,7 +322,6 @@ def plot_network(net: Network, ax: Axes | None = None, *, max_units: int = 12) -
     arrays = [*net.weights, *(biases for biases in net.biases if biases is not None)]
     largest = max((float(np.abs(array).max()) for array in arrays), default=1.0) or 1.0
     norm, colours = Normalize(-largest, largest), _signed_colours()
-    radius, wide = 0.33, max(2.2, 0.45 * tallest)
 
     def place(k: int, i: int) -> tuple[float, float]:
         slots = shown[k] + (sizes[k] > shown[k])
@@ -542,7 +542,7 @@ def plot_decision_boundary(
         low, high = min(float(outputs.min()), level - 1e-3), max(float(outputs.max()), level + 1e-3)
         if net.layers[-1].activation == "sigmoid":
             low, high = min(0.0, level - 1e-3), max(1.0, level + 1e-3)
-        colours = LinearSegmentedColormap.from_list("heights", [VERMILION, "#F2EFEA", BLUE])
+        colours = LinearSegmentedColormap.from_list("heights", [BLUE, "#F2EFEA", VERMILION])
         shown = display.from_estimator(
             _estimator(net, None),
             rows,
@@ -558,7 +558,7 @@ def plot_decision_boundary(
         bar.set_label("output of the network")
         if shown.response.min() < level < shown.response.max():
             ax.contour(shown.xx0, shown.xx1, shown.response, [level], colors="black", linewidths=2)
-        palette: tuple[str, ...] = (VERMILION, BLUE)
+        palette: tuple[str, ...] = (BLUE, VERMILION)
     else:
         classes = np.arange(net.n_outputs)
         palette = tuple(COLOURS[k % 6] for k in classes)
@@ -831,7 +831,8 @@ def _plot_curve(
     x, values, slopes = result.path[whole, 0], result.values[whole], result.gradients[whole, 0]
     if span is None:
         # A descent that has run away would flatten everything else.
-        near = np.abs(x - x[0]) <= (20 * max(float(np.abs(x[1] - x[0])), 1e-9) if len(x) > 1 else 1)
+        far = 10 * float(np.abs(x[1] - x[0])) if result.diverged and len(x) > 1 else np.inf
+        near = np.abs(x - x[0]) <= far
         reach = float(np.ptp(x[near])) or 1.0
         span = float(x[near].min()) - 0.25 * reach, float(x[near].max()) + 0.25 * reach
     inside = (x >= span[0]) & (x <= span[1])
@@ -843,10 +844,10 @@ def _plot_curve(
     for k in range(min(tangents, len(x))):
         if inside[k]:
             # Equally long on paper, whatever the slope.
-            half = 0.09 * (span[1] - span[0]) / np.hypot(1, slopes[k] * (span[1] - span[0]) / height)
+            half = 0.16 * (span[1] - span[0]) / np.hypot(1, slopes[k] * (span[1] - span[0]) / height)
             ends = np.array([x[k] - half, x[k] + half])
             line = values[k] + slopes[k] * (ends - x[k])
-            ax.plot(ends, line, color=GREEN, linewidth=2, zorder=3, label="tangents" if k == 0 else None)
+            ax.plot(ends, line, color=GREEN, linewidth=1.6, zorder=3, label="tangents" if k == 0 else None)
     ax.plot(x[inside], values[inside], "--", color=VERMILION, linewidth=1, zorder=3)
     ax.plot(x[inside], values[inside], "o", color=VERMILION, markersize=5, zorder=4, label="the points, from x0 on")
     ax.set_xlim(*span)
@@ -862,7 +863,8 @@ def _plot_contours(result: Descent, ax: Axes, whole: NDArray[np.bool_], resoluti
     path = result.path[whole]
     start = path[0]
     first_step = float(np.linalg.norm(path[min(1, len(path) - 1)] - start))
-    near = np.linalg.norm(path - start, axis=1) <= 30 * max(first_step, 1e-9)
+    far = 10 * first_step if result.diverged else np.inf
+    near = np.linalg.norm(path - start, axis=1) <= far
     path = path[near]
     reach = np.maximum(np.ptp(path, axis=0), 0.4 * np.ptp(path, axis=0).max() or 1.0)
     middle = (path.min(axis=0) + path.max(axis=0)) / 2
@@ -910,7 +912,7 @@ def plot_trace(trace: Trace, ax: Axes | None = None, *, row: int = 0, max_units:
     sizes = [trace.X.shape[1], *(layer.layer.units for layer in trace.layers)]
     shown = [min(size, max_units) for size in sizes]
     tallest = max(shown)
-    ax = _axes(ax, (2.7 * (len(sizes) + 1), 1.2 + 1.5 * max(tallest, 1.4)))
+    ax = _axes(ax, (3.0 * (len(sizes) + 0.35), 0.5 + 1.45 * max(tallest, 1.1)))
     from matplotlib.colors import Normalize
 
     largest = max(float(np.abs(layer.weights).max()) for layer in trace.layers) or 1.0
@@ -924,7 +926,7 @@ def plot_trace(trace: Trace, ax: Axes | None = None, *, row: int = 0, max_units:
 
     def box(x: float, y: float, text: str, colour: str, style: str = "round") -> None:
         frame = {"boxstyle": f"{style},pad=0.45", "facecolor": paper, "edgecolor": colour, "linewidth": 1.8}
-        ax.text(x, y, text, ha="center", va="center", fontsize=8, color=ink, bbox=frame, zorder=3)
+        ax.text(x, y, text, ha="center", va="center", fontsize=9.5, color=ink, bbox=frame, zorder=3)
 
     for k, layer in enumerate(trace.layers):
         for i in range(shown[k]):
@@ -932,12 +934,12 @@ def plot_trace(trace: Trace, ax: Axes | None = None, *, row: int = 0, max_units:
                 (x0, y0), (x1, y1) = place(k, i), place(k + 1, j)
                 w, dw = float(layer.weights[i, j]), float(layer.dW[i, j])
                 ax.plot([x0, x1], [y0, y1], color=colours(norm(w)), linewidth=0.8 + 3 * abs(w) / largest, zorder=1)
-                if labelled:  # nearer to where the line ends, at another place for each of those that end there
-                    t = 0.5 if shown[k] == shown[k + 1] == 1 else 0.36 + 0.28 * ((i + j) % 2)
+                if labelled:  # beside the middle, where lines cross
+                    t = 0.5 if i == j else 0.38 if (i - j) % 2 else 0.62
                     text = f"w {w:.4g}\ndL/dw {dw:.3g}" if layer.layer.trainable else f"w {w:.4g}\nfrozen"
                     back = {"boxstyle": "round,pad=0.15", "facecolor": paper, "edgecolor": "none", "alpha": 0.85}
                     where = (x0 + t * (x1 - x0), y0 + t * (y1 - y0))
-                    ax.text(*where, text, ha="center", va="center", fontsize=6.5, color=ink, bbox=back, zorder=2)
+                    ax.text(*where, text, ha="center", va="center", fontsize=8, color=ink, bbox=back, zorder=2)
     for i in range(shown[0]):
         box(*place(0, i), f"x[{i}]\n{float(trace.X[row, i]):.5g}", GREY)
     for k, layer in enumerate(trace.layers):
@@ -958,8 +960,8 @@ def plot_trace(trace: Trace, ax: Axes | None = None, *, row: int = 0, max_units:
     for k, size in enumerate(sizes):
         if size > shown[k]:
             x, y = place(k, shown[k] - 1)
-            ax.text(x, y - 0.62, f"+ {size - shown[k]:,} more", ha="center", va="center", fontsize=8)
-    ax.set_xlim(-0.45, last + 0.6)
+            ax.text(x, y - 0.62, f"+ {size - shown[k]:,} more", ha="center", va="center", fontsize=9)
+    ax.set_xlim(-0.2, last + 0.35)
     ax.set_ylim(-(tallest - 1) / 2 - 0.65, (tallest - 1) / 2 + 0.65)
     ax.set_axis_off()
     return ax
