@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -47,7 +48,19 @@ class Backend:
 def _module(name: str, dtype: np.dtype[Any]) -> ModuleType:
     if name == REFERENCE:
         return importlib.import_module("backprop.reference")
-    return importlib.import_module(f"backprop._core_{name}_{_DTYPES[dtype]}")
+    return _import_core(f"backprop._core_{name}_{_DTYPES[dtype]}")
+
+
+def _import_core(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"backprop's compiled core cannot be loaded: {error}. Reinstall backprop; until then, the environment "
+            f"variable {ENVIRONMENT_VARIABLE}={REFERENCE} lets NumPy compute instead",
+            name=name,
+            path=error.path,
+        ) from error
 
 
 @cache
@@ -58,8 +71,7 @@ def _compiled() -> tuple[str, ...]:
     """
     if importlib.util.find_spec("backprop._cpu") is None:
         return ()
-    cpu = importlib.import_module("backprop._cpu")
-    supported: tuple[str, ...] = cpu.instruction_sets()
+    supported: tuple[str, ...] = _import_core("backprop._cpu").instruction_sets()
     return tuple(isa for isa in supported if importlib.util.find_spec(f"backprop._core_{isa}_f32") is not None)
 
 
@@ -70,7 +82,7 @@ def available() -> tuple[str, ...]:
 
 def load(name: str) -> Backend:
     """The backend of that name; ValueError for one that is unknown, not built, or not for this CPU."""
-    if name not in available():
+    if name != REFERENCE and name not in available():  # the reference needs no core that can be loaded
         known = name in (*_INSTRUCTION_SETS, REFERENCE)
         why = "is not built here or not supported by this CPU" if known else "is not a backend"
         raise ValueError(f"backend: {name!r} {why}; available: {', '.join(available())}")
@@ -89,11 +101,19 @@ def default() -> Backend:
     if not _compiled():
         warnings.warn(
             "backprop was installed without its compiled core: the NumPy reference computes instead, 10 to 300 "
-            "times slower on small networks. Reinstall with a C compiler: pip install --force-reinstall bpcore",
+            "times slower on small networks. Reinstall it where there is a C compiler, without BPCORE_BUILD=OFF",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=_caller_level(),
         )
     return Backend(available()[0])
+
+
+def _caller_level() -> int:
+    """The `stacklevel` of a warning from the calling function for it to point at the user's line, not into here."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "backprop":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def select(name: str | None) -> Backend:
