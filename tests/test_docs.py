@@ -1,0 +1,123 @@
+"""The documents do what they say: their Python runs, their commands, options, links and tables are real."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop import cli
+from backprop.losses import LOSSES
+from backprop.optimizers import OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def blocks(document, language):
+    """The fenced blocks of a language, with the line on which each begins."""
+    text = document.read_text()
+    for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield text.count("\n", 0, match.start(1)), match[1]
+
+
+def run_python(document, folder, monkeypatch):
+    """Run a document's blocks one after the other, as one program, and return its names."""
+    monkeypatch.chdir(folder)
+    names = {"__name__": document.stem}
+    for line, code in blocks(document, "python"):
+        exec(compile("\n" * line + code, str(document), "exec"), names)  # so that a traceback shows the right line
+    return names
+
+
+def commands(document):
+    """Every command of the shell blocks, as words, comments left out."""
+    for _, text in blocks(document, "sh"):
+        for line in text.splitlines():
+            for command in re.split(r"&&|\|", line):
+                if words := shlex.split(command, comments=True):
+                    yield words
+
+
+@each_document
+def test_python_runs(document, tmp_path, monkeypatch):
+    run_python(document, tmp_path, monkeypatch)
+
+
+def test_the_readme_s_network_learns_xor(tmp_path, monkeypatch, capsys):
+    names = run_python(README, tmp_path, monkeypatch)
+    np.testing.assert_array_equal(names["net"].predict(names["X"]).round().ravel(), names["y"])
+    np.testing.assert_array_equal(names["same"].parameters, names["net"].parameters)
+    assert capsys.readouterr().out
+
+
+@each_document
+def test_commands_parse(document):
+    for words in commands(document):
+        if Path(words[0]).name == "backprop":
+            cli._parser().parse_args(words[1:])
+        elif Path(words[0]).name == "pip":
+            for extra in re.findall(r"\[([\w,]+)\]", " ".join(words)):
+                assert set(extra.split(",")) <= EXTRAS.keys()
+
+
+@each_document
+def test_extras_and_build_options_exist(document):
+    text = document.read_text()
+    for extras in re.findall(r"\.\[([\w,]+)\]", text):
+        assert set(extras.split(",")) <= EXTRAS.keys(), extras
+    options = re.findall(r"^(?:option|set)\((BPCORE_\w+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert set(re.findall(r"\bBPCORE_\w+", text)) <= set(options)
+
+
+def test_options_in_the_readme_s_text_exist():
+    """`train --help` has every option that stands in backquotes."""
+    known = set(cli._parser()._subparsers._group_actions[0].choices["train"]._option_string_actions)
+    named = set(re.findall(r"`[^`\n]*?(--[a-z-]+)[^`\n]*`", README.read_text()))
+    assert named - {"--config-settings"} <= known
+
+
+def test_the_two_commands_are_those_that_ci_runs():
+    install, test = (" ".join(text.split()) for _, text in list(blocks(README, "sh"))[:2])
+    assert install == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/backprop train"
+    assert test == "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/pytest"
+    # .ci/run takes the second one from the README: the first line that its pattern finds.
+    pattern = re.search(r'grep -m1 "(.*)" README.md', (ROOT / ".ci" / "run").read_text())[1]
+    assert re.findall(pattern, README.read_text(), re.MULTILINE) == [test]
+
+
+def test_the_readme_s_table_lists_all_there_is():
+    rows = dict(re.findall(r"^\| (\w+)[^|]*\| ([^|]*) \|$", README.read_text(), re.MULTILINE))
+    listed = {name: re.findall(r"\w+", re.sub(r"\([^)]*\)|:.*", "", text)) for name, text in rows.items()}
+    assert listed["activations"] == list(bp.ACTIVATIONS)
+    assert listed["losses"] == list(LOSSES)
+    assert listed["optimizers"] == list(OPTIMIZERS)
+    for initializer in bp.initializers.INITIALIZERS:
+        assert initializer.partition("_")[0] in [*listed["initializers"], "ones"]
+
+
+def test_the_design_s_table_has_every_loss():
+    text = (ROOT / "docs" / "design.md").read_text()
+    table = text[text.index("| name | value per output") :]
+    assert re.findall(r"^\| (\w+)", table, re.MULTILINE)[1 : len(LOSSES) + 1] == list(LOSSES)
+
+
+@each_document
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_files_that_the_documents_name_exist():
+    """Paths in backquotes, where they begin at the root of the repository; bench/results/ is not kept in it."""
+    for document in DOCUMENTS:
+        paths = re.findall(r"`((?:src|python|tests|bench|docs|examples)/[\w./]*)`", document.read_text())
+        for path in (path for path in paths if not path.startswith("bench/results/")):
+            assert (ROOT / path).exists(), f"{document.name}: {path}"
