@@ -11,6 +11,7 @@ from libc.string cimport memset
 from bpcore cimport activations as act
 from bpcore cimport losses as lss
 from bpcore cimport optimizers as opt
+from bpcore cimport run as rn
 from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
 from bpcore.layers cimport Loss, Network, Workspace
@@ -231,7 +232,7 @@ cdef int fill_optimizer(opt.Optimizer *native, optimizer) except -1:
     return 0
 
 
-cdef int fill_ranges(trn.Run *run, const Network *net) noexcept:
+cdef int fill_ranges(rn.Run *run, const Network *net) noexcept:
     """run.ranges and run.penalties (room for two a layer) from the layers; neighbouring trainable stretches merge."""
     cdef const Layer *layer
     cdef int l
@@ -244,70 +245,117 @@ cdef int fill_ranges(trn.Run *run, const Network *net) noexcept:
         if layer.has_bias and layer.bias_trainable:
             add_range(run, layer.biases, layer.n_out)
         if layer.l1 != 0 or layer.l2 != 0:
-            run.penalties[run.n_penalties] = trn.Range(
+            run.penalties[run.n_penalties] = rn.Range(
                 layer.weights, layer.n_in * layer.n_out, layer.l1, layer.l2, layer.trainable
             )
             run.n_penalties += 1
     return 0
 
 
-cdef void add_range(trn.Run *run, Py_ssize_t start, Py_ssize_t length) noexcept:
-    cdef trn.Range *last = run.ranges + run.n_ranges - 1
+cdef void add_range(rn.Run *run, Py_ssize_t start, Py_ssize_t length) noexcept:
+    cdef rn.Range *last = run.ranges + run.n_ranges - 1
     if run.n_ranges > 0 and last.start + last.length == start:
         last.length += length
     else:
-        run.ranges[run.n_ranges] = trn.Range(start, length, 0, 0, True)
+        run.ranges[run.n_ranges] = rn.Range(start, length, 0, 0, True)
         run.n_ranges += 1
 
 
-cdef Memory new_workspace(trn.Run *run, Py_ssize_t extra):
-    """The buffers of a run, in one block with `extra` bytes to spare; run.net, loss, X ... must be set."""
+cdef Py_ssize_t workspace_size(const rn.Run *run, Py_ssize_t lanes) noexcept:
+    """Bytes that `fill_workspace` takes for a workspace of that many lanes."""
     cdef const Network *net = run.net
     cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs
-    cdef bint whole = run.batch_size >= run.n_rows
-    cdef Py_ssize_t lanes = trn.chunk_length(min(run.batch_size, run.n_rows), run.max_chunk)
-    cdef Py_ssize_t all_lanes = (run.n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES if whole else lanes
-    cdef Py_ssize_t n = net.n_layers + 1, size, l, width
-    cdef Py_ssize_t kept = 0
+    cdef Py_ssize_t reals = net.n_inputs + targets + 2 + net.width_max + GROUP_LANES, l
     for l in range(net.n_layers):
-        if keeps_scores(run, l):
-            kept += net.layers[l].n_out
-    size = (
-        3 * rounded(n * sizeof(real *)) + 2 * rounded(2 * n * sizeof(trn.Range))
-        + (2 * net.width_sum + kept + net.width_max + 3 * GROUP_LANES) * lanes * <Py_ssize_t> sizeof(real)
-        + (net.n_inputs + targets + 2) * all_lanes * <Py_ssize_t> sizeof(real)
-        + 64 * (4 * n + 16) + extra
-    )
-    cdef Memory memory = Memory(size)
-    cdef Workspace *ws = &run.ws
-    ws.a = <real **> memory.take(n * sizeof(real *))
-    ws.z = <real **> memory.take(n * sizeof(real *))
-    ws.delta = <real **> memory.take(n * sizeof(real *))
-    run.ranges = <trn.Range *> memory.take(2 * n * sizeof(trn.Range))
-    run.penalties = <trn.Range *> memory.take(2 * n * sizeof(trn.Range))
-    ws.a[0] = <real *> memory.take(net.n_inputs * all_lanes * sizeof(real))
-    ws.y = <real *> memory.take(targets * all_lanes * sizeof(real))
-    ws.factor = <real *> memory.take(all_lanes * sizeof(real))
+        reals += (3 if keeps_scores(run, l) else 2) * net.layers[l].n_out
+    return reals * lanes * sizeof(real) + 64 * (4 * net.n_layers + 8) + 3 * rounded((net.n_layers + 1) * sizeof(real *))
+
+
+cdef int fill_workspace(const rn.Run *run, Workspace *ws, Memory memory, Py_ssize_t lanes) except -1:
+    """Arrays for chunks of that many lanes."""
+    cdef const Network *net = run.net
+    cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs, l, width
+    take_pointers(net, ws, memory)
+    ws.a[0] = <real *> memory.take(net.n_inputs * lanes * sizeof(real))
+    ws.y = <real *> memory.take(targets * lanes * sizeof(real))
+    ws.factor = <real *> memory.take(lanes * sizeof(real))
     ws.value = <real *> memory.take(lanes * sizeof(real))
-    if whole:
-        run.all_x, run.all_y, run.all_factor = ws.a[0], ws.y, ws.factor
+    ws.scratch = <real *> memory.take((net.width_max + GROUP_LANES) * lanes * sizeof(real))
     for l in range(net.n_layers):
         width = net.layers[l].n_out
         ws.a[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
         ws.delta[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
         ws.z[l + 1] = <real *> memory.take(width * lanes * sizeof(real)) if keeps_scores(run, l) else ws.a[l + 1]
-    ws.transposed = <real *> memory.take((net.width_max + GROUP_LANES) * lanes * sizeof(real))
+    return 0
+
+
+cdef int take_pointers(const Network *net, Workspace *ws, Memory memory) except -1:
+    ws.a = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
+    ws.z = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
+    ws.delta = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
+    return 0
+
+
+cdef Memory new_workspace(rn.Run *run, Py_ssize_t extra):
+    """The buffers of a run, in one block with `extra` bytes to spare; net, loss, n_rows, batch_size ... must be set."""
+    cdef const Network *net = run.net
+    cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs, l
+    # a short last batch may make a longer chunk than the others, so not chunk_length of the batch size
+    cdef Py_ssize_t rows = min(min(run.batch_size, run.n_rows), run.max_chunk)
+    cdef Py_ssize_t lanes = (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+    cdef Py_ssize_t all_lanes = 0, n_ranges = 2 * net.n_layers * sizeof(rn.Range), size
+    cdef Py_ssize_t blocks = 0, panels = 0, member = 0, scratch = 0
+    cdef bint shares_blocks = run.batch_size > run.max_chunk and net.n_parameters <= rn.BLOCK_PARAMETERS
+    cdef int rank
+    if run.batch_size >= run.n_rows and run.keeps_data:
+        all_lanes = (run.n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+    if shares_blocks:
+        blocks = (rn.MAX_BLOCKS - 1) * net.n_parameters * sizeof(real)
+    if run.n_threads > 1:
+        scratch = (net.width_max + GROUP_LANES) * lanes * sizeof(real)
+        member = sizeof(rn.Member) + 3 * rounded((net.n_layers + 1) * sizeof(real *)) + 64 + rounded(scratch)
+        if shares_blocks:
+            member += workspace_size(run, lanes)
+        for l in range(net.n_layers):
+            panels += rounded((net.layers[l].n_out + GROUP_LANES) * lanes * sizeof(real))
+    size = (
+        workspace_size(run, lanes) + 2 * rounded(n_ranges) + rounded(blocks) + 64 + extra
+        + 3 * 64 + (net.n_inputs + targets + 1) * all_lanes * <Py_ssize_t> sizeof(real)
+        + run.n_threads * member + panels + rounded(net.n_layers * sizeof(real *)) + 64
+    )
+    cdef Memory memory = Memory(size)
+    fill_workspace(run, &run.ws, memory, lanes)
+    run.ranges = <rn.Range *> memory.take(n_ranges)
+    run.penalties = <rn.Range *> memory.take(n_ranges)
+    if all_lanes > 0:
+        run.all_x = <real *> memory.take(net.n_inputs * all_lanes * sizeof(real))
+        run.all_y = <real *> memory.take(targets * all_lanes * sizeof(real))
+        run.all_factor = <real *> memory.take(all_lanes * sizeof(real))
+    if blocks > 0:
+        run.block_gradients = <real *> memory.take(blocks)
+    if run.n_threads > 1:
+        run.members = <rn.Member *> memory.take(run.n_threads * sizeof(rn.Member))
+        run.panels = <real **> memory.take(net.n_layers * sizeof(real *))
+        for l in range(net.n_layers):
+            run.panels[l] = <real *> memory.take((net.layers[l].n_out + GROUP_LANES) * lanes * sizeof(real))
+        for rank in range(run.n_threads):
+            run.members[rank].run = run
+            run.members[rank].rank = rank
+            if shares_blocks:
+                fill_workspace(run, &run.members[rank].block_ws, memory, lanes)
+            take_pointers(net, &run.members[rank].ws, memory)
+            run.members[rank].ws.scratch = <real *> memory.take(scratch)
     return memory
 
 
-cdef bint keeps_scores(const trn.Run *run, Py_ssize_t l) noexcept:
+cdef bint keeps_scores(const rn.Run *run, Py_ssize_t l) noexcept:
     cdef const Layer *layer = run.net.layers + l
     return needs_scores(layer.activation) or (
         l == run.net.n_layers - 1 and lss.from_scores(run.loss.kind, layer.activation)
     )
 
 
-cdef int fill_data(trn.Run *run, Buffers buffers, data, loss) except -1:
+cdef int fill_data(rn.Run *run, Buffers buffers, data, loss) except -1:
     X, targets, weight = data
     fill_loss(&run.loss, loss, targets)
     run.n_rows = len(X)
@@ -322,7 +370,7 @@ cdef int fill_data(trn.Run *run, Buffers buffers, data, loss) except -1:
 
 
 def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
-    cdef trn.Run run
+    cdef rn.Run run
     cdef Buffers buffers = Buffers()
     cdef bint with_gradient = gradient is not None
     cdef double value, denominator
@@ -331,9 +379,9 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
     run.net = &plan.net
     run.parameters = <real *> buffers.add(parameters, sizeof(real), False)
     fill_data(&run, buffers, data, loss)
-    run.batch_size = run.max_chunk = plan.max_chunk()  # gathered chunk by chunk, whatever the number of rows
-    if run.n_rows <= run.batch_size:
-        run.batch_size = run.n_rows
+    run.n_threads = 1
+    run.batch_size = run.n_rows
+    run.max_chunk = plan.max_chunk()
     memory = new_workspace(&run, 0)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run, &plan.net)
     if with_gradient:
@@ -349,14 +397,14 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
 
 
 def update(Plan plan not None, optimizer, parameters, gradient, slots, long long step, double learning_rate):
-    cdef trn.Run run
+    cdef rn.Run run
     cdef Buffers buffers = Buffers()
-    cdef Memory memory = Memory(4 * rounded((plan.net.n_layers + 1) * 2 * sizeof(trn.Range)))
+    cdef Memory memory = Memory(4 * rounded((plan.net.n_layers + 1) * 2 * sizeof(rn.Range)))
     cdef unsigned int saved
     memset(&run, 0, sizeof(run))
     run.net = &plan.net
-    run.ranges = <trn.Range *> memory.take((plan.net.n_layers + 1) * 2 * sizeof(trn.Range))
-    run.penalties = <trn.Range *> memory.take((plan.net.n_layers + 1) * 2 * sizeof(trn.Range))
+    run.ranges = <rn.Range *> memory.take((plan.net.n_layers + 1) * 2 * sizeof(rn.Range))
+    run.penalties = <rn.Range *> memory.take((plan.net.n_layers + 1) * 2 * sizeof(rn.Range))
     run.parameters = <real *> buffers.add(parameters, sizeof(real), True)
     run.gradient = <real *> buffers.add(gradient, sizeof(real), False)
     run.slots = <real *> buffers.add(slots, sizeof(real), True)
@@ -372,7 +420,7 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
 # ---- training ----
 
 cdef class Training:
-    cdef trn.Run native
+    cdef rn.Run native
     cdef Plan plan
     cdef Memory memory
     cdef Buffers buffers
@@ -380,7 +428,7 @@ cdef class Training:
     cdef long long first_epoch
 
     def __init__(self, Plan plan not None, loss, optimizer, settings, data, state, learning_rates):
-        cdef trn.Run *run = &self.native
+        cdef rn.Run *run = &self.native
         cdef bint shuffled
         self.plan = plan
         self.buffers = Buffers()
@@ -393,6 +441,8 @@ cdef class Training:
         if settings.batch_size is not None:
             run.batch_size = min(<Py_ssize_t> settings.batch_size, run.n_rows)
         run.max_chunk = plan.max_chunk()
+        run.keeps_data = True
+        run.n_threads = min(<int> settings.n_threads, <int> rn.MAX_THREADS)
         run.clip_norm = settings.clip_norm or 0
         run.clip_value = settings.clip_value or 0
         run.has_tolerance = settings.tolerance is not None
@@ -417,7 +467,7 @@ cdef class Training:
         fill_ranges(run, &plan.net)
 
     def run(self, long long last_epoch, double seconds, losses):
-        cdef trn.Run *run = &self.native
+        cdef rn.Run *run = &self.native
         cdef Buffers buffers = Buffers()
         cdef double *losses_p = <double *> buffers.add(losses, sizeof(double), True)
         cdef unsigned int saved

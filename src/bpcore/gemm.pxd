@@ -243,8 +243,13 @@ cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexce
 
 # ---- weight gradient, many outputs: lanes over outputs ----
 
-cdef inline void transpose_rows(const Tiles *tiles, Py_ssize_t n, const real *a, real *out) noexcept nogil:
-    """a [n][lanes] to panels of at most TILE_VECS vectors of features: out [panel][sample][features of the panel]."""
+cdef inline void transpose_rows(
+    const Tiles *tiles, Py_ssize_t n, const real *a, Py_ssize_t n_lanes, Py_ssize_t first_lane, real *out,
+) noexcept nogil:
+    """a [n][lanes] to panels of at most TILE_VECS vectors of features: out [panel][sample][features of the panel].
+
+    The panels have room for n_lanes samples; these ones begin at first_lane.
+    """
     cdef vec rows[MAX_LANES]
     cdef Py_ssize_t first, n_left, lane, width, feature
     cdef int t, i, j, panel_vecs
@@ -253,7 +258,7 @@ cdef inline void transpose_rows(const Tiles *tiles, Py_ssize_t n, const real *a,
     first = 0
     while first < n:
         panel_vecs = tile_width((n - first + LANES - 1) // LANES)
-        panel = out + first * tiles.n_lanes
+        panel = out + first * n_lanes + first_lane * panel_vecs * LANES
         for t in range(tiles.n_tiles):
             width = tiles.vecs[t] * LANES
             tile = a + n * tiles.start[t]
@@ -338,23 +343,25 @@ cdef inline template sum_panel(
 
 
 cdef inline void outputs_product(
-    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, const real *a, const real *d, real *scratch, real *g_weights,
-    real *g_biases, const Sink *sink,
+    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
+    const real *panels, real *g_weights, real *g_biases, const Sink *sink,
 ) noexcept nogil:
-    """g_weights (n_in, n_out) takes a [n_in][lanes] @ d [n_out][lanes].T and g_biases likewise the sums of d.
+    """g_weights (n_in, n_out) takes a [n_in][lanes] @ d [n_out][lanes].T and g_biases the sums of d.
 
-    Either may be NULL. scratch: n_lanes * n_out rounded up to whole vectors.
+    Either may be NULL; of the weights only rows first_row ... end_row. panels: d as `transpose_rows` leaves it.
     """
-    cdef Py_ssize_t n_blocks = (n_in + TILE_ROWS - 1) // TILE_ROWS, block, row, first = 0, n_columns
-    cdef Py_ssize_t rows = n_in // n_blocks, taller = n_in % n_blocks
+    cdef Py_ssize_t n_blocks = (end_row - first_row + TILE_ROWS - 1) // TILE_ROWS, block, row, first = 0, n_columns
+    cdef Py_ssize_t rows = 0, taller = 0
     cdef int height, n_vecs
     cdef const real *panel
-    transpose_rows(tiles, n_out, d, scratch)
+    if n_blocks > 0:
+        rows = (end_row - first_row) // n_blocks
+        taller = (end_row - first_row) % n_blocks
     while first < n_out:
         n_vecs = tile_width((n_out - first + LANES - 1) // LANES)
         n_columns = min(n_out - first, <Py_ssize_t> (n_vecs * LANES))
-        panel = scratch + first * tiles.n_lanes
-        row = 0
+        panel = panels + first * tiles.n_lanes
+        row = first_row
         if g_weights != NULL:
             for block in range(n_blocks):
                 height = <int> (rows + (block < taller))
@@ -475,21 +482,21 @@ cdef inline template dot_sum(
 
 
 cdef inline void dots_product(
-    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, const real *a, const real *d, real *g_weights,
-    real *g_biases, const Sink *sink,
+    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
+    const real *d, real *g_weights, real *g_biases, const Sink *sink,
 ) noexcept nogil:
     """What `outputs_product` computes, for few outputs: one dot product over the samples for each weight."""
     cdef Py_ssize_t row, column
     for column in range(n_out):
         if g_weights != NULL:
-            row = 0
-            while n_in - row >= DOT_ROWS:
+            row = first_row
+            while end_row - row >= DOT_ROWS:
                 dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
                 row += DOT_ROWS
-            while DOT_ROWS > 2 and n_in - row >= 2:
+            while DOT_ROWS > 2 and end_row - row >= 2:
                 dot_rows(2, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
                 row += 2
-            while n_in - row >= 1:
+            while end_row - row >= 1:
                 dot_rows(1, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
                 row += 1
         if g_biases != NULL:

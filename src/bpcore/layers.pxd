@@ -1,7 +1,7 @@
 """Forward and backward through all layers, for one chunk of samples."""
 
 from bpcore.activations cimport activate, multiply_derivative
-from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product
+from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
 from bpcore.types cimport Layer, Tiles, real
 
@@ -36,7 +36,7 @@ cdef struct Workspace:
     real **a
     real **z  # the same as a where the scores are not needed any more
     real **delta
-    real *transposed
+    real *scratch  # packed weights, or transposed deltas
     real *y
     real *factor
     real *value
@@ -50,7 +50,7 @@ cdef inline void forward(const Network *net, const real *parameters, Workspace *
         layer = net.layers + l
         lanes_product(
             &ws.tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-            parameters + layer.biases if layer.has_bias else NULL, ws.a[l], ws.z[l + 1], ws.transposed,
+            parameters + layer.biases if layer.has_bias else NULL, ws.a[l], ws.z[l + 1], ws.scratch,
         )
         activate(layer.activation, layer.alpha, &ws.tiles, layer.n_out, ws.z[l + 1], ws.a[l + 1])
 
@@ -65,35 +65,48 @@ cdef inline void output_delta(const Network *net, const Loss *loss, Workspace *w
     )
 
 
+cdef inline void delta_below(const Network *net, const real *parameters, Workspace *ws, int l) noexcept nogil:
+    """ws.delta[l], of the layer below layer l, from ws.delta[l + 1]."""
+    cdef const Layer *layer = net.layers + l
+    lanes_product(
+        &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
+        ws.delta[l], ws.scratch,
+    )
+    multiply_derivative(
+        net.layers[l - 1].activation, net.layers[l - 1].alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l], ws.delta[l]
+    )
+
+
+cdef inline void layer_gradient(
+    const Layer *layer, const Tiles *tiles, const real *a, const real *d, const real *panels, Py_ssize_t first_row,
+    Py_ssize_t end_row, bint with_biases, real *target, const Sink *sink,
+) noexcept nogil:
+    """The gradient of a layer's weights, rows first_row ... end_row, and of its biases, from one chunk.
+
+    It goes into `target`, laid out like the parameters, in the way that `sink` says; what is not trainable is left as it is.
+    """
+    cdef real *g_weights = target + layer.weights if layer.trainable else NULL
+    cdef real *g_biases = target + layer.biases if layer.bias_trainable and with_biases else NULL
+    if layer.n_out < FEW_OUTPUTS:
+        dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, d, g_weights, g_biases, sink)
+    else:
+        outputs_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, panels, g_weights, g_biases, sink)
+
+
 cdef inline void backward(
     const Network *net, const real *parameters, Workspace *ws, real *target, const Sink *sink,
 ) noexcept nogil:
-    """The gradient from this chunk goes into `target`, laid out like the parameters, in the way that `sink` says.
-
-    What is not trainable is left as it is. target may be the parameters: each layer is stepped after it was read.
-    """
+    """All gradients from one chunk. target may be the parameters: each layer is stepped after it was read."""
     cdef const Layer *layer
-    cdef real *g_weights
-    cdef real *g_biases
     cdef int l
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
         if l > net.first_trainable:
-            lanes_product(
-                &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
-                ws.delta[l], ws.transposed,
-            )
-            multiply_derivative(
-                net.layers[l - 1].activation, net.layers[l - 1].alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l],
-                ws.delta[l],
-            )
-        g_weights = target + layer.weights if layer.trainable else NULL
-        g_biases = target + layer.biases if layer.has_bias and layer.bias_trainable else NULL
-        if g_weights == NULL and g_biases == NULL:
+            delta_below(net, parameters, ws, l)
+        if not (layer.trainable or layer.bias_trainable):
             continue
-        if layer.n_out < FEW_OUTPUTS:
-            dots_product(&ws.tiles, layer.n_in, layer.n_out, ws.a[l], ws.delta[l + 1], g_weights, g_biases, sink)
-        else:
-            outputs_product(
-                &ws.tiles, layer.n_in, layer.n_out, ws.a[l], ws.delta[l + 1], ws.transposed, g_weights, g_biases, sink
-            )
+        if layer.n_out >= FEW_OUTPUTS:
+            transpose_rows(&ws.tiles, layer.n_out, ws.delta[l + 1], ws.tiles.n_lanes, 0, ws.scratch)
+        layer_gradient(
+            layer, &ws.tiles, ws.a[l], ws.delta[l + 1], ws.scratch, 0, layer.n_in, True, target, sink
+        )

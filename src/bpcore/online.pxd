@@ -125,9 +125,9 @@ cdef inline void row_forward(
     layer = net.layers + last
     bias = parameters + layer.biases if layer.has_bias else NULL
     spread = ws.z[last + 1]
-    row_scores(layer.n_in, layer.n_out, below, parameters + layer.weights, bias, ws.transposed)
+    row_scores(layer.n_in, layer.n_out, below, parameters + layer.weights, bias, ws.scratch)
     for i in range(layer.n_out):
-        vstore(spread + i * LANES, vset1(ws.transposed[i]))
+        vstore(spread + i * LANES, vset1(ws.scratch[i]))
     activate(layer.activation, layer.alpha, &ws.tiles, layer.n_out, spread, ws.a[last + 1])
     output_delta(net, loss, ws)
     for i in range(layer.n_out):
@@ -215,7 +215,7 @@ cdef inline void row_backward(
                 ws.a[l], ws.delta[l],
             )
         w = target + layer.weights if layer.trainable else NULL
-        b = target + layer.biases if layer.has_bias and layer.bias_trainable else NULL
+        b = target + layer.biases if layer.bias_trainable else NULL
         if step:
             row_gradient(True, rate_v, decay_v, layer.n_in, layer.n_out, below, ws.delta[l + 1], w, b)
         else:

@@ -70,6 +70,6 @@ cdef inline apart tiny_backward(
                         sink, target + layer.weights + i * layer.n_out + o,
                         vsum(vfma(vload(a + i * LANES), vload(d + o * LANES), zero)),
                     )
-        if layer.has_bias and layer.bias_trainable:
+        if layer.bias_trainable:
             for o in range(layer.n_out):
                 sink_real(sink, target + layer.biases + o, vsum(zero + vload(d + o * LANES)))

@@ -1,82 +1,29 @@
 """One optimizer step, and many epochs of them."""
 
 from libc.math cimport isfinite, sqrt
-from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, shuffle
-from bpcore.gemm cimport ADD, SET, STEP, Sink
-from bpcore.layers cimport Loss, Network, Workspace, backward, forward, output_delta
+from bpcore.batches cimport row_of, shuffle
+from bpcore.gemm cimport SET, STEP, Sink
 from bpcore.online cimport row_backward, row_forward
-from bpcore.optimizers cimport SGD, Optimizer, optimize
-from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
-from bpcore.types cimport GROUP_LANES, LANES, cut_tiles, real, vset1, vstore
+from bpcore.optimizers cimport SGD, optimize
+from bpcore.parallel cimport command, dismiss, hire
+from bpcore.run cimport (
+    GRADIENT, MAX_THREADS, Range, Run, UPDATE, block_gradient, end_batch, set_batch,
+)
+from bpcore.threads cimport pthread_t
+from bpcore.tiny cimport is_tiny
+from bpcore.types cimport LANES, cut_tiles, real, vset1, vstore
 
+
+cdef enum:
+    SHARED_PARAMETERS = 4096  # fewer are updated sooner than threads meet
 
 cdef enum StopReason:
     EPOCHS
     TOLERANCE
     DIVERGED
     TIME
-
-# A stretch of the flat parameter vector.
-cdef struct Range:
-    Py_ssize_t start
-    Py_ssize_t length
-    real l1
-    real l2
-    bint trainable
-
-cdef struct Run:
-    const Network *net
-    Loss loss
-    Optimizer optimizer
-    # data, row by row
-    const real *X
-    const real *y
-    const int64_t *labels
-    const real *weight
-    Py_ssize_t n_rows
-    # how to go over it
-    Py_ssize_t batch_size
-    Py_ssize_t max_chunk
-    double clip_norm  # 0: not at all
-    double clip_value
-    bint has_tolerance
-    double tolerance
-    long long patience
-    const double *rates
-    Py_ssize_t n_rates
-    long long first_step
-    Range *ranges  # trainable ones, neighbours merged
-    int n_ranges
-    Range *penalties
-    int n_penalties
-    # state
-    real *parameters
-    real *gradient
-    real *slots
-    int64_t *order  # NULL: rows in their own order
-    BitGenerator *bits
-    long long step
-    long long epoch
-    Py_ssize_t cursor
-    long long stale_epochs
-    double loss_sum
-    double weight_sum
-    double best_loss
-    # buffers; a full batch is gathered once, into these three, and stays
-    Workspace ws
-    real *all_x
-    real *all_y
-    real *all_factor
-    bint gathered
-    Py_ssize_t chunks_of  # the number of rows that `chunk` was worked out for
-    Py_ssize_t chunk
-    bint steps_directly
-    bint tiny
-    long long steps_per_look  # at the clock
-    long long steps_to_look
 
 
 cdef inline double now() noexcept nogil:
@@ -85,36 +32,7 @@ cdef inline double now() noexcept nogil:
     return t.tv_sec + 1e-9 * t.tv_nsec
 
 
-cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noexcept nogil:
-    """The rows of each chunk but the last: chunks of nearly equal size, whole groups of lanes.
-
-    A function of numbers that no instruction set changes: where a sum is cut decides its last bits.
-    """
-    cdef Py_ssize_t n_chunks = (n_rows + max_chunk - 1) // max_chunk
-    cdef Py_ssize_t rows = (n_rows + n_chunks - 1) // n_chunks
-    return (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
-
-
-cdef inline double weighted_sum(
-    const real *value, const real *weight, const int64_t *order, Py_ssize_t first, Py_ssize_t n,
-) noexcept nogil:
-    """Sum of weight[order[first + k]] * value[k] over k < n; two partial sums shorten the chain of additions."""
-    cdef double even = 0, odd = 0
-    cdef Py_ssize_t k
-    if weight == NULL:
-        for k in range(n // 2):
-            even += value[2 * k]
-            odd += value[2 * k + 1]
-        if n & 1:
-            even += value[n - 1]
-    else:
-        for k in range(n // 2):
-            even += <double> weight[row_of(order, first + 2 * k)] * value[2 * k]
-            odd += <double> weight[row_of(order, first + 2 * k + 1)] * value[2 * k + 1]
-        if n & 1:
-            even += <double> weight[row_of(order, first + n - 1)] * value[n - 1]
-    return even + odd
-
+# ---- the gradient of a batch ----
 
 cdef inline double batch_denominator(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """What the sum of the weighted values of these rows is divided by."""
@@ -129,27 +47,6 @@ cdef inline double batch_denominator(const Run *run, Py_ssize_t first, Py_ssize_
     return total * run.net.n_outputs if run.loss.elementwise else total
 
 
-cdef inline void set_chunk(Run *run, Py_ssize_t first, Py_ssize_t n, real factor) noexcept nogil:
-    """Put rows first ... first + n of the current order into the workspace."""
-    cdef Workspace *ws = &run.ws
-    cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs
-    if ws.tiles.n_rows != n:
-        cut_tiles(&ws.tiles, n)
-    if run.all_x != NULL:
-        # chunks are whole groups of lanes: the one that begins at row `first` begins at lane `first`
-        ws.a[0] = run.all_x + run.net.n_inputs * first
-        ws.y = run.all_y + targets * first
-        ws.factor = run.all_factor + first
-        if run.gathered:
-            return
-    gather_rows(&ws.tiles, run.X, run.net.n_inputs, run.order, first, ws.a[0])
-    if run.loss.labels:
-        gather_labels(&ws.tiles, run.labels, run.order, first, ws.y)
-    else:
-        gather_rows(&ws.tiles, run.y, targets, run.order, first, ws.y)
-    gather_factors(&ws.tiles, run.weight, run.order, first, factor, ws.factor)
-
-
 cdef inline double data_loss(
     Run *run, Py_ssize_t first, Py_ssize_t n, double denominator, real *target, Sink sink,
 ) noexcept nogil:
@@ -157,32 +54,16 @@ cdef inline double data_loss(
 
     Its gradient goes into `target`, unless that is NULL, in the way that `sink` says; STEP is for a single chunk.
     """
-    cdef double scale = run.loss.scale / denominator if denominator != 0 else 0
-    cdef double total = 0
-    cdef Py_ssize_t done = 0, rows
-    if n != run.chunks_of:
-        run.chunks_of = n
-        run.chunk = chunk_length(n, run.max_chunk)
-    while done < n:
-        rows = min(run.chunk, n - done)
-        set_chunk(run, first + done, rows, <real> scale)
-        if run.tiny:
-            tiny_forward(run.net, run.parameters, &run.ws)
-        else:
-            forward(run.net, run.parameters, &run.ws)
-        output_delta(run.net, &run.loss, &run.ws)
-        if target != NULL:
-            if run.tiny:
-                tiny_backward(run.net, run.parameters, &run.ws, target, &sink)
-            else:
-                backward(run.net, run.parameters, &run.ws, target, &sink)
-            if sink.mode == SET:
-                sink.mode = ADD
-        total += weighted_sum(run.ws.value, run.weight, run.order, first + done, rows)
-        done += rows
-    if run.all_x != NULL:
-        run.gathered = True
-    return scale * total
+    cdef int block
+    set_batch(run, first, n, denominator)
+    run.batch.target = target
+    run.batch.sink = sink
+    if run.n_threads > 1:
+        command(run, GRADIENT)
+    else:
+        for block in range(run.batch.n_blocks):
+            block_gradient(run, &run.ws, block)
+    return end_batch(run)
 
 
 cdef inline double penalty(Run *run, bint with_gradient) noexcept nogil:
@@ -238,6 +119,10 @@ cdef inline double next_rate(Run *run) noexcept nogil:
 cdef inline void update_parameters(Run *run, double rate) noexcept nogil:
     cdef Py_ssize_t start
     cdef int k
+    if run.n_threads > 1 and run.net.n_parameters >= SHARED_PARAMETERS:
+        run.rate = rate
+        command(run, UPDATE)
+        return
     for k in range(run.n_ranges):
         start = run.ranges[k].start
         optimize(
@@ -348,6 +233,22 @@ cdef inline int end_epoch(Run *run, double *loss) noexcept nogil:
 
 
 cdef inline int train(Run *run, long long last_epoch, double seconds, double *losses) noexcept nogil:
+    """`train_alone` by run.n_threads threads, of which this is one."""
+    cdef pthread_t threads[MAX_THREADS]
+    cdef int wanted = run.n_threads, reason
+    if run.batch_size == 1 or is_tiny(run.net, run.batch_size):
+        run.n_threads = 1  # nothing in one sample is worth a meeting
+    if run.n_threads > 1:
+        run.n_threads = hire(run, threads)
+        run.barrier.size = run.n_threads
+    reason = train_alone(run, last_epoch, seconds, losses)
+    if run.n_threads > 1:
+        dismiss(run, threads)
+    run.n_threads = wanted
+    return reason
+
+
+cdef inline int train_alone(Run *run, long long last_epoch, double seconds, double *losses) noexcept nogil:
     """Train until last_epoch is done, a stop rule fires or the time is over; losses[0]: the epoch that ends next."""
     cdef double last_look = now(), deadline
     cdef Py_ssize_t n, finished = 0

@@ -1,0 +1,197 @@
+"""The work of one batch, shared by the threads of a run. The bits are those of one thread."""
+
+from bpcore.gemm cimport ADD, SET, Sink, transpose_rows
+from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
+from bpcore.optimizers cimport optimize
+from bpcore.run cimport (
+    GRADIENT, MAX_THREADS, Batch, Member, QUIT, Range, Run, UPDATE, block_gradient, set_chunk, weighted_sum,
+)
+from bpcore.threads cimport meet, pthread_create, pthread_join, pthread_t, share
+from bpcore.types cimport GROUP_LANES, LANES, Layer, Tiles, apart, cut_tiles, enter_compute, leave_compute, real
+
+
+# ---- a chunk, shared ----
+
+cdef inline Py_ssize_t first_row_of(Py_ssize_t n_rows, int rank, int size) noexcept nogil:
+    """The first of a chunk's rows that belong to member `rank`: whole groups of lanes each."""
+    return min(n_rows, share((n_rows + GROUP_LANES - 1) // GROUP_LANES, rank, size) * GROUP_LANES)
+
+
+cdef inline void join_tiles(Tiles *whole, Py_ssize_t n_rows, int n_members) noexcept nogil:
+    """The tiles of all members, in order."""
+    cdef Tiles part
+    cdef Py_ssize_t first, end
+    cdef int rank, t
+    whole.n_rows = n_rows
+    whole.n_lanes = 0
+    whole.n_tiles = 0
+    for rank in range(n_members):
+        first = first_row_of(n_rows, rank, n_members)
+        end = first_row_of(n_rows, rank + 1, n_members)
+        if first == end:
+            continue
+        cut_tiles(&part, end - first)
+        for t in range(part.n_tiles):
+            whole.start[whole.n_tiles] = whole.n_lanes + part.start[t]
+            whole.vecs[whole.n_tiles] = part.vecs[t]
+            whole.rows[whole.n_tiles] = part.rows[t]
+            whole.n_tiles += 1
+        whole.n_lanes += part.n_lanes
+
+
+cdef inline void take_part(const Run *run, Workspace *ws, Py_ssize_t lane) noexcept nogil:
+    """Let a member's arrays begin at `lane` of the run's: an array of n features begins n * lane further on."""
+    cdef const Network *net = run.net
+    cdef int l
+    ws.a[0] = run.ws.a[0] + net.n_inputs * lane
+    ws.y = run.ws.y + (1 if run.loss.labels else net.n_outputs) * lane
+    ws.factor = run.ws.factor + lane
+    ws.value = run.ws.value + lane
+    for l in range(1, net.n_layers + 1):
+        ws.a[l] = run.ws.a[l] + net.layers[l - 1].n_out * lane
+        ws.z[l] = run.ws.z[l] + net.layers[l - 1].n_out * lane
+        ws.delta[l] = run.ws.delta[l] + net.layers[l - 1].n_out * lane
+
+
+cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """A member's samples of the chunk `first` ... `first` + n: forward, losses, and all deltas, also transposed."""
+    cdef Run *run = member.run
+    cdef Workspace *ws = &member.ws
+    cdef const Network *net = run.net
+    cdef Py_ssize_t begin = first_row_of(n, member.rank, run.n_threads)
+    cdef Py_ssize_t end = first_row_of(n, member.rank + 1, run.n_threads)
+    cdef int l
+    if begin == end:
+        return
+    take_part(run, ws, begin)
+    set_chunk(run, ws, first + begin, end - begin, <real> run.batch.factor)
+    forward(net, run.parameters, ws)
+    output_delta(net, &run.loss, ws)
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
+        if net.layers[l].n_out >= FEW_OUTPUTS:
+            transpose_rows(&ws.tiles, net.layers[l].n_out, ws.delta[l + 1], member.tiles.n_lanes, begin, run.panels[l])
+        if l > net.first_trainable:
+            delta_below(net, run.parameters, ws, l)
+
+
+cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sink) noexcept nogil:
+    """A member's rows of every layer's weights: their gradient over all samples of the chunk that begins at `first`."""
+    cdef const Run *run = member.run
+    cdef const Network *net = run.net
+    cdef const Layer *layer
+    cdef const real *below
+    cdef int l
+    for l in range(net.first_trainable, net.n_layers):
+        layer = net.layers + l
+        below = run.ws.a[l]
+        if l == 0 and run.all_x != NULL:
+            below = run.all_x + net.n_inputs * first
+        layer_gradient(
+            layer, &member.tiles, below, run.ws.delta[l + 1], run.panels[l],
+            share(layer.n_in, member.rank, run.n_threads), share(layer.n_in, member.rank + 1, run.n_threads),
+            member.rank == 0, run.batch.target, sink,
+        )
+
+
+cdef inline void shared_gradient(Member *member) noexcept nogil:
+    """Member `rank`'s part of the gradient of run.batch."""
+    cdef Run *run = member.run
+    cdef const Batch *batch = &run.batch
+    cdef Py_ssize_t chunk, first, n
+    cdef Sink sink = batch.sink
+    cdef int block
+    cdef double total = 0
+    if batch.n_blocks > 1:
+        block = member.rank
+        while block < batch.n_blocks:
+            block_gradient(run, &member.block_ws, block)
+            block += run.n_threads
+        return
+    for chunk in range(batch.n_chunks):
+        first = batch.first + chunk * batch.chunk
+        n = min(batch.chunk, batch.n - chunk * batch.chunk)
+        if member.tiles.n_rows != n:
+            join_tiles(&member.tiles, n, run.n_threads)
+        if chunk > 0:
+            meet(&run.barrier)
+        chunk_deltas(member, first, n)
+        meet(&run.barrier)
+        if member.rank == 0:
+            total += weighted_sum(run.ws.value, run.weight, run.order, first, n)
+        if batch.target != NULL:
+            chunk_weights(member, first, &sink)
+        if sink.mode == SET:
+            sink.mode = ADD
+    if member.rank == 0:
+        run.block_loss[0] = total
+
+
+cdef inline void shared_update(Member *member) noexcept nogil:
+    """Member `rank`'s part of the optimizer's step: a stretch of whole cache lines of each range."""
+    cdef const Run *run = member.run
+    cdef const Range *at
+    cdef Py_ssize_t lines, first, end
+    cdef int k
+    for k in range(run.n_ranges):
+        at = run.ranges + k
+        lines = (at.length + GROUP_LANES - 1) // GROUP_LANES
+        first = at.start + share(lines, member.rank, run.n_threads) * GROUP_LANES
+        end = at.start + min(at.length, share(lines, member.rank + 1, run.n_threads) * GROUP_LANES)
+        if first < end:
+            optimize(
+                &run.optimizer, run.parameters + first, run.gradient + first, run.slots + first,
+                run.net.n_parameters, end - first, run.step, run.rate,
+            )
+
+
+# ---- the team ----
+
+cdef inline void obey(Member *member) noexcept nogil:
+    if member.run.command == GRADIENT:
+        shared_gradient(member)
+    elif member.run.command == UPDATE:
+        shared_update(member)
+
+
+cdef inline void *serve(void *argument) noexcept nogil:
+    """What every member but the first one does until the run's call ends."""
+    cdef Member *member = <Member *> argument
+    cdef unsigned int saved = enter_compute()
+    while True:
+        meet(&member.run.barrier)
+        if member.run.command == QUIT:
+            break
+        obey(member)
+        meet(&member.run.barrier)
+    leave_compute(saved)
+    return NULL
+
+
+cdef inline void command(Run *run, int what) noexcept nogil:
+    """Have all members do it, this thread being the first of them."""
+    run.command = what
+    meet(&run.barrier)
+    obey(run.members)
+    meet(&run.barrier)
+
+
+cdef inline int hire(Run *run, pthread_t *threads) noexcept nogil:
+    """Start the other members; how many there are in all, which is fewer than wanted where the system refuses."""
+    cdef int rank
+    run.barrier.arrived = 0
+    run.barrier.generation = 0
+    run.barrier.size = run.n_threads
+    for rank in range(run.n_threads):
+        run.members[rank].tiles.n_rows = 0
+    for rank in range(1, run.n_threads):
+        if pthread_create(threads + rank, NULL, serve, run.members + rank) != 0:
+            return rank
+    return run.n_threads
+
+
+cdef inline void dismiss(Run *run, pthread_t *threads) noexcept nogil:
+    cdef int rank
+    run.command = QUIT
+    meet(&run.barrier)
+    for rank in range(1, run.n_threads):
+        pthread_join(threads[rank], NULL)

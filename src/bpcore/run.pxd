@@ -1,0 +1,252 @@
+"""A training run as a struct, and the gradient of one batch: chunk by chunk, block by block.
+
+How a batch is cut is a function of numbers that neither the instruction set nor the number of threads changes, because
+where a sum is cut decides its last bits:
+
+- A *chunk* of samples goes through all layers together. Within it, each weight's gradient is one chain of additions.
+- Small networks on large batches: consecutive chunks form *blocks*, each with a gradient of its own; these are added up in
+  order. Threads share out the blocks.
+- Otherwise the chunks' gradients are one long chain. Threads share the samples of a chunk, then its weights.
+"""
+
+from libc.stdint cimport int64_t
+
+from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of
+from bpcore.gemm cimport ADD, SET, Sink
+from bpcore.layers cimport Loss, Network, Workspace, backward, forward, output_delta
+from bpcore.optimizers cimport Optimizer
+from bpcore.threads cimport Barrier
+from bpcore.tiny cimport tiny_backward, tiny_forward
+from bpcore.types cimport GROUP_LANES, LANES, Tiles, cut_tiles, real, vload, vload_n, vstore, vstore_n
+
+
+cdef enum:
+    MAX_BLOCKS = 16
+    BLOCK_PARAMETERS = 16384  # larger gradients would cost too much to add up
+    MAX_THREADS = 16
+
+# A stretch of the flat parameter vector.
+cdef struct Range:
+    Py_ssize_t start
+    Py_ssize_t length
+    real l1
+    real l2
+    bint trainable
+
+# The batch whose gradient is wanted.
+cdef struct Batch:
+    Py_ssize_t first  # rows first ... first + n of the current order
+    Py_ssize_t n
+    Py_ssize_t chunk  # rows of each chunk but the last
+    Py_ssize_t n_chunks
+    int n_blocks
+    double factor  # what a sample's loss is multiplied with, its weight apart
+    real *target  # NULL: no gradient, the loss only
+    Sink sink
+
+# A thread of a run.
+cdef struct Member:
+    Run *run
+    int rank
+    Workspace ws  # where threads share a chunk: its arrays begin within the run's
+    Tiles tiles  # of the whole chunk, as all members cut it
+    Workspace block_ws  # where they share out blocks: its own
+
+cdef enum Command:
+    GRADIENT
+    UPDATE
+    QUIT
+
+cdef struct Run:
+    const Network *net
+    Loss loss
+    Optimizer optimizer
+    # data, row by row
+    const real *X
+    const real *y
+    const int64_t *labels
+    const real *weight
+    Py_ssize_t n_rows
+    # how to go over it
+    Py_ssize_t batch_size
+    Py_ssize_t max_chunk
+    double clip_norm  # 0: not at all
+    double clip_value
+    bint has_tolerance
+    double tolerance
+    long long patience
+    const double *rates
+    Py_ssize_t n_rates
+    long long first_step
+    Range *ranges  # trainable ones, neighbours merged
+    int n_ranges
+    Range *penalties
+    int n_penalties
+    bint steps_directly  # plain SGD: a single chunk's gradient goes straight into the weights
+    bint tiny
+    # state
+    real *parameters
+    real *gradient
+    real *slots
+    int64_t *order  # NULL: rows in their own order
+    BitGenerator *bits
+    long long step
+    long long epoch
+    Py_ssize_t cursor
+    long long stale_epochs
+    double loss_sum
+    double weight_sum
+    double best_loss
+    # buffers; a full batch is gathered once, into all_..., and stays there if the run keeps its data
+    bint keeps_data
+    Workspace ws
+    real *all_x
+    real *all_y
+    real *all_factor
+    bint gathered
+    real *block_gradients  # (MAX_BLOCKS - 1, n_parameters), for all blocks but the first
+    double block_loss[MAX_BLOCKS]
+    # the batch at hand
+    Batch batch
+    double rate
+    # the threads
+    int n_threads
+    Member *members
+    Barrier barrier
+    int command
+    real **panels  # transposed deltas of each layer, for all members
+    # the clock
+    long long steps_per_look
+    long long steps_to_look
+
+
+# ---- cutting ----
+
+cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noexcept nogil:
+    """The rows of each chunk but the last: chunks of nearly equal size, whole groups of lanes."""
+    cdef Py_ssize_t n_chunks = (n_rows + max_chunk - 1) // max_chunk
+    cdef Py_ssize_t rows = (n_rows + n_chunks - 1) // n_chunks
+    return (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+
+
+cdef inline void set_batch(Run *run, Py_ssize_t first, Py_ssize_t n, double denominator) noexcept nogil:
+    cdef Batch *batch = &run.batch
+    batch.first = first
+    batch.factor = run.loss.scale / denominator if denominator != 0 else 0
+    if batch.n == n:
+        return
+    batch.n = n
+    batch.chunk = chunk_length(n, run.max_chunk)
+    batch.n_chunks = (n + batch.chunk - 1) // batch.chunk
+    batch.n_blocks = 1
+    if batch.n_chunks > 1 and run.net.n_parameters <= BLOCK_PARAMETERS:
+        batch.n_blocks = <int> min(batch.n_chunks, <Py_ssize_t> MAX_BLOCKS)
+
+
+# ---- one chunk ----
+
+cdef inline void set_chunk(
+    const Run *run, Workspace *ws, Py_ssize_t first, Py_ssize_t n, real factor,
+) noexcept nogil:
+    """Put rows first ... first + n of the current order into a workspace."""
+    cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs
+    if ws.tiles.n_rows != n:
+        cut_tiles(&ws.tiles, n)
+    if run.all_x != NULL:
+        # chunks are whole groups of lanes: the one that begins at row `first` begins at lane `first`
+        ws.a[0] = run.all_x + run.net.n_inputs * first
+        ws.y = run.all_y + targets * first
+        ws.factor = run.all_factor + first
+        if run.gathered:
+            return
+    gather_rows(&ws.tiles, run.X, run.net.n_inputs, run.order, first, ws.a[0])
+    if run.loss.labels:
+        gather_labels(&ws.tiles, run.labels, run.order, first, ws.y)
+    else:
+        gather_rows(&ws.tiles, run.y, targets, run.order, first, ws.y)
+    gather_factors(&ws.tiles, run.weight, run.order, first, factor, ws.factor)
+
+
+cdef inline double weighted_sum(
+    const real *value, const real *weight, const int64_t *order, Py_ssize_t first, Py_ssize_t n,
+) noexcept nogil:
+    """Sum of weight[order[first + k]] * value[k] over k < n; two partial sums shorten the chain of additions."""
+    cdef double even = 0, odd = 0
+    cdef Py_ssize_t k
+    if weight == NULL:
+        for k in range(n // 2):
+            even += value[2 * k]
+            odd += value[2 * k + 1]
+        if n & 1:
+            even += value[n - 1]
+    else:
+        for k in range(n // 2):
+            even += <double> weight[row_of(order, first + 2 * k)] * value[2 * k]
+            odd += <double> weight[row_of(order, first + 2 * k + 1)] * value[2 * k + 1]
+        if n & 1:
+            even += <double> weight[row_of(order, first + n - 1)] * value[n - 1]
+    return even + odd
+
+
+cdef inline double chunk_gradient(
+    const Run *run, Workspace *ws, Py_ssize_t first, Py_ssize_t n, real *target, const Sink *sink,
+) noexcept nogil:
+    """The sum of the weighted losses of one chunk; its gradient into `target`, unless that is NULL."""
+    set_chunk(run, ws, first, n, <real> run.batch.factor)
+    if run.tiny:
+        tiny_forward(run.net, run.parameters, ws)
+    else:
+        forward(run.net, run.parameters, ws)
+    output_delta(run.net, &run.loss, ws)
+    if target != NULL:
+        if run.tiny:
+            tiny_backward(run.net, run.parameters, ws, target, sink)
+        else:
+            backward(run.net, run.parameters, ws, target, sink)
+    return weighted_sum(ws.value, run.weight, run.order, first, n)
+
+
+# ---- one block ----
+
+cdef inline void block_gradient(Run *run, Workspace *ws, int block) noexcept nogil:
+    """run.block_loss[block] and the block's gradient, chunk after chunk."""
+    cdef const Batch *batch = &run.batch
+    cdef Py_ssize_t chunk = batch.n_chunks * block // batch.n_blocks
+    cdef Py_ssize_t end = batch.n_chunks * (block + 1) // batch.n_blocks, done
+    cdef real *target = batch.target
+    cdef Sink sink = batch.sink
+    cdef double total = 0
+    if block > 0 and target != NULL:
+        target = run.block_gradients + (block - 1) * run.net.n_parameters
+    while chunk < end:
+        done = chunk * batch.chunk
+        total += chunk_gradient(run, ws, batch.first + done, min(batch.chunk, batch.n - done), target, &sink)
+        if sink.mode == SET:
+            sink.mode = ADD
+        chunk += 1
+    run.block_loss[block] = total
+
+
+cdef inline void add_vectors(real *total, const real *part, Py_ssize_t n) noexcept nogil:
+    """total += part, n numbers."""
+    cdef Py_ssize_t i
+    for i in range(n // LANES):
+        vstore(total + i * LANES, vload(total + i * LANES) + vload(part + i * LANES))
+    i = n // LANES * LANES
+    if i < n:
+        vstore_n(total + i, vload_n(total + i, n - i) + vload_n(part + i, n - i), n - i)
+
+
+cdef inline double end_batch(Run *run) noexcept nogil:
+    """Add the blocks up, in order; the loss of the batch."""
+    cdef double total = run.block_loss[0]
+    cdef int block
+    for block in range(1, run.batch.n_blocks):
+        total += run.block_loss[block]
+        if run.batch.target != NULL:
+            add_vectors(
+                run.batch.target, run.block_gradients + (block - 1) * run.net.n_parameters, run.net.n_parameters
+            )
+    if run.all_x != NULL:
+        run.gathered = True
+    return run.batch.factor * total
