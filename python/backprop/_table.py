@@ -8,19 +8,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def decimals(values: ArrayLike, digits: int = 10) -> list[str]:
-    """Write a column of numbers alike: with `digits` decimals, or with an exponent where those would not do.
+def decimals(values: ArrayLike, digits: int = 10, *, like: ArrayLike | None = None) -> list[str]:
+    """Write a column of numbers alike: with `digits` decimals, or with an exponent where all are small or one is large.
+
+    like
+        The numbers that decide which; by default the column's own.
 
     Examples
     --------
     >>> from backprop._table import decimals
-    >>> decimals([0.25, -1.5], 3), decimals([1e-9, 2.0], 3)
-    (['0.250', '-1.500'], ['1.000e-09', '2.000e+00'])
+    >>> decimals([0.25, -1.5, -1e-9], 3), decimals([1e-9, 2e-9], 3)
+    (['0.250', '-1.500', '0.000'], ['1.000e-09', '2.000e-09'])
     """
     numbers = np.asarray(values, np.float64).reshape(-1)
-    sizes = np.abs(numbers[np.isfinite(numbers) & (numbers != 0)])
-    plain = not sizes.size or (sizes.min() >= min(0.1, 10.0 ** (3 - digits)) and sizes.max() < 1e6)
-    return [f"{number:.{digits}{'f' if plain else 'e'}}" for number in numbers]
+    sizes = np.abs(numbers if like is None else np.asarray(like, np.float64).reshape(-1))
+    sizes = sizes[np.isfinite(sizes)]
+    largest = sizes.max() if sizes.size else 0.0
+    plain = largest == 0 or min(0.1, 10.0 ** (5 - digits)) <= largest < 1e6
+    texts = [f"{number:.{digits}{'f' if plain else 'e'}}" for number in numbers]
+    zero = f"{0.0:.{digits}f}"
+    return [zero if text == "-" + zero else text for text in texts]
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:

@@ -218,13 +218,13 @@ class Trace:
     Examples
     --------
     >>> import backprop as bp
-    >>> net = bp.Network(1, [bp.Dense(1, weight_init=0.5, bias=False)], dtype="float64", backend="reference")
+    >>> net = bp.Network(1, [bp.Dense(1, weight_init=0.5, bias=False)], dtype="float64")
     >>> step = net.trace([[1.0]], [0.25], loss="squared_error", optimizer=bp.SGD(learning_rate=0.1))
     >>> step.value, step.layers[0].dW
     (0.0625, array([[0.5]]))
     >>> print(step)
     one step of SGD(learning_rate=0.1) on SquaredError(scale=1.0, reduction='mean')
-    1 row, 1 parameter, float64, backend reference
+    1 row, 1 parameter, float64
     <BLANKLINE>
     layer  activation  row  unit             z             a  delta = dL/dz
         0    identity    0     0  0.5000000000  0.5000000000   0.5000000000
@@ -267,7 +267,7 @@ class Trace:
         )
         return [
             f"one step of {_short(self.optimizer)} on {self.loss!r}",
-            f"{_count(len(self.X), 'row')}, {_count(n_parameters, 'parameter')}, {self.dtype}, backend {self.backend}",
+            f"{_count(len(self.X), 'row')}, {_count(n_parameters, 'parameter')}, {self.dtype}",
         ]
 
     def _units(self, row: int | None = None) -> list[list[str]]:
@@ -303,11 +303,17 @@ class Trace:
                     names.append(f"biases[{k}][{j}]")
                     numbers.append([array[j] for array in arrays if array is not None])
                     frozen.append(not layer.layer.bias_trainable)
-        columns = [decimals(column) for column in zip(*numbers, strict=True)]
+        values, gradients, numerical, new = zip(*numbers, strict=True)
+        columns = [
+            decimals(values),
+            decimals(gradients),
+            decimals(numerical, like=gradients),  # its last digits are noise, and must not decide
+            decimals(new),
+        ]
         rows = [[name, *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
         return [
-            [name, value, "frozen", "frozen", new] if still else [name, value, gradient, numerical, new]
-            for (name, value, gradient, numerical, new), still in zip(rows, frozen, strict=True)
+            [name, value, "frozen", "frozen", changed] if still else [name, value, gradient, difference, changed]
+            for (name, value, gradient, difference, changed), still in zip(rows, frozen, strict=True)
         ]
 
     def _totals(self) -> list[tuple[str, str]]:
