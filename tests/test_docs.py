@@ -1,14 +1,17 @@
 """The documents do what they say: their Python runs, their commands, options, links and tables are real."""
 
+import contextlib
+import io
 import re
 import shlex
 import tomllib
+from itertools import zip_longest
 from pathlib import Path
 
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import cli
+from backprop import _backend, cli
 from backprop.losses import LOSSES
 from backprop.optimizers import OPTIMIZERS
 
@@ -16,6 +19,10 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+LESSONS = [path for path in DOCUMENTS if path.parent.name == "lessons" and path.name != "README.md"]
+SHOWN = re.compile(r"\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -27,12 +34,43 @@ def blocks(document, language):
         yield text.count("\n", 0, match.start(1)), match[1]
 
 
+def shown_after(document, line, code):
+    """The block of text that follows a block of code directly, if there is one."""
+    rest = document.read_text().split("\n", line + code.count("\n") + 1)[-1]
+    return match[1] if (match := SHOWN.match(rest)) else None
+
+
+def same(printed, shown):
+    """Whether two outputs agree in their words, and in their numbers but for two units of the last digit shown.
+
+    Backends round differently: a tenth digit may differ by one where the eleventh is near five.
+    """
+    if NUMBER.sub("#", printed).split() != NUMBER.sub("#", shown).split():
+        return False
+    for one, other in zip_longest(NUMBER.findall(printed), NUMBER.findall(shown), fillvalue=""):
+        mantissa, _, exponent = other.partition("e")
+        decimals = len(mantissa.partition(".")[2])
+        unit = 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0.0
+        if not abs(float(one) - float(other)) <= 2.001 * unit:
+            return False
+    return True
+
+
 def run_python(document, folder, monkeypatch):
-    """Run a document's blocks one after the other, as one program, and return its names."""
+    """Run a document's blocks one after the other, as one program, and return its names.
+
+    Where a block of text follows, it is what the block of code prints; a lesson shows all that it prints.
+    """
     monkeypatch.chdir(folder)
     names = {"__name__": document.stem}
     for line, code in blocks(document, "python"):
-        exec(compile("\n" * line + code, str(document), "exec"), names)  # so that a traceback shows the right line
+        program = compile("\n" * line + code, str(document), "exec")  # so that a traceback shows the right line
+        shown, printed = shown_after(document, line, code), io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program, names)
+        print(text := printed.getvalue(), end="")
+        if shown is not None or document in LESSONS:
+            assert same(text, shown or ""), f"{document}:{line}\nprinted:\n{text}\nshown:\n{shown}"
     return names
 
 
@@ -48,6 +86,31 @@ def commands(document):
 @each_document
 def test_python_runs(document, tmp_path, monkeypatch):
     run_python(document, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("document", LESSONS, ids=lambda path: path.stem)
+def test_lessons_on_the_reference(document, tmp_path, monkeypatch):
+    monkeypatch.setattr(_backend, "default", lambda: _backend.load(_backend.REFERENCE))
+    run_python(document, tmp_path, monkeypatch)
+
+
+def test_every_lesson_is_listed_and_puts_things_right():
+    assert len(LESSONS) >= 5
+    text = (ROOT / "docs" / "lessons" / "README.md").read_text()
+    assert sorted(re.findall(r"\]\((.+?\.md)\)", text)) == sorted(path.name for path in LESSONS)
+    for document in LESSONS:
+        assert "## To put right" in document.read_text()
+        assert len(list(blocks(document, "python"))) > 3
+
+
+def test_what_counts_as_the_same_output():
+    assert same("loss 0.1234567891\n", "loss 0.1234567890")
+    assert not same("loss 0.1234567893", "loss 0.1234567890")
+    assert not same("loss 0.25", "error 0.25")
+    assert not same("epoch 11", "epoch 12")
+    assert same("4.1e-13", "4.2e-13")
+    assert not same("4.1e-12", "4.1e-13")
+    assert not same("1 2", "1")
 
 
 def test_the_readme_s_network_learns_xor(tmp_path, monkeypatch, capsys):
