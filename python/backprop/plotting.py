@@ -86,6 +86,22 @@ def _signed_colours() -> Any:
     return LinearSegmentedColormap.from_list("backprop", [VERMILION, "#B0A8A0", BLUE])
 
 
+def _legend_on_colours(ax: Axes, points: NDArray[np.float64]) -> None:
+    """Put a legend that can be read on any colour into the corner where it hides the fewest of the points (n, 2)."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    x, y = (points[:, 0] - left) / (right - left), (points[:, 1] - bottom) / (top - bottom)
+    corners = {
+        "upper right": (x > 0.35) & (y > 0.7),
+        "upper left": (x < 0.65) & (y > 0.7),
+        "lower right": (x > 0.35) & (y < 0.3),
+        "lower left": (x < 0.65) & (y < 0.3),
+    }
+    place: Any = min(corners, key=lambda name: int(corners[name].sum()))
+    legend = ax.legend(loc=place, facecolor="#404040", edgecolor="none", framealpha=0.85)
+    for text in legend.get_texts():
+        text.set_color("white")
+
+
 def _log_scale(ax: Axes, values: NDArray[np.float64]) -> None:
     """Make the vertical axis logarithmic, with labels that can be read."""
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -728,9 +744,7 @@ def plot_loss_surface(
         ax.plot(*walked.T, color=VERMILION, linewidth=2, label="training")
         ax.plot(*walked[0], "o", color="white", markeredgecolor="black", markersize=8, label="start")
         ax.plot(*walked[-1], "*", color="white", markeredgecolor="black", markersize=14, label="end")
-        legend = ax.legend(facecolor="#404040", edgecolor="none", framealpha=0.85)
-        for text in legend.get_texts():
-            text.set_color("white")
+        _legend_on_colours(ax, walked)
     ax.set_xlabel(names[0])
     ax.set_ylabel(names[1])
     return ax
@@ -881,9 +895,7 @@ def _plot_contours(result: Descent, ax: Axes, whole: NDArray[np.bool_], resoluti
     ax.plot(*path.T, color="white", linewidth=3)
     ax.plot(*path.T, color=VERMILION, linewidth=1.5, marker="o", markersize=4, label="the points, from x0 on")
     ax.plot(*path[0], "o", color="white", markeredgecolor="black", markersize=8, label="x0")
-    legend = ax.legend(facecolor="#404040", edgecolor="none", framealpha=0.85)
-    for text in legend.get_texts():
-        text.set_color("white")
+    _legend_on_colours(ax, path)
     ax.set_xlabel("x[0]")
     ax.set_ylabel("x[1]")
 
