@@ -5,6 +5,7 @@ BACKPROP_PICTURES=folder keeps them there, to be looked at.
 
 import builtins
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -207,6 +208,17 @@ PICTURES["sigmoid"] = activation("sigmoid")
 PICTURES["relu"] = activation("relu", span=(-2, 2))
 PICTURES["leaky_relu"] = activation("leaky_relu", alpha=0.2)
 NEEDS_SKLEARN = ("boundary_of_two", "boundary_of_two_classes", "boundary_of_four")
+
+
+def test_importing_does_not_load_it():
+    """Neither matplotlib nor what only looks at networks is paid for by those who train them."""
+    code = (
+        "import sys, backprop; print(*(m for m in sys.modules if m.partition('.')[0] in ('matplotlib', 'sklearn') "
+        "or m in ('backprop.trace', 'backprop.descent', 'backprop.gradcheck', 'backprop.plotting')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+    for name in ("descend", "check_gradients", "plotting"):
+        assert name in dir(bp)
 
 
 def luminance(colour):
