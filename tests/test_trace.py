@@ -180,6 +180,17 @@ def test_very_many_paths_are_put_together():
     assert "more" not in trace.to_text(max_rows=None)
 
 
+def test_without_finite_differences():
+    net = mlp([2, 3, 1], dtype="float64", seed=0)
+    trace = net.trace([[1.0, 2.0]], [1.0], finite_differences=False)
+    assert np.isnan(trace.layers[0].numerical_dW).all()
+    assert np.isnan(trace.layers[1].numerical_db).all()
+    assert "nan" not in str(trace)
+    assert "nan" not in str(trace.explain(0, (0, 0)))
+    with pytest.raises(TypeError, match="finite_differences: needs True or False"):
+        net.trace([[1.0, 2.0]], [1.0], finite_differences=None)
+
+
 def test_cross_entropy_with_labels():
     net = mlp([2, 3], output="softmax", dtype="float64", seed=0)
     trace = net.trace([[1.0, 2.0], [0.5, -1.0]], [2, 0])

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 def decimals(values: ArrayLike, digits: int = 10, *, like: ArrayLike | None = None) -> list[str]:
     """Write a column of numbers alike: with `digits` decimals, or with an exponent where all are small or one is large.
 
-    like
-        The numbers that decide which; by default the column's own.
+    ``like`` are the numbers that decide which, by default the column's own.
 
     Examples
     --------
@@ -65,3 +64,15 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int 
     """
     ruler = [":---" if k < left else "---:" for k in range(len(header))]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ruler, *rows))
+
+
+def count(n: int, noun: str) -> str:
+    """Write how many there are.
+
+    Examples
+    --------
+    >>> from backprop._table import count
+    >>> count(1, "row"), count(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

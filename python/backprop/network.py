@@ -300,17 +300,20 @@ class Network:
         loss: str | Loss = "auto",
         optimizer: str | Optimizer = "adam",
         sample_weight: ArrayLike | None = None,
+        finite_differences: bool = True,
     ) -> Trace:
         """Return every number of the full-batch training step that would come next; the network stays as it is.
 
-        Scores, outputs, loss, gradients and new parameters are the backend's, bit for bit those of
-        ``fit(..., epochs=1, batch_size=None)``; the deltas are worked out from them by the NumPy formulas, and the
-        finite differences are central ones of the loss in float64 (two values of the loss for each parameter).
+        Scores, outputs, loss, gradients and new parameters are the backend's: those of ``fit(..., epochs=1,
+        batch_size=None)``, up to rounding. The deltas are worked out from them by the NumPy formulas, and the finite
+        differences are central ones of the loss in float64: ``(L(w + h) - L(w - h)) / 2h``, good for ten digits.
 
         Parameters
         ----------
         X, y, loss, optimizer, sample_weight
             As in `fit`.
+        finite_differences
+            Whether to compute them: two values of the loss for each parameter.
 
         Returns
         -------
@@ -333,7 +336,7 @@ class Network:
         """
         from backprop.trace import trace  # with what only looking at a step needs
 
-        return trace(self, X, y, loss, optimizer, sample_weight)
+        return trace(self, X, y, loss, optimizer, sample_weight, finite_differences)
 
     def fit(
         self,

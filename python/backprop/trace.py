@@ -8,8 +8,7 @@ input i of layer k to its unit j.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop import _validation as check
 from backprop import reference
-from backprop._table import aligned, decimals, markdown
+from backprop._chains import Chains, Explanation, Factor, Path
+from backprop._latex import Latex
+from backprop._table import aligned, count, decimals, markdown
 from backprop._types import Data, RealArray
 from backprop.descent import central_difference
 from backprop.gradcheck import as_float64
 from backprop.layers import Dense
 from backprop.losses import Loss
-from backprop.optimizers import OPTIMIZERS, SGD, Optimizer
-from backprop.reference.activations import ACTIVATIONS
+from backprop.optimizers import OPTIMIZERS, Optimizer
 from backprop.reference.layers import output_layer, penalty
 from backprop.reference.losses import FROM_SCORES, LOSSES, as_rows, row_factors
+
+__all__ = ["Explanation", "Factor", "LayerTrace", "Path", "Trace", "trace"]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,10 +38,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 40
 """How many lines of a table are printed before the rest is counted only."""
-MAX_PATHS = 200
-"""Up to how many paths `Trace.explain` follows one by one."""
-MAX_TERMS = 6
-"""How many terms of a sum a formula shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +61,7 @@ class LayerTrace:
         Before and after the step, (n_in, units).
     dW, numerical_dW : ndarray
         The gradient of the loss with respect to the weights, and the same by central differences, (n_in, units). Zeros
-        where the weights are not trainable.
+        where the weights are not trainable; NaN where no finite differences were asked for.
     biases, new_biases, db, numerical_db : ndarray or None
         The same for the biases, (units,).
     """
@@ -82,111 +80,6 @@ class LayerTrace:
     db: RealArray | None
     numerical_db: NDArray[np.float64] | None
     new_biases: RealArray | None
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """One partial derivative of a chain: its symbol, its formula, the formula with numbers, its value."""
-
-    symbol: str
-    formula: str
-    numbers: str
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """One way from the loss back to a parameter, through one row: its factors, whose product it contributes."""
-
-    row: int
-    name: str
-    factors: tuple[Factor, ...]
-
-    @property
-    def product(self) -> float:
-        """The product of the factors."""
-        return math.prod(factor.value for factor in self.factors)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """The derivative of the loss with respect to one parameter, as a sum of products of partial derivatives.
-
-    Attributes
-    ----------
-    parameter : str
-        Which one, as in ``weights[0][0, 1]``.
-    paths : tuple of Path
-        One for each row and each way through the network; one for each row where there are very many ways.
-    penalty : float
-        What the layer's own l1 and l2 add.
-    total : float
-        The products and the penalty added up.
-    gradient : float
-        What backpropagation gives; 0 where the parameter is not trainable.
-    numerical : float
-        What a central difference gives.
-    trainable : bool
-        Whether the optimizer may change it.
-    """
-
-    parameter: str
-    paths: tuple[Path, ...]
-    penalty: float
-    total: float
-    gradient: float
-    numerical: float
-    trainable: bool
-
-    def _sums(self) -> list[tuple[str, float]]:
-        rows = [(f"sum of {_count(len(self.paths), 'product')}", math.fsum(path.product for path in self.paths))]
-        if self.penalty:
-            rows += [("penalty", self.penalty), ("total", self.total)]
-        if self.trainable:
-            rows += [("by backpropagation", self.gradient), ("by a central difference", self.numerical)]
-        else:
-            rows.append(("not trainable: used as", self.gradient))
-        return rows
-
-    def _shown(self) -> Iterator[tuple[str, list[list[str]]]]:
-        for path in self.paths[:MAX_ROWS]:
-            values = decimals([*(factor.value for factor in path.factors), path.product])
-            rows = [
-                [factor.symbol, factor.formula, factor.numbers, value]
-                for factor, value in zip(path.factors, values, strict=False)
-            ]
-            yield f"row {path.row}, {path.name}", [*rows, ["product", "", "", values[-1]]]
-
-    def _more(self) -> list[str]:
-        hidden = self.paths[MAX_ROWS:]
-        if not hidden:
-            return []
-        return [f"... and {len(hidden)} more, which add up to {math.fsum(path.product for path in hidden):.10g}"]
-
-    def __str__(self) -> str:
-        header = ["factor", "formula", "with numbers", "value"]
-        parts = [f"dL/d {self.parameter}"]
-        parts += [f"{title}\n{_indented(aligned(header, rows, left=3))}" for title, rows in self._shown()]
-        sums = self._sums()
-        values = decimals([value for _, value in sums])
-        parts += self._more()
-        parts.append(
-            aligned(["dL/d " + self.parameter, "value"], [[n, v] for (n, _), v in zip(sums, values, strict=True)])
-        )
-        return "\n\n".join(parts)
-
-    def _repr_markdown_(self) -> str:
-        parts = [f"**The derivative of the loss with respect to `{self.parameter}`**"]
-        for title, rows in self._shown():
-            cells = [
-                [f"`{cell}`" if cell and cell != "product" else cell for cell in row[:3]] + row[3:] for row in rows
-            ]
-            parts.append(f"{title}\n\n" + markdown(["factor", "formula", "with numbers", "value"], cells, left=3))
-        sums = self._sums()
-        values = decimals([value for _, value in sums])
-        parts += self._more()
-        parts.append(markdown(["", "value"], [[name, value] for (name, _), value in zip(sums, values, strict=True)]))
-        return "\n\n".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -214,6 +107,8 @@ class Trace:
         Which step of the optimizer it is, counted from 1.
     dtype, backend : str
         What computed it.
+    has_finite_differences : bool
+        Whether they were asked for.
 
     Examples
     --------
@@ -253,6 +148,12 @@ class Trace:
     step: int
     dtype: str
     backend: str
+    has_finite_differences: bool
+
+    @property
+    def optimizer_text(self) -> str:
+        """The optimizer with its learning rate and what else is not at its default."""
+        return _short(self.optimizer)
 
     @property
     def outputs(self) -> RealArray:
@@ -266,8 +167,8 @@ class Trace:
             layer.weights.size + (0 if layer.biases is None else layer.biases.size) for layer in self.layers
         )
         return [
-            f"one step of {_short(self.optimizer)} on {self.loss!r}",
-            f"{_count(len(self.X), 'row')}, {_count(n_parameters, 'parameter')}, {self.dtype}",
+            f"one step of {self.optimizer_text} on {self.loss!r}",
+            f"{count(len(self.X), 'row')}, {count(n_parameters, 'parameter')}, {self.dtype}",
         ]
 
     def _units(self, row: int | None = None) -> list[list[str]]:
@@ -307,7 +208,8 @@ class Trace:
         columns = [
             decimals(values),
             decimals(gradients),
-            decimals(numerical, like=gradients),  # its last digits are noise, and must not decide
+            # its last digits are noise, and must not decide
+            decimals(numerical, like=gradients) if self.has_finite_differences else ["-"] * len(names),
             decimals(new),
         ]
         rows = [[name, *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
@@ -361,7 +263,7 @@ class Trace:
         """
         row = check.integer("row", row, at_least=0, at_most=len(self.X) - 1)
         digits = check.integer("digits", digits, at_least=1)
-        latex = _Latex(self, row, digits)
+        latex = Latex(self, row, digits)
         title = self._title()
         parts = [f"**{title[0][0].upper()}{title[0][1:]}**  \n{title[1]}"]
         parts += [f"*Forward, row {row}*", *latex.forward(), f"*Loss, row {row}*", *latex.loss()]
@@ -452,7 +354,7 @@ class Trace:
             j = check.integer("bias", bias, at_least=0, at_most=at.db.size - 1)
             name, trainable, own_penalty = f"biases[{k}][{j}]", at.layer.bias_trainable, 0.0
             gradient, numerical = float(at.db[j]), float(at.numerical_db[j])
-        chains = _Chains(self)
+        chains = Chains(self)
         paths = tuple(
             Path(b, " -> ".join(["b" if i is None else chains.input_name(k, i), *names, "L"]), factors)
             for b in range(len(self.X))
@@ -525,6 +427,7 @@ def trace(
     loss: str | Loss = "auto",
     optimizer: str | Optimizer = "adam",
     sample_weight: ArrayLike | None = None,
+    finite_differences: bool = True,
 ) -> Trace:
     """Trace one full-batch training step; `Network.trace` documents the rest."""
     loss, data = network._data(X, y, loss, sample_weight)
@@ -537,7 +440,10 @@ def trace(
     slots, step = _optimizer_state(network, optimizer)
     core.update(network._plan, optimizer, new, gradient, slots, step, optimizer.learning_rate)
     new_value = float(core.loss_and_gradient(network._plan, loss, new, data, None))
-    numerical = _numerical(network, loss, parameters, data)
+    if check.boolean("finite_differences", finite_differences):
+        numerical = _numerical(network, loss, parameters, data)
+    else:
+        numerical = np.full(parameters.shape, np.nan)
 
     inputs, scores, outputs = _forward(network, parameters, data.X)
     plan = reference.Plan(network.n_inputs, network.layers)
@@ -579,6 +485,7 @@ def trace(
         step=step,
         dtype=network.dtype.name,
         backend=network.backend,
+        has_finite_differences=bool(finite_differences),
     )
 
 
@@ -675,123 +582,6 @@ def _terms(
     return terms
 
 
-# --- chains of partial derivatives ---------------------------------------------------------------------------------
-
-
-class _Chains:
-    """The paths from the loss back to a parameter, and the factors on them."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.layers = trace.layers
-        self.last = len(trace.layers) - 1
-        self.joint = (self.layers[-1].layer.activation, trace.loss.name) in FROM_SCORES
-
-    def input_name(self, k: int, i: int) -> str:
-        """Name input i of layer k."""
-        return f"x[{i}]" if k == 0 else f"a{k - 1}[{i}]"
-
-    def of(self, k: int, i: int | None, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
-        """Return the units on each path from unit j of layer k, and its factors from the loss to the parameter."""
-        layer = self.layers[k]
-        if i is None:
-            end = Factor(f"dz{k}[{j}]/dbiases[{k}][{j}]", "1", "1", 1.0)
-        else:
-            value = float(layer.inputs[b, i])
-            end = Factor(f"dz{k}[{j}]/dweights[{k}][{i}, {j}]", self.input_name(k, i), _number(value), value)
-        n_paths = math.prod(above.layer.units for above in self.layers[k + 1 :])
-        if self.layers[-1].layer.activation == "softmax" and not self.joint:
-            n_paths *= self.layers[-1].layer.units
-        if n_paths * len(self.trace.X) <= MAX_PATHS or k == self.last:
-            for names, factors in self.above(k, j, b):
-                yield names, (*factors, end)
-            return
-        value = float(layer.gradient[b, j])
-        together = Factor(f"dL/da{k}[{j}]", f"sum over {n_paths} paths", "", value)
-        yield [f"a{k}[{j}]", "..."], (together, self.slope(k, j, j, b), end)
-
-    def above(self, k: int, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
-        """Return the paths from z of unit j in layer k to the loss, with their factors from the loss on."""
-        if k == self.last:
-            yield from self.output(j, b)
-            return
-        slope = self.slope(k, j, j, b)
-        for m in range(self.layers[k + 1].layer.units):
-            value = float(self.layers[k + 1].weights[j, m])
-            weight = Factor(f"dz{k + 1}[{m}]/da{k}[{j}]", f"weights[{k + 1}][{j}, {m}]", _number(value), value)
-            for names, factors in self.above(k + 1, m, b):
-                yield [f"a{k}[{j}]", *names], (*factors, weight, slope)
-
-    def output(self, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
-        """Return the factors from the loss to z of output j."""
-        trace, layer, k = self.trace, self.layers[-1], self.last
-        scale = float(trace.factors[b])
-        prefix = "" if scale == 1 else f"{_number(scale)} * "
-        targets = trace.targets[b]
-        if self.joint:
-            pair = FROM_SCORES[layer.layer.activation, trace.loss.name]
-            formula, numbers = _formula(pair.gradient, z=layer.z[b, j], a=layer.a[b, j], y=targets[j])
-            if "sum_j" in formula:  # softmax: its rows of targets add up to 1
-                formula, numbers = "a - y", f"{_number(layer.a[b, j])} - {_number(targets[j])}"
-            value = float(layer.delta[b, j])
-            yield [f"a{k}[{j}]"], (Factor(f"dL/dz{k}[{j}]", _times(prefix, formula), _times(prefix, numbers), value),)
-            return
-        function = LOSSES[trace.loss.name]
-        softmax = layer.layer.activation == "softmax"
-        for i in range(layer.layer.units) if softmax else (j,):
-            value = float(layer.gradient[b, i])
-            formula, numbers = _formula(function.gradient, a=layer.a[b, i], y=targets[i])
-            first = Factor(f"dL/da{k}[{i}]", _times(prefix, formula), _times(prefix, numbers), value)
-            yield [f"a{k}[{i}]"], (first, self.slope(k, i, j, b))
-
-    def slope(self, k: int, i: int, j: int, b: int) -> Factor:
-        """Return da_i / dz_j of layer k."""
-        layer = self.layers[k]
-        activation = ACTIVATIONS[layer.layer.activation]
-        symbol = f"da{k}[{i}]/dz{k}[{j}]"
-        alpha = 0.0 if layer.layer.alpha is None else float(layer.layer.alpha)
-        if not activation.elementwise:
-            a, other = float(layer.a[b, i]), float(layer.a[b, j])
-            same = 1.0 if i == j else 0.0
-            name = f"a{k}[{i}] ({same:g} - a{k}[{j}])"
-            return Factor(symbol, name, f"{_number(a)} ({same:g} - {_number(other)})", a * (same - other))
-        z, a_ = layer.z[b : b + 1, j].astype(np.float64), layer.a[b : b + 1, j].astype(np.float64)
-        with np.errstate(all="ignore"):
-            value = float(activation.derivative(z, a_, alpha)[0])
-        formula, numbers = _formula(activation.derivative, z=z[0], a=a_[0], alpha=alpha)
-        return Factor(symbol, formula, numbers, value)
-
-
-def _formula(function: Callable[..., Any], **values: float) -> tuple[str, str]:
-    """Return the formula that stands in a function's docstring, and the same with numbers for its letters."""
-    text = " ".join((function.__doc__ or function.__name__).split())
-    if (only := re.fullmatch(r"``([^`]+)``\.?", text)) is None:
-        return text.replace("``", "").rstrip("."), ""
-    numbers = re.sub(
-        r"(?<![\w.])[a-z]+(?![\w(.])",
-        lambda letter: _bracketed(values[letter[0]]) if letter[0] in values else letter[0],
-        only[1],
-    )
-    return only[1], numbers
-
-
-def _times(prefix: str, formula: str) -> str:
-    """Put a factor before a formula, in brackets where it is a sum."""
-    return f"{prefix}({formula})" if prefix and re.match(r"[^()]* [-+] ", formula) else prefix + formula
-
-
-def _number(value: Any) -> str:
-    return f"{float(value):.10g}"
-
-
-def _bracketed(value: Any) -> str:
-    return f"({_number(value)})" if float(value) < 0 else _number(value)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _short(optimizer: Optimizer) -> str:
     """Return the optimizer without what is at its default, but always with its learning rate."""
     default: Any = OPTIMIZERS[optimizer.name]()  # type: ignore[call-arg]
@@ -799,178 +589,3 @@ def _short(optimizer: Optimizer) -> str:
     changed = [name for name in names if getattr(optimizer, name) != getattr(default, name)]
     settings = ", ".join(f"{name}={getattr(optimizer, name)!r}" for name in ["learning_rate", *changed])
     return f"{type(optimizer).__name__}({settings})"
-
-
-def _indented(text: str) -> str:
-    return "\n".join("  " + line for line in text.splitlines())
-
-
-# --- formulas with numbers -----------------------------------------------------------------------------------------
-
-_VALUE = {
-    "sigmoid": r"\frac{{1}}{{1 + e^{{-({z})}}}}",
-    "tanh": r"\tanh({z})",
-    "relu": r"\max({z}, 0)",
-    "identity": "{z}",
-    "exp": r"e^{{{z}}}",
-    "softplus": r"\ln(1 + e^{{{z}}})",
-}
-_SLOPE = {
-    "sigmoid": (r"a (1 - a)", r"{a} \cdot (1 - {a})"),
-    "tanh": (r"(1 - a^2)", r"(1 - {a}^2)"),
-    "exp": ("a", "{a}"),
-    "identity": ("1", "1"),
-}
-
-
-class _Latex:
-    """The formulas of a step, with the numbers of one row."""
-
-    def __init__(self, trace: Trace, row: int, digits: int) -> None:
-        self.trace, self.row, self.digits = trace, row, digits
-        self.last = len(trace.layers) - 1
-
-    def number(self, value: Any) -> str:
-        """Write a number."""
-        text = f"{float(value):.{self.digits}g}"
-        if "e" in text:
-            mantissa, exponent = text.split("e")
-            return rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
-        return text
-
-    def bracketed(self, value: Any) -> str:
-        """Write a number, in brackets if it has a sign."""
-        return f"({self.number(value)})" if float(value) < 0 else self.number(value)
-
-    def sum(self, pairs: list[tuple[Any, Any]]) -> str:
-        """Write a sum of products with its numbers."""
-        products = [rf"{self.bracketed(u)} \cdot {self.bracketed(v)}" for u, v in pairs]
-        return " + ".join(products if len(products) <= MAX_TERMS else [*products[: MAX_TERMS - 1], r"\dots"])
-
-    def units(self, k: int) -> range:
-        """Return the units of a layer that are shown."""
-        return range(min(self.trace.layers[k].layer.units, MAX_TERMS))
-
-    def forward(self) -> Iterator[str]:
-        """Write z and a of every unit."""
-        for k, layer in enumerate(self.trace.layers):
-            x = layer.inputs[self.row]
-            source = "x" if k == 0 else f"a^{{({k - 1})}}"
-            for j in self.units(k):
-                z, a = layer.z[self.row, j], layer.a[self.row, j]
-                bias = "" if layer.biases is None else f" + b^{{({k})}}_{{{j}}}"
-                numbers = self.sum([(x[i], layer.weights[i, j]) for i in range(len(x))])
-                if layer.biases is not None:
-                    numbers += f" + {self.bracketed(layer.biases[j])}"
-                yield (
-                    rf"$$z^{{({k})}}_{{{j}}} = \sum_i {source}_i W^{{({k})}}_{{i{j}}}{bias} = "
-                    rf"{numbers} = {self.number(z)}$$"
-                )
-                name = layer.layer.activation
-                if not ACTIVATIONS[name].elementwise:
-                    value = rf"\frac{{e^{{{self.number(z)}}}}}{{\sum_i e^{{z_i}}}}"
-                else:
-                    default = rf"\mathrm{{{name}}}({{z}})".replace("_", r"\_")
-                    value = _VALUE.get(name, default.replace("mathrm{", "mathrm{{").replace("}({", "}}({")).format(
-                        z=self.number(z)
-                    )
-                label = rf"\mathrm{{{name}}}".replace("_", r"\_")
-                yield (rf"$$a^{{({k})}}_{{{j}}} = {label}(z^{{({k})}}_{{{j}}}) = {value} = {self.number(a)}$$")
-
-    def loss(self) -> Iterator[str]:
-        """Write the row's part of the loss and the whole."""
-        trace = self.trace
-        name = trace.loss.name.replace("_", r"\_")
-        for o in self.units(self.last):
-            a, y = trace.outputs[self.row, o], trace.targets[self.row, o]
-            scale = float(trace.factors[self.row])
-            factor = "" if scale == 1 else rf"{self.number(scale)} \cdot "
-            formula = rf"\mathrm{{{name}}}({self.number(a)}, {self.number(y)})"
-            if trace.loss.name == "squared_error":
-                formula = rf"({self.number(a)} - {self.bracketed(y)})^2"
-            elif trace.loss.name == "cross_entropy":
-                formula = rf"(-{self.number(y)} \cdot \ln {self.number(a)})"
-            elif trace.loss.name == "absolute_error":
-                formula = rf"|{self.number(a)} - {self.bracketed(y)}|"
-            yield rf"$$L_{{{o}}} = {factor}{formula} = {self.number(trace.terms[self.row, o])}$$"
-        penalties = "" if not trace.penalty else rf" + {self.number(trace.penalty)}\;(\text{{penalties}})"
-        yield (rf"$$L = \sum_{{\text{{rows}}}} \sum_o L_o{penalties} = {self.number(trace.value)}$$")
-
-    def backward(self) -> Iterator[str]:
-        """Write the deltas, from the last layer down."""
-        for k in reversed(range(len(self.trace.layers))):
-            layer = self.trace.layers[k]
-            for j in self.units(k):
-                delta = self.number(layer.delta[self.row, j])
-                yield rf"$$\delta^{{({k})}}_{{{j}}} = {self.delta(k, j)} = {delta}$$"
-
-    def delta(self, k: int, j: int) -> str:
-        """Write one delta in symbols and numbers."""
-        trace, layer, row = self.trace, self.trace.layers[k], self.row
-        activation, a = layer.layer.activation, layer.a[row, j]
-        symbol, slope = _SLOPE.get(activation, ("f'(z)", ""))
-        if not slope:
-            slope = self.bracketed(_Chains(trace).slope(k, j, j, row).value)
-        slope = slope.format(a=self.bracketed(a))
-        if k < self.last:
-            above = trace.layers[k + 1]
-            pairs = [(above.delta[row, m], above.weights[j, m]) for m in range(above.layer.units)]
-            numbers = self.sum(pairs)
-            numbers = f"({numbers})" if len(pairs) > 1 else numbers
-            return rf"{symbol} \sum_m \delta^{{({k + 1})}}_m W^{{({k + 1})}}_{{{j}m}} = {slope} \cdot {numbers}"
-        if (activation, trace.loss.name) in FROM_SCORES:
-            scale = float(trace.factors[row])
-            factor = "" if scale == 1 else rf"{self.number(scale)} \cdot "
-            return rf"{factor}(a_{j} - y_{j}) = {factor}({self.number(a)} - {self.bracketed(trace.targets[row, j])})"
-        if activation == "softmax":
-            return r"\sum_i \frac{\partial L}{\partial a_i} a_i ([i = " + str(j) + f"] - a_{j})"
-        gradient = self.bracketed(layer.gradient[row, j])
-        return rf"\frac{{\partial L}}{{\partial a_{j}}} {symbol} = {gradient} \cdot {slope}"
-
-    def gradients(self) -> Iterator[str]:
-        """Write the gradient of every weight as the sum over rows that it is."""
-        for k in reversed(range(len(self.trace.layers))):
-            layer = self.trace.layers[k]
-            if not layer.layer.trainable:
-                yield f"Layer {k} is not trainable."
-                continue
-            source = "x" if k == 0 else f"a^{{({k - 1})}}"
-            for i in range(min(layer.weights.shape[0], MAX_TERMS)):
-                for j in self.units(k):
-                    rows = range(len(self.trace.X))
-                    numbers = self.sum([(layer.inputs[b, i], layer.delta[b, j]) for b in rows])
-                    w = float(layer.weights[i, j])
-                    own = layer.layer.l1 * float(np.sign(w)) + layer.layer.l2 * w
-                    numbers += f" + {self.bracketed(own)}" if own else ""
-                    yield (
-                        rf"$$\frac{{\partial L}}{{\partial W^{{({k})}}_{{{i}{j}}}}} = "
-                        rf"\sum_{{\text{{rows}}}} {source}_{{{i}}} \delta^{{({k})}}_{{{j}}} = "
-                        rf"{numbers} = {self.number(layer.dW[i, j])}$$"
-                    )
-
-            if layer.db is None or not layer.layer.bias_trainable:
-                continue
-            for j in self.units(k):
-                numbers = " + ".join(self.bracketed(delta) for delta in layer.delta[:MAX_TERMS, j])
-                numbers += r" + \dots" if len(self.trace.X) > MAX_TERMS else ""
-                yield (
-                    rf"$$\frac{{\partial L}}{{\partial b^{{({k})}}_{{{j}}}}} = \sum_{{\text{{rows}}}} "
-                    rf"\delta^{{({k})}}_{{{j}}} = {numbers} = {self.number(layer.db[j])}$$"
-                )
-
-    def update(self) -> str:
-        """Write what the optimizer does, with the first weight's numbers where it is plain gradient descent."""
-        trace, optimizer = self.trace, self.trace.optimizer
-        if not (isinstance(optimizer, SGD) and optimizer.momentum == 0 and optimizer.weight_decay == 0):
-            return f"`{_short(optimizer)}`, step {trace.step}"
-        for k in reversed(range(len(trace.layers))):
-            layer = trace.layers[k]
-            if layer.layer.trainable:
-                w, g, new = layer.weights[0, 0], layer.dW[0, 0], layer.new_weights[0, 0]
-                rate = self.number(optimizer.learning_rate)
-                return (
-                    rf"$$W^{{({k})}}_{{00}} \leftarrow W^{{({k})}}_{{00}} - \eta \frac{{\partial L}}"
-                    rf"{{\partial W^{{({k})}}_{{00}}}} = {self.number(w)} - {rate} \cdot {self.bracketed(g)} = "
-                    rf"{self.number(new)}$$"
-                )
-        return "Nothing is trainable."
