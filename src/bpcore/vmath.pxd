@@ -163,7 +163,7 @@ cdef inline vec _special_log(vec y, vec x) noexcept nogil:
 
 
 cdef inline vec vlog(vec x) noexcept nogil:
-    """log x, within 0.8 and 0.9 ulp; -inf at 0, NaN below."""
+    """log x, within 0.9 and 0.9 ulp; -inf at 0, NaN below."""
     cdef vec k = vset1(0.0), y = x
     cdef vmask subnormal
     cdef ivec i
@@ -183,7 +183,7 @@ cdef inline vec vlog(vec x) noexcept nogil:
 
 
 cdef inline vec vlog1p(vec x) noexcept nogil:
-    """log(1 + x), within 0.8 and 1.4 ulp; -inf at -1, NaN below."""
+    """log(1 + x), within 1.4 and 1.4 ulp; -inf at -1, NaN below."""
     cdef vec u = vset1(1.0) + x, k = _exponent(u), s, f
     # 1 + f = (1 + x) 2^-k without the rounding of 1 + x; with 2^(2-k) and x/4, as 2^-k may be subnormal
     s = vfrombits(vshl(vbits(_biased_magic(2.0) - k), MANTISSA_BITS))
@@ -193,7 +193,7 @@ cdef inline vec vlog1p(vec x) noexcept nogil:
 
 
 cdef inline vec verf(vec x) noexcept nogil:
-    """The error function, within 1.3 and 1.2 ulp."""
+    """The error function, within 1.4 and 1.2 ulp."""
     cdef vec a, y, small, large, p, q, t, n, magic = _biased_magic(0.0)
     cdef vmask is_small
     a = vmin(vabs(x), vset1(3.95 if REAL_BITS == 32 else 6.0))
