@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from backprop import _validation as check
 from backprop import reference
 from backprop._table import aligned, markdown
-from backprop._types import Data
+from backprop._types import Data, RealArray
 from backprop.descent import central_difference
 from backprop.reference.layers import forward_pass, objective
 from backprop.reference.losses import LOSSES, as_rows
@@ -32,8 +32,10 @@ _BOUNDS = {"float32": 1e-5, "float64": 1e-13}
 _KINK_ROUNDINGS = 32.0
 # A central difference has about ten digits.
 _CENTRAL_BOUND = 1e-7
-# How many times the gradient may miss by what it moves by when the parameters and X change in their last digit.
+# The gradient may miss by this many times what it moves by when the parameters and X change in their last digit,
 _CONDITION = 30.0
+# and by this many times the error that the reference makes in the same dtype.
+_REFERENCE_ERROR = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +249,8 @@ def check_gradients(
     for i in np.flatnonzero(chosen & trainable):
         expected[i] = derivative(plan, loss, parameters, wide, int(i), method)
     floor = _CONDITION * _sensitivity(plan, loss, parameters, wide, eps)
+    if net.dtype == np.float32:
+        floor = np.maximum(floor, _REFERENCE_ERROR * _reference_error(plan, loss, net.parameters, data, wide))
     least = max(_BOUNDS[net.dtype.name], 0.0 if method == "complex_step" else _CENTRAL_BOUND)
 
     arrays = []
@@ -427,6 +431,19 @@ def _sensitivity(
     here, one, other = gradients
     result: NDArray[np.float64] = np.maximum(np.abs(one - here), np.abs(other - here))
     return result
+
+
+def _reference_error(
+    plan: reference.Plan, loss: Loss, parameters: RealArray, data: Data, wide: Data
+) -> NDArray[np.float64]:
+    """Return how far the reference's gradient in the network's dtype is from its gradient in float64."""
+    own = np.zeros_like(parameters)
+    exact = np.zeros(parameters.shape)
+    with np.errstate(all="ignore"):
+        objective(plan, loss, parameters, data, own)
+        objective(plan, loss, parameters.astype(np.float64), wide, exact)
+    error: NDArray[np.float64] = np.abs(own.astype(np.float64) - exact)
+    return error
 
 
 def _compared(
