@@ -86,18 +86,23 @@ def _signed_colours() -> Any:
     return LinearSegmentedColormap.from_list("backprop", [VERMILION, "#B0A8A0", BLUE])
 
 
-def _legend_on_colours(ax: Axes, points: NDArray[np.float64]) -> None:
-    """Put a legend that can be read on any colour into the corner where it hides the fewest of the points (n, 2)."""
+def _emptiest_corner(ax: Axes, points: NDArray[np.float64]) -> Any:
+    """Name the corner where a legend hides the fewest of the points (n, 2)."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x, y = (points[:, 0] - left) / (right - left), (points[:, 1] - bottom) / (top - bottom)
     corners = {
-        "upper right": (x > 0.35) & (y > 0.7),
-        "upper left": (x < 0.65) & (y > 0.7),
-        "lower right": (x > 0.35) & (y < 0.3),
-        "lower left": (x < 0.65) & (y < 0.3),
+        "upper right": (x > 0.45) & (y > 0.8),
+        "upper left": (x < 0.55) & (y > 0.8),
+        "lower right": (x > 0.45) & (y < 0.2),
+        "lower left": (x < 0.55) & (y < 0.2),
     }
     place: Any = min(corners, key=lambda name: int(corners[name].sum()))
-    legend = ax.legend(loc=place, facecolor="#404040", edgecolor="none", framealpha=0.85)
+    return place
+
+
+def _legend_on_colours(ax: Axes, points: NDArray[np.float64]) -> None:
+    """Put a legend that can be read on any colour where it hides the fewest of the points."""
+    legend = ax.legend(loc=_emptiest_corner(ax, points), facecolor="#404040", edgecolor="none", framealpha=0.85)
     for text in legend.get_texts():
         text.set_color("white")
 
@@ -601,7 +606,7 @@ def plot_decision_boundary(
                 s=45,
                 label=f"class {label}",
             )
-        ax.legend(loc="upper right", framealpha=0.85)
+        ax.legend(loc=_emptiest_corner(ax, rows), framealpha=0.85)
     ax.set_xlabel("x[0]")
     ax.set_ylabel("x[1]")
     return ax
