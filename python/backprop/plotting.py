@@ -86,7 +86,7 @@ def _signed_colours() -> Any:
     return LinearSegmentedColormap.from_list("backprop", [VERMILION, "#B0A8A0", BLUE])
 
 
-def _emptiest_corner(ax: Axes, points: NDArray[np.float64]) -> Any:
+def _emptiest_corner(ax: Axes, points: NDArray[Any]) -> Any:
     """Name the corner where a legend hides the fewest of the points (n, 2)."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x, y = (points[:, 0] - left) / (right - left), (points[:, 1] - bottom) / (top - bottom)
@@ -96,8 +96,7 @@ def _emptiest_corner(ax: Axes, points: NDArray[np.float64]) -> Any:
         "lower right": (x > 0.45) & (y < 0.2),
         "lower left": (x < 0.55) & (y < 0.2),
     }
-    place: Any = min(corners, key=lambda name: int(corners[name].sum()))
-    return place
+    return min(corners, key=lambda name: int(corners[name].sum()))
 
 
 def _legend_on_colours(ax: Axes, points: NDArray[np.float64]) -> None:
