@@ -1,4 +1,5 @@
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +8,16 @@ from backprop import _backend
 # Where no compiled core was built, the reference is what the tests are about and its warning says nothing new.
 if _backend.available() == (_backend.REFERENCE,):
     os.environ.setdefault(_backend.ENVIRONMENT_VARIABLE, _backend.REFERENCE)
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # pictures without windows
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    """Leave no figure open for the next test."""
+    yield
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close("all")
 
 
 @pytest.fixture(params=_backend.available())

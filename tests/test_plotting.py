@@ -23,12 +23,6 @@ XOR_X = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
 XOR_Y = np.array([0, 1, 1, 0])
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
 def moons(n=120, classes=2):
     rng = np.random.default_rng(0)
     y = np.arange(n) % classes
