@@ -1,10 +1,22 @@
-"""How many threads a run may use."""
+"""How many threads a run uses."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
+
+# The core's own bound: `MAX_THREADS` in run.pxd.
+MOST = 16
+# A step with less arithmetic than this is over sooner than two threads have met: 40 microseconds of one core.
+FLOPS_PER_STEP = 8e6
+
+
+def choose(n_threads: int | None, flops_per_step: float) -> int:
+    """The threads for a run: as many as asked for, or, for None, what its steps can keep busy."""
+    if n_threads is not None:
+        return n_threads
+    return 1 if flops_per_step < FLOPS_PER_STEP else min(usable_cpus(), MOST)
 
 
 def usable_cpus() -> int:

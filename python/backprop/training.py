@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop import _threads
 from backprop import _validation as check
 from backprop._types import Data, TrainingSettings, TrainingState
 from backprop.optimizers import OPTIMIZERS, Optimizer
@@ -92,10 +93,12 @@ def fit(
         clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
         tolerance=None if tolerance is None else check.number("tolerance", tolerance, at_least=0),
         patience=min(check.integer("patience", patience, at_least=1), sys.maxsize),
-        # No backend divides its work yet, so one thread is what "auto" comes to.
-        n_threads=1
-        if check.is_auto("n_threads", n_threads, "an integer >= 1")
-        else check.integer("n_threads", n_threads, at_least=1),
+        n_threads=_threads.choose(
+            None
+            if check.is_auto("n_threads", n_threads, "an integer >= 1")
+            else check.integer("n_threads", n_threads, at_least=1, at_most=_threads.MOST),
+            6.0 * network.n_parameters * (batch_size or n_rows),
+        ),
     )
     if not check.is_auto("progress", progress, "True, False"):
         progress = check.boolean("progress", progress)

@@ -21,7 +21,7 @@ from bpcore.types cimport (
     GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload,
     vload_n, vset1, vstore_n, vsum,
 )
-from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vsigmoid, vtanh
+from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vroot, vsigmoid, vtanh
 
 
 ACTIVATIONS = tuple(act.activation_name(code).decode() for code in range(act.N_ACTIVATIONS))
@@ -500,7 +500,7 @@ cdef class Training:
 
 ctypedef vec (*VectorFunction)(vec x) noexcept nogil
 
-vector_math_names = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
+vector_math_names = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "root")
 
 
 cdef inline template map_vector(VectorFunction function, const real *x, real *out, Py_ssize_t n) noexcept nogil:
@@ -530,5 +530,7 @@ def vector_math(name, x, out):
             map_vector(vtanh, x_p, out_p, n)
         elif code == 5:
             map_vector(vsigmoid, x_p, out_p, n)
-        else:
+        elif code == 6:
             map_vector(verf, x_p, out_p, n)
+        else:
+            map_vector(vroot, x_p, out_p, n)

@@ -64,8 +64,7 @@ cdef inline vec tanh_derivative(vec z, vec a, vec alpha) noexcept nogil:
 
 
 cdef inline vec relu(vec z, vec alpha) noexcept nogil:
-    # NaN must stay NaN: the comparison is false for it
-    return vselect(vlt(z, vset1(0)), vset1(0), z)
+    return vmax(z, vset1(0))  # a NaN stays
 
 cdef inline vec relu_derivative(vec z, vec a, vec alpha) noexcept nogil:
     return vselect(vle(a, vset1(0)), vset1(0), vset1(1))

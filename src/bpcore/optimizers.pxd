@@ -6,7 +6,8 @@ the order of the hyperparameters and of the slots) and its twin in `reference/op
 
 from libc.math cimport sqrt
 
-from bpcore.types cimport LANES, real, template, vec, vfma, vload, vload_n, vmax, vset1, vsqrt, vstore, vstore_n
+from bpcore.types cimport LANES, real, template, vec, vfma, vload, vload_n, vmax, vset1, vstore, vstore_n
+from bpcore.vmath cimport vroot
 
 
 cdef enum:
@@ -83,7 +84,7 @@ cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept
     if k.flags[0]:  # amsgrad
         slots[2] = vmax(slots[2], v)
         v = slots[2]
-    p[0] = vfma(-k.rate, slots[0] / vfma(vsqrt(v), k.c[3], k.c[4]), p[0])
+    p[0] = vfma(-k.rate, slots[0] / vfma(vroot(v), k.c[3], k.c[4]), p[0])
 
 
 cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
@@ -96,7 +97,7 @@ cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexc
     if k.flags[1]:
         slots[mean] = vfma(g - slots[mean], k.c[1], slots[mean])
         average = vfma(-slots[mean], slots[mean], average)
-    average = g / (vsqrt(average) + k.c[2])
+    average = g / (vroot(average) + k.c[2])
     if k.flags[0]:
         slots[1] = vfma(k.c[3], slots[1], average)
         average = slots[1]
@@ -107,7 +108,7 @@ cdef inline void adagrad(const Coefficients *k, vec *p, vec g, vec *slots) noexc
     # c: epsilon
     g = vfma(k.decay, p[0], g)
     slots[0] = vfma(g, g, slots[0])
-    p[0] = vfma(-k.rate, g / (vsqrt(slots[0]) + k.c[0]), p[0])
+    p[0] = vfma(-k.rate, g / (vroot(slots[0]) + k.c[0]), p[0])
 
 
 # ---- loops ----

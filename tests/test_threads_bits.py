@@ -1,0 +1,77 @@
+"""The same bits for any number of threads and on every instruction set with a fused multiply-add."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from backprop import _backend, losses, optimizers
+from backprop._types import Data, TrainingSettings, TrainingState
+from backprop.layers import Dense
+
+FUSED = [name for name in ("v4", "v3") if name in _backend.available()]
+THREADS = (1, 2, 3, 4, 7)
+
+# sizes, hidden activation, output activation, loss, optimizer, rows, batch size: one of each way to share a batch out,
+# and the shapes of the benchmark's workloads
+CASES = {
+    "xor": ([2, 2, 1], "sigmoid", "sigmoid", losses.SquaredError(), optimizers.SGD(), 4, None),
+    "iris": ([4, 16, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.SGD(), 150, None),
+    "online": ([30, 16, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 569, 1),
+    "digits": ([64, 64, 10], "relu", "softmax", losses.CrossEntropy(), optimizers.Adam(), 500, 32),
+    "deep": ([32, 64, 64, 64, 1], "tanh", "identity", losses.SquaredError(), optimizers.Adam(), 512, 64),
+    "mnist": ([784, 128, 10], "relu", "softmax", losses.CrossEntropy(), optimizers.Adam(), 320, 64),
+    "wide": ([256, 600, 600, 10], "relu", "softmax", losses.CrossEntropy(), optimizers.SGD(), 512, 256),
+    "simplechains": ([4, 32, 16, 4], "tanh", "identity", losses.SquaredError(), optimizers.Adam(), 10_000, None),
+    "higgs": ([28, 300, 300, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.Adam(), 300, 100),
+    "blocks, short last batch": ([7, 33, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 1950, 900),
+    "chunks, no blocks": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 1000, 700),
+    "momentum, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 40, 17),
+}
+
+
+def digest(case, dtype, backend, n_threads, epochs):
+    """SHA-256 of losses and parameters after some epochs."""
+    sizes, hidden, output, loss, optimizer, n_rows, batch_size = CASES[case]
+    rng = np.random.default_rng(0)
+    core = _backend.load(backend).module(dtype)
+    plan = core.Plan(
+        sizes[0], [*(Dense(units, hidden, l2=1e-3 * (units == 33)) for units in sizes[1:-1]), Dense(sizes[-1], output)]
+    )
+    parameters = (rng.standard_normal(plan.n_parameters) / 8).astype(dtype)
+    X = rng.standard_normal((n_rows, sizes[0])).astype(dtype)
+    labels = loss.name == "cross_entropy"
+    y = rng.integers(0, sizes[-1], n_rows) if labels else rng.random((n_rows, sizes[-1])).astype(dtype)
+    state = TrainingState(parameters, optimizer.new_slots(parameters.size, dtype), np.random.PCG64(1))
+    settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads)
+    curve = np.empty(epochs)
+    rates = np.array([optimizer.learning_rate])
+    training = core.Training(plan, loss, optimizer, settings, Data(X, y), state, rates)
+    assert training.run(epochs, 1e9, curve) == "epochs"
+    assert np.isfinite(curve).all()
+    return hashlib.sha256(curve.tobytes() + parameters.tobytes()).hexdigest()
+
+
+def epochs_for(case, n_steps):
+    *_, n_rows, batch_size = CASES[case]
+    return -(-n_steps // -(-n_rows // (batch_size or n_rows)))
+
+
+@pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits(case, dtype):
+    epochs = epochs_for(case, 12)
+    seen = {(name, n): digest(case, dtype, name, n, epochs) for name in FUSED for n in THREADS}
+    assert len(set(seen.values())) == 1, seen
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_same_bits_after_a_thousand_steps(case, dtype):
+    epochs = epochs_for(case, 1000)
+    seen = {(name, n): digest(case, dtype, name, n, epochs) for name in FUSED for n in THREADS}
+    assert len(set(seen.values())) == 1, seen
