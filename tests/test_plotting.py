@@ -5,6 +5,7 @@ BACKPROP_PICTURES=folder keeps them there, to be looked at.
 
 import builtins
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -263,6 +264,16 @@ def test_pictures(name, style, tmp_path):
         if ax.axison:
             assert ax.get_xlabel()
             assert ax.get_ylabel() or name in ("sigmoid", "relu", "leaky_relu")
+
+
+def test_pictures_of_the_documents(tmp_path):
+    """`docs/make_images.py` draws the files that are there, in their size."""
+    pytest.importorskip("sklearn")
+    docs = Path(__file__).parents[1] / "docs"
+    runpy.run_path(str(docs / "make_images.py"))["main"](tmp_path)
+    kept = {path.name: plt.imread(path).shape for path in (docs / "images").glob("*.png")}
+    assert {path.name: plt.imread(path).shape for path in tmp_path.glob("*.png")} == kept
+    assert len(kept) == 4
 
 
 @pytest.mark.parametrize("background", ["white", "black"])
