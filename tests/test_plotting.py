@@ -321,6 +321,24 @@ def test_the_path_lies_in_the_picture():
         assert ax.get_ylim()[0] <= np.min(y) <= np.max(y) <= ax.get_ylim()[1]
 
 
+def test_a_function_of_one_number_in_an_array():
+    ax = bp.descend(lambda p: p[0] ** 2, [2.0], steps=10).plot()
+    x, y = ax.get_lines()[0].get_data()
+    np.testing.assert_allclose(y, x**2)
+
+
+def test_a_descent_out_of_the_numbers_is_drawn_as_far_as_it_goes():
+    for start in (1.0, [1.0, 2.0], [1.0, 2.0, 3.0]):
+        result = bp.descend(lambda x: np.sum(x**4), start, learning_rate=10.0, steps=50)
+        assert result.reason == "not finite"
+        assert "diverged" in result.plot().get_title()
+
+
+def test_a_descent_that_stays_where_it_is():
+    for start in (0.0, [0.0, 0.0], [0.0, 0.0, 0.0]):
+        assert "0 steps" in bp.descend(lambda x: np.sum(x**2), start).plot().get_title()
+
+
 def test_history_takes_losses_alone():
     ax = plotting.plot_history([3.0, 2.0, 1.5])
     assert ax.get_yscale() == "linear"

@@ -856,7 +856,8 @@ def _plot_curve(
     inside = (x >= span[0]) & (x <= span[1])
     grid = np.linspace(*span, 4 * resolution)
     with np.errstate(all="ignore"):
-        curve = np.array([float(np.squeeze(result.function(point))) for point in grid])
+        points = grid if np.ndim(result.x) == 0 else grid[:, None]  # what f is used to
+        curve = np.array([float(np.squeeze(result.function(point))) for point in points])
     ax.plot(grid, curve, color=BLUE, linewidth=2.5, label="f(x)")
     height = float(np.ptp(curve[np.isfinite(curve)])) or 1.0
     for k in range(min(tangents, len(x))):
