@@ -158,7 +158,10 @@ cdef bint predict(
     const Network *net, const real *parameters, const real *X, Py_ssize_t n_rows, Py_ssize_t chunk, real *first,
     real *second, real *scratch, real *out,
 ) noexcept nogil:
-    """out (n_rows, n_outputs) for X (n_rows, n_inputs); first, second, scratch: room for chunk lanes of the widest layer."""
+    """out (n_rows, n_outputs) for X (n_rows, n_inputs).
+
+    first, second, scratch: room for chunk lanes of the widest layer.
+    """
     cdef Tiles tiles
     cdef const Layer *layer
     cdef real *below

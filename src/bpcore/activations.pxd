@@ -1,8 +1,8 @@
 """Activations: value and derivative side by side, and the loops that apply them.
 
-To add one: a code and its name here, its two functions, a line in `activate_vecs` and in `multiply_derivative_vecs`; its twin in
-`reference/activations.py`. The derivative is a function of the score z and the value a = activation(z); those that
-read z are listed in `needs_scores`.
+To add one: a code and its name here, its two functions, a line in `activate_vecs` and in `multiply_derivative_vecs`;
+its twin in `reference/activations.py`. The derivative is a function of the score z and the value a = activation(z);
+those that read z are listed in `needs_scores`.
 """
 
 from bpcore.types cimport (

@@ -18,15 +18,17 @@ cdef inline template multiply_add(
     """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); the compiler knows n_rows and n_vecs."""
     cdef vec bv[MAX_VECS]
     cdef vec x
-    cdef Py_ssize_t _k
     cdef int r, j
-    for _k in range(n_k):
+    while True:  # n_k is never 0; asked first, acc would have to lie in memory on the way past the loop
         for j in range(n_vecs):
             bv[j] = vload(b + j * LANES)
         for r in range(n_rows):
             x = vset1(w[r * w_row])
             for j in range(n_vecs):
                 acc[r * n_vecs + j] = vfma(x, bv[j], acc[r * n_vecs + j])
+        n_k -= 1
+        if n_k == 0:
+            break
         w += w_k
         b += b_k
 
@@ -104,16 +106,19 @@ cdef inline void lanes_any(
 
 
 cdef enum:
-    # Weights that outgrow the caches and are read with a long stride by several tiles are first copied into panels, PACK_BLOCKS
-    # blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
+    # Weights that outgrow the caches and are read with a long stride by several tiles are first copied into panels,
+    # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
     PACK_BLOCKS = 8
     PACK_BYTES = 1572864
+    # Gradients with longer rows lie far away when their sums begin.
+    FAR_COLUMNS = 256
 
 
 cdef inline void pack_rows(
     Py_ssize_t rows, Py_ssize_t taller, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
 ) noexcept nogil:
-    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` have a row more."""
+    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` blocks
+    have a row more."""
     cdef Py_ssize_t block, height, start, k
     for k in range(n_k):
         start = 0
@@ -235,10 +240,20 @@ cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexce
     if sink.mode == STEP:
         wv = vload_n(w, n)
         g = vfma(vset1(-sink.rate), vfma(vset1(sink.decay), wv, g), wv)
-    if n == LANES:
-        vstore(w, g)
-    else:
-        vstore_n(w, g, n)
+    vstore_n(w, g, n)
+
+
+cdef inline template step_block(
+    const int n_rows, const int n_vecs, const Sink *sink, const real *g, Py_ssize_t g_row, Py_ssize_t last, vec *acc,
+) noexcept nogil:
+    """acc (n_rows, n_vecs), a gradient, becomes what g is after a step of plain SGD; `last` numbers in the last
+    vector."""
+    cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), w
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            w = vload(g + r * g_row + j * LANES) if j < n_vecs - 1 else vload_n(g + r * g_row + j * LANES, last)
+            acc[r * n_vecs + j] = vfma(rate, vfma(decay, w, acc[r * n_vecs + j]), w)
 
 
 # ---- weight gradient, many outputs: lanes over outputs ----
@@ -284,6 +299,10 @@ cdef inline template outputs_block(
     cdef vec acc[MAX_BLOCK]
     cdef Py_ssize_t last = n_columns - (n_vecs - 1) * LANES, width
     cdef int r, j, t
+    if g_row >= FAR_COLUMNS:
+        for r in range(n_rows):
+            for j in range(n_vecs):
+                prefetch(g + r * g_row + j * LANES)  # it is read or written when the sums are done
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(0)
@@ -298,10 +317,12 @@ cdef inline template outputs_block(
             n_rows, n_vecs, acc, tiles.rows[t], a + n_in * tiles.start[t] + row * width, width, 1,
             d + tiles.start[t] * n_vecs * LANES, n_vecs * LANES,
         )
+    if sink.mode == STEP:
+        step_block(n_rows, n_vecs, sink, g, g_row, last, acc)
     for r in range(n_rows):
         for j in range(n_vecs - 1):
-            sink_vec(sink, g + r * g_row + j * LANES, acc[r * n_vecs + j], LANES)
-        sink_vec(sink, g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
+            vstore(g + r * g_row + j * LANES, acc[r * n_vecs + j])
+        vstore_n(g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
 
 
 cdef inline template outputs_rows(
@@ -420,8 +441,8 @@ cdef inline template dot_rows(
 ) noexcept nogil:
     """g[r * g_row] takes sum over samples of a[row + r, sample] * d[column, sample].
 
-    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold no
-    sample.
+    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold
+    no sample.
     """
     cdef vec acc[MAX_BLOCK]
     cdef vec dv
@@ -491,7 +512,9 @@ cdef inline void dots_product(
         if g_weights != NULL:
             row = first_row
             while end_row - row >= DOT_ROWS:
-                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
+                dot_rows(
+                    DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink
+                )
                 row += DOT_ROWS
             while DOT_ROWS > 2 and end_row - row >= 2:
                 dot_rows(2, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)

@@ -7,8 +7,8 @@ from bpcore.types cimport Layer, Tiles, real
 
 
 cdef enum:
-    # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would run
-    # mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
+    # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would
+    # run mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
     FEW_OUTPUTS = 8
 
 
@@ -83,7 +83,8 @@ cdef inline void layer_gradient(
 ) noexcept nogil:
     """The gradient of a layer's weights, rows first_row ... end_row, and of its biases, from one chunk.
 
-    It goes into `target`, laid out like the parameters, in the way that `sink` says; what is not trainable is left as it is.
+    It goes into `target`, laid out like the parameters, in the way that `sink` says; what is not trainable is left as
+    it is.
     """
     cdef real *g_weights = target + layer.weights if layer.trainable else NULL
     cdef real *g_biases = target + layer.biases if layer.bias_trainable and with_biases else NULL

@@ -1,7 +1,7 @@
 """Batch size 1: one sample at a time, so the lanes run over features instead of samples.
 
-Hidden layers are vectors of features. Only the loss keeps its layout, samples in the lanes, with the one sample in every
-lane: so there is one implementation of each loss.
+Hidden layers are vectors of features. Only the loss keeps its layout, samples in the lanes, with the one sample in
+every lane: so there is one implementation of each loss.
 
 Sums have fixed partial sums here too: four chains over the inputs going forward, GROUP_LANES chains for dot products.
 """

@@ -4,8 +4,8 @@ How a batch is cut is a function of numbers that neither the instruction set nor
 where a sum is cut decides its last bits:
 
 - A *chunk* of samples goes through all layers together. Within it, each weight's gradient is one chain of additions.
-- Small networks on large batches: consecutive chunks form *blocks*, each with a gradient of its own; these are added up in
-  order. Threads share out the blocks.
+- Small networks on large batches: consecutive chunks form *blocks*, each with a gradient of its own; these are added
+  up in order. Threads share out the blocks.
 - Otherwise the chunks' gradients are one long chain. Threads share the samples of a chunk, then its weights.
 """
 

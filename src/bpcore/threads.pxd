@@ -1,7 +1,7 @@
 """A team of threads that exists only while the core runs, and the barrier at which it meets.
 
-No thread outlives a call, so a process may fork between calls, and nothing competes for CPUs while Python runs. Making a
-team takes some tens of microseconds; a call lasts some tens of milliseconds.
+No thread outlives a call, so a process may fork between calls, and nothing competes for CPUs while Python runs.
+Making a team takes some tens of microseconds; a call lasts some tens of milliseconds.
 """
 
 cdef extern from "<pthread.h>" nogil:
