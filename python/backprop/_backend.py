@@ -138,15 +138,16 @@ def show_config() -> None:
     import platform
 
     import backprop
-    from backprop._threads import usable_cpus
+    from backprop._threads import MOST, usable_cpus
 
     backend = default()
+    cpus = usable_cpus()
     rows = {
         "backprop": backprop.__version__,
         "backend": backend.name,
         "instruction set": backend.instruction_set,
         "available": ", ".join(available()),
-        "threads": f"1 (usable CPUs: {usable_cpus()})",  # no backend divides its work yet
+        "threads": f"{1 if backend.name == REFERENCE else min(cpus, MOST)} at most ({cpus} usable CPUs)",
         "NumPy": np.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
     }
