@@ -386,7 +386,7 @@ class Network:
             Stop when `patience` epochs in a row have not brought the loss more than `tolerance` below its lowest value
             so far. Each call of `fit` counts afresh.
         n_threads
-            How many threads may compute, or ``"auto"``. The results do not depend on it.
+            How many threads may compute, 1 to 16, or ``"auto"``. The results do not depend on it, to the last bit.
         progress
             Whether to show a progress bar on stderr; ``"auto"`` does when training has taken two seconds.
 
