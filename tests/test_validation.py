@@ -167,7 +167,7 @@ BAD_SETTINGS = [
     ({"tolerance": -1e-9}, ValueError, "tolerance: needs a number >= 0, got -1e-09"),
     ({"tolerance": np.nan}, ValueError, "tolerance: needs a finite number, got nan"),
     ({"patience": 0}, ValueError, "patience: needs an integer >= 1, got 0"),
-    ({"n_threads": 0}, ValueError, "n_threads: needs an integer >= 1, got 0"),
+    ({"n_threads": 0}, ValueError, "n_threads: needs an integer >= 1 and <= 16, got 0"),
     ({"n_threads": "all"}, ValueError, "n_threads: needs an integer >= 1 or 'auto', got 'all'"),
     ({"progress": "yes"}, ValueError, "progress: needs True, False or 'auto', got 'yes'"),
     ({"progress": 1}, TypeError, "progress: needs True or False, got 1"),
