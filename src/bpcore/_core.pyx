@@ -32,6 +32,25 @@ STOP_REASONS = {trn.EPOCHS: "epochs", trn.TOLERANCE: "tolerance", trn.DIVERGED: 
 
 # ---- memory ----
 
+cdef extern from "<stdlib.h>":
+    int posix_memalign(void **block, size_t alignment, size_t size) nogil
+    void free(void *block) nogil
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #define bp_ask_for_huge_pages(p, n) ((void)madvise((p), (n), MADV_HUGEPAGE))
+    #else
+    #define bp_ask_for_huge_pages(p, n) ((void)(p), (void)(n))
+    #endif
+    """
+    void ask_for_huge_pages "bp_ask_for_huge_pages"(void *start, size_t size) nogil
+
+cdef enum:
+    HUGE_PAGE = 2097152
+
+
 cdef class Memory:
     """One block, zeroed, cut into arrays that each start at a 64-byte boundary."""
 
@@ -40,14 +59,19 @@ cdef class Memory:
     cdef char *end
 
     def __cinit__(self, Py_ssize_t size):
-        self.block = PyMem_RawMalloc(size + 64)
-        if self.block == NULL:
+        # Large workspaces ask for large pages: walking the page table costs wide layers a tenth of their time.
+        cdef size_t alignment = HUGE_PAGE if size >= 2 * HUGE_PAGE else 64
+        size = rounded(size)
+        if posix_memalign(&self.block, alignment, size) != 0:
+            self.block = NULL
             raise MemoryError(f"backprop needs a workspace of {size} bytes")
-        self.free = <char *> ((<uintptr_t> self.block + 63) & ~<uintptr_t> 63)
+        if alignment == HUGE_PAGE:
+            ask_for_huge_pages(self.block, size)
+        self.free = <char *> self.block
         self.end = self.free + size
 
     def __dealloc__(self):
-        PyMem_RawFree(self.block)
+        free(self.block)
 
     cdef void *take(self, Py_ssize_t size) except NULL:
         """The next `size` bytes, zeroed."""

@@ -6,7 +6,7 @@ blocking.
 """
 
 from bpcore.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch, real,
+    DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch, real,
     rfma, template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
@@ -110,6 +110,7 @@ cdef enum:
     # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
     PACK_BLOCKS = 8
     PACK_BYTES = 1572864
+    PACK_AHEAD = 16  # rows to ask for before they are copied
     # Gradients with longer rows lie far away when their sums begin.
     FAR_COLUMNS = 256
 
@@ -119,23 +120,16 @@ cdef inline void pack_rows(
 ) noexcept nogil:
     """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` blocks
     have a row more."""
-    cdef Py_ssize_t block, height, start, k
+    cdef Py_ssize_t block, height, start, k, i
     for k in range(n_k):
+        if k + PACK_AHEAD < n_k:
+            for i in range(n_blocks * TILE_ROWS // GROUP_LANES):
+                prefetch(w + (k + PACK_AHEAD) * w_k + i * GROUP_LANES)
         start = 0
         for block in range(n_blocks):
             height = rows + (block < taller)
             vstore_n(out + n_k * start + k * height, vload_n(w + k * w_k + start, height), height)
             start += height
-
-
-cdef inline void fetch_rows(
-    Py_ssize_t first, Py_ssize_t last, Py_ssize_t n_rows, const real *w, Py_ssize_t w_k,
-) noexcept nogil:
-    """Ask for w [first:last][n_rows] to be brought near: what is packed next, while the multipliers are busy."""
-    cdef Py_ssize_t k, i
-    for k in range(first, last):
-        for i in range(0, n_rows, 8):
-            prefetch(w + k * w_k + i)
 
 
 cdef inline void lanes_product(
@@ -199,11 +193,6 @@ cdef inline Py_ssize_t lanes_group(
                     out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES,
                 )
             done += height
-        if packed != NULL:
-            fetch_rows(
-                n_k * t // tiles.n_tiles, n_k * (t + 1) // tiles.n_tiles,
-                min(done, n_rows - row - done), w + row + done, w_k,
-            )
     return done
 
 
