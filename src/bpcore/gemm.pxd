@@ -6,8 +6,8 @@ blocking.
 """
 
 from bpcore.types cimport (
-    DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch, real,
-    rfma, template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch,
+    real, rfma, template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
