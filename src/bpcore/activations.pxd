@@ -98,7 +98,9 @@ cdef inline vec gelu_tanh_inner(vec z) noexcept nogil:
     return vset1(0.79788456080286535588) * vfma(vset1(0.044715) * z * z, z, z)
 
 cdef inline vec gelu_tanh(vec z, vec alpha) noexcept nogil:
-    return vset1(0.5) * z * (vset1(1) + vtanh(gelu_tanh_inner(z)))
+    # (1 + tanh u) / 2 = sigmoid(2 u), which keeps its digits in the left tail
+    cdef vec u = gelu_tanh_inner(z)
+    return z * vsigmoid(u + u)
 
 cdef inline vec gelu_tanh_derivative(vec z, vec a, vec alpha) noexcept nogil:
     # with u = gelu_tanh_inner(z) and s = sigmoid(2 u): s + 2 z s (1 - s) u'. Beyond 50 it is 0 or 1, and u' overflows.

@@ -97,11 +97,12 @@ cdef inline void gather_labels(
 
 
 cdef inline void gather_factors(
-    const Tiles *tiles, const real *weight, const int64_t *order, Py_ssize_t first, real common, real *out,
+    const Tiles *tiles, const real *weight, const int64_t *order, Py_ssize_t first, double common, real *out,
 ) noexcept nogil:
     """out (lanes,) = common * weight[order[first:first + n_rows]], 0 beyond the last row; weight NULL stands for 1."""
     cdef Py_ssize_t k
     for k in range(tiles.n_rows):
-        out[k] = common if weight == NULL else common * weight[row_of(order, first + k)]
+        # in double: the two may lie at opposite ends of the range of a float
+        out[k] = <real> (common if weight == NULL else common * weight[row_of(order, first + k)])
     for k in range(tiles.n_rows, tiles.n_lanes):
         out[k] = 0

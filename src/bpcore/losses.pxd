@@ -123,15 +123,19 @@ cdef inline void cross_entropy_dense(
     const Tiles *tiles, Py_ssize_t n, const real *a, const real *z, const real *y, const real *factor, real *delta,
     real *value,
 ) noexcept nogil:
-    """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o)."""
-    cdef vec log_sum, total, y_sum, f, yi
+    """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o).
+
+    z enters as its distance from the largest: beside large scores a small loss would lose its digits.
+    """
+    cdef vec top, log_sum, total, y_sum, f, yi
     cdef Py_ssize_t i, at, lane
     cdef int t, j, n_vecs
     for t in range(tiles.n_tiles):
         n_vecs = tiles.vecs[t]
         for j in range(n_vecs):
             lane = tiles.start[t] + j * LANES
-            log_sum = log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES)
+            top = largest(n, n_vecs, z + n * tiles.start[t] + j * LANES)
+            log_sum = log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES, top)
             f = vload(factor + lane)
             total = vset1(0)
             y_sum = vset1(0)
@@ -139,7 +143,7 @@ cdef inline void cross_entropy_dense(
                 at = n * tiles.start[t] + (i * n_vecs + j) * LANES
                 yi = vload(y + at)
                 y_sum = y_sum + yi
-                total = vfma(yi, log_sum - vload(z + at), total)
+                total = vfma(yi, log_sum - (vload(z + at) - top), total)
             for i in range(n):
                 at = n * tiles.start[t] + (i * n_vecs + j) * LANES
                 vstore(delta + at, (vload(a + at) * y_sum - vload(y + at)) * f)
@@ -151,7 +155,7 @@ cdef inline void cross_entropy_labels(
     real *delta, real *value,
 ) noexcept nogil:
     """The same for class labels, one per lane."""
-    cdef vec own, f, label, hit
+    cdef vec top, own, f, label, hit
     cdef Py_ssize_t i, at, lane
     cdef int t, j, n_vecs
     for t in range(tiles.n_tiles):
@@ -166,18 +170,26 @@ cdef inline void cross_entropy_labels(
                 hit = vselect(veq(label, vset1(<real> i)), vset1(1), vset1(0))
                 own = vselect(veq(label, vset1(<real> i)), vload(z + at), own)
                 vstore(delta + at, (vload(a + at) - hit) * f)
-            vstore(value + lane, log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES) - own)
+            top = largest(n, n_vecs, z + n * tiles.start[t] + j * LANES)
+            vstore(value + lane, log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES, top) - (own - top))
 
 
-cdef inline vec log_sum_exp(Py_ssize_t n, int n_vecs, const real *z) noexcept nogil:
-    """log(sum(exp(z))) over the n features of one vector of lanes."""
-    cdef vec top = vload(z), total = vset1(0)
+cdef inline vec largest(Py_ssize_t n, int n_vecs, const real *z) noexcept nogil:
+    """The largest of the n features of one vector of lanes."""
+    cdef vec top = vload(z)
     cdef Py_ssize_t i
     for i in range(1, n):
         top = vmax(top, vload(z + i * n_vecs * LANES))
+    return top
+
+
+cdef inline vec log_sum_exp(Py_ssize_t n, int n_vecs, const real *z, vec top) noexcept nogil:
+    """log(sum(exp(z - top))) over the n features of one vector of lanes."""
+    cdef vec total = vset1(0)
+    cdef Py_ssize_t i
     for i in range(n):
         total = total + vexp(vload(z + i * n_vecs * LANES) - top)
-    return top + vlog(total)
+    return vlog(total)
 
 
 cdef inline void loss_and_delta(

@@ -153,9 +153,9 @@ cdef inline template outer_row(
     if m > 0:
         if step:
             wv = vload_n(w + o, m)
-            vstore_n(w + o, vfma(-rate, vfma(decay, wv, xv * vload(d + o)), wv), m)
+            vstore_n(w + o, vfma(-rate, vfma(decay, wv, xv * vload_n(d + o, m)), wv), m)
         else:
-            vstore_n(w + o, xv * vload(d + o), m)
+            vstore_n(w + o, xv * vload_n(d + o, m), m)
 
 
 cdef inline template row_gradient(

@@ -96,7 +96,7 @@ cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexc
     average = slots[0]
     if k.flags[1]:
         slots[mean] = vfma(g - slots[mean], k.c[1], slots[mean])
-        average = vfma(-slots[mean], slots[mean], average)
+        average = vmax(vfma(-slots[mean], slots[mean], average), vset1(0))  # rounding may leave it below 0
     average = g / (vroot(average) + k.c[2])
     if k.flags[0]:
         slots[1] = vfma(k.c[3], slots[1], average)

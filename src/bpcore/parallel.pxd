@@ -64,7 +64,7 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) no
     if begin == end:
         return
     take_part(run, ws, begin)
-    set_chunk(run, ws, first + begin, end - begin, <real> run.batch.factor)
+    set_chunk(run, ws, first + begin, end - begin, run.batch.factor)
     forward(net, run.parameters, ws)
     output_delta(net, &run.loss, ws)
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):

@@ -146,7 +146,7 @@ cdef inline void set_batch(Run *run, Py_ssize_t first, Py_ssize_t n, double deno
 # ---- one chunk ----
 
 cdef inline void set_chunk(
-    const Run *run, Workspace *ws, Py_ssize_t first, Py_ssize_t n, real factor,
+    const Run *run, Workspace *ws, Py_ssize_t first, Py_ssize_t n, double factor,
 ) noexcept nogil:
     """Put rows first ... first + n of the current order into a workspace."""
     cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs
@@ -192,7 +192,7 @@ cdef inline double chunk_gradient(
     const Run *run, Workspace *ws, Py_ssize_t first, Py_ssize_t n, real *target, const Sink *sink,
 ) noexcept nogil:
     """The sum of the weighted losses of one chunk; its gradient into `target`, unless that is NULL."""
-    set_chunk(run, ws, first, n, <real> run.batch.factor)
+    set_chunk(run, ws, first, n, run.batch.factor)
     if run.tiny:
         tiny_forward(run.net, run.parameters, ws)
     else:

@@ -97,7 +97,7 @@ cdef inline void clip(Run *run) noexcept nogil:
     for k in range(run.n_ranges):
         for i in range(run.ranges[k].start, run.ranges[k].start + run.ranges[k].length):
             g = run.gradient[i]
-            if limit > 0:
+            if run.clip_value > 0:
                 g = limit if g > limit else (-limit if g < -limit else g)
                 run.gradient[i] = g
             square += <double> g * g
