@@ -6,7 +6,7 @@ every lane: so there is one implementation of each loss.
 Sums have fixed partial sums here too: four chains over the inputs going forward, GROUP_LANES chains for dot products.
 """
 
-from bpcore.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
+from bpcore.activations cimport activate, activate_vecs, multiply_derivative_vecs
 from bpcore.gemm cimport sum_group
 from bpcore.layers cimport Loss, Network, Workspace, output_delta
 from bpcore.types cimport (

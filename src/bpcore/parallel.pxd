@@ -4,10 +4,10 @@ from bpcore.gemm cimport ADD, SET, Sink, transpose_rows
 from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
 from bpcore.optimizers cimport optimize
 from bpcore.run cimport (
-    GRADIENT, MAX_THREADS, Batch, Member, QUIT, Range, Run, UPDATE, block_gradient, set_chunk, weighted_sum,
+    GRADIENT, Batch, Member, QUIT, Range, Run, UPDATE, block_gradient, set_chunk, weighted_sum,
 )
 from bpcore.threads cimport meet, pthread_create, pthread_join, pthread_t, share
-from bpcore.types cimport GROUP_LANES, LANES, Layer, Tiles, apart, cut_tiles, enter_compute, leave_compute, real
+from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
 
 
 # ---- a chunk, shared ----
