@@ -24,6 +24,19 @@ from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, RMSprop
 from backprop.reference.optimizers import UPDATES
 
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZER_VARIANTS, ids=label)
+# PyTorch has no form in which epsilon comes first or the velocity is made of steps; scikit-learn has nothing else.
+PYTORCHS = [
+    optimizer
+    for optimizer in OPTIMIZER_VARIANTS
+    if not (getattr(optimizer, "epsilon_hat", False) or getattr(optimizer, "velocity_of_steps", False))
+]
+SCIKIT_LEARNS = [
+    SGD(learning_rate=0.1, velocity_of_steps=True),
+    SGD(learning_rate=0.1, momentum=0.8, velocity_of_steps=True),
+    SGD(learning_rate=0.1, momentum=0.8, nesterov=True, velocity_of_steps=True),
+    Adam(epsilon_hat=True),
+    Adam(learning_rate=0.1, beta_1=0.7, beta_2=0.9, epsilon=1e-2, epsilon_hat=True),
+]
 # Ten steps, each with about ten roundings that momentum and the like amplify by 1 / (1 - momentum) or so.
 TOLERANCE = 1e-12
 
@@ -87,12 +100,38 @@ def test_defaults_are_pytorchs(name):
     expected = {**group, "learning_rate": group["lr"], "epsilon": group.get("eps")}
     expected["beta_1"], expected["beta_2"] = group.get("betas", (None, None))
     for key in (field.name for field in fields(optimizer)):
-        if (name, key) != ("sgd", "learning_rate"):
+        if key in ("epsilon_hat", "velocity_of_steps"):
+            assert getattr(optimizer, key) is False
+        elif (name, key) != ("sgd", "learning_rate"):
             assert getattr(optimizer, key) == expected[key], key
 
 
 @each_backend
-@each_optimizer
+@pytest.mark.parametrize("optimizer", SCIKIT_LEARNS, ids=label)
+def test_ten_steps_against_scikit_learn(backend, optimizer):
+    """With a learning rate that changes, which is where the forms differ."""
+    others = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
+    core = module(backend, float)
+    plan = core.Plan(5, [Dense(7, bias=False)])
+    rng = np.random.default_rng(0)
+    parameters = rng.normal(size=35)
+    expected = parameters.copy()
+    slots = optimizer.new_slots(35, float)
+    if isinstance(optimizer, SGD):
+        other = others.SGDOptimizer([expected], momentum=optimizer.momentum, nesterov=optimizer.nesterov)
+    else:
+        other = others.AdamOptimizer([expected], 0.0, optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    for step in range(1, 11):
+        rate = optimizer.learning_rate / step
+        gradient = rng.normal(size=35) * np.logspace(-3, 3, 35)
+        core.update(plan, optimizer, parameters, gradient, slots, step, rate)
+        setattr(other, "learning_rate" if isinstance(optimizer, SGD) else "learning_rate_init", rate)
+        other.update_params([expected], [gradient])
+        assert distance(parameters, expected) <= TOLERANCE
+
+
+@each_backend
+@pytest.mark.parametrize("optimizer", PYTORCHS, ids=label)
 def test_ten_steps_against_pytorch(backend, optimizer):
     torch = pytest.importorskip("torch")
     core = module(backend, float)
@@ -147,7 +186,7 @@ def torch_network(torch, problem):
 
 
 @each_backend
-@each_optimizer
+@pytest.mark.parametrize("optimizer", PYTORCHS, ids=label)
 @pytest.mark.parametrize(
     "clipping", [{}, {"clip_norm": 0.2}, {"clip_value": 0.05}, {"clip_value": 0.05, "clip_norm": 0.1}], ids=str
 )

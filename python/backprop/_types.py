@@ -31,8 +31,14 @@ class TrainingSettings:
     shuffle: bool = True
     clip_norm: float | None = None
     clip_value: float | None = None
+    penalty_per_row: bool = False
+    """Whether the penalties of a batch are divided by what its data loss is divided by, as scikit-learn does."""
+    monitor: Literal["loss", "val_loss"] = "loss"
+    """The loss that the stop rule and `keep_best` look at."""
     tolerance: float | None = None
     patience: int = 10
+    keep_best: bool = False
+    """Whether `TrainingState.best_parameters` gets a copy whenever the monitored loss is the lowest yet."""
     n_threads: int = 1
 
 
@@ -58,4 +64,9 @@ class TrainingState:
     weight_sum: float = 0.0
     """sum over this epoch's batches of the denominators"""
     best_loss: float = float("inf")
+    """lowest monitored loss so far"""
+    best_epoch: int = 0
+    """the value of `epoch` right after the epoch that had it"""
     stale_epochs: int = 0
+    best_parameters: RealArray = field(default_factory=lambda: np.empty(0))
+    """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""

@@ -35,6 +35,13 @@ class Dense:
         copied and kept as `backprop.initializers.Given`.
     l1, l2
         Penalties on the weights (not the biases): ``l1 * sum(abs(W)) + l2 / 2 * sum(W**2)`` is added to the loss.
+    dropout
+        Share of the layer's outputs that each training step sets to 0, at random, in [0, 1); the others are multiplied
+        with ``1 / (1 - dropout)``. Not for the last layer. From N. Srivastava et al., "Dropout: a simple way to prevent
+        neural networks from overfitting", JMLR 2014.
+    max_norm
+        After each step the weights into a unit (a column of W) are scaled down to this Euclidean norm where they exceed
+        it, > 0; None for no bound. As Keras's ``MaxNorm``.
 
     Raises
     ------
@@ -61,6 +68,8 @@ class Dense:
     bias_init: Initializer = "auto"
     l1: float = 0.0
     l2: float = 0.0
+    dropout: float = 0.0
+    max_norm: float | None = None
 
     def __post_init__(self) -> None:
         check.choice("activation", self.activation, ACTIVATIONS)
@@ -77,6 +86,8 @@ class Dense:
             "bias_init": initializers.checked("bias_init", self.bias_init, initializers.BIAS_INITIALIZERS),
             "l1": check.number("l1", self.l1, at_least=0),
             "l2": check.number("l2", self.l2, at_least=0),
+            "dropout": check.number("dropout", self.dropout, at_least=0, below=1),
+            "max_norm": None if self.max_norm is None else check.number("max_norm", self.max_norm, above=0),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

@@ -636,4 +636,6 @@ def checked_layers(layers: Any) -> tuple[Dense, ...]:
             raise TypeError(f"layers[{k}]: needs a Dense, got {check.shown(layer)}")
         if layer.activation == "softmax" and k < len(checked) - 1:
             raise ValueError(f"layers[{k}]: needs another activation, softmax is for the last layer only")
+    if checked[-1].dropout:
+        raise ValueError(f"layers[{len(checked) - 1}]: needs dropout=0, its outputs are the network's")
     return checked

@@ -67,6 +67,12 @@ class SGD(Optimizer):
             g = g + momentum * velocity  if nesterov else  velocity
         p -= learning_rate * g
 
+    With ``velocity_of_steps`` the velocity adds up steps in place of gradients, as in Keras and scikit-learn; that is
+    the same as long as the learning rate stays the same::
+
+        velocity = momentum * velocity + learning_rate * (1 - dampening) * g        (first step: learning_rate * g)
+        p -= momentum * velocity + learning_rate * g  if nesterov else  velocity
+
     As PyTorch's ``SGD``, whose learning rate is 0.001 by default. Momentum is from B. T. Polyak, "Some methods of
     speeding up the convergence of iteration methods" (1964); the form of Nesterov's is from I. Sutskever et al., "On
     the importance of initialization and momentum in deep learning", ICML 2013, rearranged so that only the gradient at
@@ -84,12 +90,15 @@ class SGD(Optimizer):
         Adds ``weight_decay * p`` to the gradient of all trainable parameters, biases included, >= 0.
     nesterov
         Nesterov's momentum; needs momentum > 0 and no dampening.
+    velocity_of_steps
+        Whether the velocity is made of steps (Keras, scikit-learn) or of gradients (PyTorch).
 
     Examples
     --------
     >>> import backprop as bp
-    >>> bp.SGD(learning_rate=0.1, momentum=0.9)
-    SGD(learning_rate=0.1, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False)
+    >>> bp.SGD(learning_rate=0.1, momentum=0.9)  # doctest: +NORMALIZE_WHITESPACE
+    SGD(learning_rate=0.1, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov=False,
+        velocity_of_steps=False)
     """
 
     name: ClassVar[str] = "sgd"
@@ -98,6 +107,7 @@ class SGD(Optimizer):
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    velocity_of_steps: bool = False
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -105,6 +115,7 @@ class SGD(Optimizer):
         check.number("dampening", self.dampening, at_least=0, at_most=1)
         check.number("weight_decay", self.weight_decay, at_least=0)
         check.boolean("nesterov", self.nesterov)
+        check.boolean("velocity_of_steps", self.velocity_of_steps)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
                 "nesterov: needs momentum > 0 and dampening == 0, "
@@ -113,8 +124,8 @@ class SGD(Optimizer):
 
     @property
     def hyperparameters(self) -> tuple[float, ...]:
-        """``(momentum, dampening, weight_decay, nesterov)``."""
-        return self.momentum, self.dampening, self.weight_decay, self.nesterov
+        """``(momentum, dampening, weight_decay, nesterov, velocity_of_steps)``."""
+        return self.momentum, self.dampening, self.weight_decay, self.nesterov, self.velocity_of_steps
 
     @property
     def n_slots(self) -> int:
@@ -134,6 +145,9 @@ class Adam(Optimizer):
         v_max = max(v_max, v)                           (amsgrad; it takes the place of v below)
         p -= learning_rate / (1 - beta_1**t) * m / (sqrt(v) / sqrt(1 - beta_2**t) + epsilon)
 
+    With ``epsilon_hat`` epsilon is added before the correction of v, in place of after it, as in Keras and
+    scikit-learn: ``(sqrt(v) + epsilon) / sqrt(1 - beta_2**t)``, the form that the paper writes with a hat on epsilon.
+
     As PyTorch's ``Adam``, with its defaults. From D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization",
     ICLR 2015; amsgrad from S. J. Reddi, S. Kale and S. Kumar, "On the convergence of Adam and beyond", ICLR 2018.
 
@@ -149,12 +163,15 @@ class Adam(Optimizer):
         Adds ``weight_decay * p`` to the gradient of all trainable parameters, biases included, >= 0. See `AdamW`.
     amsgrad
         Divide by the largest ``v`` so far.
+    epsilon_hat
+        Whether epsilon is added before the correction of v (Keras, scikit-learn) or after it (PyTorch).
 
     Examples
     --------
     >>> import backprop as bp
-    >>> bp.Adam(learning_rate=0.003)
-    Adam(learning_rate=0.003, beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.0, amsgrad=False)
+    >>> bp.Adam(learning_rate=0.003)  # doctest: +NORMALIZE_WHITESPACE
+    Adam(learning_rate=0.003, beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.0, amsgrad=False,
+         epsilon_hat=False)
     """
 
     name: ClassVar[str] = "adam"
@@ -164,6 +181,7 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
+    epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -172,11 +190,12 @@ class Adam(Optimizer):
         check.number("epsilon", self.epsilon, at_least=0)
         check.number("weight_decay", self.weight_decay, at_least=0)
         check.boolean("amsgrad", self.amsgrad)
+        check.boolean("epsilon_hat", self.epsilon_hat)
 
     @property
     def hyperparameters(self) -> tuple[float, ...]:
-        """``(beta_1, beta_2, epsilon, weight_decay, amsgrad)``."""
-        return self.beta_1, self.beta_2, self.epsilon, self.weight_decay, self.amsgrad
+        """``(beta_1, beta_2, epsilon, weight_decay, amsgrad, epsilon_hat)``."""
+        return self.beta_1, self.beta_2, self.epsilon, self.weight_decay, self.amsgrad, self.epsilon_hat
 
     @property
     def n_slots(self) -> int:
@@ -212,8 +231,9 @@ class AdamW(Adam):
     Examples
     --------
     >>> import backprop as bp
-    >>> bp.AdamW(weight_decay=0.1)
-    AdamW(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.1, amsgrad=False)
+    >>> bp.AdamW(weight_decay=0.1)  # doctest: +NORMALIZE_WHITESPACE
+    AdamW(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.1, amsgrad=False,
+          epsilon_hat=False)
     """
 
     name: ClassVar[str] = "adamw"

@@ -62,8 +62,8 @@ cdef inline void sgd_plain(const Coefficients *k, vec *p, vec g, vec *slots) noe
 
 
 cdef inline void sgd_momentum(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
-    # c: momentum, 1 - dampening (1 in the first step)
-    g = vfma(k.decay, p[0], g)
+    # c: momentum, 1 - dampening (1 in the first step), factor on the gradient;  rate: 1 if that is the learning rate
+    g = vfma(k.decay, p[0], g) * k.c[2]
     slots[0] = vfma(k.c[0], slots[0], k.c[1] * g)
     if k.flags[0]:
         p[0] = vfma(-k.rate, vfma(k.c[0], slots[0], g), p[0])
@@ -149,7 +149,7 @@ cdef inline void optimize(
     cdef const double *h = &optimizer.hyper[0]
     cdef Coefficients k
     if optimizer.kind == SGD:
-        # momentum, dampening, weight_decay, nesterov
+        # momentum, dampening, weight_decay, nesterov, velocity_of_steps
         k.rate = vset1(<real> rate)
         k.decay = vset1(<real> h[2])
         if h[0] == 0:
@@ -157,17 +157,21 @@ cdef inline void optimize(
         else:
             k.c[0] = vset1(<real> h[0])
             k.c[1] = vset1(<real> (1 if step == 1 else 1 - h[1]))
+            k.c[2] = vset1(1)
+            if h[4] != 0:
+                k.c[2] = k.rate
+                k.rate = vset1(1)
             k.flags[0] = h[3] != 0
             sweep(sgd_momentum, 1, &k, p, g, slots, slot_length, n)
     elif optimizer.kind == ADAM or optimizer.kind == ADAMW:
-        # beta_1, beta_2, epsilon, weight_decay, amsgrad
+        # beta_1, beta_2, epsilon, weight_decay, amsgrad, epsilon_hat
         k.rate = vset1(<real> (rate / (1 - power(h[0], step))))
         k.decay = vset1(<real> h[3])
         k.c[0] = vset1(<real> (1 - h[0]))
         k.c[1] = vset1(<real> h[1])
         k.c[2] = vset1(<real> (1 - h[1]))
         k.c[3] = vset1(<real> (1 / sqrt(1 - power(h[1], step))))
-        k.c[4] = vset1(<real> h[2])
+        k.c[4] = vset1(<real> (h[2] / sqrt(1 - power(h[1], step)) if h[5] != 0 else h[2]))
         k.c[5] = vset1(<real> (1 - rate * h[3]))
         k.flags[0] = h[4] != 0
         k.flags[1] = optimizer.kind == ADAMW

@@ -26,8 +26,10 @@ Update: TypeAlias = Callable[[Array, Array, Array, int, float, tuple[float, ...]
 
 def sgd(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Step along the gradient, or, with momentum, along a decaying sum of all gradients so far."""
-    momentum, dampening, weight_decay, nesterov = hyperparameters
+    momentum, dampening, weight_decay, nesterov, velocity_of_steps = hyperparameters
     g = g + weight_decay * p
+    if velocity_of_steps:
+        g, learning_rate = learning_rate * g, 1.0
     if momentum > 0:
         (velocity,) = slots
         velocity[:] = g if t == 1 else momentum * velocity + (1 - dampening) * g
@@ -37,19 +39,19 @@ def sgd(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperpar
 
 def adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Step along the mean gradient over the root of the mean squared gradient; weight decay is part of the gradient."""
-    *_, weight_decay, _ = hyperparameters
+    _, _, _, weight_decay, *_ = hyperparameters
     _adam(p, g + weight_decay * p, slots, t, learning_rate, hyperparameters)
 
 
 def adamw(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
     """Do as `adam`, but with decoupled weight decay, which shrinks the parameters directly."""
-    *_, weight_decay, _ = hyperparameters
+    _, _, _, weight_decay, *_ = hyperparameters
     p *= 1 - learning_rate * weight_decay
     _adam(p, g, slots, t, learning_rate, hyperparameters)
 
 
 def _adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperparameters: tuple[float, ...]) -> None:
-    beta_1, beta_2, epsilon, _, amsgrad = hyperparameters
+    beta_1, beta_2, epsilon, _, amsgrad, epsilon_hat = hyperparameters
     mean, square = slots[:2]
     mean += (g - mean) * (1 - beta_1)
     square[:] = beta_2 * square + (1 - beta_2) * g * g
@@ -58,7 +60,8 @@ def _adam(p: Array, g: Array, slots: Array, t: int, learning_rate: float, hyperp
         np.maximum(largest, square, out=largest)
         square = largest
     # Both averages start at 0; the divisors make up for that.
-    root = np.sqrt(square) / math.sqrt(1 - beta_2**t) + epsilon
+    correction = math.sqrt(1 - beta_2**t)
+    root = (np.sqrt(square) + epsilon) / correction if epsilon_hat else np.sqrt(square) / correction + epsilon
     p -= learning_rate / (1 - beta_1**t) * mean / root
 
 
