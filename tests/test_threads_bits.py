@@ -85,7 +85,7 @@ while os.getppid() == parent:
     end = time.perf_counter() + random.uniform(0.0005, 0.02)
     while time.perf_counter() < end:
         pass
-    time.sleep(random.uniform(0, 0.005))
+    time.sleep(random.uniform(0, 0.04))
 """
 
 

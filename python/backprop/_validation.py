@@ -137,7 +137,7 @@ def real_dtype(name: str, value: Any) -> np.dtype[Any]:
         for dtype in _DTYPES if value is not None else ():  # NumPy takes None for float64
             if np.dtype(value) == dtype:
                 return dtype
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # the last for some texts with brackets
         pass
     raise ValueError(f"{name}: needs 'float32' or 'float64', got {shown(value)}")
 

@@ -1,7 +1,8 @@
 """Model files: safetensors, with the architecture as JSON in the metadata.
 
-Nothing in such a file can name code. It holds the tensors ``layers.0.weights`` (n_in, n_out), ``layers.0.biases``
-(n_out,), ``layers.1.weights`` ... and one metadata entry, ``backprop``: a JSON object with
+Nothing in such a file can name code, and every number in it is finite. It holds the tensors ``layers.0.weights``
+(n_in, n_out), ``layers.0.biases`` (n_out,), ``layers.1.weights`` ... and one metadata entry, ``backprop``: a JSON
+object with
 
 - ``format``: ``"backprop.network"``; ``version``: 1
 - ``dtype``, ``seed``, ``n_inputs``, ``layers``: the arguments of `Network` and of each `Dense`
@@ -11,16 +12,18 @@ Nothing in such a file can name code. It holds the tensors ``layers.0.weights`` 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from backprop import _safetensors
 from backprop import _validation as check
+from backprop._types import RealArray
 from backprop.initializers import Given
 from backprop.layers import Dense
 
@@ -37,14 +40,14 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
     if extra is not None and not isinstance(extra, Mapping):
         raise TypeError(f"extra: needs a mapping, got {check.shown(extra)}")
     metadata = {**architecture(network), "extra": dict(extra or {})}
-    arrays = (
-        array for pair in zip(network.weights, network.biases, strict=True) for array in pair if array is not None
-    )
-    tensors = dict(zip(_shapes(network.n_inputs, network.layers), arrays, strict=True))
+    _check_finite(network)
+    tensors = dict(zip(_shapes(network.n_inputs, network.layers), _arrays(network), strict=True))
     try:
         data = serialized(tensors, metadata)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"extra: needs what JSON can hold ({error})") from error
+    except TypeError as error:
+        raise TypeError(f"extra: needs what JSON can hold ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"extra: needs what JSON can hold ({error})") from error
     write_atomically(path, data)
 
 
@@ -63,7 +66,12 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a whole and consistent model file; the message says what is wrong with it.
+        If it is not a whole and consistent model file of finite numbers; the message says what is wrong with it.
+
+    Notes
+    -----
+    A file cannot name code, and its sizes are compared with its length before memory is taken for them: reading takes
+    at most twice the file and 16 MiB, whatever is in it.
 
     Examples
     --------
@@ -130,10 +138,15 @@ def architecture(network: Network) -> dict[str, Any]:
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that, whatever happens, `path` holds either what it held before or all of `data`.
 
-    The data go to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder
-    makes the new name last.
+    Only a regular file is ever replaced: a folder is an IsADirectoryError, a device or a pipe a ValueError. The data go
+    to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder makes the new
+    name last.
     """
     target = os.path.realpath(_name(path))  # a link stays, the file it leads to is replaced
+    if os.path.exists(target) and not os.path.isfile(target):
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), _name(path))
+        raise ValueError(f"path: needs a regular file or a name that is free, got a device or a pipe: {_name(path)}")
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".backprop-{os.urandom(4).hex()}.tmp")
     try:
@@ -156,36 +169,35 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def serialized(tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file that holds the tensors and the metadata as JSON."""
+    """Return a safetensors file that holds the tensors and the metadata as JSON; ValueError where it is too much."""
     from safetensors.numpy import save as safetensors_bytes
 
     # One metadata entry, because safetensors keeps several in no fixed order: equal networks give equal files.
     data: bytes = safetensors_bytes(tensors, metadata={_KEY: json.dumps(metadata, allow_nan=False)})
+    _safetensors.check_room(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return data
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the tensors and the metadata of a file that `serialized` made; ValueError for any other."""
-    from safetensors import SafetensorError, safe_open
+    """Return the tensors and the metadata of a file that `serialized` made; ValueError for any other.
 
+    Sizes are compared with the file before memory is taken for anything, which in all is at most twice the file and
+    16 MiB. The tensors are views of one block.
+    """
     name = _name(path)
-    with open(name, "rb"):  # a missing file, a folder or a lack of rights speak for themselves
-        pass
     try:
-        with safe_open(name, framework="numpy") as file:
-            metadata = (file.metadata() or {}).get(_KEY)
-            if metadata is None:
-                raise ValueError(f"{name}: not a file that backprop wrote (its metadata have no entry {_KEY!r})")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        tensors, text = _safetensors.read(name, _KEY)
+    except _safetensors.ForeignError as error:
+        raise ValueError(f"{name}: not a file that backprop wrote ({error})") from error
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: not a safetensors file, or a damaged one: {error}") from error
     try:
-        parsed = json.loads(metadata)
-    except (ValueError, RecursionError) as error:
+        metadata = _safetensors.parsed(text.encode())
+    except ValueError as error:
         raise ValueError(f"{name}: its metadata are not JSON: {error}") from error
-    if not isinstance(parsed, dict):
+    if not isinstance(metadata, dict):
         raise ValueError(f"{name}: its metadata are not a JSON object")
-    return tensors, parsed
+    return tensors, metadata
 
 
 def _name(path: Any) -> str:
@@ -207,7 +219,7 @@ def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend
         raise ValueError(f"format: needs {FORMAT!r}, got {check.shown(metadata.get('format'))}")
     if check.integer("version", metadata["version"], at_least=1) > VERSION:
         raise ValueError(f"version: this backprop reads up to {VERSION}, got {metadata['version']}; update backprop")
-    dtype = check.real_dtype("dtype", metadata["dtype"])
+    dtype = check.real_dtype("dtype", check.choice("dtype", metadata["dtype"], ("float32", "float64")))
     n_inputs = check.integer("n_inputs", metadata["n_inputs"], at_least=1)
     seed = check.integer("seed", metadata["seed"], at_least=0)
     layers = checked_layers([Dense(**settings) for settings in metadata["layers"]])
@@ -219,8 +231,24 @@ def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend
         if tensors[name].shape != shape or tensors[name].dtype != dtype:
             got = f"{tensors[name].dtype} {tensors[name].shape}"
             raise ValueError(f"{name}: needs {dtype} {shape}, got {got}")
-    flat = np.concatenate([tensors[name].ravel() for name in expected])
-    return Network._assembled(n_inputs, layers, dtype, seed, backend, flat)
+    network = Network._assembled(n_inputs, layers, dtype, seed, backend)
+    for array, name in zip(_arrays(network), expected, strict=True):
+        array[...] = tensors[name]
+    _check_finite(network)
+    return network
+
+
+def _arrays(network: Network) -> list[RealArray]:
+    """Return weights and biases of every layer, views, in the order of the flat parameter vector."""
+    return [array for pair in zip(network.weights, network.biases, strict=True) for array in pair if array is not None]
+
+
+def _check_finite(network: Network) -> None:
+    """Raise ValueError if a parameter is NaN or infinite."""
+    for name, views in (("weights", network.weights), ("biases", network.biases)):
+        for k, array in enumerate(views):
+            if array is not None:
+                check.array(f"{name}[{k}]", array, network.dtype)
 
 
 def _shapes(n_inputs: int, layers: Sequence[Dense]) -> dict[str, tuple[int, ...]]:

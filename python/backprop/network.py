@@ -121,12 +121,10 @@ class Network:
         dtype: np.dtype[Any],
         seed: Any,
         backend: str | None,
-        parameters: RealArray,
     ) -> Network:
-        """Return a network with these parameters, without drawing initial ones."""
+        """Return a network whose parameters are all zero, without drawing initial ones."""
         network = cls.__new__(cls)
         network._assemble(n_inputs, layers, dtype, seed, backend)
-        network._parameters[...] = parameters
         return network
 
     def _seed_sequences(self) -> list[np.random.SeedSequence]:
@@ -462,7 +460,15 @@ class Network:
         path
             The file.
         extra
-            Anything else to keep, as JSON can hold it; see `backprop.io.load_with_extra`.
+            Anything else to keep, as JSON can hold it (about 90,000 values at most); see
+            `backprop.io.load_with_extra`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        TypeError, ValueError
+            If an argument is wrong, `path` is a device or a pipe, or a parameter is not finite.
 
         Examples
         --------
