@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from backprop import initializers, io, losses, optimizers
 from backprop._backend import show_config
+from backprop._mlp import mlp
 from backprop.history import History
 from backprop.io import load
 from backprop.layers import Dense
-from backprop.network import Network, mlp
+from backprop.network import Network
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from backprop.reference import ACTIVATIONS
 from backprop.training import DivergedError

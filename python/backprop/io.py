@@ -25,7 +25,7 @@ from backprop import _safetensors
 from backprop import _validation as check
 from backprop._types import RealArray
 from backprop.initializers import Given
-from backprop.layers import Dense
+from backprop.layers import Dense, checked_layers
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -213,7 +213,7 @@ def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend
 
     The sizes are compared with the tensors before anything is allocated for them.
     """
-    from backprop.network import Network, checked_layers
+    from backprop.network import Network
 
     if metadata.get("format") != FORMAT:
         raise ValueError(f"format: needs {FORMAT!r}, got {check.shown(metadata.get('format'))}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any
 
 from backprop import _validation as check
 from backprop import initializers
@@ -96,3 +98,29 @@ class Dense:
         named = [f for f in fields(self)[2:] if getattr(self, f.name) != f.default]
         settings = "".join(f", {f.name}={getattr(self, f.name)!r}" for f in named)
         return f"Dense({self.units}, {self.activation!r}{settings})"
+
+
+def checked_layers(layers: Any) -> tuple[Dense, ...]:
+    """Return the layers as a tuple; softmax is for the last one only."""
+    if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers: needs a sequence of Dense, got {check.shown(layers)}")
+    checked = tuple(layers)
+    if not checked:
+        raise ValueError("layers: needs at least one Dense, got none")
+    for k, layer in enumerate(checked):
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers[{k}]: needs a Dense, got {check.shown(layer)}")
+        if layer.activation == "softmax" and k < len(checked) - 1:
+            raise ValueError(f"layers[{k}]: needs another activation, softmax is for the last layer only")
+    if checked[-1].dropout:
+        raise ValueError(f"layers[{len(checked) - 1}]: needs dropout=0, its outputs are the network's")
+    return checked
+
+
+def parameter_count(n_inputs: int, layers: Iterable[Dense]) -> int:
+    """Return how many weights and biases the layers have together."""
+    count = 0
+    for layer in layers:
+        count += (n_inputs + layer.bias) * layer.units
+        n_inputs = layer.units
+    return count

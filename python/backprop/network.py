@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from backprop import _backend, initializers, training
 from backprop import _validation as check
 from backprop._types import Data, RealArray, TrainingState
+from backprop._views import Views
 from backprop.history import History
-from backprop.layers import Dense
+from backprop.layers import Dense, checked_layers, parameter_count
 from backprop.losses import LOSSES, Loss
 from backprop.optimizers import Optimizer
-from backprop.reference import ACTIVATIONS
 
 if TYPE_CHECKING:
     import os
@@ -506,6 +506,8 @@ class Network:
     def summary(self) -> str:
         """Return a table of the layers: their settings, shapes and numbers of parameters.
 
+        Where not all of them are trainable, a last line says how many are. Notebooks show the same table.
+
         Examples
         --------
         >>> import backprop as bp
@@ -515,112 +517,14 @@ class Network:
         Dense(3, 'softmax')  16 -> 3          51
         total                4 -> 3          131
         """
-        rows = [("layer", "shape", "parameters")]
-        for layer, (weights, biases) in zip(self._layers, self._views(self._parameters), strict=True):
-            size = weights.size + (0 if biases is None else biases.size)
-            rows.append((repr(layer), " -> ".join(map(str, weights.shape)), str(size)))
-        rows.append(("total", f"{self._n_inputs} -> {self._n_outputs}", str(self.n_parameters)))
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+        from backprop._display import summary
 
+        return summary(self)
 
-class Views(Sequence[Any]):
-    """The weights or the biases of each layer; ``views[k] = values`` writes into the k-th array."""
+    def _repr_html_(self) -> str:
+        from backprop._display import html
 
-    __slots__ = ("_arrays", "_name")
-
-    def __init__(self, name: str, arrays: Sequence[RealArray | None]) -> None:
-        self._name = name
-        self._arrays = arrays
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __getitem__(self, k: Any) -> Any:
-        return self._arrays[k]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._arrays)
-
-    def __setitem__(self, k: int, values: ArrayLike | None) -> None:
-        k = check.integer(f"index of {self._name}", k)
-        target = self._arrays[k]
-        checked = self._checked(k, values)
-        if target is not None:
-            target[...] = checked
-
-    def assign(self, values: Iterable[ArrayLike | None]) -> None:
-        """Write into all arrays, or into none when one of the values is wrong."""
-        values = list(values)
-        if len(values) != len(self._arrays):
-            raise ValueError(f"{self._name}: needs one array for each of the {len(self)} layers, got {len(values)}")
-        checked = [self._checked(k, value) for k, value in enumerate(values)]
-        for target, value in zip(self._arrays, checked, strict=True):
-            if target is not None:
-                target[...] = value
-
-    def _checked(self, k: int, values: Any) -> NDArray[Any] | None:
-        """Return the values for the k-th array."""
-        target, name = self._arrays[k], f"{self._name}[{k}]"
-        if target is not None:
-            return check.array(name, values, target.dtype, target.shape)
-        if values is not None:
-            raise ValueError(f"{name}: needs None, the layer has none")
-        return None
-
-    def __repr__(self) -> str:
-        return repr(list(self._arrays))
-
-
-def mlp(
-    sizes: Sequence[int],
-    hidden: str = "relu",
-    output: str = "identity",
-    *,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    dtype: DTypeLike = "float32",
-    seed: int | None = None,
-    backend: str | None = None,
-) -> Network:
-    """Return a multilayer perceptron: dense layers with one activation for the hidden ones and one for the last.
-
-    Parameters
-    ----------
-    sizes
-        Number of inputs, units of each hidden layer, number of outputs.
-    hidden, output
-        Names of the activations.
-    l1, l2
-        Penalties on the weights of every layer; see `Dense`.
-    dtype, seed, backend
-        See `Network`.
-
-    Examples
-    --------
-    >>> import backprop as bp
-    >>> bp.mlp([64, 32, 10], hidden="tanh", output="softmax", seed=0)
-    Network(64, [Dense(32, 'tanh'), Dense(10, 'softmax')], dtype='float32', seed=0)
-    """
-    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-        raise TypeError(f"sizes: needs a sequence of integers, got {check.shown(sizes)}")
-    checked = [check.integer(f"sizes[{k}]", size, at_least=1) for k, size in enumerate(sizes)]
-    if len(checked) < 2:
-        raise ValueError(f"sizes: needs at least the numbers of inputs and outputs, got {checked}")
-    check.choice("hidden", hidden, [name for name in ACTIVATIONS if name != "softmax"])
-    check.choice("output", output, ACTIVATIONS)
-    layers = [Dense(units, hidden, l1=l1, l2=l2) for units in checked[1:-1]]
-    layers.append(Dense(checked[-1], output, l1=l1, l2=l2))
-    return Network(checked[0], layers, dtype=dtype, seed=seed, backend=backend)
-
-
-def parameter_count(n_inputs: int, layers: Iterable[Dense]) -> int:
-    """Return how many weights and biases the layers have together."""
-    count = 0
-    for layer in layers:
-        count += (n_inputs + layer.bias) * layer.units
-        n_inputs = layer.units
-    return count
+        return html(self)
 
 
 def _zeros(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
@@ -628,20 +532,3 @@ def _zeros(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
         return np.zeros(n_parameters, dtype)
     except (MemoryError, ValueError) as error:
         raise ValueError(f"layers: needs parameters that fit into memory, got {n_parameters:,} of them") from error
-
-
-def checked_layers(layers: Any) -> tuple[Dense, ...]:
-    """Return the layers as a tuple; softmax is for the last one only."""
-    if isinstance(layers, Dense) or not isinstance(layers, Iterable):
-        raise TypeError(f"layers: needs a sequence of Dense, got {check.shown(layers)}")
-    checked = tuple(layers)
-    if not checked:
-        raise ValueError("layers: needs at least one Dense, got none")
-    for k, layer in enumerate(checked):
-        if not isinstance(layer, Dense):
-            raise TypeError(f"layers[{k}]: needs a Dense, got {check.shown(layer)}")
-        if layer.activation == "softmax" and k < len(checked) - 1:
-            raise ValueError(f"layers[{k}]: needs another activation, softmax is for the last layer only")
-    if checked[-1].dropout:
-        raise ValueError(f"layers[{len(checked) - 1}]: needs dropout=0, its outputs are the network's")
-    return checked
