@@ -9,7 +9,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from backprop import initializers, io, losses, optimizers
+from backprop import initializers, io, losses, metrics, optimizers, schedules
 from backprop._backend import show_config
 from backprop._mlp import mlp
 from backprop.history import History
@@ -43,9 +43,11 @@ __all__ = [
     "io",
     "load",
     "losses",
+    "metrics",
     "mlp",
     "optimizers",
     "plotting",
+    "schedules",
     "show_config",
 ]
 

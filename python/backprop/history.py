@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,18 @@ class History(Mapping[str, NDArray[np.float64]]):
     an epoch is the mean of the losses of its batches, each taken before its step and weighted as the loss's reduction
     weights it, penalties included.
 
+    Beside ``"loss"`` there are, where `fit` was asked for them, ``"val_loss"``, the metrics, those of the validation set
+    as ``"val_..."``, and ``"learning_rate"``: the rate of the epoch's last step. An epoch that did not record one of them
+    has NaN there.
+
     Attributes
     ----------
     epochs : int
         Number of epochs recorded.
     stop_reason : str or None
-        Why the last `fit` ended: ``"epochs"`` (all were done), ``"tolerance"`` (the loss stopped falling),
-        ``"diverged"`` or ``"interrupted"``; None before the first.
+        Why the last `fit` ended: ``"epochs"`` (all were done), ``"tolerance"`` (what was watched stopped improving),
+        ``"stopped"`` (`Network.stop`), ``"diverged"`` or ``"interrupted"`` (Ctrl-C, or another exception); None before
+        the first.
     elapsed : float
         Seconds spent in training, over all calls.
 
@@ -37,36 +43,54 @@ class History(Mapping[str, NDArray[np.float64]]):
     def __init__(self) -> None:
         self.stop_reason: str | None = None
         self.elapsed = 0.0
-        self._loss: NDArray[np.float64] = np.empty(0)
-        self._loss.setflags(write=False)
+        self._epochs = 0
+        # Each array has room to grow: its first `_epochs` numbers count.
+        self._arrays: dict[str, NDArray[np.float64]] = {"loss": np.empty(0)}
+        self._views: dict[str, NDArray[np.float64]] = {}
 
     @property
     def loss(self) -> NDArray[np.float64]:
         """The loss of each epoch, (epochs,)."""
-        return self._loss
+        return self["loss"]
 
     @property
     def epochs(self) -> int:
         """How many epochs are recorded."""
-        return len(self._loss)
+        return self._epochs
 
-    def record(self, losses: NDArray[np.float64], stop_reason: str, elapsed: float) -> None:
-        """Add the epochs of one call of `fit`."""
-        self._loss = np.concatenate((self._loss, losses))
-        self._loss.setflags(write=False)
-        self.stop_reason = stop_reason
-        self.elapsed += elapsed
+    def extend(self, n_epochs: int, values: Mapping[str, NDArray[np.float64]]) -> None:
+        """Add epochs, with an array (n_epochs,) for each name; what is not named gets NaN."""
+        start, end = self._epochs, self._epochs + n_epochs
+        for name in values.keys() - self._arrays.keys():
+            self._arrays[name] = np.full(start, np.nan)
+        for name, array in self._arrays.items():
+            if end > len(array):
+                # Growing by half its length copies every number three times in the long run.
+                grown = np.empty(max(end, len(array) + len(array) // 2))
+                grown[:start] = array[:start]
+                self._arrays[name] = array = grown
+            array[start:end] = values.get(name, np.nan)
+        self._epochs = end
+        self._views.clear()
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        if name != "loss":
-            raise KeyError(name)
-        return self._loss
+        view = self._views.get(name)
+        if view is None:
+            view = self._arrays[name][: self._epochs]
+            view.setflags(write=False)
+            self._views[name] = view
+        return view
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("loss",))
+        return iter(self._arrays)
 
     def __len__(self) -> int:
-        return 1
+        return len(self._arrays)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the views and the room to grow."""
+        arrays = {name: array[: self._epochs].copy() for name, array in self._arrays.items()}
+        return {**self.__dict__, "_arrays": arrays, "_views": {}}
 
     # Two histories are the same only if they are one: comparing arrays gives arrays.
     __eq__ = object.__eq__
@@ -76,6 +100,6 @@ class History(Mapping[str, NDArray[np.float64]]):
         if not self.epochs:
             return "History(epochs=0)"
         return (
-            f"History(epochs={self.epochs}, loss={self._loss[-1]:.6g}, "
+            f"History(epochs={self.epochs}, loss={self.loss[-1]:.6g}, "
             f"stop_reason={self.stop_reason!r}, elapsed={self.elapsed:.3g})"
         )

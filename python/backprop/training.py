@@ -123,7 +123,10 @@ def fit(
             reason = stop
         finally:
             done = state.epoch - first_epoch
-            network.history.record(losses[:done], reason, time.perf_counter() - start)
+            history = network.history
+            history.extend(done, {"loss": losses[:done]})
+            history.stop_reason = reason
+            history.elapsed += time.perf_counter() - start
             bar.close(done, losses)
     if reason == "diverged":
         raise DivergedError(state.epoch, float(losses[done - 1]), optimizer.learning_rate)
