@@ -153,17 +153,22 @@ cdef class Plan:
         self.n_inputs, self.n_outputs, self.n_parameters = n_inputs, n_in, offset
 
     cdef Py_ssize_t max_chunk(self) noexcept:
-        """How many samples go through the layers together: few enough to stay in the caches, a multiple of 3 groups.
+        """How many samples go through the layers together, a multiple of 3 groups.
 
+        Few enough to stay in the caches; but where the weights do not, the more samples meet them the better.
         From the shape alone, so that every instruction set cuts its sums alike.
         """
         cdef Py_ssize_t rows = CHUNK_BYTES // (self.net.width_sum * 2 * <Py_ssize_t> sizeof(real))
         cdef Py_ssize_t step = 3 * GROUP_LANES
+        if self.net.n_parameters * <Py_ssize_t> sizeof(real) > LARGE_WEIGHTS:
+            return LONG_CHUNK
         return max(2 * step, min(rows, <Py_ssize_t> 240) // step * step)
 
 
 cdef enum:
     CHUNK_BYTES = 131072
+    LARGE_WEIGHTS = 1048576
+    LONG_CHUNK = 288
 
 
 # ---- prediction ----

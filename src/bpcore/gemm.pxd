@@ -13,9 +13,12 @@ from bpcore.types cimport (
 
 cdef inline template multiply_add(
     const int n_rows, const int n_vecs, vec *acc, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *b, Py_ssize_t b_k,
+    const real *b, Py_ssize_t b_k, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
-    """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); the compiler knows n_rows and n_vecs."""
+    """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); the compiler knows n_rows and n_vecs.
+
+    Meanwhile n_k cache lines, ahead_k apart, are fetched from `ahead` on, unless that is NULL.
+    """
     cdef vec bv[MAX_VECS]
     cdef vec x
     cdef int r, j
@@ -26,6 +29,9 @@ cdef inline template multiply_add(
             x = vset1(w[r * w_row])
             for j in range(n_vecs):
                 acc[r * n_vecs + j] = vfma(x, bv[j], acc[r * n_vecs + j])
+        if ahead != NULL:
+            prefetch(ahead)
+            ahead += ahead_k
         n_k -= 1
         if n_k == 0:
             break
@@ -37,15 +43,18 @@ cdef inline template multiply_add(
 
 cdef inline template lanes_block(
     const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out,
+    const real *start, const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
-    """out (n_rows, n_vecs * LANES) = start (n_rows,) or 0 + w @ b."""
+    """out (n_rows, n_vecs * LANES) = start (n_rows,) or 0 + w @ b; where `ahead` is given, w_row is 1."""
     cdef vec acc[MAX_BLOCK]
     cdef int r, j
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(start[r]) if start != NULL else vset1(0)
-    multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, b, n_vecs * LANES)
+    if ahead != NULL:
+        multiply_add(n_rows, n_vecs, acc, n_k, w, 1, w_k, b, n_vecs * LANES, ahead, ahead_k)
+    else:
+        multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, b, n_vecs * LANES, NULL, 0)
     for r in range(n_rows):
         for j in range(n_vecs):
             vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
@@ -53,38 +62,38 @@ cdef inline template lanes_block(
 
 cdef inline template lanes_rows(
     const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
-    const real *b, real *out,
+    const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
     """`lanes_block` for a number of rows known at run time, 1 to TILE_ROWS."""
     if n_rows == 1:
-        lanes_block(1, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(1, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 2 and n_rows == 2:
-        lanes_block(2, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(2, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 3 and n_rows == 3:
-        lanes_block(3, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(3, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 4 and n_rows == 4:
-        lanes_block(4, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(4, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 5 and n_rows == 5:
-        lanes_block(5, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(5, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 6 and n_rows == 6:
-        lanes_block(6, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(6, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 7 and n_rows == 7:
-        lanes_block(7, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(7, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_ROWS >= 8:
-        lanes_block(8, n_vecs, n_k, w, w_row, w_k, start, b, out)
+        lanes_block(8, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
 
 
 cdef inline void lanes_panel(
     int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
-    const real *b, real *out,
+    const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
     """`lanes_rows` for a number of vectors known at run time, 1 to TILE_VECS."""
     if n_vecs == TILE_VECS:
-        lanes_rows(TILE_VECS, n_rows, n_k, w, w_row, w_k, start, b, out)
+        lanes_rows(TILE_VECS, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_VECS > 1 and n_vecs == 1:
-        lanes_rows(1, n_rows, n_k, w, w_row, w_k, start, b, out)
+        lanes_rows(1, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_VECS > 2 and n_vecs == 2:
-        lanes_rows(2, n_rows, n_k, w, w_row, w_k, start, b, out)
+        lanes_rows(2, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_VECS > 3:
         lanes_any(n_vecs, n_rows, n_k, w, w_row, w_k, start, b, out)
 
@@ -111,6 +120,9 @@ cdef enum:
     PACK_BLOCKS = 8
     PACK_BYTES = 1572864
     PACK_AHEAD = 16  # rows to ask for before they are copied
+    # Weights of more bytes are fetched ahead, if read with a long stride, while the first tile meets them: the
+    # processor does not see that pattern.
+    FAR_BYTES = 131072
     # Gradients with longer rows lie far away when their sums begin.
     FAR_COLUMNS = 256
 
@@ -146,7 +158,7 @@ cdef inline void lanes_product(
         for t in range(tiles.n_tiles):
             lanes_panel(
                 tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
-                out + n_rows * tiles.start[t],
+                out + n_rows * tiles.start[t], NULL, 0,
             )
         return
     if (
@@ -173,6 +185,8 @@ cdef inline Py_ssize_t lanes_group(
     Blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
     cdef Py_ssize_t rows = n_rows // n_blocks, taller = n_rows % n_blocks, height, done = 0, i
+    cdef bint far = w_row == 1 and n_k * w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
+    cdef const real *ahead
     cdef int t
     if packed != NULL:
         pack_rows(rows, taller - block, group, n_k, w + row, w_k, packed)
@@ -184,13 +198,14 @@ cdef inline Py_ssize_t lanes_group(
                 lanes_panel(
                     tiles.vecs[t], <int> height, n_k, packed + n_k * done, 1, height,
                     start + row + done if start != NULL else NULL, b + n_k * tiles.start[t],
-                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES,
+                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES, NULL, 0,
                 )
             else:
+                ahead = w + row + done + GROUP_LANES if far and t == 0 else NULL
                 lanes_panel(
                     tiles.vecs[t], <int> height, n_k, w + (row + done) * w_row, w_row, w_k,
                     start + row + done if start != NULL else NULL, b + n_k * tiles.start[t],
-                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES,
+                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES, ahead, w_k,
                 )
             done += height
     return done
@@ -304,7 +319,7 @@ cdef inline template outputs_block(
         width = tiles.vecs[t] * LANES
         multiply_add(
             n_rows, n_vecs, acc, tiles.rows[t], a + n_in * tiles.start[t] + row * width, width, 1,
-            d + tiles.start[t] * n_vecs * LANES, n_vecs * LANES,
+            d + tiles.start[t] * n_vecs * LANES, n_vecs * LANES, NULL, 0,
         )
     if sink.mode == STEP:
         step_block(n_rows, n_vecs, sink, g, g_row, last, acc)
