@@ -16,9 +16,9 @@ class History(Mapping[str, NDArray[np.float64]]):
     an epoch is the mean of the losses of its batches, each taken before its step and weighted as the loss's reduction
     weights it, penalties included.
 
-    Beside ``"loss"`` there are, where `fit` was asked for them, ``"val_loss"``, the metrics, those of the validation set
-    as ``"val_..."``, and ``"learning_rate"``: the rate of the epoch's last step. An epoch that did not record one of them
-    has NaN there.
+    Beside ``"loss"`` there are, where `fit` was asked for them, ``"val_loss"``, the metrics, those of the validation
+    set as ``"val_..."``, and ``"learning_rate"``: the rate of the epoch's last step. An epoch that did not record one
+    of them has NaN there.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
 """Schedules of the learning rate: factors on the optimizer's ``learning_rate``, one for each step.
 
 A schedule is a formula in ``t``, which counts from 0: steps (``every="step"``) or whole epochs (``every="epoch"``). It
-goes on over several calls of ``fit``; ``fit(..., initial_epoch=0)`` starts it again. The factors are worked out for many
-steps at a time and handed to the core as arrays, so that a schedule of this module costs next to nothing.
+goes on over several calls of ``fit``; ``fit(..., initial_epoch=0)`` starts it again. The factors are worked out for
+many steps at a time and handed to the core as arrays, so that a schedule of this module costs next to nothing.
 
 >>> import numpy as np
 >>> import backprop as bp
@@ -14,7 +14,6 @@ array([0.5 , 0.75, 1.  , 0.1 , 0.01])
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -198,7 +197,8 @@ class InverseScaling(Schedule):
 
     def formula(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the factors at `t`."""
-        return np.power(1.0 + self.rate * t, -float(self.power))
+        factors: NDArray[np.float64] = np.power(1.0 + self.rate * t, -float(self.power))
+        return factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,8 +300,8 @@ class OneCycle(Schedule):
     """Up from `start` to 1, then down to `end`, over `length` in all; `end` from there on.
 
     The optimizer's ``learning_rate`` is the highest one. With the defaults PyTorch's ``OneCycleLR``, which also moves
-    the momentum if told to. From L. N. Smith and N. Topin, "Super-convergence: very fast training of neural networks using
-    large learning rates" (2018).
+    the momentum if told to. From L. N. Smith and N. Topin, "Super-convergence: very fast training of neural networks
+    using large learning rates" (2018).
 
     Parameters
     ----------
@@ -420,14 +420,13 @@ class Sequential(Schedule):
     def factors(self, steps: NDArray[np.int64], steps_per_epoch: int = 1) -> NDArray[np.float64]:
         """Return the factors at these steps."""
         unit = 1 if self.every == "step" else steps_per_epoch
+        starts = np.cumsum([0, *self.lengths]) * unit
+        turns = np.searchsorted(starts, steps, side="right") - 1
         factors = np.empty(steps.shape)
-        start = 0
-        for part, length in zip(self.parts, (*self.lengths, math.inf), strict=True):
-            end = start + length * unit
-            now = (start <= steps) & (steps < end)
+        for turn, (part, start) in enumerate(zip(self.parts, starts, strict=True)):
+            now = turns == turn
             if now.any():
                 factors[now] = part.factors(steps[now] - start, steps_per_epoch)
-            start = end
         return factors
 
 
