@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backprop import plotting
     from backprop.descent import descend
     from backprop.gradcheck import check_gradients
+    from backprop.importing import from_keras, from_sklearn, from_torch
 
 __all__ = [
     "ACTIVATIONS",
@@ -39,6 +40,9 @@ __all__ = [
     "__version__",
     "check_gradients",
     "descend",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "initializers",
     "io",
     "load",
@@ -53,7 +57,14 @@ __all__ = [
 
 
 # What training does not need is imported when it is asked for.
-_LAZY = {"check_gradients": "backprop.gradcheck", "descend": "backprop.descent", "plotting": "backprop.plotting"}
+_LAZY = {
+    "check_gradients": "backprop.gradcheck",
+    "descend": "backprop.descent",
+    "from_keras": "backprop.importing",
+    "from_sklearn": "backprop.importing",
+    "from_torch": "backprop.importing",
+    "plotting": "backprop.plotting",
+}
 
 
 def __getattr__(name: str) -> Any:
