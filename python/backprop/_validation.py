@@ -237,6 +237,21 @@ def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...] | 
     return _converted(name, result, dtype)
 
 
+def value_and_gradient(name: str, result: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[float, RealArray]:
+    """Return what a custom loss returned: a number, and an array of this shape that is finite if the number is."""
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise TypeError(f"{name}: needs to return a pair (value, gradient), got {shown(result)}")
+    value = _numeric(f"{name}'s value", result[0], "a real number")
+    if value.ndim != 0:
+        raise ValueError(f"{name}'s value: needs a single number, got shape {value.shape}")
+    gradient = _numeric(f"{name}'s gradient", result[1])
+    if gradient.shape != shape:
+        raise ValueError(f"{name}'s gradient: needs the shape of the outputs, {shape}, got shape {gradient.shape}")
+    if math.isfinite(value):
+        return float(value), _converted(f"{name}'s gradient", gradient, dtype)
+    return float(value), np.full(shape, math.nan, dtype)
+
+
 def _numeric(name: str, value: Any, needed: str = "real numbers", text_hint: str = "") -> NDArray[Any]:
     """Return the value as an array of booleans, integers or floats."""
     if type(value) is not np.ndarray:

@@ -331,10 +331,10 @@ def _switches(
     is small beside the size.
     """
     with np.errstate(all="ignore"):
-        scores, activations = forward_pass(plan, parameters, data.X)
+        run = forward_pass(plan, parameters, data.X)
         found = []
         sizes = np.abs(data.X)
-        for layer, Z, A in zip(plan.layers, scores, activations, strict=True):
+        for layer, Z, A in zip(plan.layers, run.scores, run.outputs, strict=True):
             bound = sizes @ np.abs(layer.weights(parameters))
             biases = parameters[layer.biases_at]
             bound = bound + np.abs(biases) if biases.size else bound
@@ -343,7 +343,7 @@ def _switches(
             # What was added up to make Z may be larger than Z: that carries over to the outputs.
             sizes = np.abs(A) + (bound if layer.function.elementwise and not layer.function.smooth else 0)
         if not LOSSES[loss.name].smooth:
-            A = activations[-1]
+            A = run.outputs[-1]
             Y = as_rows(data.targets, plan.n_outputs, data.X.dtype)
             distance = np.abs(A - Y) - loss.parameter if loss.name == "huber" else A - Y
             found.append((distance, bound + np.abs(Y)))

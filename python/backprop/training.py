@@ -109,15 +109,18 @@ def fit(
         raise ValueError(f"epochs: needs a number for whose losses there is memory, got {epochs:,}") from error
     state = _begin(network, optimizer, settings, n_rows)
     first_epoch, last_epoch = state.epoch, state.epoch + epochs
-    run = network._core.Training(
-        network._plan, loss, optimizer, settings, data, state, np.array([optimizer.learning_rate])
-    ).run
+    rates = np.array([optimizer.learning_rate])
+
+    def train_on() -> str:
+        run = network._core.Training(network._plan, loss, optimizer, settings, data, state, rates).run
+        return str(run(last_epoch, SLICE_SECONDS, losses[state.epoch - first_epoch :]))
+
     start = time.perf_counter()
     reason = "interrupted"
     bar = _Progress(progress, epochs)
     with _HeldInterrupts() as interrupts:
         try:
-            while (stop := run(last_epoch, SLICE_SECONDS, losses)) == "time":
+            while (stop := train_on()) == "time":
                 interrupts.deliver()
                 bar.show(state.epoch - first_epoch, losses)
             reason = stop

@@ -5,11 +5,21 @@ are tested against. Where to start reading: `backprop.reference.layers`, then `t
 """
 
 from backprop.reference import activations, losses, optimizers
-from backprop.reference.layers import Plan, forward, loss_and_gradient
+from backprop.reference.layers import Plan, backward, forward, loss_and_gradient
 from backprop.reference.optimizers import update
 from backprop.reference.training import Training
 
-__all__ = ["ACTIVATIONS", "LOSSES", "OPTIMIZERS", "Plan", "Training", "forward", "loss_and_gradient", "update"]
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "Plan",
+    "Training",
+    "backward",
+    "forward",
+    "loss_and_gradient",
+    "update",
+]
 
 ACTIVATIONS: tuple[str, ...] = tuple(activations.ACTIVATIONS)
 LOSSES: tuple[str, ...] = tuple(losses.LOSSES)

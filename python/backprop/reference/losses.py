@@ -199,7 +199,7 @@ def as_rows(targets: Array, n_outputs: int, dtype: np.dtype[Any]) -> Array:
     return targets if targets.ndim == 2 else np.eye(n_outputs, dtype=dtype)[targets]
 
 
-def denominator(loss: losses.Loss, sample_weight: Array | None, n_rows: int, n_outputs: int) -> float:
+def denominator(loss: losses.Loss | losses.Custom, sample_weight: Array | None, n_rows: int, n_outputs: int) -> float:
     """What the sum over the rows is divided by; with "mean" 0 where no row has a weight."""
     if loss.reduction == "sum":
         return 1.0

@@ -128,3 +128,12 @@ def clip(plan: Plan, gradient: Array, clip_value: float | None, clip_norm: float
         coefficient = float(clip_norm / (norm + 1e-6))
         if not coefficient >= 1:  # smaller, or NaN
             gradient *= coefficient
+
+
+def limit_norms(plan: Plan, parameters: Array) -> None:
+    """Scale the weights into each unit, a column of W, down to the Euclidean norm max_norm where they exceed it."""
+    for layer in plan.layers:
+        if layer.max_norm is not None and layer.weights_trainable:
+            W = layer.weights(parameters)
+            norms = np.sqrt(np.square(W, dtype=np.float64).sum(axis=0))
+            W *= np.where(norms > layer.max_norm, layer.max_norm / norms, 1)

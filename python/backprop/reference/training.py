@@ -1,29 +1,262 @@
-"""The training loop: epochs of mini-batches, one optimizer step for each."""
+"""The training loop: epochs of mini-batches, one optimizer step for each. Start reading at `Loop.run`."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.reference.layers import Plan, objective
+from backprop.reference.layers import Plan, add_penalty_gradient, data_loss, penalty
 from backprop.reference.losses import denominator
-from backprop.reference.optimizers import clip, update
+from backprop.reference.optimizers import clip, limit_norms, update
 
 if TYPE_CHECKING:
-    from backprop._types import Data, StopReason, TrainingSettings, TrainingState
-    from backprop.losses import Loss
+    from backprop._types import Data, RealArray, StopReason, TrainingSettings, TrainingState
+    from backprop.layers import Dense
+    from backprop.losses import Custom, Loss
     from backprop.optimizers import Optimizer
 
 
-class Training:
-    """A training run over fixed data: changes `state` in place.
+class Computation(Protocol):
+    """What a step is made of; penalties, clipping and norms apart."""
 
-    `learning_rates[k]` is used for the k-th step of this run; the last one is used from there on.
+    def loss(self, parameters: RealArray, data: Data) -> float:
+        """Return the loss of the data, without dropout."""
+
+    def loss_and_gradient(
+        self, parameters: RealArray, batch: Data, gradient: RealArray, dropout_key: int | None
+    ) -> float:
+        """Return the loss of a batch and put its gradient into `gradient`."""
+
+    def update(
+        self, parameters: RealArray, gradient: RealArray, slots: RealArray, step: int, learning_rate: float
+    ) -> None:
+        """Do one optimizer step."""
+
+
+@dataclass(frozen=True, slots=True)
+class InNumPy:
+    """A loss of the library, computed here."""
+
+    plan: Plan
+    function: Loss
+    optimizer: Optimizer
+
+    def loss(self, parameters: RealArray, data: Data) -> float:
+        """Return the loss of the data, without dropout."""
+        return float(data_loss(self.plan, self.function, parameters, data))
+
+    def loss_and_gradient(
+        self, parameters: RealArray, batch: Data, gradient: RealArray, dropout_key: int | None
+    ) -> float:
+        """Return the loss of a batch and put its gradient into `gradient`."""
+        return float(data_loss(self.plan, self.function, parameters, batch, gradient, dropout_key=dropout_key))
+
+    def update(
+        self, parameters: RealArray, gradient: RealArray, slots: RealArray, step: int, learning_rate: float
+    ) -> None:
+        """Do one optimizer step."""
+        update(self.plan, self.optimizer, parameters, gradient, slots, step, learning_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class OnBackend:
+    """A custom loss, with the rest computed by any backend: `module` and `plan` are the backend's.
+
+    The function is called with outputs that are finite only; for others the loss is NaN. As with the losses of the
+    library, rows whose weights sum to zero have the loss 0 and the gradient 0.
     """
+
+    module: Any
+    plan: Any
+    function: Custom
+    optimizer: Optimizer
+    errors: Mapping[str, Any]
+    """how floating-point errors in the function are to be treated, as `numpy.geterr` has it"""
+
+    def loss(self, parameters: RealArray, data: Data) -> float:
+        """Return the loss of the data, without dropout."""
+        outputs: RealArray = np.empty((len(data.X), self.plan.n_outputs), parameters.dtype)
+        self.module.forward(self.plan, parameters, data.X, outputs)
+        return self.call(outputs, data)[0]
+
+    def loss_and_gradient(
+        self, parameters: RealArray, batch: Data, gradient: RealArray, dropout_key: int | None
+    ) -> float:
+        """Return the loss of a batch and put its gradient into `gradient`."""
+        value = 0.0
+
+        def head(outputs: RealArray) -> RealArray:
+            nonlocal value
+            value, output_gradient = self.call(outputs, batch)
+            return output_gradient
+
+        self.module.backward(self.plan, parameters, batch.X, head, gradient, None, dropout_key)
+        return value
+
+    def call(self, outputs: RealArray, data: Data) -> tuple[float, RealArray]:
+        """Call the function, with copies of the rows: whatever it does to them, the data stay as they are."""
+        _, targets, weights = data
+        if not np.isfinite(outputs).all():
+            return math.nan, np.full_like(outputs, math.nan)
+        if weights is not None and not weights.any():
+            return 0.0, np.zeros_like(outputs)
+        with np.errstate(**self.errors):
+            return self.function(outputs, targets.copy(), None if weights is None else weights.copy())
+
+    def update(
+        self, parameters: RealArray, gradient: RealArray, slots: RealArray, step: int, learning_rate: float
+    ) -> None:
+        """Do one optimizer step."""
+        self.module.update(self.plan, self.optimizer, parameters, gradient, slots, step, learning_rate)
+
+
+class Loop:
+    """A training run over fixed data with any computation: changes `state` in place."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        loss: Loss | Custom,
+        computation: Computation,
+        settings: TrainingSettings,
+        data: Data,
+        state: TrainingState,
+        learning_rates: NDArray[np.float64],
+        validation: Data | None,
+    ) -> None:
+        self.plan, self.loss, self.settings, self.data, self.state = plan, loss, settings, data, state
+        self.computation, self.validation = computation, validation
+        self.n_rows = len(data.X)
+        self.batch_size = min(settings.batch_size or self.n_rows, self.n_rows)
+        self.shuffle = settings.shuffle and self.batch_size < self.n_rows
+        self.drops = any(layer.dropout > 0 for layer in plan.layers)
+        self.gradient = np.zeros_like(state.parameters)
+        self.set_learning_rates(learning_rates)
+        if self.shuffle and len(state.permutation) != self.n_rows:
+            state.permutation = np.arange(self.n_rows, dtype=np.int64)
+        if settings.keep_best and len(state.best_parameters) != len(state.parameters):
+            state.best_parameters = state.parameters.copy()
+
+    def set_learning_rates(self, learning_rates: NDArray[np.float64]) -> None:
+        """`learning_rates[k]` is used for the k-th step from here; the last one is used from there on."""
+        self.learning_rates, self.first_step = learning_rates, self.state.step
+
+    def run(
+        self,
+        last_epoch: int,
+        seconds: float,
+        losses: NDArray[np.float64],
+        validation_losses: NDArray[np.float64] | None = None,
+        last_step: int | None = None,
+    ) -> StopReason:
+        """Train until `state.epoch == last_epoch`, a stop rule fires, `state.step == last_step`, or the time is over.
+
+        `losses[i]` and `validation_losses[i]` receive what belongs to the i-th epoch finished in this call; with
+        validation data the second is needed. The clock is looked at after each step, so that every call makes some
+        progress. When several reasons to stop come together, the first of "diverged", "tolerance", "epochs", "time" is
+        returned; "time" stands for `last_step` too.
+        """
+        end = time.perf_counter() + seconds
+        state = self.state
+        first_step, first_epoch = state.step, state.epoch
+        with np.errstate(all="ignore"):
+            while state.epoch < last_epoch:
+                if state.step == last_step or (state.step > first_step and time.perf_counter() >= end):
+                    return "time"
+                if state.cursor < self.n_rows:
+                    self.step()
+                if state.cursor == self.n_rows:
+                    reason = self.end_epoch(state.epoch - first_epoch, losses, validation_losses)
+                    if reason is not None:
+                        return reason
+        return "epochs"
+
+    def step(self) -> None:
+        """One optimizer step on the next batch."""
+        state, settings = self.state, self.settings
+        if self.shuffle and state.cursor == 0:
+            state.permutation[:] = shuffled(self.n_rows, state.bit_generator)
+        dropout_key = state.bit_generator.random_raw() if self.drops else None
+        batch = self.next_batch()
+
+        loss = self.computation.loss_and_gradient(state.parameters, batch, self.gradient, dropout_key)
+        share = self.penalty_share(batch)
+        self.add_to_epoch(batch, loss, share * penalty(self.plan, state.parameters))
+        add_penalty_gradient(self.plan, state.parameters, self.gradient, share)
+        clip(self.plan, self.gradient, settings.clip_value, settings.clip_norm)
+
+        learning_rate = float(self.learning_rates[min(state.step - self.first_step, len(self.learning_rates) - 1)])
+        state.cursor += len(batch.X)
+        state.step += 1
+        self.computation.update(state.parameters, self.gradient, state.slots, state.step, learning_rate)
+        limit_norms(self.plan, state.parameters)
+
+    def next_batch(self) -> Data:
+        """Look up the next rows of this epoch; the last batch may be short."""
+        state, data = self.state, self.data
+        end = min(state.cursor + self.batch_size, self.n_rows)
+        rows = state.permutation[state.cursor : end] if self.shuffle else slice(state.cursor, end)
+        weights = None if data.sample_weight is None else data.sample_weight[rows]
+        return data._replace(X=data.X[rows], targets=data.targets[rows], sample_weight=weights)
+
+    def penalty_share(self, batch: Data) -> float:
+        """What a batch's penalties are multiplied with: 1, or, counted for each row, 1 over the rows or weights."""
+        if not self.settings.penalty_per_row:
+            return 1.0
+        rows = denominator(self.loss, batch.sample_weight, len(batch.X), n_outputs=1)
+        return 1 / rows if rows > 0 else 0.0
+
+    def add_to_epoch(self, batch: Data, loss: float, penalties: float) -> None:
+        """Enter the loss of a batch into the books of the epoch."""
+        state, n_rows = self.state, len(batch.X)
+        if self.loss.reduction == "sum":
+            # Data losses add up; the penalties, which every batch has whole, count by its share of the rows.
+            state.loss_sum += float(loss + penalties * n_rows / self.n_rows)
+            state.weight_sum = 1.0
+        else:
+            weight = denominator(self.loss, batch.sample_weight, n_rows, self.plan.n_outputs)
+            state.loss_sum += float(loss + penalties) * weight
+            state.weight_sum += weight
+
+    def end_epoch(
+        self, i: int, losses: NDArray[np.float64], validation_losses: NDArray[np.float64] | None
+    ) -> StopReason | None:
+        """Record the losses of the epoch, the i-th of this call, and apply the stop rules."""
+        state, settings = self.state, self.settings
+        loss = monitored = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0.0
+        losses[i] = loss
+        if self.validation is not None and validation_losses is not None:
+            validation_losses[i] = self.validation_loss(self.validation)
+            monitored = float(validation_losses[i]) if settings.monitor == "val_loss" else loss
+        state.epoch += 1
+        state.cursor = 0
+        state.loss_sum = state.weight_sum = 0.0
+        if not (math.isfinite(loss) and np.isfinite(state.parameters).all()):
+            return "diverged"
+        if settings.tolerance is not None:
+            state.stale_epochs = 0 if monitored <= state.best_loss - settings.tolerance else state.stale_epochs + 1
+        if monitored < state.best_loss:
+            state.best_loss, state.best_epoch = monitored, state.epoch
+            if settings.keep_best:
+                state.best_parameters[:] = state.parameters
+        if settings.tolerance is not None and state.stale_epochs >= settings.patience:
+            return "tolerance"
+        return None
+
+    def validation_loss(self, validation: Data) -> float:
+        """Compute the loss of the validation data, with the parameters as they are, penalties included."""
+        parameters = self.state.parameters
+        return float(self.computation.loss(parameters, validation) + penalty(self.plan, parameters))
+
+
+class Training:
+    """A training run over fixed data: changes `state` in place."""
 
     def __init__(
         self,
@@ -34,85 +267,40 @@ class Training:
         data: Data,
         state: TrainingState,
         learning_rates: NDArray[np.float64],
+        validation: Data | None = None,
     ) -> None:
-        self.plan, self.loss, self.optimizer = plan, loss, optimizer
-        self.settings, self.data, self.state = settings, data, state
-        self.learning_rates = learning_rates
-        self.n_rows = len(data.X)
-        self.batch_size = min(settings.batch_size or self.n_rows, self.n_rows)
-        self.shuffle = settings.shuffle and self.batch_size < self.n_rows
-        self.first_step, self.first_epoch = state.step, state.epoch
-        self.gradient = np.zeros_like(state.parameters)
-        if self.shuffle and len(state.permutation) != self.n_rows:
-            state.permutation = np.arange(self.n_rows, dtype=np.int64)
+        """As `Loop.set_learning_rates` for the rates; `validation` is measured at the end of each epoch."""
+        loop = Loop(plan, loss, InNumPy(plan, loss, optimizer), settings, data, state, learning_rates, validation)
+        self.run = loop.run
+        self.set_learning_rates = loop.set_learning_rates
 
-    def run(self, last_epoch: int, seconds: float, losses: NDArray[np.float64]) -> StopReason:
-        """Train until `state.epoch == last_epoch`, a stop rule fires, or about `seconds` have passed.
 
-        `losses[e]` receives the loss of the e-th epoch finished in this run (counted from the making of the
-        `Training`). The clock is looked at after each step, so that every call makes some progress. When several
-        reasons to stop come together, the first of "diverged", "tolerance", "epochs", "time" is returned.
-        """
-        end = time.perf_counter() + seconds
-        state = self.state
-        with np.errstate(all="ignore"):
-            while state.epoch < last_epoch:
-                if state.cursor == 0 and self.shuffle:
-                    state.permutation[:] = shuffled(self.n_rows, state.bit_generator)
-                self.step()
-                if state.cursor == self.n_rows:
-                    reason = self.end_epoch(losses)
-                    if reason is not None:
-                        return reason
-                if state.epoch < last_epoch and time.perf_counter() >= end:
-                    return "time"
-        return "epochs"
+class CustomTraining:
+    """A training run with a custom loss on any backend, with the `run` and the side effects of a `Training`.
 
-    def step(self) -> None:
-        """One optimizer step on the next batch."""
-        state, settings = self.state, self.settings
-        batch = self.next_batch()
-        data_loss, penalty = objective(self.plan, self.loss, state.parameters, batch, self.gradient)
-        n_rows = len(batch.X)
-        if self.loss.reduction == "sum":
-            # Data losses add up; the penalties, which every batch has whole, count by its share of the rows.
-            state.loss_sum += float(data_loss + penalty * n_rows / self.n_rows)
-            state.weight_sum = 1.0
-        else:
-            weight = denominator(self.loss, batch.sample_weight, n_rows, self.plan.n_outputs)
-            state.loss_sum += float(data_loss + penalty) * weight
-            state.weight_sum += weight
-        clip(self.plan, self.gradient, settings.clip_value, settings.clip_norm)
-        learning_rate = float(self.learning_rates[min(state.step - self.first_step, len(self.learning_rates) - 1)])
-        state.step += 1
-        update(self.plan, self.optimizer, state.parameters, self.gradient, state.slots, state.step, learning_rate)
+    `module` is the backend's, as `_core.pyi` has it, and computes outputs, gradients and updates; `layers` are the
+    network's. `data` is as for a `Training`, but the targets are any array with one row for each row of X: the loss's
+    function gets rows of it. What the function raises comes through `run`, before the step has changed parameters or
+    slots.
+    """
 
-    def next_batch(self) -> Data:
-        """Take the next rows of this epoch; the last batch may be short."""
-        state, data = self.state, self.data
-        start = state.cursor
-        state.cursor = min(start + self.batch_size, self.n_rows)
-        rows = slice(start, state.cursor) if not self.shuffle else state.permutation[start : state.cursor]
-        weights = None if data.sample_weight is None else data.sample_weight[rows]
-        return data._replace(X=data.X[rows], targets=data.targets[rows], sample_weight=weights)
-
-    def end_epoch(self, losses: NDArray[np.float64]) -> StopReason | None:
-        """Record the epoch's loss and apply the stop rules."""
-        state, settings = self.state, self.settings
-        loss = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0.0
-        losses[state.epoch - self.first_epoch] = loss
-        state.epoch += 1
-        state.cursor = 0
-        state.loss_sum = state.weight_sum = 0.0
-        if not math.isfinite(loss):
-            return "diverged"
-        if settings.tolerance is not None:
-            stale = loss > state.best_loss - settings.tolerance
-            state.stale_epochs = state.stale_epochs + 1 if stale else 0
-        state.best_loss = min(state.best_loss, loss)
-        if settings.tolerance is not None and state.stale_epochs >= settings.patience:
-            return "tolerance"
-        return None
+    def __init__(
+        self,
+        module: Any,
+        layers: Sequence[Dense],
+        loss: Custom,
+        optimizer: Optimizer,
+        settings: TrainingSettings,
+        data: Data,
+        state: TrainingState,
+        learning_rates: NDArray[np.float64],
+        validation: Data | None = None,
+    ) -> None:
+        n_inputs = data.X.shape[1]
+        computation = OnBackend(module, module.Plan(n_inputs, layers), loss, optimizer, dict(np.geterr()))
+        loop = Loop(Plan(n_inputs, layers), loss, computation, settings, data, state, learning_rates, validation)
+        self.run = loop.run
+        self.set_learning_rates = loop.set_learning_rates
 
 
 def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:
