@@ -210,7 +210,7 @@ def _labels(name: str, array: NDArray[Any], n_rows: int, n_classes: int) -> NDAr
     if array.min() < 0 or array.max() >= n_classes:
         wrong = _first(name, (array < 0) | (array >= n_classes), array)
         raise ValueError(f"{name}: needs class labels in 0 .. {n_classes - 1} ({n_classes} outputs), got {wrong}")
-    return _plain(array, np.dtype(np.int64))
+    return _plain(name, array, np.dtype(np.int64))
 
 
 def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) -> RealArray | None:
@@ -252,6 +252,14 @@ def value_and_gradient(name: str, result: Any, dtype: np.dtype[Any], shape: tupl
     return float(value), np.full(shape, math.nan, dtype)
 
 
+def curve(name: str, value: Any) -> NDArray[np.float64]:
+    """Return real numbers (n,), finite or not, as float64."""
+    array = _numeric(name, value)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: needs a 1-D array, got shape {array.shape}")
+    return _plain(name, array, np.dtype(np.float64))
+
+
 def _numeric(name: str, value: Any, needed: str = "real numbers", text_hint: str = "") -> NDArray[Any]:
     """Return the value as an array of booleans, integers or floats."""
     if type(value) is not np.ndarray:
@@ -284,10 +292,10 @@ def _rows(name: str, array: NDArray[Any], n_rows: int) -> None:
 def _converted(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> RealArray:
     """Return the array in the form that backends take; raise if a number is not finite, or not any more."""
     if array.dtype == dtype:
-        result = _plain(array, dtype)
+        result = _plain(name, array, dtype)
     else:
         with np.errstate(all="ignore"):  # float64 -> float32 may overflow: seen below
-            result = _plain(array, dtype)
+            result = _plain(name, array, dtype)
     # Two passes without a temporary; a NaN comes through both.
     if result.size and not (math.isfinite(result.min()) and math.isfinite(result.max())):
         bad = _first(name, ~np.isfinite(result), array)
@@ -299,10 +307,15 @@ def _converted(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> RealArra
     return result
 
 
-def _plain(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _plain(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the array C-contiguous, native and aligned; itself where it is that already."""
-    result = np.asarray(array, dtype=dtype, order="C")
-    return result if result.flags.aligned else result.copy()
+    try:
+        result = np.asarray(array, dtype=dtype, order="C")
+        return result if result.flags.aligned else result.copy()
+    except (MemoryError, ValueError) as error:  # an array with strides of zero may be larger than memory
+        raise ValueError(
+            f"{name}: needs an array of which there can be a copy in memory, got shape {array.shape}"
+        ) from error
 
 
 def _first(name: str, where: NDArray[np.bool_], array: NDArray[Any]) -> str:

@@ -130,6 +130,11 @@ BIAS_INITIALIZERS: Mapping[str, Draw] = MappingProxyType({draw.__name__: draw fo
 class Given:
     """An array as an initializer: its own copy, which can be compared, hashed and shown in a line.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If it does not hold finite real numbers.
+
     Examples
     --------
     >>> Given([[1.0, 2.0]]) == Given([[1.0, 2.0]])
@@ -144,7 +149,7 @@ class Given:
     """the numbers, read-only"""
 
     def __init__(self, values: ArrayLike) -> None:
-        self.values = np.array(values, dtype=np.float64, order="C")
+        self.values = check.array("values", values, np.dtype(np.float64)).copy()
         self.values.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:

@@ -149,8 +149,8 @@ def plot_history(
 
     Raises
     ------
-    ValueError
-        If there is no epoch to draw.
+    TypeError, ValueError
+        If what is to be drawn is not one number per epoch, or there is no epoch.
 
     Examples
     --------
@@ -161,7 +161,8 @@ def plot_history(
     'epoch'
     """
     series = history if isinstance(history, Mapping) else {"loss": history}
-    curves = {name: np.asarray(series[name], np.float64) for name in series}
+    shown = [name for name in series if "loss" in name or name == "learning_rate"]
+    curves = {name: check.curve("history", series[name]) for name in shown}
     losses = {name: values for name, values in curves.items() if "loss" in name and values.size}
     if not losses:
         raise ValueError(f"history: needs at least one epoch with a loss, got {check.shown(history)}")
@@ -548,7 +549,10 @@ def plot_decision_boundary(
     rows = check.features("X", X, np.dtype(np.float64), 2)
     labels = None
     if y is not None:
-        labels = np.asarray(y).reshape(len(rows), -1)
+        labels = check.array("y", y, np.dtype(np.float64))
+        if labels.ndim not in (1, 2) or len(labels) != len(rows) or not labels.size:
+            raise ValueError(f"y: needs one class for each of the {len(rows)} rows of X, got shape {labels.shape}")
+        labels = labels.reshape(len(rows), -1)
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
         labels = (labels > level).astype(int) if net.n_outputs == 1 else labels.astype(int)
     display = _require("sklearn.inspection", "sklearn").DecisionBoundaryDisplay

@@ -1,0 +1,427 @@
+"""Arrays of every kind into every public function: the right result or a documented exception, and no input changed.
+
+The functions are found by their annotations: whatever takes an ``ArrayLike`` is tested, with an argument from
+`arguments` for each parameter. What is added later is tested at once, or fails here for want of an argument.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from types import ModuleType
+from typing import Any
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop import _backend
+from backprop.history import History
+from backprop.network import Views
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+EXPECTED = (TypeError, ValueError, bp.DivergedError)
+N = 7
+
+
+# ---- the functions ----
+
+
+def public_modules() -> Iterator[ModuleType]:
+    """The package's modules that users may import; those that need what is not installed are left out."""
+    for info in pkgutil.walk_packages(bp.__path__, "backprop."):
+        if not info.name.startswith(("backprop._", "backprop.reference")):
+            try:
+                yield importlib.import_module(info.name)
+            except ImportError as error:
+                if (error.name or "").startswith("backprop"):
+                    raise
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A public function, or a method of `owner`, and one of its parameters that takes arrays."""
+
+    name: str
+    function: Callable[..., Any]
+    owner: type | None
+    parameter: str
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.parameter})"
+
+
+def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
+    for module in public_modules():
+        for name, thing in vars(module).items():
+            if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+                continue
+            if inspect.isfunction(thing):
+                yield f"{module.__name__}.{name}", thing, None
+            elif inspect.isclass(thing):
+                for method, function in inspect.getmembers(thing):
+                    if isinstance(function, property):
+                        function, method = function.fset, f"{method}="
+                    public = not method.startswith("_") or method in ("__init__", "__call__", "__setitem__")
+                    if public and inspect.isfunction(function) and function.__module__.startswith("backprop"):
+                        yield f"{module.__name__}.{name}.{method}", function, thing
+
+
+ENTRIES = [
+    Entry(name, function, owner, parameter.name)
+    for name, function, owner in functions()
+    for parameter in inspect.signature(function).parameters.values()
+    if "ArrayLike" in str(parameter.annotation)
+]
+
+
+# ---- their arguments ----
+
+
+def network(backend: str, dtype: str, task: str) -> bp.Network:
+    output = {"regression": bp.Dense(1), "classification": bp.Dense(3, "softmax")}[task]
+    return bp.Network(2, [bp.Dense(4, "tanh"), output], dtype=dtype, seed=1, backend=backend)
+
+
+def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
+    """An argument for every parameter that has no default, for every one that takes arrays, and for what takes long.
+
+    The numbers are such that float16 and int8 hold them: multiples of 1/4, and whole ones where labels are meant.
+    """
+    X = np.array([[(5 * i + 3 * j) % 9 - 4 for j in range(2)] for i in range(N)]) / 4
+    labels = np.arange(N) % 3
+    y = labels if task == "classification" else X.sum(axis=1)
+    values: Any = net.weights[0] * 0 + 0.25 if owner is Views else net.parameters * 0 + 0.25
+    return {
+        "X": X,
+        "y": y,
+        "sample_weight": np.arange(1.0, N + 1) / 4,
+        "values": np.asarray(values, np.float64),
+        "x0": np.array([0.5, -0.25]),
+        "f": lambda x: (x * x).sum(),
+        "k": 0,
+        "net": net,
+        "network": net,
+        "history": np.arange(N, 0, -1) / 4,
+        "path": np.outer(np.arange(4) / 4, np.ones(net.n_parameters)),
+        "loss": "auto",
+        "optimizer": "adam",
+        "finite_differences": True,
+        "epochs": 2,
+        "steps": 5,
+        "batch_sizes": (2, N),
+        "resolution": 10,
+        "progress": False,
+        "n_threads": 1,
+        "random_state": 0,
+        "seed": 0,
+    }
+
+
+def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]) -> Any:
+    """An object whose method is to be called; what learns has learned before it predicts."""
+    if owner is bp.Network:
+        return net
+    if owner is Views:
+        return net.weights
+    known = inspect.signature(owner).parameters
+    made = owner(**{name: value for name, value in given.items() if name in known and name not in ("X", "y")})
+    if hasattr(made, "fit") and method not in ("fit", "partial_fit"):
+        made.fit(given["X"], given["y"])
+    return made
+
+
+def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
+    """What the function makes of the value: what it returns, and the parameters of the network after it."""
+    net = network(backend, dtype, task)
+    known = inspect.signature(entry.function).parameters
+    given = arguments(net, entry.owner, task)
+    needed = {name for name, p in known.items() if p.default is p.empty and name != "self" and p.kind != p.VAR_KEYWORD}
+    assert needed - {entry.parameter} <= given.keys(), f"{entry}: `arguments` has none for {needed - given.keys()}"
+    chosen = {name: value for name, value in given.items() if name in needed or name in ("epochs", "steps")}
+    for name in ("batch_sizes", "resolution", "progress", "y"):  # shorter than by default, or needed beside others
+        chosen[name] = given[name]
+    chosen = {name: value for name, value in chosen.items() if name in known}
+    if "Iterable" in str(known[entry.parameter].annotation):  # one array for each layer
+        value = [value, *(net.biases if "biases" in entry.name else net.weights)[1:]]
+    chosen[entry.parameter] = value
+    method = entry.name.rpartition(".")[2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # numpy.matrix
+        if entry.owner is None:
+            result = entry.function(**chosen)
+        elif method == "__init__":
+            result = entry.owner(
+                **{name: value for name, value in chosen.items() if name in (*needed, entry.parameter)}
+            )
+        else:
+            result = entry.function(instance(entry.owner, net, method, given), **chosen)
+    return result, net.parameters
+
+
+def good_value(entry: Entry, task: str) -> np.ndarray:
+    """The argument in its plainest form."""
+    net = network(_backend.REFERENCE, "float64", task)
+    given = arguments(net, entry.owner, task)
+    assert entry.parameter in given, f"{entry}: `arguments` has none for {entry.parameter}"
+    value = given[entry.parameter]
+    annotation = str(inspect.signature(entry.function).parameters[entry.parameter].annotation)
+    if "Iterable" in annotation:
+        return np.full(net.biases[0].shape if "biases" in entry.name else net.weights[0].shape, 0.25)
+    return np.array(value)
+
+
+# ---- the values ----
+
+REAL = ("?", "i1", "i2", "i4", "i8", "u1", "u4", "u8", "f2", "f4", "f8", "g")
+OTHER = ("F", "D", "O", "U8", "S8", "M8[s]", "m8[s]", "V4")
+LAYOUTS = (
+    "plain", "Fortran", "rows backwards", "columns backwards", "every other row", "every third column", "no strides",
+    "read-only", "memory-mapped", "byte-swapped", "unaligned", "list", "masked", "matrix", "object with __array__",
+)  # fmt: skip
+CONTENTS = (
+    "as it is", "nan", "inf", "-inf", "too large for float32", "no rows", "one row", "one row more", "no columns",
+    "one column more", "one axis more", "one axis less", "a number",
+)  # fmt: skip
+
+
+class Wrapped:
+    """What turns into an array when it is asked to."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array if dtype is None else self.array.astype(dtype)
+
+
+def with_content(array: np.ndarray, content: str) -> np.ndarray:
+    special = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "too large for float32": 1e300}
+    if content in special:
+        array = array.astype(float)
+        array.flat[array.size // 2] = special[content]
+    elif content in ("no rows", "one row"):
+        array = array[: content == "one row"]
+    elif content == "one row more":
+        array = np.concatenate([array, array[:1]])
+    elif content == "no columns":
+        array = array[..., :0]
+    elif content == "one column more":
+        array = np.concatenate([array, array[..., :1]], axis=-1)
+    elif content == "one axis more":
+        array = array[..., None]
+    elif content == "one axis less":
+        array = array[0]
+    elif content == "a number":
+        array = array.reshape(-1)[0]
+    return np.array(array)
+
+
+def with_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype in ("M8[s]", "m8[s]", "V4"):
+        return np.zeros(array.shape, dtype)
+    with np.errstate(all="ignore"):
+        array = array.astype(dtype)
+        return array + array.dtype.type(1j) if dtype in "FD" else array  # what loses the imaginary part is wrong
+
+
+def laid_out(array: np.ndarray, layout: str) -> tuple[Any, np.ndarray]:
+    """The same numbers in another way, and the memory that holds them, to see whether it changes."""
+    base = np.array(array, order="C")
+    if layout == "Fortran":
+        base = np.asfortranarray(array)
+    elif layout == "rows backwards" and array.ndim:
+        base = base[::-1].copy()
+        return base[::-1], base
+    elif layout == "columns backwards" and array.ndim:
+        base = base[..., ::-1].copy()
+        return base[..., ::-1], base
+    elif layout == "every other row" and array.ndim:
+        base = np.repeat(base, 2, axis=0)
+        return base[::2], base
+    elif layout == "every third column" and array.ndim:
+        base = np.repeat(base, 3, axis=-1)
+        return base[..., ::3], base
+    elif layout == "no strides" and array.size:
+        base = base.reshape(-1)[:1].reshape(())
+        return np.broadcast_to(base, array.shape), base
+    elif layout == "read-only":
+        base.flags.writeable = False
+    elif layout == "memory-mapped" and array.nbytes and array.dtype != object:
+        with tempfile.TemporaryFile() as file:
+            base.tofile(file)
+            base = np.memmap(file, array.dtype, "r", shape=array.shape)
+    elif layout == "byte-swapped":
+        base = array.astype(array.dtype.newbyteorder())
+    elif layout == "unaligned" and array.dtype != object:
+        memory = np.zeros(array.nbytes + 1, np.uint8)
+        memory[1:] = np.frombuffer(base.tobytes(), np.uint8)
+        return memory[1:].view(array.dtype).reshape(array.shape), memory
+    elif layout == "list":
+        return base.tolist(), base
+    elif layout == "masked":
+        return np.ma.MaskedArray(base), base
+    elif layout == "matrix" and array.ndim == 2:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            return np.asmatrix(base), base
+    elif layout == "object with __array__":
+        return Wrapped(base), base
+    return base, base
+
+
+# ---- the test ----
+
+
+def outcome(*args: Any) -> Any:
+    """What `call` returns, or the exception that it raises, which must be one that is documented."""
+    try:
+        return call(*args)
+    except EXPECTED as error:
+        return error
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two results are equal, to the last bit where they are numbers."""
+    if isinstance(a, History):
+        a, b = a.loss, b.loss
+    if isinstance(a, bp.Network):
+        a, b = a.parameters, b.parameters
+    if isinstance(a, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    if isinstance(a, Sequence) and not isinstance(a, str):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, int | float | str | None):
+        return a == b or a != a
+    return type(a) is type(b)
+
+
+def check(entry: Entry, backend: str, net_dtype: str, task: str, dtype: str, layout: str, content: str) -> None:
+    value = with_dtype(with_content(good_value(entry, task), content), dtype)
+    given, memory = laid_out(value, layout)
+    before, writeable = memory.tobytes(), memory.flags.writeable
+    where = backend, net_dtype, task
+    result = outcome(entry, given, *where)
+    assert (memory.tobytes(), memory.flags.writeable) == (before, writeable)
+    numbers = np.array(given) if layout != "list" else value
+    if numbers.dtype.kind in "fiub":
+        plain = outcome(entry, np.array(numbers, numbers.dtype.newbyteorder("="), order="C"), *where)
+        assert same_outcome(result, plain), (result, plain)
+    if isinstance(result, Exception):
+        return
+    assert numbers.dtype.kind in "fiubOUS", "these are no real numbers"
+    try:
+        wide = np.array(numbers, np.float64)
+    except ValueError:
+        return  # labels may be text
+    assert entry.parameter == "history" or np.isfinite(wide).all()
+    if net_dtype == "float64" or (wide == wide.astype(np.float32)).all():  # else it is rounded on the way
+        double = outcome(entry, wide, *where)
+        assert isinstance(double, Exception) or same(result, double), (result, double)
+
+
+def same_outcome(a: Any, b: Any) -> bool:
+    return type(a) is type(b) if isinstance(a, Exception) else not isinstance(b, Exception) and same(a, b)
+
+
+def test_the_functions_are_found():
+    found = {entry.name for entry in ENTRIES}
+    assert {"backprop.network.Network.fit", "backprop.network.Views.__setitem__", "backprop.descent.descend"} <= found
+
+
+def is_slow(entry: Entry) -> bool:
+    return "plot" in entry.name
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_the_plain_argument_is_taken(entry, task):
+    result = outcome(entry, good_value(entry, task), _backend.available()[0], "float32", task)
+    assert not isinstance(result, Exception), result
+
+
+CASES = st.tuples(
+    st.sampled_from(_backend.available()),
+    st.sampled_from(["float32", "float64"]),
+    st.sampled_from(["regression", "classification"]),
+    st.sampled_from(REAL) | st.sampled_from(OTHER),
+    st.sampled_from(LAYOUTS),
+    st.just("as it is") | st.sampled_from(CONTENTS),
+)
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if not is_slow(e)], ids=str)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(case=CASES)
+def test_grid(entry, case):
+    check(entry, *case)
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if is_slow(e)], ids=str)
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(case=CASES)
+def test_grid_of_pictures(entry, case):
+    check(entry, *case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+@pytest.mark.parametrize("backend", _backend.available())
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_whole_grid(entry, backend, task):
+    few = is_slow(entry)
+    dtypes = ("i8", "f4", "D") if few else (*REAL, *OTHER)
+    for case in product(("float32",) if few else ("float32", "float64"), [task], dtypes, LAYOUTS, CONTENTS):
+        check(entry, backend, *case)
+
+
+# ---- sizes ----
+
+HUGE = [2**40, 2**62, 2**63 - 1]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+@pytest.mark.parametrize("size", HUGE)
+@pytest.mark.parametrize("dtype", ["?", "f8"])
+def test_arrays_larger_than_memory(entry, size, dtype):
+    """They have no memory of their own: every stride is zero. NumPy itself refuses to make some of them."""
+    good = good_value(entry, "regression")
+    try:
+        array = np.broadcast_to(np.zeros((), dtype), (size, *good.shape[1:]))
+    except ValueError:
+        return
+    assert isinstance(outcome(entry, array, _backend.available()[0], "float32", "regression"), EXPECTED)
+
+
+sizes = st.integers(1, 2**70) | st.sampled_from([1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(sizes, min_size=2, max_size=5), st.sampled_from(["float32", "float64"]))
+def test_layers_larger_than_memory(widths, dtype):
+    if sum(a * b for a, b in pairwise(widths)) < 2**44:
+        return
+    with pytest.raises(ValueError, match="layers: needs parameters that fit into memory"):
+        bp.mlp(widths, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "patience"])
+@pytest.mark.parametrize("value", [2**31, 2**62, 2**63 - 1, 2**63, 2**64, 2**100])
+def test_numbers_larger_than_any_integer_of_the_processor(name, value):
+    net = network(_backend.available()[0], "float32", "regression")
+    options = {"epochs": 1, "batch_size": 2, "tolerance": 0.0} | {name: value}
+    if name == "epochs":
+        if value < 2**40:
+            return  # there may be memory for the losses
+        with pytest.raises(ValueError, match="epochs: needs a number for whose losses there is memory"):
+            net.fit(np.ones((4, 2)), np.ones(4), **options)
+    else:
+        assert net.fit(np.ones((4, 2)), np.ones(4), **options).epochs == 1
