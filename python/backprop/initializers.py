@@ -149,7 +149,7 @@ class Given:
     """the numbers, read-only"""
 
     def __init__(self, values: ArrayLike) -> None:
-        self.values = check.array("values", values, np.dtype(np.float64)).copy()
+        self.values = np.array(check.array("values", values, np.dtype(np.float64)), np.float64)
         self.values.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
