@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from backprop import _backend, initializers, training
 from backprop import _validation as check
+from backprop import metrics as _metrics
+from backprop._objective import Objective
 from backprop._types import Data, RealArray, TrainingState
 from backprop._views import Views
 from backprop.history import History
@@ -251,6 +254,31 @@ class Network:
             check.features("X", X, self._dtype, self._n_inputs)  # says where
         return out
 
+    def activations(self, X: ArrayLike) -> list[RealArray]:
+        """Return the outputs of every layer for X, (n, units) each; the last ones are those of `predict`.
+
+        Nothing is dropped. X is as in `predict`; each layer is computed once.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(2, "relu", weight_init=[[1.0, -1.0]]), bp.Dense(1, weight_init=1.0)])
+        >>> net.activations([[3.0]])
+        [array([[3., 0.]], dtype=float32), array([[3.]], dtype=float32)]
+        """
+        A = X = check.features("X", X, self._dtype, self._n_inputs)
+        outputs: list[RealArray] = []
+        start, core = 0, self._core
+        for k, layer in enumerate(self._layers):
+            end = start + parameter_count(A.shape[1], [layer])
+            out: RealArray = np.empty((len(X), layer.units), self._dtype)
+            if not core.forward(core.Plan(A.shape[1], [layer]), self._parameters[start:end], A, out):
+                # The layer below has overflowed, and only X has to be finite.
+                core.forward(core.Plan(self._n_inputs, self._layers[: k + 1]), self._parameters[:end], X, out)
+            outputs.append(out)
+            A, start = out, end
+        return outputs
+
     def loss(
         self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
     ) -> float:
@@ -263,8 +291,7 @@ class Network:
         >>> net.loss([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
         2.0
         """
-        loss, data = self._data(X, y, loss, sample_weight)
-        return float(self._core.loss_and_gradient(self._plan, loss, self._parameters, data, None))
+        return self._objective(X, y, loss, sample_weight)(self._parameters)
 
     def loss_and_gradients(
         self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
@@ -285,10 +312,34 @@ class Network:
         >>> net.loss_and_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
         (2.0, [(array([[-4.]], dtype=float32), array([-2.], dtype=float32))])
         """
-        loss, data = self._data(X, y, loss, sample_weight)
         gradient: RealArray = np.zeros_like(self._parameters)
-        value = float(self._core.loss_and_gradient(self._plan, loss, self._parameters, data, gradient))
+        value = self._objective(X, y, loss, sample_weight)(self._parameters, gradient)
         return value, self._views(gradient)
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss = "auto",
+        metrics: Any = (),
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
+        """Return the loss over all rows, penalties included, and metrics of the outputs; parameters as in `fit`.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)])
+        >>> net.evaluate([[1.0], [2.0]], [1.0, 4.0], metrics=["mean_absolute_error"])
+        {'loss': 2.0, 'mean_absolute_error': 1.0}
+        """
+        wanted = _metrics.resolved(metrics)
+        loss, data = self._data(X, y, loss, sample_weight)
+        measured = _metrics.bound(wanted, loss, data.targets, data.sample_weight)
+        outputs = self.predict(data.X)
+        value = Objective(self._core, self._plan, self._layers, loss, data)(self._parameters)
+        return {"loss": value, **{name: metric(outputs) for name, metric in measured.items()}}
 
     def trace(
         self,
@@ -434,6 +485,88 @@ class Network:
             progress=progress,
         )
 
+    def minimize(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        method: Literal["L-BFGS-B", "BFGS", "CG"] = "L-BFGS-B",
+        loss: str | Loss = "auto",
+        sample_weight: ArrayLike | None = None,
+        max_iter: int = 200,
+        tolerance: float = 1e-5,
+        penalty_per_row: bool = False,
+        callback: Callable[[int, float], Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Train on the full batch with a minimizer of SciPy, L-BFGS for one: for small data often the shortest way.
+
+        Parameters
+        ----------
+        X, y, loss, sample_weight
+            As in `fit`.
+        method
+            ``"L-BFGS-B"``, ``"BFGS"`` or ``"CG"`` of `scipy.optimize.minimize`.
+        max_iter
+            The most iterations, each one or a few passes over all rows.
+        tolerance
+            SciPy's ``gtol``: stop when the largest element of the gradient (for BFGS and CG its norm) is below.
+        penalty_per_row
+            Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
+            scikit-learn's ``alpha`` is.
+        callback
+            ``callback(iteration, loss)`` is called after each iteration, counted from 1; where it returns something
+            true, that was the last one.
+        options
+            More options of the method, such as ``{"maxfun": 15000, "ftol": 1e-9}``.
+
+        Returns
+        -------
+        scipy.optimize.OptimizeResult
+            As SciPy returns it; ``x`` are the trainable parameters in float64. The network has the parameters of the
+            last iteration, and `history` the loss after each.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, a layer has dropout or max_norm, or the loss at the start is not finite.
+        ImportError
+            Without SciPy (the extra ``scipy``).
+
+        Notes
+        -----
+        Loss and gradient are computed in float64 whatever the network's dtype. What is not trainable keeps its value.
+        When something interrupts, the network is as the last whole iteration left it.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], dtype="float64", seed=0)
+        >>> result = net.minimize([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+        >>> net.weights[0].round(4), net.biases[0].round(4), result.success
+        (array([[2.]]), array([1.]), True)
+        """
+        from backprop.minimize import minimize  # with what only this needs
+
+        return minimize(
+            self,
+            X,
+            y,
+            method=method,
+            loss=loss,
+            sample_weight=sample_weight,
+            max_iter=max_iter,
+            tolerance=tolerance,
+            penalty_per_row=penalty_per_row,
+            callback=callback,
+            options=options,
+        )
+
+    def _objective(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any) -> Objective:
+        """Return the loss of these rows as a function of the parameters."""
+        loss, data = self._data(X, y, loss, sample_weight)
+        return Objective(self._core, self._plan, self._layers, loss, data)
+
     def _data(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any) -> tuple[Loss, Data]:
         """Return the loss as an object and the rows in the form that backends take."""
         output = self._layers[-1].activation
@@ -485,6 +618,10 @@ class Network:
         io.save(self, path, extra)
 
     # --- copies, pickles, text -------------------------------------------------------------------------------------
+
+    def copy(self) -> Network:
+        """Return a network like this one that shares nothing with it: parameters, training state and history."""
+        return deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""

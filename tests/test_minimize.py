@@ -1,0 +1,208 @@
+"""L-BFGS and its kin: to the minima that are known, along scikit-learn's path, and what happens on the way."""
+
+import sys
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop.minimize import METHODS
+from scipy.optimize import OptimizeResult
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+
+@pytest.fixture
+def data(rng):
+    X = rng.normal(size=(60, 4))
+    return X, X @ [1.0, -2.0, 0.5, 0.0] + 0.3 * rng.normal(size=60) + 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_least_squares(method, data, backend):
+    X, y = data
+    net = bp.Network(4, [bp.Dense(1)], dtype="float64", seed=0, backend=backend)
+    result = net.minimize(X, y, method=method, tolerance=1e-9, options={"ftol": 0} if method == "L-BFGS-B" else None)
+    expected = np.linalg.lstsq(np.c_[X, np.ones(60)], y, rcond=None)[0]
+    # The gradient is below 1e-9, and the Hessian is near 2 in every direction.
+    np.testing.assert_allclose(net.parameters, expected, atol=1e-8)
+    assert isinstance(result, OptimizeResult)
+    assert result.fun == net.history.loss[-1] == net.loss(X, y)
+    assert net.history.epochs == result.nit
+    assert net.history.stop_reason == "tolerance"
+    assert (np.diff(net.history.loss) <= 0).all()
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_penalties(per_row, data, backend):
+    """Ridge minimises ``sum of squares + alpha |w|**2``."""
+    X, y = data
+    l2 = 0.5
+    net = bp.Network(4, [bp.Dense(1, l2=l2)], dtype="float64", seed=0, backend=backend)
+    net.minimize(X, y, penalty_per_row=per_row, tolerance=1e-10, options={"ftol": 0})
+    ridge = Ridge(alpha=l2 / 2 if per_row else l2 / 2 * len(X), tol=1e-12).fit(X, y)
+    np.testing.assert_allclose(net.weights[0].ravel(), ridge.coef_, atol=1e-8)
+    np.testing.assert_allclose(net.biases[0], ridge.intercept_, atol=1e-8)
+
+
+def test_weighted_logistic_regression(rng, backend):
+    """Scikit-learn minimises ``C * weighted sum of losses + |w|**2 / 2``; per row means over the sum of the weights."""
+    X, y, weight = rng.normal(size=(60, 3)), rng.integers(0, 3, 60), rng.uniform(0.1, 2, 60)
+    net = bp.Network(3, [bp.Dense(3, "softmax", l2=0.5)], dtype="float64", seed=0, backend=backend)
+    net.minimize(X, y, sample_weight=weight, penalty_per_row=True, tolerance=1e-9, options={"ftol": 0})
+    model = LogisticRegression(C=2.0, tol=1e-9, max_iter=1000).fit(X, y, weight)
+    np.testing.assert_allclose(net.predict(X), model.predict_proba(X), atol=1e-7)
+
+
+def start(estimator, X, y):
+    """After one iteration, from where both go on."""
+    with pytest.warns(ConvergenceWarning):
+        return estimator.set_params(max_iter=1).fit(X, y)
+
+
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "relu"])
+@pytest.mark.parametrize("task", ["regression", "binary", "classes", "labels"])
+def test_along_scikit_learn_s_path(activation, task, rng, backend):
+    X, weight = rng.normal(size=(50, 4)), rng.uniform(0.5, 1.5, 50)
+    y = {
+        "regression": X[:, 0] * X[:, 1],
+        "binary": (X[:, 0] > 0).astype(int),
+        "classes": np.arange(50) % 3,
+        "labels": (X[:, :2] > 0).astype(int),
+    }[task]
+    kind, loss, n_outputs = {
+        "regression": (MLPRegressor, bp.losses.SquaredError(scale=0.5), 1),
+        "binary": (MLPClassifier, "auto", 1),
+        "classes": (MLPClassifier, "auto", 3),
+        "labels": (MLPClassifier, bp.losses.BinaryCrossEntropy(scale=2), 2),  # a sum over the labels there
+    }[task]
+    settings = {"hidden_layer_sizes": (6,), "activation": activation, "solver": "lbfgs", "alpha": 0.1}
+    estimator = start(kind(**settings, random_state=0, tol=1e-4), X, y)
+    source = bp.from_sklearn(estimator)
+    layers = [bp.Dense(layer.units, layer.activation, l2=0.1) for layer in source.layers]
+    net = bp.Network(4, layers, dtype="float64", backend=backend)
+    net.parameters = source.parameters
+    assert net.n_outputs == n_outputs
+
+    estimator.set_params(warm_start=True, max_iter=20)
+    with pytest.warns(ConvergenceWarning):
+        estimator.fit(X, y, weight)
+    result = net.minimize(
+        X, y, loss=loss, sample_weight=weight, penalty_per_row=True, max_iter=20, tolerance=1e-4,
+        options={"maxfun": 15000},
+    )  # fmt: skip
+    assert result.nit == estimator.n_iter_ == 20
+    # The two add up in different orders: 1e-16 in each step, and quasi-Newton steps multiply what they start with.
+    assert result.fun == pytest.approx(estimator.loss_, rel=1e-9)
+    for W, expected in zip(net.weights, estimator.coefs_, strict=True):
+        np.testing.assert_allclose(W, expected, rtol=1e-7, atol=1e-7)
+    assert net.history.stop_reason == "epochs"
+
+
+def test_frozen_parameters_stay(data, backend, dtype):
+    X, y = data
+    dense = [bp.Dense(3, "tanh", trainable=False), bp.Dense(2, "tanh", bias_trainable=False), bp.Dense(1)]
+    net = bp.Network(4, dense, dtype=dtype, seed=0, backend=backend)
+    before = net.copy()
+    result = net.minimize(X, y, max_iter=5)
+    assert result.x.shape == (6 + 3,)
+    np.testing.assert_array_equal(net.weights[0], before.weights[0])
+    np.testing.assert_array_equal(net.biases[0], before.biases[0])
+    np.testing.assert_array_equal(net.biases[1], before.biases[1])
+    assert (net.weights[1] != before.weights[1]).all()
+    assert net.loss(X, y) < before.loss(X, y)
+
+
+def test_float32_networks_get_the_minimum_of_float64(data, backend):
+    X, y = np.float32(data[0]), np.float32(data[1])
+    nets = [bp.mlp([4, 5, 1], hidden="tanh", dtype=dtype, seed=0, backend=backend) for dtype in ("float32", "float64")]
+    nets[1].parameters = nets[0].parameters
+    for net in nets:
+        net.minimize(X, y, max_iter=20)
+    np.testing.assert_array_equal(nets[0].history.loss, nets[1].history.loss)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters.astype(np.float32))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_callback(method, data, backend):
+    X, y = data
+    net = bp.mlp([4, 5, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)
+    seen = []
+
+    def callback(iteration, loss):
+        seen.append((iteration, loss, net.loss(X, y)))
+        return iteration == 4
+
+    net.minimize(X, y, method=method, callback=callback)
+    assert [iteration for iteration, _, _ in seen] == [1, 2, 3, 4]
+    assert [loss for _, loss, _ in seen] == [loss for _, _, loss in seen] == net.history.loss.tolist()
+    assert net.history.stop_reason == "stopped"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_interrupts_leaves_the_last_iteration(error, data, backend):
+    X, y = data
+    net = bp.mlp([4, 5, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)
+
+    def callback(iteration, loss):
+        if iteration == 3:
+            raise error
+
+    with pytest.raises(error):
+        net.minimize(X, y, callback=callback)
+    assert net.history.epochs == 3
+    assert net.history.stop_reason == "interrupted"
+    assert net.loss(X, y) == net.history.loss[-1]
+
+
+def test_before_and_after_fit(data, backend):
+    """The history goes on; an optimizer's memory of other parameters does not."""
+    X, y = data
+    net = bp.mlp([4, 5, 1], dtype="float64", seed=0, backend=backend)
+    net.fit(X, y, epochs=3, batch_size=None)
+    net.minimize(X, y, max_iter=4)
+    fresh = bp.mlp([4, 5, 1], dtype="float64", seed=0, backend=backend)
+    fresh.parameters = net.parameters
+    for each in (net, fresh):
+        each.fit(X, y, epochs=2, batch_size=None)
+    np.testing.assert_array_equal(net.parameters, fresh.parameters)
+    assert net.history.epochs == 3 + 4 + 2
+    np.testing.assert_array_equal(net.history.loss[-2:], fresh.history.loss)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"method": "SLSQP"}, ValueError, "method: needs one of 'L-BFGS-B', 'BFGS', 'CG', got 'SLSQP'"),
+        ({"max_iter": 0}, ValueError, "max_iter: needs an integer >= 1"),
+        ({"tolerance": -1.0}, ValueError, "tolerance: needs a number >= 0"),
+        ({"penalty_per_row": 1}, TypeError, "penalty_per_row: needs True or False"),
+        ({"callback": 3}, TypeError, "callback: needs a function of iteration and loss, got 3"),
+        ({"loss": "cross_entropy"}, ValueError, "loss: cross_entropy needs a last layer"),
+    ],
+)
+def test_wrong_arguments(settings, error, message, data):
+    net = bp.mlp([4, 1], seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(error, match=message):
+        net.minimize(*data, **settings)
+    np.testing.assert_array_equal(net.parameters, before)
+    assert net.history.epochs == 0
+
+
+def test_what_a_minimizer_cannot_do(data, backend):
+    for setting in ("dropout", "max_norm"):
+        net = bp.Network(4, [bp.Dense(3, **{setting: 0.5}), bp.Dense(1)], backend=backend)
+        with pytest.raises(ValueError, match=rf"layers\[0\]: needs {setting}=.* for minimize, .* got 0.5"):
+            net.minimize(*data)
+    with pytest.raises(ValueError, match="layers: needs at least one that is trainable"):
+        bp.Network(4, [bp.Dense(1, trainable=False)], backend=backend).minimize(*data)
+    net = bp.Network(4, [bp.Dense(1, "exp", weight_init=1e3)], dtype="float64", backend=backend)
+    with pytest.raises(ValueError, match="parameters: needs a start where the loss is finite, got a loss of"):
+        net.minimize(np.abs(data[0]), data[1], loss="squared_error")
+
+
+def test_without_scipy(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match=r"minimize: needs SciPy; install it with: pip install 'bpcore\[scipy\]'"):
+        bp.mlp([4, 1], seed=0).minimize(*data)
