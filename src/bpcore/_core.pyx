@@ -5,7 +5,8 @@ from cpython.buffer cimport (
 )
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.limits cimport LLONG_MAX
 from libc.string cimport memset
 
 from bpcore cimport activations as act
@@ -14,12 +15,13 @@ from bpcore cimport optimizers as opt
 from bpcore cimport run as rn
 from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
-from bpcore.layers cimport Loss, Network, Workspace
-from bpcore.activations cimport activate, needs_scores
-from bpcore.gemm cimport SET, Sink, lanes_product
+from bpcore.dropout cimport place_rows
+from bpcore.layers cimport Loss, Network, Workspace, backward as backward_pass
+from bpcore.layers cimport forward as forward_pass, input_delta
+from bpcore.activations cimport activate, multiply_derivative, needs_scores
+from bpcore.gemm cimport ADD, SET, Sink, lanes_product
 from bpcore.types cimport (
-    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vfma, vload,
-    vload_n, vset1, vstore_n, vsum,
+    GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vload_n, vstore_n,
 )
 from bpcore.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vroot, vsigmoid, vtanh
 
@@ -90,7 +92,7 @@ cdef Py_ssize_t rounded(Py_ssize_t size) noexcept:
 cdef class Buffers:
     """Arrays of the caller, held while the core works on them."""
 
-    cdef Py_buffer views[8]
+    cdef Py_buffer views[12]
     cdef int n_views
 
     cdef void *add(self, object array, Py_ssize_t itemsize, bint writable) except NULL:
@@ -140,6 +142,10 @@ cdef class Plan:
             layer.bias_trainable = dense.bias and dense.bias_trainable
             layer.l1 = dense.l1
             layer.l2 = dense.l2
+            layer.dropout = dense.dropout
+            layer.max_norm = dense.max_norm or 0
+            self.net.has_dropout = self.net.has_dropout or layer.dropout > 0
+            self.net.has_max_norm = self.net.has_max_norm or layer.max_norm > 0
             layer.weights = offset
             layer.biases = offset + layer.n_in * layer.n_out
             offset = layer.biases + (layer.n_out if layer.has_bias else 0)
@@ -173,16 +179,6 @@ cdef enum:
 
 # ---- prediction ----
 
-cdef bint all_finite(const real *x, Py_ssize_t n_vecs) noexcept nogil:
-    """Whether n_vecs vectors hold neither NaN nor infinity: x * 0 is NaN for both."""
-    cdef vec zero = vset1(0)
-    cdef vec total = zero
-    cdef Py_ssize_t i
-    for i in range(n_vecs):
-        total = vfma(vload(x + i * LANES), zero, total)
-    return vsum(total) == 0
-
-
 cdef bint predict(
     const Network *net, const real *parameters, const real *X, Py_ssize_t n_rows, Py_ssize_t chunk, real *first,
     real *second, real *scratch, real *out,
@@ -203,7 +199,7 @@ cdef bint predict(
             cut_tiles(&tiles, min(chunk, n_rows - done))
         below, above = first, second
         gather_rows(&tiles, X, net.n_inputs, NULL, done, below)
-        if not all_finite(below, net.n_inputs * tiles.n_lanes // LANES):
+        if not rn.all_finite(below, net.n_inputs * tiles.n_lanes):
             return False
         for l in range(net.n_layers):
             layer = net.layers + l
@@ -298,9 +294,14 @@ cdef Py_ssize_t workspace_size(const rn.Run *run, Py_ssize_t lanes) noexcept:
     cdef const Network *net = run.net
     cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs
     cdef Py_ssize_t reals = net.n_inputs + targets + 2 + net.width_max + GROUP_LANES, l
+    if run.input_gradient != NULL:
+        reals += net.n_inputs
     for l in range(net.n_layers):
-        reals += (3 if keeps_scores(run, l) else 2) * net.layers[l].n_out
-    return reals * lanes * sizeof(real) + 64 * (4 * net.n_layers + 8) + 3 * rounded((net.n_layers + 1) * sizeof(real *))
+        reals += (2 + keeps_scores(run, l) + 2 * (net.layers[l].dropout > 0)) * net.layers[l].n_out
+    return (
+        reals * lanes * sizeof(real) + lanes * sizeof(uint32_t) + 64 * (6 * net.n_layers + 10)
+        + POINTER_ARRAYS * rounded((net.n_layers + 1) * sizeof(real *))
+    )
 
 
 cdef int fill_workspace(const rn.Run *run, Workspace *ws, Memory memory, Py_ssize_t lanes) except -1:
@@ -308,9 +309,13 @@ cdef int fill_workspace(const rn.Run *run, Workspace *ws, Memory memory, Py_ssiz
     cdef const Network *net = run.net
     cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs, l, width
     take_pointers(net, ws, memory)
-    ws.a[0] = <real *> memory.take(net.n_inputs * lanes * sizeof(real))
-    ws.y = <real *> memory.take(targets * lanes * sizeof(real))
-    ws.factor = <real *> memory.take(lanes * sizeof(real))
+    ws.own_x = <real *> memory.take(net.n_inputs * lanes * sizeof(real))
+    ws.own_y = <real *> memory.take(targets * lanes * sizeof(real))
+    ws.own_factor = <real *> memory.take(lanes * sizeof(real))
+    ws.a[0], ws.y, ws.factor = ws.own_x, ws.own_y, ws.own_factor
+    ws.dropout.rows = <uint32_t *> memory.take(lanes * sizeof(uint32_t))
+    if run.input_gradient != NULL:
+        ws.delta[0] = <real *> memory.take(net.n_inputs * lanes * sizeof(real))
     ws.value = <real *> memory.take(lanes * sizeof(real))
     ws.scratch = <real *> memory.take((net.width_max + GROUP_LANES) * lanes * sizeof(real))
     for l in range(net.n_layers):
@@ -318,51 +323,80 @@ cdef int fill_workspace(const rn.Run *run, Workspace *ws, Memory memory, Py_ssiz
         ws.a[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
         ws.delta[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
         ws.z[l + 1] = <real *> memory.take(width * lanes * sizeof(real)) if keeps_scores(run, l) else ws.a[l + 1]
+        ws.dropped[l + 1] = ws.kept[l + 1] = ws.a[l + 1]
+        if net.layers[l].dropout > 0:
+            ws.dropped[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
+            ws.kept[l + 1] = <real *> memory.take(width * lanes * sizeof(real))
     return 0
+
+
+cdef enum:
+    POINTER_ARRAYS = 5  # of a workspace
 
 
 cdef int take_pointers(const Network *net, Workspace *ws, Memory memory) except -1:
     ws.a = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
     ws.z = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
     ws.delta = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
+    ws.dropped = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
+    ws.kept = <real **> memory.take((net.n_layers + 1) * sizeof(real *))
     return 0
 
 
-cdef Memory new_workspace(rn.Run *run, Py_ssize_t extra):
-    """The buffers of a run, in one block with `extra` bytes to spare; net, loss, n_rows, batch_size ... must be set."""
+cdef Py_ssize_t whole_groups(Py_ssize_t n_rows) noexcept:
+    return (n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+
+
+cdef Py_ssize_t gathered_size(const rn.Run *run, Py_ssize_t n_rows) noexcept:
+    """Bytes that `keep_gathered` takes."""
+    cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs
+    return 3 * 64 + (run.net.n_inputs + targets + 1) * whole_groups(n_rows) * <Py_ssize_t> sizeof(real)
+
+
+cdef int keep_gathered(const rn.Run *run, rn.Rows *rows, Memory memory) except -1:
+    """Arrays for data that are gathered once."""
+    cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs, lanes = whole_groups(rows.n)
+    rows.all_x = <real *> memory.take(run.net.n_inputs * lanes * sizeof(real))
+    rows.all_y = <real *> memory.take(targets * lanes * sizeof(real))
+    rows.all_factor = <real *> memory.take(lanes * sizeof(real))
+    return 0
+
+
+cdef Memory new_workspace(rn.Run *run, bint keeps_data, Py_ssize_t extra):
+    """The buffers of a run, in one block with `extra` bytes to spare; net, loss, data, batch_size ... must be set."""
     cdef const Network *net = run.net
-    cdef Py_ssize_t targets = 1 if run.loss.labels else net.n_outputs, l
+    cdef Py_ssize_t l
     # a short last batch may make a longer chunk than the others, so not chunk_length of the batch size
-    cdef Py_ssize_t rows = min(min(run.batch_size, run.n_rows), run.max_chunk)
-    cdef Py_ssize_t lanes = (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
-    cdef Py_ssize_t all_lanes = 0, n_ranges = 2 * net.n_layers * sizeof(rn.Range), size
+    cdef Py_ssize_t most = max(min(run.batch_size, run.data.n), run.validation.n)
+    cdef Py_ssize_t lanes = whole_groups(min(most, run.max_chunk))
+    cdef Py_ssize_t n_ranges = 2 * net.n_layers * sizeof(rn.Range), size
     cdef Py_ssize_t blocks = 0, panels = 0, member = 0, scratch = 0
-    cdef bint shares_blocks = run.batch_size > run.max_chunk and net.n_parameters <= rn.BLOCK_PARAMETERS
+    cdef bint shares_blocks = most > run.max_chunk and net.n_parameters <= rn.BLOCK_PARAMETERS
     cdef int rank
-    if run.batch_size >= run.n_rows and run.keeps_data:
-        all_lanes = (run.n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+    keeps_data = keeps_data and run.batch_size >= run.data.n
     if shares_blocks:
         blocks = (rn.MAX_BLOCKS - 1) * net.n_parameters * sizeof(real)
     if run.n_threads > 1:
         scratch = (net.width_max + GROUP_LANES) * lanes * sizeof(real)
-        member = sizeof(rn.Member) + 3 * rounded((net.n_layers + 1) * sizeof(real *)) + 64 + rounded(scratch)
+        member = sizeof(rn.Member) + 64 + rounded(scratch)
+        member += POINTER_ARRAYS * rounded((net.n_layers + 1) * sizeof(real *))
         if shares_blocks:
             member += workspace_size(run, lanes)
         for l in range(net.n_layers):
             panels += rounded((net.layers[l].n_out + GROUP_LANES) * lanes * sizeof(real))
     size = (
         workspace_size(run, lanes) + 2 * rounded(n_ranges) + rounded(blocks) + 64 + extra
-        + 3 * 64 + (net.n_inputs + targets + 1) * all_lanes * <Py_ssize_t> sizeof(real)
+        + gathered_size(run, run.data.n if keeps_data else 0) + gathered_size(run, run.validation.n)
         + run.n_threads * member + panels + rounded(net.n_layers * sizeof(real *)) + 64
     )
     cdef Memory memory = Memory(size)
     fill_workspace(run, &run.ws, memory, lanes)
     run.ranges = <rn.Range *> memory.take(n_ranges)
     run.penalties = <rn.Range *> memory.take(n_ranges)
-    if all_lanes > 0:
-        run.all_x = <real *> memory.take(net.n_inputs * all_lanes * sizeof(real))
-        run.all_y = <real *> memory.take(targets * all_lanes * sizeof(real))
-        run.all_factor = <real *> memory.take(all_lanes * sizeof(real))
+    if keeps_data:
+        keep_gathered(run, &run.data, memory)
+    if run.validation.n > 0:
+        keep_gathered(run, &run.validation, memory)
     if blocks > 0:
         run.block_gradients = <real *> memory.take(blocks)
     if run.n_threads > 1:
@@ -387,24 +421,30 @@ cdef bint keeps_scores(const rn.Run *run, Py_ssize_t l) noexcept:
     )
 
 
-cdef int fill_data(rn.Run *run, Buffers buffers, data, loss) except -1:
+cdef int fill_rows(rn.Rows *rows, Buffers buffers, data, bint labels) except -1:
     X, targets, weight = data
-    fill_loss(&run.loss, loss, targets)
-    run.n_rows = len(X)
-    run.X = <const real *> buffers.add(X, sizeof(real), False)
-    if run.loss.labels:
-        run.labels = <const int64_t *> buffers.add(targets, sizeof(int64_t), False)
+    if (targets.ndim == 1) != labels:
+        raise ValueError("validation: needs targets of the training data's form, class labels or rows of numbers")
+    rows.n = len(X)
+    rows.X = <const real *> buffers.add(X, sizeof(real), False)
+    if labels:
+        rows.labels = <const int64_t *> buffers.add(targets, sizeof(int64_t), False)
     else:
-        run.y = <const real *> buffers.add(targets, sizeof(real), False)
+        rows.y = <const real *> buffers.add(targets, sizeof(real), False)
     if weight is not None:
-        run.weight = <const real *> buffers.add(weight, sizeof(real), False)
+        rows.weight = <const real *> buffers.add(weight, sizeof(real), False)
     return 0
 
 
-def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
+cdef int fill_data(rn.Run *run, Buffers buffers, data, loss) except -1:
+    fill_loss(&run.loss, loss, data.targets)
+    fill_rows(&run.data, buffers, data, run.loss.labels)
+    return 0
+
+
+def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient, input_gradient=None):
     cdef rn.Run run
     cdef Buffers buffers = Buffers()
-    cdef bint with_gradient = gradient is not None
     cdef double value, denominator
     cdef unsigned int saved
     memset(&run, 0, sizeof(run))
@@ -412,20 +452,114 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient):
     run.parameters = <real *> buffers.add(parameters, sizeof(real), False)
     fill_data(&run, buffers, data, loss)
     run.n_threads = 1
-    run.batch_size = run.n_rows
+    run.batch_size = run.data.n
     run.max_chunk = plan.max_chunk()
-    memory = new_workspace(&run, 0)  # no-cython-lint: it keeps the buffers alive
+    if input_gradient is not None:
+        run.input_gradient = <real *> buffers.add(input_gradient, sizeof(real), True)
+    memory = new_workspace(&run, False, 0)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run, &plan.net)
-    if with_gradient:
+    if gradient is not None:
         run.gradient = <real *> buffers.add(gradient, sizeof(real), True)
         memset(run.gradient, 0, plan.n_parameters * sizeof(real))
     with nogil:
         saved = enter_compute()
-        denominator = trn.batch_denominator(&run, 0, run.n_rows)
-        value = trn.data_loss(&run, 0, run.n_rows, denominator, run.gradient, Sink(SET, 0, 0))
-        value += trn.penalty(&run, with_gradient)
+        denominator = trn.denominator_of(&run, trn.weight_of(&run.data, 0, run.data.n))
+        value = trn.data_loss(&run, &run.data, 0, run.data.n, denominator, run.gradient, Sink(SET, 0, 0))
+        value += trn.penalty(&run, run.gradient, 1)
         leave_compute(saved)
     return value
+
+
+cdef void outputs_of_chunk(rn.Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """run.ws.a[...] for rows first ... first + n; dropped as run.batch says."""
+    cdef Workspace *ws = &run.ws
+    if ws.tiles.n_rows != n:
+        cut_tiles(&ws.tiles, n)
+    if run.batch.drops:
+        place_rows(&ws.dropout, run.batch.key, first, ws.tiles.n_lanes)
+    gather_rows(&ws.tiles, run.data.X, run.net.n_inputs, NULL, first, ws.a[0])
+    forward_pass(run.net, run.parameters, ws)
+
+
+cdef void gradients_of_chunk(rn.Run *run, Py_ssize_t first, const real *output_gradient, Sink *sink) noexcept nogil:
+    """The gradients of the chunk in run.ws, which begins at row `first` of (n_rows, n_outputs) output_gradient."""
+    cdef const Layer *last = run.net.layers + run.net.n_layers - 1
+    cdef Workspace *ws = &run.ws
+    cdef real *delta = ws.delta[run.net.n_layers]
+    cdef Py_ssize_t o, k, width
+    cdef int t
+    gather_rows(&ws.tiles, output_gradient, last.n_out, NULL, first, delta)
+    for t in range(ws.tiles.n_tiles):  # lanes that hold no sample have no gradient
+        width = ws.tiles.vecs[t] * LANES
+        for o in range(last.n_out):
+            for k in range(ws.tiles.rows[t], width):
+                delta[last.n_out * ws.tiles.start[t] + o * width + k] = 0
+    multiply_derivative(
+        last.activation, last.alpha, &ws.tiles, last.n_out, ws.z[run.net.n_layers], ws.a[run.net.n_layers], delta
+    )
+    if run.gradient != NULL:
+        backward_pass(run.net, run.parameters, ws, run.gradient, sink)
+    if run.input_gradient != NULL:
+        input_delta(run.net, run.parameters, ws)
+        scatter_rows(&ws.tiles, ws.delta[0], run.net.n_inputs, run.input_gradient + first * run.net.n_inputs)
+
+
+def backward(Plan plan not None, parameters, X, head, gradient, input_gradient, dropout_key=None):
+    import numpy
+
+    cdef rn.Run run
+    cdef Buffers buffers = Buffers()
+    cdef Py_ssize_t n_rows = len(X), chunk, first = 0, n
+    cdef real *outputs_p
+    cdef const real *output_gradient_p
+    cdef Sink sink = Sink(SET, 0, 0)
+    cdef unsigned int saved
+    memset(&run, 0, sizeof(run))
+    run.net = &plan.net
+    run.loss.kind = lss.SQUARED_ERROR  # any that needs no scores
+    run.parameters = <real *> buffers.add(parameters, sizeof(real), False)
+    run.data.X = <const real *> buffers.add(X, sizeof(real), False)
+    run.data.n = n_rows
+    run.n_threads = 1
+    run.batch_size = n_rows
+    run.max_chunk = plan.max_chunk()
+    if dropout_key is not None and plan.net.has_dropout:
+        run.batch.drops = True
+        run.batch.key = <uint64_t> dropout_key
+    if gradient is not None:
+        run.gradient = <real *> buffers.add(gradient, sizeof(real), True)
+        memset(run.gradient, 0, plan.n_parameters * sizeof(real))
+    if input_gradient is not None:
+        run.input_gradient = <real *> buffers.add(input_gradient, sizeof(real), True)
+    memory = new_workspace(&run, False, 0)  # no-cython-lint: it keeps the buffers alive
+    chunk = rn.chunk_length(n_rows, run.max_chunk)
+    outputs = numpy.empty((n_rows, plan.n_outputs), X.dtype)
+    outputs_p = <real *> buffers.add(outputs, sizeof(real), True)
+    with nogil:
+        saved = enter_compute()
+        while first < n_rows:
+            n = min(chunk, n_rows - first)
+            outputs_of_chunk(&run, first, n)
+            scatter_rows(
+                &run.ws.tiles, run.ws.a[plan.net.n_layers], plan.net.n_outputs, outputs_p + first * plan.net.n_outputs
+            )
+            first += n
+        leave_compute(saved)
+    output_gradient = head(outputs)
+    if output_gradient.shape != outputs.shape:
+        raise ValueError(f"head: needs to return shape {outputs.shape}, got {output_gradient.shape}")
+    output_gradient_p = <const real *> buffers.add(output_gradient, sizeof(real), False)
+    first = 0
+    with nogil:
+        saved = enter_compute()
+        while first < n_rows:
+            n = min(chunk, n_rows - first)
+            if n < n_rows:  # a single chunk is still there
+                outputs_of_chunk(&run, first, n)
+            gradients_of_chunk(&run, first, output_gradient_p, &sink)
+            sink.mode = ADD
+            first += n
+        leave_compute(saved)
 
 
 def update(Plan plan not None, optimizer, parameters, gradient, slots, long long step, double learning_rate):
@@ -456,67 +590,93 @@ cdef class Training:
     cdef Plan plan
     cdef Memory memory
     cdef Buffers buffers
+    cdef Buffers rates
     cdef object state
-    cdef long long first_epoch
 
-    def __init__(self, Plan plan not None, loss, optimizer, settings, data, state, learning_rates):
+    def __init__(self, Plan plan not None, loss, optimizer, settings, data, state, learning_rates, validation=None):
         cdef rn.Run *run = &self.native
         cdef bint shuffled
         self.plan = plan
         self.buffers = Buffers()
         self.state = state
-        self.first_epoch = state.epoch
         run.net = &plan.net
         fill_data(run, self.buffers, data, loss)
         fill_optimizer(&run.optimizer, optimizer)
-        run.batch_size = run.n_rows
+        if validation is not None:
+            fill_rows(&run.validation, self.buffers, validation, run.loss.labels)
+            run.validation_denominator = trn.denominator_of(
+                run, trn.weight_of(&run.validation, 0, run.validation.n)
+            )
+        run.batch_size = run.data.n
         if settings.batch_size is not None:
-            run.batch_size = min(<Py_ssize_t> settings.batch_size, run.n_rows)
+            run.batch_size = min(<Py_ssize_t> settings.batch_size, run.data.n)
         run.max_chunk = plan.max_chunk()
-        run.keeps_data = True
         run.n_threads = min(<int> settings.n_threads, <int> rn.MAX_THREADS)
         run.clip_norm = settings.clip_norm or 0
         run.clip_value = settings.clip_value or 0
         run.has_tolerance = settings.tolerance is not None
         run.tolerance = settings.tolerance or 0
         run.patience = settings.patience
-        run.rates = <const double *> self.buffers.add(learning_rates, sizeof(double), False)
-        run.n_rates = len(learning_rates)
-        run.first_step = state.step
+        run.penalty_per_row = settings.penalty_per_row
+        run.watches_validation = settings.monitor == "val_loss"
+        self.set_learning_rates(learning_rates)
         run.parameters = <real *> self.buffers.add(state.parameters, sizeof(real), True)
         run.slots = <real *> self.buffers.add(state.slots, sizeof(real), True)
-        shuffled = settings.shuffle and run.batch_size < run.n_rows
+        if settings.keep_best:
+            if len(state.best_parameters) != plan.n_parameters:
+                state.best_parameters = state.parameters.copy()
+            run.best_parameters = <real *> self.buffers.add(state.best_parameters, sizeof(real), True)
+        shuffled = settings.shuffle and run.batch_size < run.data.n
         if shuffled:
-            if len(state.permutation) != run.n_rows:
+            if len(state.permutation) != run.data.n:
                 import numpy
 
-                state.permutation = numpy.arange(run.n_rows, dtype=numpy.int64)
-            run.order = <int64_t *> self.buffers.add(state.permutation, sizeof(int64_t), True)
+                state.permutation = numpy.arange(run.data.n, dtype=numpy.int64)
+            run.data.order = <int64_t *> self.buffers.add(state.permutation, sizeof(int64_t), True)
+        if shuffled or plan.net.has_dropout:
             run.bits = <BitGenerator *> PyCapsule_GetPointer(state.bit_generator.capsule, "BitGenerator")
         run.steps_per_look = 1
-        self.memory = new_workspace(run, rounded(plan.n_parameters * sizeof(real)))
+        self.memory = new_workspace(run, True, rounded(plan.n_parameters * sizeof(real)))
         run.gradient = <real *> self.memory.take(plan.n_parameters * sizeof(real))
         fill_ranges(run, &plan.net)
 
-    def run(self, long long last_epoch, double seconds, losses):
+    def set_learning_rates(self, learning_rates):
+        self.rates = Buffers()
+        self.native.rates = <const double *> self.rates.add(learning_rates, sizeof(double), False)
+        self.native.n_rates = len(learning_rates)
+        self.native.first_step = self.state.step
+
+    def run(self, long long last_epoch, double seconds, losses, validation_losses=None, last_step=None):
         cdef rn.Run *run = &self.native
         cdef Buffers buffers = Buffers()
         cdef double *losses_p = <double *> buffers.add(losses, sizeof(double), True)
+        cdef double *validation_losses_p = NULL
+        cdef long long final_step = LLONG_MAX if last_step is None else last_step
         cdef unsigned int saved
         cdef int reason
         state = self.state
+        if run.step != state.step or run.epoch != state.epoch:
+            run.validated = 0
+            run.validation_sum = 0
         run.step = state.step
         run.epoch = state.epoch
         run.cursor = state.cursor
         run.loss_sum = state.loss_sum
         run.weight_sum = state.weight_sum
         run.best_loss = state.best_loss
+        run.best_epoch = state.best_epoch
         run.stale_epochs = state.stale_epochs
-        if last_epoch - self.first_epoch > len(losses):
-            raise ValueError(f"losses: needs room for {last_epoch - self.first_epoch} epochs, got {len(losses)}")
+        if last_epoch - run.epoch > len(losses):
+            raise ValueError(f"losses: needs room for {last_epoch - run.epoch} epochs, got {len(losses)}")
+        if run.validation.n > 0:
+            validation_losses_p = <double *> buffers.add(validation_losses, sizeof(double), True)
+            if last_epoch - run.epoch > len(validation_losses):
+                raise ValueError(
+                    f"validation_losses: needs room for {last_epoch - run.epoch} epochs, got {len(validation_losses)}"
+                )
         with nogil:
             saved = enter_compute()
-            reason = trn.train(run, last_epoch, seconds, losses_p + (run.epoch - self.first_epoch))
+            reason = trn.train(run, last_epoch, final_step, seconds, losses_p, validation_losses_p)
             leave_compute(saved)
         state.step = run.step
         state.epoch = run.epoch
@@ -524,6 +684,7 @@ cdef class Training:
         state.loss_sum = run.loss_sum
         state.weight_sum = run.weight_sum
         state.best_loss = run.best_loss
+        state.best_epoch = run.best_epoch
         state.stale_epochs = run.stale_epochs
         return STOP_REASONS[reason]
 

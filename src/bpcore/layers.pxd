@@ -1,9 +1,10 @@
 """Forward and backward through all layers, for one chunk of samples."""
 
 from bpcore.activations cimport activate, multiply_derivative
+from bpcore.dropout cimport Dropout, drop
 from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
-from bpcore.types cimport Layer, Tiles, real
+from bpcore.types cimport LANES, Layer, Tiles, real, vload, vstore
 
 
 cdef enum:
@@ -21,6 +22,8 @@ cdef struct Network:
     Py_ssize_t width_sum  # of inputs and all layers
     Py_ssize_t width_max
     int first_trainable  # below this layer no gradient is needed; n_layers where nothing is trainable
+    bint has_dropout
+    bint has_max_norm
 
 cdef struct Loss:
     int kind
@@ -33,13 +36,25 @@ cdef struct Loss:
 # What one chunk needs; index 0 is the network's input, index l + 1 the output of layer l. All [features][lanes].
 cdef struct Workspace:
     Tiles tiles
+    Dropout dropout
     real **a
+    real **dropped  # what is left of a after dropout; the same as a where the layer has none
+    real **kept  # the factors between the two
     real **z  # the same as a where the scores are not needed any more
     real **delta
     real *scratch  # packed weights, or transposed deltas
     real *y
     real *factor
     real *value
+    # where a[0], y and factor point, unless a full batch was gathered elsewhere
+    real *own_x
+    real *own_y
+    real *own_factor
+
+
+cdef inline real *inputs_of(const Workspace *ws, int l) noexcept nogil:
+    """What layer l reads."""
+    return ws.dropped[l] if ws.dropout.active and l > 0 else ws.a[l]
 
 
 cdef inline void forward(const Network *net, const real *parameters, Workspace *ws) noexcept nogil:
@@ -50,9 +65,11 @@ cdef inline void forward(const Network *net, const real *parameters, Workspace *
         layer = net.layers + l
         lanes_product(
             &ws.tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-            parameters + layer.biases if layer.has_bias else NULL, ws.a[l], ws.z[l + 1], ws.scratch,
+            parameters + layer.biases if layer.has_bias else NULL, inputs_of(ws, l), ws.z[l + 1], ws.scratch,
         )
         activate(layer.activation, layer.alpha, &ws.tiles, layer.n_out, ws.z[l + 1], ws.a[l + 1])
+        if ws.dropout.active and layer.dropout > 0:
+            drop(&ws.dropout, layer, l, &ws.tiles, ws.a[l + 1], ws.kept[l + 1], ws.dropped[l + 1])
 
 
 cdef inline void output_delta(const Network *net, const Loss *loss, Workspace *ws) noexcept nogil:
@@ -65,6 +82,13 @@ cdef inline void output_delta(const Network *net, const Loss *loss, Workspace *w
     )
 
 
+cdef inline void multiply(const real *factor, real *x, Py_ssize_t n_vecs) noexcept nogil:
+    """x *= factor, n_vecs vectors."""
+    cdef Py_ssize_t i
+    for i in range(n_vecs):
+        vstore(x + i * LANES, vload(x + i * LANES) * vload(factor + i * LANES))
+
+
 cdef inline void delta_below(const Network *net, const real *parameters, Workspace *ws, int l) noexcept nogil:
     """ws.delta[l], of the layer below layer l, from ws.delta[l + 1]."""
     cdef const Layer *layer = net.layers + l
@@ -72,6 +96,8 @@ cdef inline void delta_below(const Network *net, const real *parameters, Workspa
         &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
         ws.delta[l], ws.scratch,
     )
+    if ws.dropout.active and net.layers[l - 1].dropout > 0:
+        multiply(ws.kept[l], ws.delta[l], layer.n_in * ws.tiles.n_lanes // LANES)
     multiply_derivative(
         net.layers[l - 1].activation, net.layers[l - 1].alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l], ws.delta[l]
     )
@@ -109,5 +135,17 @@ cdef inline void backward(
         if layer.n_out >= FEW_OUTPUTS:
             transpose_rows(&ws.tiles, layer.n_out, ws.delta[l + 1], ws.tiles.n_lanes, 0, ws.scratch)
         layer_gradient(
-            layer, &ws.tiles, ws.a[l], ws.delta[l + 1], ws.scratch, 0, layer.n_in, True, target, sink
+            layer, &ws.tiles, inputs_of(ws, l), ws.delta[l + 1], ws.scratch, 0, layer.n_in, True, target, sink
         )
+
+
+cdef inline void input_delta(const Network *net, const real *parameters, Workspace *ws) noexcept nogil:
+    """ws.delta[0], the gradient with respect to the network's input, and all deltas above it."""
+    cdef const Layer *layer = net.layers
+    cdef int l
+    for l in range(net.n_layers - 1, 0, -1):
+        delta_below(net, parameters, ws, l)
+    lanes_product(
+        &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[1], ws.delta[0],
+        ws.scratch,
+    )

@@ -6,7 +6,9 @@ the order of the hyperparameters and of the slots) and its twin in `reference/op
 
 from libc.math cimport sqrt
 
-from bpcore.types cimport LANES, real, template, vec, vfma, vload, vload_n, vmax, vset1, vstore, vstore_n
+from bpcore.types cimport (
+    LANES, real, template, vec, vfma, vload, vload_n, vlt, vmax, vselect, vset1, vstore, vstore_n,
+)
 from bpcore.vmath cimport vroot
 
 
@@ -109,6 +111,25 @@ cdef inline void adagrad(const Coefficients *k, vec *p, vec g, vec *slots) noexc
     g = vfma(k.decay, p[0], g)
     slots[0] = vfma(g, g, slots[0])
     p[0] = vfma(-k.rate, g / (vroot(slots[0]) + k.c[0]), p[0])
+
+
+# ---- bounds ----
+
+cdef inline void limit_norms(real *w, Py_ssize_t n_in, Py_ssize_t n_out, real most) noexcept nogil:
+    """Scale down each column of w (n_in, n_out) whose Euclidean norm exceeds `most`."""
+    cdef vec norm, factor, wv
+    cdef Py_ssize_t first = 0, n, i
+    while first < n_out:
+        n = min(n_out - first, <Py_ssize_t> LANES)
+        norm = vset1(0)
+        for i in range(n_in):
+            wv = vload_n(w + i * n_out + first, n)
+            norm = vfma(wv, wv, norm)
+        norm = vroot(norm)
+        factor = vselect(vlt(vset1(most), norm), vset1(most) / norm, vset1(1))
+        for i in range(n_in):
+            vstore_n(w + i * n_out + first, vload_n(w + i * n_out + first, n) * factor, n)
+        first += LANES
 
 
 # ---- loops ----

@@ -4,7 +4,7 @@ from bpcore.gemm cimport ADD, SET, Sink, transpose_rows
 from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
 from bpcore.optimizers cimport optimize
 from bpcore.run cimport (
-    GRADIENT, Batch, Member, QUIT, Range, Run, UPDATE, block_gradient, set_chunk, weighted_sum,
+    GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, set_chunk, weighted_sum,
 )
 from bpcore.threads cimport meet, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
@@ -43,14 +43,17 @@ cdef inline void take_part(const Run *run, Workspace *ws, Py_ssize_t lane) noexc
     """Let a member's arrays begin at `lane` of the run's: an array of n features begins n * lane further on."""
     cdef const Network *net = run.net
     cdef int l
-    ws.a[0] = run.ws.a[0] + net.n_inputs * lane
-    ws.y = run.ws.y + (1 if run.loss.labels else net.n_outputs) * lane
-    ws.factor = run.ws.factor + lane
+    ws.own_x = run.ws.own_x + net.n_inputs * lane
+    ws.own_y = run.ws.own_y + (1 if run.loss.labels else net.n_outputs) * lane
+    ws.own_factor = run.ws.own_factor + lane
     ws.value = run.ws.value + lane
+    ws.dropout.rows = run.ws.dropout.rows + lane
     for l in range(1, net.n_layers + 1):
         ws.a[l] = run.ws.a[l] + net.layers[l - 1].n_out * lane
         ws.z[l] = run.ws.z[l] + net.layers[l - 1].n_out * lane
         ws.delta[l] = run.ws.delta[l] + net.layers[l - 1].n_out * lane
+        ws.dropped[l] = run.ws.dropped[l] + net.layers[l - 1].n_out * lane
+        ws.kept[l] = run.ws.kept[l] + net.layers[l - 1].n_out * lane
 
 
 cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -67,6 +70,8 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) no
     set_chunk(run, ws, first + begin, end - begin, run.batch.factor)
     forward(net, run.parameters, ws)
     output_delta(net, &run.loss, ws)
+    if run.batch.target == NULL:
+        return
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         if net.layers[l].n_out >= FEW_OUTPUTS:
             transpose_rows(&ws.tiles, net.layers[l].n_out, ws.delta[l + 1], member.tiles.n_lanes, begin, run.panels[l])
@@ -77,15 +82,16 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) no
 cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sink) noexcept nogil:
     """A member's rows of every layer's weights: their gradient over all samples of the chunk that begins at `first`."""
     cdef const Run *run = member.run
+    cdef const Rows *rows = run.batch.rows
     cdef const Network *net = run.net
     cdef const Layer *layer
     cdef const real *below
     cdef int l
     for l in range(net.first_trainable, net.n_layers):
         layer = net.layers + l
-        below = run.ws.a[l]
-        if l == 0 and run.all_x != NULL:
-            below = run.all_x + net.n_inputs * first
+        below = run.ws.dropped[l] if run.batch.drops else run.ws.a[l]
+        if l == 0:
+            below = rows.all_x + net.n_inputs * first if rows.all_x != NULL else run.ws.own_x
         layer_gradient(
             layer, &member.tiles, below, run.ws.delta[l + 1], run.panels[l],
             share(layer.n_in, member.rank, run.n_threads), share(layer.n_in, member.rank + 1, run.n_threads),
@@ -117,7 +123,7 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
         chunk_deltas(member, first, n)
         meet(&run.barrier)
         if member.rank == 0:
-            total += weighted_sum(run.ws.value, run.weight, run.order, first, n)
+            total += weighted_sum(run.ws.value, batch.rows.weight, batch.rows.order, first, n)
         if batch.target != NULL:
             chunk_weights(member, first, &sink)
         if sink.mode == SET:

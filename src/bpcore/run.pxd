@@ -9,15 +9,18 @@ where a sum is cut decides its last bits:
 - Otherwise the chunks' gradients are one long chain. Threads share the samples of a chunk, then its weights.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of
+from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, scatter_rows
+from bpcore.dropout cimport place_rows
 from bpcore.gemm cimport ADD, SET, Sink
-from bpcore.layers cimport Loss, Network, Workspace, backward, forward, output_delta
+from bpcore.layers cimport Loss, Network, Workspace, backward, forward, input_delta, output_delta
 from bpcore.optimizers cimport Optimizer
 from bpcore.threads cimport Barrier
-from bpcore.tiny cimport tiny_backward, tiny_forward
-from bpcore.types cimport GROUP_LANES, LANES, Tiles, cut_tiles, real, vload, vload_n, vstore, vstore_n
+from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
+from bpcore.types cimport (
+    GROUP_LANES, LANES, Tiles, cut_tiles, real, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
+)
 
 
 cdef enum:
@@ -35,14 +38,18 @@ cdef struct Range:
 
 # The batch whose gradient is wanted.
 cdef struct Batch:
+    const Rows *rows
     Py_ssize_t first  # rows first ... first + n of the current order
     Py_ssize_t n
     Py_ssize_t chunk  # rows of each chunk but the last
     Py_ssize_t n_chunks
     int n_blocks
+    bint tiny
     double factor  # what a sample's loss is multiplied with, its weight apart
     real *target  # NULL: no gradient, the loss only
     Sink sink
+    bint drops
+    uint64_t key  # of its dropout
 
 # A thread of a run.
 cdef struct Member:
@@ -57,22 +64,33 @@ cdef enum Command:
     UPDATE
     QUIT
 
+# Data, row by row. What is gone over in the same order again and again is gathered once, into all_..., and stays there.
+cdef struct Rows:
+    const real *X  # (n, n_inputs)
+    const real *y  # (n, n_outputs), or
+    const int64_t *labels  # (n,)
+    const real *weight  # (n,), or NULL
+    Py_ssize_t n
+    int64_t *order  # NULL: rows in their own order
+    real *all_x  # NULL: not kept
+    real *all_y
+    real *all_factor
+    bint gathered
+
 cdef struct Run:
     const Network *net
     Loss loss
     Optimizer optimizer
-    # data, row by row
-    const real *X
-    const real *y
-    const int64_t *labels
-    const real *weight
-    Py_ssize_t n_rows
-    # how to go over it
+    Rows data
+    Rows validation  # n = 0: none
+    # how to go over them
     Py_ssize_t batch_size
     Py_ssize_t max_chunk
     double clip_norm  # 0: not at all
     double clip_value
     bint has_tolerance
+    bint penalty_per_row
+    bint watches_validation  # whether the stop rule looks at the validation loss
     double tolerance
     long long patience
     const double *rates
@@ -83,12 +101,10 @@ cdef struct Run:
     Range *penalties
     int n_penalties
     bint steps_directly  # plain SGD: a single chunk's gradient goes straight into the weights
-    bint tiny
     # state
     real *parameters
     real *gradient
     real *slots
-    int64_t *order  # NULL: rows in their own order
     BitGenerator *bits
     long long step
     long long epoch
@@ -97,13 +113,14 @@ cdef struct Run:
     double loss_sum
     double weight_sum
     double best_loss
-    # buffers; a full batch is gathered once, into all_..., and stays there if the run keeps its data
-    bint keeps_data
+    long long best_epoch
+    real *best_parameters  # NULL: not wanted
+    # how far this epoch's validation has come
+    Py_ssize_t validated
+    double validation_sum
+    double validation_denominator
+    real *input_gradient  # (n_rows, n_inputs), or NULL
     Workspace ws
-    real *all_x
-    real *all_y
-    real *all_factor
-    bint gathered
     real *block_gradients  # (MAX_BLOCKS - 1, n_parameters), for all blocks but the first
     double block_loss[MAX_BLOCKS]
     # the batch at hand
@@ -129,8 +146,11 @@ cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noe
     return (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
 
 
-cdef inline void set_batch(Run *run, Py_ssize_t first, Py_ssize_t n, double denominator) noexcept nogil:
+cdef inline void set_batch(
+    Run *run, const Rows *rows, Py_ssize_t first, Py_ssize_t n, double denominator,
+) noexcept nogil:
     cdef Batch *batch = &run.batch
+    batch.rows = rows
     batch.first = first
     batch.factor = run.loss.scale / denominator if denominator != 0 else 0
     if batch.n == n:
@@ -141,6 +161,7 @@ cdef inline void set_batch(Run *run, Py_ssize_t first, Py_ssize_t n, double deno
     batch.n_blocks = 1
     if batch.n_chunks > 1 and run.net.n_parameters <= BLOCK_PARAMETERS:
         batch.n_blocks = <int> min(batch.n_chunks, <Py_ssize_t> MAX_BLOCKS)
+    batch.tiny = is_tiny(run.net, n)
 
 
 # ---- one chunk ----
@@ -149,22 +170,43 @@ cdef inline void set_chunk(
     const Run *run, Workspace *ws, Py_ssize_t first, Py_ssize_t n, double factor,
 ) noexcept nogil:
     """Put rows first ... first + n of the current order into a workspace."""
+    cdef const Rows *rows = run.batch.rows
     cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs
     if ws.tiles.n_rows != n:
         cut_tiles(&ws.tiles, n)
-    if run.all_x != NULL:
-        # chunks are whole groups of lanes: the one that begins at row `first` begins at lane `first`
-        ws.a[0] = run.all_x + run.net.n_inputs * first
-        ws.y = run.all_y + targets * first
-        ws.factor = run.all_factor + first
-        if run.gathered:
-            return
-    gather_rows(&ws.tiles, run.X, run.net.n_inputs, run.order, first, ws.a[0])
-    if run.loss.labels:
-        gather_labels(&ws.tiles, run.labels, run.order, first, ws.y)
+    if run.batch.drops:
+        place_rows(&ws.dropout, run.batch.key, first - run.batch.first, ws.tiles.n_lanes)
     else:
-        gather_rows(&ws.tiles, run.y, targets, run.order, first, ws.y)
-    gather_factors(&ws.tiles, run.weight, run.order, first, factor, ws.factor)
+        ws.dropout.active = False
+    if rows.all_x != NULL:
+        # chunks are whole groups of lanes: the one that begins at row `first` begins at lane `first`
+        ws.a[0] = rows.all_x + run.net.n_inputs * first
+        ws.y = rows.all_y + targets * first
+        ws.factor = rows.all_factor + first
+        if rows.gathered:
+            return
+    else:
+        ws.a[0] = ws.own_x
+        ws.y = ws.own_y
+        ws.factor = ws.own_factor
+    gather_rows(&ws.tiles, rows.X, run.net.n_inputs, rows.order, first, ws.a[0])
+    if run.loss.labels:
+        gather_labels(&ws.tiles, rows.labels, rows.order, first, ws.y)
+    else:
+        gather_rows(&ws.tiles, rows.y, targets, rows.order, first, ws.y)
+    gather_factors(&ws.tiles, rows.weight, rows.order, first, factor, ws.factor)
+
+
+cdef inline bint all_finite(const real *x, Py_ssize_t n) noexcept nogil:
+    """Whether n numbers hold neither NaN nor infinity: x * 0 is NaN for both."""
+    cdef vec zero = vset1(0)
+    cdef vec total = zero
+    cdef Py_ssize_t i
+    for i in range(n // LANES):
+        total = vfma(vload(x + i * LANES), zero, total)
+    i = n // LANES * LANES
+    total = vfma(vload_n(x + i, n - i), zero, total)
+    return vsum(total) == 0
 
 
 cdef inline double weighted_sum(
@@ -193,17 +235,20 @@ cdef inline double chunk_gradient(
 ) noexcept nogil:
     """The sum of the weighted losses of one chunk; its gradient into `target`, unless that is NULL."""
     set_chunk(run, ws, first, n, run.batch.factor)
-    if run.tiny:
+    if run.batch.tiny:
         tiny_forward(run.net, run.parameters, ws)
     else:
         forward(run.net, run.parameters, ws)
     output_delta(run.net, &run.loss, ws)
     if target != NULL:
-        if run.tiny:
+        if run.batch.tiny:
             tiny_backward(run.net, run.parameters, ws, target, sink)
         else:
             backward(run.net, run.parameters, ws, target, sink)
-    return weighted_sum(ws.value, run.weight, run.order, first, n)
+    if run.input_gradient != NULL:
+        input_delta(run.net, run.parameters, ws)
+        scatter_rows(&ws.tiles, ws.delta[0], run.net.n_inputs, run.input_gradient + first * run.net.n_inputs)
+    return weighted_sum(ws.value, run.batch.rows.weight, run.batch.rows.order, first, n)
 
 
 # ---- one block ----
@@ -247,6 +292,4 @@ cdef inline double end_batch(Run *run) noexcept nogil:
             add_vectors(
                 run.batch.target, run.block_gradients + (block - 1) * run.net.n_parameters, run.net.n_parameters
             )
-    if run.all_x != NULL:
-        run.gathered = True
     return run.batch.factor * total

@@ -15,7 +15,7 @@ cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nog
     for l in range(net.n_layers):
         if net.layers[l].n_out >= FEW_OUTPUTS:
             return False
-    return batch_size <= LANES and net.n_inputs <= 8 * FEW_OUTPUTS
+    return batch_size <= LANES and net.n_inputs <= 8 * FEW_OUTPUTS and not net.has_dropout
 
 
 cdef inline apart tiny_forward(const Network *net, const real *parameters, Workspace *ws) noexcept nogil:

@@ -1,19 +1,20 @@
 """One optimizer step, and many epochs of them."""
 
 from libc.math cimport isfinite, sqrt
+from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport row_of, shuffle
 from bpcore.gemm cimport SET, STEP, Sink
 from bpcore.online cimport row_backward, row_forward
-from bpcore.optimizers cimport SGD, optimize
+from bpcore.optimizers cimport SGD, limit_norms, optimize
 from bpcore.parallel cimport command, dismiss, hire
 from bpcore.run cimport (
-    GRADIENT, MAX_THREADS, Range, Run, UPDATE, block_gradient, end_batch, set_batch,
+    GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, block_gradient, end_batch, set_batch,
 )
 from bpcore.threads cimport pthread_t
 from bpcore.tiny cimport is_tiny
-from bpcore.types cimport LANES, cut_tiles, real, vset1, vstore
+from bpcore.types cimport LANES, Layer, cut_tiles, real, vset1, vstore
 
 
 cdef enum:
@@ -34,28 +35,33 @@ cdef inline double now() noexcept nogil:
 
 # ---- the gradient of a batch ----
 
-cdef inline double batch_denominator(const Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """What the sum of the weighted values of these rows is divided by."""
-    cdef double total = n
+cdef inline double weight_of(const Rows *rows, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """The sum of the weights of rows first ... first + n of the current order."""
+    cdef double total = 0
     cdef Py_ssize_t k
+    if rows.weight == NULL:
+        return n
+    for k in range(n):
+        total += rows.weight[row_of(rows.order, first + k)]
+    return total
+
+
+cdef inline double denominator_of(const Run *run, double weight) noexcept nogil:
+    """What the sum of the weighted values of rows is divided by, given the sum of their weights."""
     if not run.loss.mean:
         return 1
-    if run.weight != NULL:
-        total = 0
-        for k in range(n):
-            total += run.weight[row_of(run.order, first + k)]
-    return total * run.net.n_outputs if run.loss.elementwise else total
+    return weight * run.net.n_outputs if run.loss.elementwise else weight
 
 
 cdef inline double data_loss(
-    Run *run, Py_ssize_t first, Py_ssize_t n, double denominator, real *target, Sink sink,
+    Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n, double denominator, real *target, Sink sink,
 ) noexcept nogil:
     """The loss of rows first ... first + n of the current order, without penalties.
 
     Its gradient goes into `target`, unless that is NULL, in the way that `sink` says; STEP is for a single chunk.
     """
     cdef int block
-    set_batch(run, first, n, denominator)
+    set_batch(run, rows, first, n, denominator)
     run.batch.target = target
     run.batch.sink = sink
     if run.n_threads > 1:
@@ -63,29 +69,33 @@ cdef inline double data_loss(
     else:
         for block in range(run.batch.n_blocks):
             block_gradient(run, &run.ws, block)
+    if rows.all_x != NULL and first + n == rows.n:
+        rows.gathered = True
     return end_batch(run)
 
 
-cdef inline double penalty(Run *run, bint with_gradient) noexcept nogil:
-    """sum of l1 |w| + l2 / 2 w**2; its gradient is added to run.gradient."""
+cdef inline double penalty(const Run *run, real *gradient, double factor) noexcept nogil:
+    """factor * sum of l1 |w| + l2 / 2 w**2; its gradient is added to `gradient`, unless that is NULL."""
     cdef double total = 0, absolute, square
-    cdef real w, sign
+    cdef real w, sign, l1, l2
     cdef const Range *at
     cdef Py_ssize_t i
     cdef int k
     for k in range(run.n_penalties):
         at = run.penalties + k
+        l1 = <real> (at.l1 * factor)
+        l2 = <real> (at.l2 * factor)
         absolute = 0
         square = 0
         for i in range(at.start, at.start + at.length):
             w = run.parameters[i]
             absolute += w if w >= 0 else -w
             square += <double> w * w
-            if with_gradient and at.trainable:
+            if gradient != NULL and at.trainable:
                 sign = <real> ((w > 0) - (w < 0))
-                run.gradient[i] = run.gradient[i] + (at.l1 * sign + at.l2 * w)
+                gradient[i] = gradient[i] + (l1 * sign + l2 * w)
         total += at.l1 * absolute + 0.5 * at.l2 * square
-    return total
+    return total * factor
 
 
 cdef inline void clip(Run *run) noexcept nogil:
@@ -145,41 +155,64 @@ cdef inline void add_loss(Run *run, double loss, double penalties, double denomi
         run.loss_sum += (loss + penalties) * denominator
         run.weight_sum += denominator
     else:
-        run.loss_sum += loss + penalties * n / run.n_rows
+        run.loss_sum += loss + penalties * n / run.data.n
         run.weight_sum = 1
+
+
+cdef inline double step_along_gradient(Run *run, double rate, double weight) noexcept nogil:
+    """What follows once run.gradient holds that of the data loss of rows with that weight; the penalties' value."""
+    cdef double penalties = 0, factor = 1
+    if run.n_penalties > 0:
+        if run.penalty_per_row and run.loss.mean:
+            factor = 1 / weight if weight != 0 else 0
+        penalties = penalty(run, run.gradient, factor)
+    if run.clip_norm > 0 or run.clip_value > 0:
+        clip(run)
+    update_parameters(run, rate)
+    return penalties
+
+
+cdef inline void limit_all_norms(Run *run) noexcept nogil:
+    cdef const Layer *layer
+    cdef int l
+    for l in range(run.net.n_layers):
+        layer = run.net.layers + l
+        if layer.max_norm > 0 and layer.trainable:
+            limit_norms(run.parameters + layer.weights, layer.n_in, layer.n_out, <real> layer.max_norm)
 
 
 cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """One optimizer step on rows first ... first + n of the current order."""
-    cdef double rate = next_rate(run)
-    cdef double denominator = batch_denominator(run, first, n), loss, penalties = 0
+    cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
+    cdef double denominator = denominator_of(run, weight), loss, penalties = 0
     cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2])
+    if run.net.has_dropout:
+        run.batch.drops = True
+        run.batch.key = run.bits.next_uint64(run.bits.state)
     if run.steps_directly and n <= run.max_chunk:
         sink.mode = STEP
-        loss = data_loss(run, first, n, denominator, run.parameters, sink)
+        loss = data_loss(run, &run.data, first, n, denominator, run.parameters, sink)
     else:
-        loss = data_loss(run, first, n, denominator, run.gradient, sink)
-        if run.n_penalties > 0:
-            penalties = penalty(run, True)
-        if run.clip_norm > 0 or run.clip_value > 0:
-            clip(run)
-        update_parameters(run, rate)
+        loss = data_loss(run, &run.data, first, n, denominator, run.gradient, sink)
+        penalties = step_along_gradient(run, rate, weight)
+    if run.net.has_max_norm:
+        limit_all_norms(run)
+    run.batch.drops = False
     add_loss(run, loss, penalties, denominator, n)
 
 
 cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
     """What `train_batch` does, for a batch of one: the k-th row of the current order."""
     cdef double rate = next_rate(run)
-    cdef Py_ssize_t row = row_of(run.order, k), j, targets = 1 if run.loss.labels else run.net.n_outputs
-    cdef double weight = run.weight[row] if run.weight != NULL else 1
-    cdef double denominator = 1, scale, penalties = 0
-    cdef const real *x = run.X + row * run.net.n_inputs
-    if run.loss.mean:
-        denominator = weight * run.net.n_outputs if run.loss.elementwise else weight
+    cdef const Rows *rows = &run.data
+    cdef Py_ssize_t row = row_of(rows.order, k), j, targets = 1 if run.loss.labels else run.net.n_outputs
+    cdef double weight = rows.weight[row] if rows.weight != NULL else 1
+    cdef double denominator = denominator_of(run, weight), scale, penalties = 0
+    cdef const real *x = rows.X + row * run.net.n_inputs
     scale = run.loss.scale / denominator if denominator != 0 else 0
     run.ws.factor[0] = <real> (scale * weight)
     for j in range(targets):
-        vstore(run.ws.y + j * LANES, vset1(<real> run.labels[row] if run.loss.labels else run.y[row * targets + j]))
+        vstore(run.ws.y + j * LANES, vset1(<real> rows.labels[row] if run.loss.labels else rows.y[row * targets + j]))
     row_forward(run.net, &run.loss, run.parameters, x, &run.ws)
     if run.steps_directly:
         row_backward(
@@ -187,11 +220,9 @@ cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
         )
     else:
         row_backward(run.net, run.parameters, x, &run.ws, run.gradient, False, 0, 0)
-        if run.n_penalties > 0:
-            penalties = penalty(run, True)
-        if run.clip_norm > 0 or run.clip_value > 0:
-            clip(run)
-        update_parameters(run, rate)
+        penalties = step_along_gradient(run, rate, weight)
+    if run.net.has_max_norm:
+        limit_all_norms(run)
     add_loss(run, scale * weight * run.ws.value[0], penalties, denominator, 1)
 
 
@@ -211,73 +242,105 @@ cdef inline bint time_is_over(Run *run, double *last_look, double deadline) noex
     return time >= deadline
 
 
-cdef inline int end_epoch(Run *run, double *loss) noexcept nogil:
+cdef inline void validate(Run *run) noexcept nogil:
+    """The next piece of the validation data; its loss is added to run.validation_sum."""
+    cdef Py_ssize_t n = min(MAX_BLOCKS * run.max_chunk, run.validation.n - run.validated)
+    run.validation_sum += data_loss(
+        run, &run.validation, run.validated, n, run.validation_denominator, NULL, Sink(SET, 0, 0)
+    )
+    run.validated += n
+
+
+cdef inline int end_epoch(Run *run, double *loss, double *validation_loss) noexcept nogil:
     """Close the books of an epoch; EPOCHS means: go on."""
+    cdef double watched
     loss[0] = run.loss_sum / run.weight_sum if run.weight_sum != 0 else 0
+    watched = loss[0]
+    if run.validation.n > 0:
+        validation_loss[0] = run.validation_sum + penalty(run, NULL, 1)
+        if run.watches_validation:
+            watched = validation_loss[0]
     run.loss_sum = 0
     run.weight_sum = 0
     run.epoch += 1
     run.cursor = 0
-    if not isfinite(loss[0]):
+    run.validated = 0
+    run.validation_sum = 0
+    if not (isfinite(loss[0]) and all_finite(run.parameters, run.net.n_parameters)):
         return DIVERGED
     if run.has_tolerance:
-        if loss[0] > run.best_loss - run.tolerance:
-            run.stale_epochs += 1
-        else:
-            run.stale_epochs = 0
-    if loss[0] < run.best_loss:
-        run.best_loss = loss[0]
+        run.stale_epochs = 0 if watched <= run.best_loss - run.tolerance else run.stale_epochs + 1
+    if watched < run.best_loss:
+        run.best_loss = watched
+        run.best_epoch = run.epoch
+        if run.best_parameters != NULL:
+            memcpy(run.best_parameters, run.parameters, run.net.n_parameters * sizeof(real))
     if run.has_tolerance and run.stale_epochs >= run.patience:
         return TOLERANCE
     return EPOCHS
 
 
-cdef inline int train(Run *run, long long last_epoch, double seconds, double *losses) noexcept nogil:
+cdef inline bint goes_row_by_row(const Run *run) noexcept nogil:
+    return run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout
+
+
+cdef inline int train(
+    Run *run, long long last_epoch, long long last_step, double seconds, double *losses, double *validation_losses,
+) noexcept nogil:
     """`train_alone` by run.n_threads threads, of which this is one."""
     cdef pthread_t threads[MAX_THREADS]
     cdef int wanted = run.n_threads, reason
     if run.batch_size == 1 or is_tiny(run.net, run.batch_size):
-        run.n_threads = 1  # nothing in one sample is worth a meeting
+        run.n_threads = 1  # nothing in so little is worth a meeting
     if run.n_threads > 1:
         run.n_threads = hire(run, threads)
         run.barrier.size = run.n_threads
-    reason = train_alone(run, last_epoch, seconds, losses)
+    reason = train_alone(run, last_epoch, last_step, seconds, losses, validation_losses)
     if run.n_threads > 1:
         dismiss(run, threads)
     run.n_threads = wanted
     return reason
 
 
-cdef inline int train_alone(Run *run, long long last_epoch, double seconds, double *losses) noexcept nogil:
-    """Train until last_epoch is done, a stop rule fires or the time is over; losses[0]: the epoch that ends next."""
+cdef inline int train_alone(
+    Run *run, long long last_epoch, long long last_step, double seconds, double *losses, double *validation_losses,
+) noexcept nogil:
+    """Train until last_epoch or last_step is done, a stop rule fires or the time is over.
+
+    losses[0], validation_losses[0]: those of the epoch that ends next.
+    """
     cdef double last_look = now(), deadline
     cdef Py_ssize_t n, finished = 0
     cdef int reason
-    cdef bint over = False
+    cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run)
     deadline = last_look + seconds
     if seconds <= 0:
         run.steps_per_look = 1
     run.steps_to_look = run.steps_per_look
     run.steps_directly = is_plain_sgd(run)
-    run.tiny = is_tiny(run.net, run.batch_size)
-    if run.batch_size == 1:
-        cut_tiles(&run.ws.tiles, 1)
     while run.epoch < last_epoch:
         if over:
             return TIME
-        if run.cursor == 0 and run.order != NULL:
-            shuffle(run.bits, run.order, run.n_rows)
-        while run.cursor < run.n_rows:
+        if run.cursor == 0 and run.data.order != NULL:
+            shuffle(run.bits, run.data.order, run.data.n)
+        if by_row and run.ws.tiles.n_rows != 1:
+            cut_tiles(&run.ws.tiles, 1)
+        while run.cursor < run.data.n:
             if over:
                 return TIME
-            n = min(run.batch_size, run.n_rows - run.cursor)
-            if run.batch_size == 1 and run.n_rows > 1:
+            n = min(run.batch_size, run.data.n - run.cursor)
+            if by_row:
                 train_row(run, run.cursor)
             else:
                 train_batch(run, run.cursor, n)
             run.cursor += n
-            over = time_is_over(run, &last_look, deadline)
-        reason = end_epoch(run, losses + finished)
+            over = time_is_over(run, &last_look, deadline) or run.step >= last_step
+        while run.validated < run.validation.n:
+            if over and now() >= deadline:
+                return TIME
+            validate(run)
+            over = over or time_is_over(run, &last_look, deadline)
+        reason = end_epoch(run, losses + finished, validation_losses + finished)
         finished += 1
         if reason != EPOCHS:
             return reason

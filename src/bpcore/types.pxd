@@ -72,6 +72,8 @@ cdef struct Layer:
     real alpha
     real l1
     real l2
+    double dropout  # share of the outputs that a training step drops
+    double max_norm  # bound for the norm of each column of the weights; 0: none
 
 # Samples in the lanes. A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk,
 # with n features, lies tile after tile, and within a tile as [n][lanes of the tile].

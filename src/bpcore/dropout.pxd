@@ -1,0 +1,58 @@
+"""Dropout: whether an output is kept is a function of the step's key and of where the output is, and of nothing else.
+
+So no mask is stored between steps, and threads, chunks and backends agree on it. The function is written in 32-bit
+integers, which compilers turn into vectors without help.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from bpcore.types cimport LANES, Layer, Tiles, real
+
+
+cdef enum:
+    LAYER_STRIDE = 0x9e3779b9  # keeps the units of different layers apart
+
+# The dropout of a chunk of samples.
+cdef struct Dropout:
+    bint active  # whether the pass at hand drops anything
+    uint32_t unit_key
+    uint32_t *rows  # (lanes,): the hash of each sample's place in its batch
+
+
+cdef inline uint32_t mix(uint32_t x) noexcept nogil:
+    """A permutation of the 32-bit numbers in which every bit depends on every bit."""
+    x ^= x >> 16
+    x *= <uint32_t> 0x21f0aaad
+    x ^= x >> 15
+    x *= <uint32_t> 0x735a2d97
+    return x ^ (x >> 15)
+
+
+cdef inline void place_rows(Dropout *dropout, uint64_t key, Py_ssize_t first, Py_ssize_t n_lanes) noexcept nogil:
+    """Prepare for samples first ... first + n_lanes of a batch whose step drew `key`."""
+    cdef uint32_t row_key = <uint32_t> key
+    cdef Py_ssize_t k
+    dropout.active = True
+    dropout.unit_key = <uint32_t> (key >> 32)
+    for k in range(n_lanes):
+        dropout.rows[k] = mix(<uint32_t> (first + k) ^ row_key)
+
+
+cdef inline void drop(
+    const Dropout *dropout, const Layer *layer, int number, const Tiles *tiles, const real *a, real *factor, real *out,
+) noexcept nogil:
+    """factor [n][lanes] = 0 or 1 / (1 - rate), out = a * factor, for the layer with that number, from 0."""
+    cdef uint32_t threshold = <uint32_t> (layer.dropout * 2147483648.0), unit
+    cdef real scale = <real> (1 / (1 - layer.dropout))
+    cdef const uint32_t *rows
+    cdef Py_ssize_t o, k, width, at
+    cdef int t
+    for t in range(tiles.n_tiles):
+        width = tiles.vecs[t] * LANES
+        rows = dropout.rows + tiles.start[t]
+        for o in range(layer.n_out):
+            unit = mix((<uint32_t> o + <uint32_t> number * <uint32_t> LAYER_STRIDE) ^ dropout.unit_key)
+            at = layer.n_out * tiles.start[t] + o * width
+            for k in range(width):
+                factor[at + k] = scale if (mix(rows[k] + unit) >> 1) >= threshold else 0
+                out[at + k] = a[at + k] * factor[at + k]
