@@ -6,6 +6,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport row_of, shuffle
 from bpcore.gemm cimport SET, STEP, Sink
+from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize
 from bpcore.parallel cimport command, dismiss, hire
@@ -280,6 +281,14 @@ cdef inline int end_epoch(Run *run, double *loss, double *validation_loss) noexc
     return EPOCHS
 
 
+cdef inline void take_rows(Workspace *ws) noexcept nogil:
+    """Prepare for `train_row`: validation leaves the workspace with other arrays."""
+    if ws.tiles.n_rows != 1:
+        cut_tiles(&ws.tiles, 1)
+    ws.y = ws.own_y
+    ws.factor = ws.own_factor
+
+
 cdef inline bint goes_row_by_row(const Run *run) noexcept nogil:
     return run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout
 
@@ -323,8 +332,8 @@ cdef inline int train_alone(
             return TIME
         if run.cursor == 0 and run.data.order != NULL:
             shuffle(run.bits, run.data.order, run.data.n)
-        if by_row and run.ws.tiles.n_rows != 1:
-            cut_tiles(&run.ws.tiles, 1)
+        if by_row:
+            take_rows(&run.ws)
         while run.cursor < run.data.n:
             if over:
                 return TIME
