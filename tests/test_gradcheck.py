@@ -198,3 +198,13 @@ def test_errors(settings, error, message):
 def test_every_activation_is_in_the_test():
     assert {*hidden_activations(), "softmax"} == set(ACTIVATIONS)
     assert sys.modules["backprop.gradcheck"]
+
+
+@each_backend
+@each_dtype
+def test_dropout_and_max_norm_do_not_enter(backend, dtype):
+    dense = [Dense(5, "tanh", dropout=0.5, max_norm=0.1), Dense(2, "softmax", max_norm=0.1)]
+    net = Network(3, dense, dtype=dtype, backend=backend, seed=0)
+    verdict = check_gradients(net, np.random.default_rng(0).normal(size=(10, 3)), np.arange(10) % 2)
+    assert verdict.passed
+    assert all(array.checked == np.prod(array.shape) for array in verdict.arrays)

@@ -270,3 +270,29 @@ def test_arrays_are_copies():
     trace.layers[0].new_weights[...] = 7
     trace.X[...] = 7
     assert net.weights[0][0, 0] == 0.15
+
+
+@each_backend
+def test_max_norm_is_part_of_the_step(backend):
+    rng = np.random.default_rng(0)
+    layers = [Dense(3, "tanh", max_norm=0.5), Dense(1, max_norm=100.0)]
+    net = Network(2, layers, dtype="float64", seed=0, backend=backend)
+    X, y = rng.normal(size=(5, 2)), rng.normal(size=5)
+    step = net.trace(X, y, optimizer="sgd", finite_differences=False)
+    net.fit(X, y, optimizer="sgd", epochs=1, batch_size=None)
+    for layer, W in zip(step.layers, net.weights, strict=True):
+        np.testing.assert_allclose(layer.new_weights, W, rtol=1e-13)
+    assert (np.linalg.norm(step.layers[0].new_weights, axis=0) <= 0.5 * (1 + 1e-15)).all()
+    assert step.new_value == pytest.approx(net.loss(X, y), rel=1e-13)
+
+
+def test_max_norm_in_the_formulas():
+    net = Network(1, [Dense(1, max_norm=0.5, weight_init=2.0)], dtype="float64")
+    text = net.trace([[1.0]], [0.0], optimizer="sgd").to_markdown()
+    assert "`SGD(learning_rate=0.01)`, step 1, then max_norm" in text
+
+
+def test_what_cannot_be_traced():
+    net = Network(2, [Dense(3), Dense(3, dropout=0.25), Dense(1)])
+    with pytest.raises(ValueError, match=r"layers\[1\]: needs dropout=0 for trace, which draws nothing; got 0.25"):
+        net.trace([[1.0, 2.0]], [1.0])

@@ -6,6 +6,18 @@ import pickle
 import backprop as bp
 import numpy as np
 import pytest
+from backends import (
+    LOSS_VARIANTS,
+    distance,
+    each_backend,
+    each_dtype,
+    hidden_activations,
+    label,
+    make_problem,
+    outputs_of,
+)
+from backprop import reference
+from backprop.reference.layers import objective
 
 EPS = {"float32": 1e-6, "float64": 2e-15}
 
@@ -48,6 +60,113 @@ def test_activations_that_overflow(backend, dtype):
     np.testing.assert_array_equal(first, [[np.inf, np.inf], [0, 0]])
     np.testing.assert_array_equal(second, net.predict([[1.0], [-1.0]]))
     np.testing.assert_array_equal(second, [[np.inf, np.nan], [0, 0]])
+
+
+# --- gradients -----------------------------------------------------------------------------------------------------
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("loss", LOSS_VARIANTS, ids=label)
+def test_input_gradients_against_complex_steps(loss, backend, dtype):
+    output = outputs_of(loss)[0]
+    dense = [bp.Dense(5, "tanh", l2=0.1), bp.Dense(3, output)]
+    problem = make_problem(4, dense, loss, 6)
+    X, y, weight = problem.data
+    net = bp.Network(4, dense, dtype=dtype, backend=backend)
+    net.parameters = problem.parameters
+    gradient = net.input_gradients(X, y, loss, weight)
+    assert (gradient.shape, gradient.dtype) == (X.shape, dtype)
+
+    plan = reference.Plan(4, dense)
+    expected = np.zeros_like(X)
+    for index in np.ndindex(*X.shape):
+        point = X.astype(complex)
+        point[index] += 1e-100j
+        expected[index] = sum(objective(plan, loss, problem.parameters, problem.data._replace(X=point), None)).imag
+    assert distance(gradient, expected * 1e100) < {"float32": 1e-5, "float64": 1e-13}[np.dtype(dtype).name]
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("activation", hidden_activations())
+def test_backward_against_torch(activation, backend, dtype, rng):
+    """The derivative of ``sum of sin(outputs)``; PyTorch differentiates the network that the weights came from."""
+    torch = pytest.importorskip("torch")
+    functions = {
+        "identity": lambda z: z,
+        "leaky_relu": lambda z: torch.nn.functional.leaky_relu(z, 0.01),
+        "gelu_tanh": lambda z: torch.nn.functional.gelu(z, approximate="tanh"),
+        "exp": torch.exp,
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+    }
+    function = functions.get(activation) or getattr(torch.nn.functional, activation)
+    net = bp.Network(3, [bp.Dense(5, activation), bp.Dense(2, l2=1.0)], dtype=dtype, seed=0, backend=backend)
+    X = rng.normal(size=(6, 3)).astype(dtype)
+    gradients, dX = net.backward(X, np.cos)
+
+    inputs = torch.tensor(X, dtype=torch.float64, requires_grad=True)
+    arrays = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (*net.weights, *net.biases)]
+    W0, W1, b0, b1 = arrays
+    torch.sin(function(inputs @ W0 + b0) @ W1 + b1).sum().backward()
+    bound = {"float32": 1e-5, "float64": 1e-13}[np.dtype(dtype).name]
+    assert distance(dX, inputs.grad) < bound
+    for (dW, db), W, b in zip(gradients, (W0, W1), (b0, b1), strict=True):
+        assert distance(dW, W.grad) < bound
+        assert distance(db, b.grad) < bound
+    assert dX.dtype == gradients[0][0].dtype == dtype
+
+
+def test_backward_takes_arrays(net, rng):
+    """The rows of the Jacobian, one for each output; those of probabilities add up to zero."""
+    X = rng.normal(size=(6, 4))
+    rows = [net.backward(X, np.eye(3)[np.full(6, k)])[1] for k in range(3)]
+    np.testing.assert_allclose(sum(rows), 0, atol=EPS[net.dtype.name])
+    step = {"float32": 1e-2, "float64": 1e-5}[net.dtype.name]
+    for i in range(4):
+        up, down = (net.predict(X + sign * step * np.eye(4)[i]) for sign in (1, -1))
+        # What is left out of the difference is step**2, what is lost in it a rounding over step.
+        np.testing.assert_allclose(
+            np.stack([row[:, i] for row in rows], axis=1), (up - down) / (2 * step), atol=1e-3 if step > 1e-3 else 1e-8
+        )
+
+
+def test_gradients_leave_the_network_alone_and_frozen_ones_are_zero(backend, rng):
+    layers = [bp.Dense(5, "tanh", trainable=False), bp.Dense(2, bias_trainable=False)]
+    net = bp.Network(4, layers, seed=0, backend=backend)
+    X, before = rng.normal(size=(6, 4)), net.parameters.copy()
+    (dW0, db0), (dW1, db1) = net.backward(X, np.ones((6, 2)))[0]
+    assert not dW0.any()
+    assert not db0.any()
+    assert dW1.any()
+    assert not db1.any()
+    assert net.input_gradients(X, np.ones((6, 2))).any()
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize(
+    ("head", "error", "message"),
+    [
+        (lambda outputs: outputs[:, 0], ValueError, r"head: needs shape \(2, 3\), got shape \(2,\)"),
+        (np.ones((3, 2)), ValueError, r"head: needs shape \(2, 3\), got shape \(3, 2\)"),
+        (lambda outputs: outputs * np.nan, ValueError, "head: needs finite numbers, got nan"),
+        (lambda outputs: None, TypeError, "head: needs an array of real numbers, got None"),
+        (lambda outputs: 1 / 0, ZeroDivisionError, "division by zero"),
+    ],
+)
+def test_wrong_heads(head, error, message, net):
+    with pytest.raises(error, match=message):
+        net.backward(np.ones((2, 4)), head)
+
+
+def test_a_head_may_change_what_it_gets(net):
+    def head(outputs):
+        outputs[:] = 1
+        return outputs
+
+    _, dX = net.backward(np.ones((2, 4)), head)
+    np.testing.assert_array_equal(dX, net.backward(np.ones((2, 4)), np.ones((2, 3)))[1])
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------

@@ -177,6 +177,8 @@ class Latex:
             return f"`{trace.optimizer_text}`, step {trace.step}"
         for k in reversed(range(len(trace.layers))):
             layer = trace.layers[k]
+            if layer.layer.trainable and layer.layer.max_norm is not None:
+                return f"`{trace.optimizer_text}`, step {trace.step}, then max_norm"
             if layer.layer.trainable:
                 w, g, new = layer.weights[0, 0], layer.dW[0, 0], layer.new_weights[0, 0]
                 rate = self.number(optimizer.learning_rate)

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop import _validation as check
 from backprop import reference
+from backprop._objective import Objective
 from backprop._table import aligned, markdown
 from backprop._types import Data, RealArray
 from backprop.descent import central_difference
+from backprop.losses import Custom
 from backprop.reference.layers import forward_pass, objective
 from backprop.reference.losses import LOSSES, as_rows
 
@@ -203,7 +205,8 @@ def check_gradients(
     Where two formulas meet (``relu`` at 0, ``absolute_error`` at its target, an l1 penalty at a weight of 0) there is
     no derivative to compare with. Rows that come as near to such a place as rounding, or as a central difference, can
     reach are left out and listed; weights that are 0 under an l1 penalty are not compared. The gradient of what is not
-    trainable has to be 0.
+    trainable has to be 0. Dropout and max_norm belong to training steps and do not enter. A loss of your own has no
+    formula for complex numbers, so it needs central differences; where its kinks are is not known.
 
     After J. N. Lyness and C. B. Moler, "Numerical differentiation of analytic functions" (1967).
 
@@ -216,7 +219,8 @@ def check_gradients(
     (True, ['weights[0]', 'biases[0]', 'weights[1]', 'biases[1]'])
     """
     loss, data = net._data(X, y, loss, sample_weight)
-    check.choice("method", method, METHODS)
+    if check.choice("method", method, METHODS) == "complex_step" and isinstance(loss, Custom):
+        raise ValueError("method: needs 'central_difference' for a loss of your own, got 'complex_step'")
     if bound is not None:
         bound = check.number("bound", bound, above=0)
     if entries is not None:
@@ -239,7 +243,7 @@ def check_gradients(
     data, wide = _rows_of(data, smooth), _rows_of(wide, smooth)
 
     gradient = np.zeros_like(net.parameters)
-    net._core.loss_and_gradient(net._plan, loss, net.parameters, data, gradient)
+    Objective(net._core, net._plan, net.layers, loss, data)(net.parameters, gradient)
     trainable = np.zeros(parameters.size, bool)
     for part in plan.trainable_parts:
         trainable[part] = True
@@ -247,10 +251,22 @@ def check_gradients(
     chosen &= ~_l1_kinks(plan, parameters, smallest_step)
     expected = np.zeros_like(parameters)
     for i in np.flatnonzero(chosen & trainable):
-        expected[i] = derivative(plan, loss, parameters, wide, int(i), method)
-    floor = _CONDITION * _sensitivity(plan, loss, parameters, wide, eps)
+        if method == "complex_step":
+            expected[i] = _complex_step(plan, loss, parameters, wide, int(i))
+        else:
+            along = _along(Objective(reference, plan, net.layers, loss, wide), parameters, int(i))
+            expected[i] = central_difference(along, parameters[i : i + 1])[0]
+
+    def reference_gradient(point: RealArray, rows: Data) -> RealArray:
+        result = np.zeros_like(point)
+        Objective(reference, plan, net.layers, loss, rows)(point, result)
+        return result
+
+    floor = _CONDITION * _sensitivity(reference_gradient, parameters, wide, eps)
     if net.dtype == np.float32:
-        floor = np.maximum(floor, _REFERENCE_ERROR * _reference_error(plan, loss, net.parameters, data, wide))
+        # How far the reference's gradient in the network's dtype is from its gradient in float64.
+        own, exact = reference_gradient(net.parameters, data), reference_gradient(parameters, wide)
+        floor = np.maximum(floor, _REFERENCE_ERROR * np.abs(own.astype(np.float64) - exact))
     least = max(_BOUNDS[net.dtype.name], 0.0 if method == "complex_step" else _CENTRAL_BOUND)
 
     arrays = []
@@ -267,28 +283,18 @@ def check_gradients(
     )
 
 
-def derivative(
-    plan: reference.Plan, loss: Loss, parameters: NDArray[np.float64], data: Data, index: int, method: Method
-) -> float:
-    """Return the derivative of the loss with respect to one parameter, from values of the loss only."""
+def _complex_step(plan: reference.Plan, loss: Loss, parameters: NDArray[np.float64], data: Data, index: int) -> float:
+    """Return the derivative of the loss with respect to one parameter, from one value at a complex point."""
+    point = parameters.astype(np.complex128)
+    point[index] += 1j * _COMPLEX_STEP
     with np.errstate(all="ignore"):
-        if method == "complex_step":
-            point = parameters.astype(np.complex128)
-            point[index] += 1j * _COMPLEX_STEP
-            return float(sum(objective(plan, loss, point, data, None)).imag / _COMPLEX_STEP)
-
-        def along(value: NDArray[np.float64]) -> float:
-            point = parameters.copy()
-            point[index] = value[0]
-            return float(sum(objective(plan, loss, point, data, None)))
-
-        return float(central_difference(along, parameters[index : index + 1])[0])
+        return float(sum(objective(plan, loss, point, data, None)).imag / _COMPLEX_STEP)
 
 
 def as_float64(data: Data) -> Data:
     """Return the same numbers in float64; class labels stay integers."""
     X, targets, weight = data
-    if targets.ndim == 2:
+    if targets.dtype.kind == "f":
         targets = targets.astype(np.float64)
     return Data(X.astype(np.float64), targets, None if weight is None else weight.astype(np.float64))
 
@@ -323,7 +329,7 @@ def _chosen(net: Network, entries: int | None) -> NDArray[np.bool_]:
 
 
 def _switches(
-    plan: reference.Plan, loss: Loss, parameters: NDArray[np.float64], data: Data
+    plan: reference.Plan, loss: Loss | Custom, parameters: NDArray[np.float64], data: Data
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return, for each place where two formulas meet, the signed distance from it and the size of what makes it up.
 
@@ -342,7 +348,7 @@ def _switches(
                 found.append((Z, bound))
             # What was added up to make Z may be larger than Z: that carries over to the outputs.
             sizes = np.abs(A) + (bound if layer.function.elementwise and not layer.function.smooth else 0)
-        if not LOSSES[loss.name].smooth:
+        if not isinstance(loss, Custom) and not LOSSES[loss.name].smooth:
             A = run.outputs[-1]
             Y = as_rows(data.targets, plan.n_outputs, data.X.dtype)
             distance = np.abs(A - Y) - loss.parameter if loss.name == "huber" else A - Y
@@ -351,7 +357,7 @@ def _switches(
 
 
 def _near_kinks(
-    plan: reference.Plan, loss: Loss, parameters: NDArray[np.float64], data: Data, tolerance: float
+    plan: reference.Plan, loss: Loss | Custom, parameters: NDArray[np.float64], data: Data, tolerance: float
 ) -> NDArray[np.bool_]:
     """Mark the rows that rounding alone could carry over a kink."""
     near = np.zeros(len(data.X), bool)
@@ -362,7 +368,7 @@ def _near_kinks(
 
 def _crossed_kinks(
     plan: reference.Plan,
-    loss: Loss,
+    loss: Loss | Custom,
     parameters: NDArray[np.float64],
     data: Data,
     chosen: NDArray[np.bool_],
@@ -407,7 +413,10 @@ def _l1_kinks(plan: reference.Plan, parameters: NDArray[np.float64], step: float
 
 
 def _sensitivity(
-    plan: reference.Plan, loss: Loss, parameters: NDArray[np.float64], data: Data, eps: float
+    gradient_at: Callable[[NDArray[np.float64], Data], NDArray[Any]],
+    parameters: NDArray[np.float64],
+    data: Data,
+    eps: float,
 ) -> NDArray[np.float64]:
     """Return how far the gradient moves when every parameter and every number of X changes by a rounding.
 
@@ -419,31 +428,10 @@ def _sensitivity(
         moved: NDArray[np.float64] = values * (1 + eps * rng.choice([-1.0, 1.0], values.shape))
         return moved
 
-    gradients: list[NDArray[np.float64]] = []
-    with np.errstate(all="ignore"):
-        for changed in (False, True, True):
-            point, near = parameters, data
-            if changed:
-                point, near = rounded(parameters), data._replace(X=rounded(data.X))
-            gradient = np.zeros_like(parameters)
-            objective(plan, loss, point, near, gradient)
-            gradients.append(gradient)
-    here, one, other = gradients
+    here = gradient_at(parameters, data)
+    one, other = (gradient_at(rounded(parameters), data._replace(X=rounded(data.X))) for _ in range(2))
     result: NDArray[np.float64] = np.maximum(np.abs(one - here), np.abs(other - here))
     return result
-
-
-def _reference_error(
-    plan: reference.Plan, loss: Loss, parameters: RealArray, data: Data, wide: Data
-) -> NDArray[np.float64]:
-    """Return how far the reference's gradient in the network's dtype is from its gradient in float64."""
-    own = np.zeros_like(parameters)
-    exact = np.zeros(parameters.shape)
-    with np.errstate(all="ignore"):
-        objective(plan, loss, parameters, data, own)
-        objective(plan, loss, parameters.astype(np.float64), wide, exact)
-    error: NDArray[np.float64] = np.abs(own.astype(np.float64) - exact)
-    return error
 
 
 def _compared(

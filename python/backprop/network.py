@@ -316,6 +316,73 @@ class Network:
         value = self._objective(X, y, loss, sample_weight)(self._parameters, gradient)
         return value, self._views(gradient)
 
+    def input_gradients(
+        self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
+    ) -> RealArray:
+        """Return the gradient of the loss over all rows with respect to X, (n, n_inputs); parameters as in `fit`.
+
+        `backward` gives that of any other function of the outputs.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)])
+        >>> net.input_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        array([[6.],
+               [6.]], dtype=float32)
+        """
+        objective = self._objective(X, y, loss, sample_weight)
+        gradient: RealArray = np.empty_like(objective.data.X)
+        objective(self._parameters, None, gradient)
+        return gradient
+
+    def backward(
+        self, X: ArrayLike, head: Callable[[RealArray], ArrayLike] | ArrayLike
+    ) -> tuple[list[tuple[RealArray, RealArray | None]], RealArray]:
+        """Return the gradients of any function of the outputs, by backpropagation.
+
+        Parameters
+        ----------
+        X
+            As in `predict`.
+        head
+            The function's gradient with respect to the outputs, (n, n_outputs), or what computes it: a function that is
+            called once, with the outputs.
+
+        Returns
+        -------
+        gradients : list of (dW, db)
+            As `loss_and_gradients` returns them, without penalties.
+        input_gradient : ndarray
+            The gradient with respect to X, (n, n_inputs).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or `head` returns anything but finite real numbers in the shape of the outputs.
+
+        Examples
+        --------
+        The derivative of ``sin(output)`` with respect to the input, where ``output = 3 x``:
+
+        >>> import backprop as bp
+        >>> import numpy as np
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)], dtype="float64")
+        >>> gradients, dX = net.backward([[0.5]], np.cos)
+        >>> bool(np.isclose(dX[0, 0], 3 * np.cos(1.5)))
+        True
+        """
+        X = check.features("X", X, self._dtype, self._n_inputs)
+        shape = (len(X), self._n_outputs)
+
+        def checked_head(outputs: RealArray) -> RealArray:
+            return check.array("head", head(outputs) if callable(head) else head, self._dtype, shape)
+
+        gradient: RealArray = np.zeros_like(self._parameters)
+        input_gradient: RealArray = np.empty_like(X)
+        self._core.backward(self._plan, self._parameters, X, checked_head, gradient, input_gradient)
+        return self._views(gradient), input_gradient
+
     def evaluate(
         self,
         X: ArrayLike,
@@ -373,7 +440,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If an argument is wrong.
+            If an argument is wrong, a layer has dropout, or the loss is one of your own.
 
         Examples
         --------

@@ -24,10 +24,11 @@ from backprop._types import Data, RealArray
 from backprop.descent import central_difference
 from backprop.gradcheck import as_float64
 from backprop.layers import Dense
-from backprop.losses import Loss
+from backprop.losses import Custom, Loss
 from backprop.optimizers import OPTIMIZERS, Optimizer
 from backprop.reference.layers import output_layer, penalty
 from backprop.reference.losses import FROM_SCORES, LOSSES, as_rows, row_factors
+from backprop.reference.optimizers import limit_norms
 
 __all__ = ["Explanation", "Factor", "LayerTrace", "Path", "Trace", "trace"]
 
@@ -431,6 +432,11 @@ def trace(
 ) -> Trace:
     """Trace one full-batch training step; `Network.trace` documents the rest."""
     loss, data = network._data(X, y, loss, sample_weight)
+    if isinstance(loss, Custom):
+        raise TypeError(f"loss: needs one of {', '.join(LOSSES)}, whose terms are known; got {check.shown(loss)}")
+    for k, layer in enumerate(network.layers):
+        if layer.dropout:
+            raise ValueError(f"layers[{k}]: needs dropout=0 for trace, which draws nothing; got {layer.dropout}")
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     core, parameters = network._core, network.parameters.copy()
 
@@ -439,6 +445,8 @@ def trace(
     new = parameters.copy()
     slots, step = _optimizer_state(network, optimizer)
     core.update(network._plan, optimizer, new, gradient, slots, step, optimizer.learning_rate)
+    plan = reference.Plan(network.n_inputs, network.layers)
+    limit_norms(plan, new)
     new_value = float(core.loss_and_gradient(network._plan, loss, new, data, None))
     if check.boolean("finite_differences", finite_differences):
         numerical = _numerical(network, loss, parameters, data)
@@ -446,7 +454,6 @@ def trace(
         numerical = np.full(parameters.shape, np.nan)
 
     inputs, scores, outputs = _forward(network, parameters, data.X)
-    plan = reference.Plan(network.n_inputs, network.layers)
     factors = row_factors(loss, data.sample_weight, len(data.X), network.n_outputs, data.X.dtype)
     targets = as_rows(data.targets, network.n_outputs, data.X.dtype)
     gradients, deltas = _backward(plan, loss, parameters, data, scores, outputs)
