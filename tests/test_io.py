@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 LAYERS = [
-    bp.Dense(4, "elu", alpha=0.5, l1=0.1, l2=0.2, weight_init="he_normal", bias_init="ones"),
+    bp.Dense(4, "elu", alpha=0.5, l1=0.1, l2=0.2, weight_init="he_normal", bias_init="ones", dropout=0.25),
     bp.Dense(3, "tanh", bias=False, trainable=False, weight_init=0.25),
-    bp.Dense(2, "softmax", bias_trainable=False),
+    bp.Dense(2, "softmax", bias_trainable=False, max_norm=2.5),
 ]
 
 
@@ -75,6 +75,18 @@ def test_arrays_given_as_initial_values_are_in_the_file_as_parameters(path):
     again = bp.load(path)
     np.testing.assert_array_equal(again.parameters, [1, 2, 3])
     assert again.layers == (bp.Dense(1),)
+
+
+def test_settings_that_a_file_does_not_name_are_the_defaults(net, path):
+    """So that files from before there was dropout can be read."""
+    net.save(path)
+    tensors, metadata = io.read(path)
+    for layer in metadata["layers"]:
+        del layer["dropout"], layer["max_norm"]
+    path.write_bytes(io.serialized(tensors, metadata))
+    again = bp.load(path)
+    assert [(layer.dropout, layer.max_norm) for layer in again.layers] == [(0.0, None)] * 3
+    np.testing.assert_array_equal(again.parameters, net.parameters)
 
 
 def test_extra(net, path):
