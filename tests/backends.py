@@ -11,9 +11,10 @@ import pytest
 from backprop import _backend
 from backprop._types import Data, TrainingSettings, TrainingState
 from backprop.layers import Dense
-from backprop.losses import LOSSES, CrossEntropy, Huber, Loss, Quantile
+from backprop.losses import LOSSES, CrossEntropy, Custom, Huber, Loss, Quantile
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.training import CustomTraining
 
 BACKENDS = _backend.available()
 COMPILED = tuple(name for name in BACKENDS if name != _backend.REFERENCE)
@@ -168,6 +169,24 @@ def new_state(problem: Problem, optimizer: Optimizer, seed: int = 0) -> Training
     return TrainingState(parameters=parameters, slots=slots, bit_generator=np.random.PCG64(seed))
 
 
+def start(
+    backend: str,
+    problem: Problem,
+    optimizer: Optimizer,
+    settings: TrainingSettings,
+    state: TrainingState,
+    rates: Any = None,
+    validation: Data | None = None,
+) -> Any:
+    """A backend's `Training` on that state, or a `CustomTraining` where the loss is a custom one."""
+    core = module(backend, problem.parameters.dtype)
+    rates = np.array([optimizer.learning_rate]) if rates is None else np.asarray(rates, float)
+    rest = problem.loss, optimizer, settings, problem.data, state, rates, validation
+    if isinstance(problem.loss, Custom):
+        return CustomTraining(core, problem.dense, *rest)
+    return core.Training(core.Plan(problem.n_inputs, problem.dense), *rest)
+
+
 def train(
     backend: str,
     problem: Problem,
@@ -179,13 +198,50 @@ def train(
     seed: int = 0,
 ) -> tuple[TrainingState, np.ndarray, str]:
     """Train a fresh state; returns it, the losses of the epochs and why training stopped."""
-    core = module(backend, problem.parameters.dtype)
     state = new_state(problem, optimizer, seed)
-    rates = np.array([optimizer.learning_rate]) if learning_rates is None else learning_rates
     losses = np.full(epochs, np.nan)
-    plan = core.Plan(problem.n_inputs, problem.dense)
-    run = core.Training(plan, problem.loss, optimizer, settings, problem.data, state, rates)
+    run = start(backend, problem, optimizer, settings, state, learning_rates)
     return state, losses, run.run(epochs, float("inf"), losses)
+
+
+def train_and_validate(
+    backend: str, problem: Problem, optimizer: Optimizer, settings: TrainingSettings, epochs: int, validation: Data
+) -> tuple[TrainingState, np.ndarray, np.ndarray, str]:
+    """As `train`, with validation data and their losses."""
+    state = new_state(problem, optimizer)
+    losses, validation_losses = np.full((2, epochs), np.nan)
+    run = start(backend, problem, optimizer, settings, state, validation=validation)
+    return state, losses, validation_losses, run.run(epochs, float("inf"), losses, validation_losses)
+
+
+def in_pieces(
+    run: Any, state: TrainingState, last_epoch: int, *, steps: int | None = None
+) -> tuple[list[float], list[float], list[str]]:
+    """Run to the end in calls of no time at all, or of so many steps: the losses of all epochs, and all reasons.
+
+    Each call must fill the beginning of its arrays with what belongs to the epochs that it finished, and nothing else.
+    """
+    losses, validation_losses, reasons, untouched = [], [], [], -1.5
+    while not reasons or reasons[-1] == "time":
+        epoch, step = state.epoch, state.step
+        both = np.full((2, last_epoch - epoch), untouched)
+        slices = {"seconds": 0.0} if steps is None else {"seconds": float("inf"), "last_step": step + steps}
+        reasons.append(run.run(last_epoch, losses=both[0], validation_losses=both[1], **slices))
+        finished = state.epoch - epoch
+        assert (both[:, finished:] == untouched).all()
+        if steps is not None and reasons[-1] == "time":
+            assert state.step == step + steps
+        losses += both[0, :finished].tolist()
+        validation_losses += both[1, :finished].tolist()
+    return losses, validation_losses, reasons
+
+
+def numbers(state: TrainingState) -> tuple[dict[str, float], dict[str, bytes], Any]:
+    """All of a state as plain numbers and bytes, to be compared."""
+    values = {field.name: getattr(state, field.name) for field in fields(state)}
+    generator = values.pop("bit_generator").state
+    arrays = {name: value.tobytes() for name, value in values.items() if isinstance(value, np.ndarray)}
+    return {name: value for name, value in values.items() if name not in arrays}, arrays, generator
 
 
 def distance(actual: Any, expected: Any) -> float:

@@ -14,10 +14,13 @@ from backends import (
     distance,
     each_backend,
     each_dtype,
+    in_pieces,
     label,
     make_problem,
     module,
     new_state,
+    numbers,
+    start,
     train,
 )
 from backprop._types import Data, TrainingSettings
@@ -40,29 +43,6 @@ N_ROWS = 20
 
 def small(dtype=np.float64, **options) -> Problem:
     return make_problem(3, [Dense(4, "tanh", l2=0.01), Dense(2)], SquaredError(), N_ROWS, **options).cast(dtype)
-
-
-def start(backend, problem, optimizer, settings, state, rates=None):
-    """A `Training` on that state."""
-    core = module(backend, problem.parameters.dtype)
-    rates = np.array([optimizer.learning_rate]) if rates is None else np.asarray(rates, float)
-    plan = core.Plan(problem.n_inputs, problem.dense)
-    return core.Training(plan, problem.loss, optimizer, settings, problem.data, state, rates)
-
-
-def numbers(state):
-    """All of a state as bytes and plain numbers, to be compared."""
-    books = [
-        state.step,
-        state.epoch,
-        state.cursor,
-        state.loss_sum,
-        state.weight_sum,
-        state.best_loss,
-        state.stale_epochs,
-    ]
-    vectors = [array.tobytes() for array in (state.parameters, state.slots, state.permutation)]
-    return books, vectors, state.bit_generator.state
 
 
 # ---- batches ----
@@ -158,6 +138,27 @@ def test_steps_and_learning_rates(backend, settings):
 
 
 @each_backend
+@each_settings
+def test_set_learning_rates(backend, settings):
+    """The rates begin with the next step, in the middle of an epoch too: as in a run that begins there."""
+    problem, optimizer = small(), SGD(momentum=0.5)
+    first, second = np.geomspace(0.1, 0.01, 5), np.geomspace(0.2, 0.05, 3)
+    states = []
+    for anew in (False, True):
+        state, losses = new_state(problem, optimizer), np.empty(20)
+        run = start(backend, problem, optimizer, settings, state, first)
+        run.run(20, INFINITE, losses, last_step=7)
+        if anew:
+            run = start(backend, problem, optimizer, settings, state, second)
+        else:
+            run.set_learning_rates(second.copy())  # nobody else holds that copy
+        run.run(20, INFINITE, losses, last_step=12)
+        run.run(20, INFINITE, losses)
+        states.append(state)
+    assert numbers(states[0]) == numbers(states[1])
+
+
+@each_backend
 def test_one_step_by_hand(backend):
     """y = w x for x = 2, y = 3, w = 1: loss (2 - 3)**2 = 1, slope 2 (2 - 3) 2 = -4."""
     problem = Problem(
@@ -181,19 +182,58 @@ def test_one_step_by_hand(backend):
 def test_time_slices_change_nothing(backend, dtype, settings, optimizer):
     problem = small(dtype)
     whole, expected, _ = train(backend, problem, optimizer, settings, 4)
-    state, losses = new_state(problem, optimizer), []
-    run = start(backend, problem, optimizer, settings, state)
-    reasons = []
-    while not reasons or reasons[-1] == "time":
-        before, finished = state.step, np.full(4, np.nan)
-        reasons.append(run.run(4, 0.0, finished))
-        losses.extend(finished[~np.isnan(finished)])
-        assert state.step > before  # however short the slice
+    state = new_state(problem, optimizer)
+    losses, _, reasons = in_pieces(start(backend, problem, optimizer, settings, state), state, 4)
     assert reasons[-1] == "epochs"
     # no time at all is one step
     assert len(reasons) == whole.step
     assert numbers(state) == numbers(whole)
     assert losses == expected.tolist()
+
+
+@each_backend
+@each_dtype
+@each_settings
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])
+def test_runs_of_a_number_of_steps_change_nothing(backend, dtype, settings, steps):
+    problem, optimizer = small(dtype), Adam(amsgrad=True)
+    whole, expected, _ = train(backend, problem, optimizer, settings, 5)
+    state = new_state(problem, optimizer)
+    losses, _, reasons = in_pieces(start(backend, problem, optimizer, settings, state), state, 5, steps=steps)
+    assert reasons == ["time"] * (math.ceil(whole.step / steps) - 1) + ["epochs"]
+    assert numbers(state) == numbers(whole)
+    assert losses == expected.tolist()
+
+
+@each_backend
+@each_settings
+def test_last_step_in_reach_already(backend, settings):
+    """Nothing is done and no random number drawn; the epoch comes before the step where both are reached."""
+    problem = small()
+    state, losses = new_state(problem, SGD()), np.full(3, np.nan)
+    run = start(backend, problem, SGD(), settings, state)
+    run.run(2, INFINITE, losses)
+    before = numbers(state)
+    for last_step in (state.step, 0):
+        assert run.run(3, INFINITE, losses, last_step=last_step) == "time"
+        assert run.run(2, INFINITE, losses, last_step=last_step) == "epochs"
+    assert numbers(state) == before
+    assert np.isnan(losses[2])
+
+
+@each_backend
+@pytest.mark.parametrize("seconds", [0.0, INFINITE])
+def test_last_step_where_an_epoch_ends(backend, seconds):
+    """The epoch is closed, by its step: 4 steps are an epoch."""
+    problem = small()
+    state, losses = new_state(problem, SGD()), np.full(3, np.nan)
+    run = start(backend, problem, SGD(), MINI, state)
+    while state.step < 4:
+        assert run.run(3, seconds, losses, last_step=4) == "time"
+    assert (state.epoch, state.cursor, state.step) == (1, 0, 4)
+    assert np.isfinite(losses).tolist() == [True, False, False]
+    assert run.run(2, INFINITE, losses, last_step=8) == "epochs"
+    assert state.step == 8
 
 
 @each_backend
@@ -236,16 +276,15 @@ def test_a_run_can_go_on_where_another_backend_stopped(backend):
 def test_some_epochs_and_then_some_more(backend, settings):
     problem, optimizer = small(), SGD(momentum=0.9)
     whole, expected, _ = train(backend, problem, optimizer, settings, 7)
-    state, losses = new_state(problem, optimizer), []
+    state, losses = new_state(problem, optimizer), np.full((3, 4), np.nan)
     run = start(backend, problem, optimizer, settings, state)
-    for last_epoch in (2, 5, 7):
-        if last_epoch == 7:  # a new run instead of the same one
-            run = start(backend, problem, optimizer, settings, state)
-        finished = np.full(5, np.nan)
-        assert run.run(last_epoch, INFINITE, finished) == "epochs"
-        losses.extend(finished[~np.isnan(finished)])
+    assert run.run(2, INFINITE, losses[0]) == "epochs"
+    assert run.run(5, INFINITE, losses[1]) == "epochs"  # the same run: each call begins at losses[0]
+    run = start(backend, problem, optimizer, settings, state)
+    assert run.run(7, INFINITE, losses[2]) == "epochs"
+    assert np.isfinite(losses).sum(axis=1).tolist() == [2, 3, 2]
     assert numbers(state) == numbers(whole)
-    assert losses == expected.tolist()
+    assert [*losses[0, :2], *losses[1, :3], *losses[2, :2]] == expected.tolist()
 
 
 @each_backend
@@ -342,6 +381,64 @@ def test_divergence(backend, dtype, settings):
     assert np.isnan(losses[state.epoch :]).all()
     assert state.cursor == 0
     assert not np.isnan(state.best_loss)
+
+
+@each_backend
+@each_dtype
+@each_settings
+def test_parameters_that_are_not_finite_are_divergence(backend, dtype, settings):
+    """They are found at the end of the epoch, whose losses are all from before the step that made them."""
+    problem = replace(small(dtype), dense=[Dense(4), Dense(2)], loss=SquaredError(scale=1e6))
+    steps = math.ceil(N_ROWS / (settings.batch_size or N_ROWS))
+    for epoch in (1, 3):
+        rates = np.full(epoch * steps, 1e-8)
+        rates[-1] = np.finfo(dtype).max  # the last step of that epoch
+        state, losses = new_state(problem, SGD()), np.full(5, np.nan)
+        settings = replace(settings, tolerance=0.0, keep_best=True)
+        reason = start(backend, problem, SGD(), settings, state, rates).run(5, INFINITE, losses)
+        assert (reason, state.epoch, state.cursor) == ("diverged", epoch, 0)
+        assert not np.isfinite(state.parameters).all()
+        assert np.isfinite(losses).tolist() == [True] * epoch + [False] * (5 - epoch)
+        # that epoch does not count as the best one
+        assert (state.best_epoch, state.stale_epochs) == (epoch - 1, 0)
+        assert state.best_loss == (losses[epoch - 2] if epoch > 1 else INFINITE)
+        assert np.isfinite(state.best_parameters).all()
+
+
+@each_backend
+@each_dtype
+@each_settings
+def test_keep_best(backend, dtype, settings):
+    """A loss that goes up and down: the copy is of the parameters after the epoch that had the lowest."""
+    problem = small(dtype)
+    rates = np.full(100, 0.01)
+    rates[60:80] = -0.05  # away from the minimum for a while
+    per_epoch = math.ceil(N_ROWS / (settings.batch_size or N_ROWS))
+    epochs = math.ceil(100 / per_epoch)
+    settings = replace(settings, keep_best=True)
+    state, seen, losses = new_state(problem, SGD()), [], []
+    run = start(backend, problem, SGD(), settings, state, rates)
+    for epoch in range(epochs):
+        one = np.empty(1)
+        run.run(epoch + 1, INFINITE, one)
+        losses.append(one[0])
+        seen.append(state.parameters.tobytes())
+        best = int(np.argmin(losses))
+        assert (state.best_loss, state.best_epoch) == (losses[best], best + 1)
+        assert state.best_parameters.tobytes() == seen[best]
+    assert state.best_parameters.dtype == dtype
+    if per_epoch < 20:
+        assert state.best_epoch < epochs
+    whole = new_state(problem, SGD())
+    start(backend, problem, SGD(), settings, whole, rates).run(epochs, INFINITE, np.empty(epochs))
+    assert numbers(whole) == numbers(state)
+
+
+@each_backend
+def test_what_is_not_kept(backend):
+    state, losses, _ = train(backend, small(), SGD(learning_rate=0.3), MINI, 20)
+    assert state.best_epoch == np.argmin(losses) + 1
+    assert state.best_parameters.size == 0
 
 
 # ---- side effects ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,9 +166,10 @@ class Loop:
         end = time.perf_counter() + seconds
         state = self.state
         first_step, first_epoch = state.step, state.epoch
+        last_step = sys.maxsize if last_step is None else last_step
         with np.errstate(all="ignore"):
             while state.epoch < last_epoch:
-                if state.step == last_step or (state.step > first_step and time.perf_counter() >= end):
+                if state.step >= last_step or (state.step > first_step and time.perf_counter() >= end):
                     return "time"
                 if state.cursor < self.n_rows:
                     self.step()
@@ -231,7 +233,8 @@ class Loop:
         state, settings = self.state, self.settings
         loss = monitored = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0.0
         losses[i] = loss
-        if self.validation is not None and validation_losses is not None:
+        if self.validation is not None:
+            assert validation_losses is not None
             validation_losses[i] = self.validation_loss(self.validation)
             monitored = float(validation_losses[i]) if settings.monitor == "val_loss" else loss
         state.epoch += 1
