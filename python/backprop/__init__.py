@@ -9,7 +9,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from backprop import initializers, io, losses, metrics, optimizers, schedules
+from backprop import callbacks, initializers, io, losses, metrics, optimizers, schedules
 from backprop._backend import show_config
 from backprop._mlp import mlp
 from backprop.history import History
@@ -38,6 +38,7 @@ __all__ = [
     "Network",
     "RMSprop",
     "__version__",
+    "callbacks",
     "check_gradients",
     "descend",
     "from_keras",

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop._types import RealArray
+from backprop._types import Data, RealArray
 
 if TYPE_CHECKING:
-    from backprop.losses import Loss
+    from backprop.losses import Custom, Loss
 
 T = TypeVar("T")
 
@@ -227,6 +227,62 @@ def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) ->
     if result.max() < np.finfo(dtype).tiny:  # a compiled core takes what is smaller for zero
         raise ValueError(f"{name}: needs at least one weight > 0 ({dtype}), got at most {result.max():g}")
     return result
+
+
+def class_weights(name: str, value: Any, loss: Loss | Custom, data: Data, n_outputs: int) -> NDArray[np.float64]:
+    """Return the weights of the rows, times those of their classes: a mapping from labels to weights, or "balanced".
+
+    "balanced" is n / (number of classes * n of the class), where n counts rows or, if there are any, adds up weights.
+    """
+    labels, targets = None, data.targets
+    if loss.name == "cross_entropy" and targets.ndim == 1:
+        labels, n_classes = targets, n_outputs
+    elif loss.name == "binary_cross_entropy" and n_outputs == 1 and ((targets == 0) | (targets == 1)).all():
+        labels, n_classes = targets[:, 0].astype(np.int64), 2
+    if labels is None:
+        raise ValueError(
+            f"{name}: needs class labels: integers with cross_entropy, or one output with targets 0 and 1 with "
+            f"binary_cross_entropy; got {loss.name} and targets of shape {targets.shape}"
+        )
+    rows = np.ones(len(labels)) if data.sample_weight is None else data.sample_weight.astype(np.float64)
+    if isinstance(value, Mapping):
+        of_class = np.ones(n_classes)
+        for label, weight in value.items():
+            label = integer(f"label in {name}", label, at_least=0, at_most=n_classes - 1)
+            of_class[label] = number(f"{name}[{label}]", weight, at_least=0)
+    elif isinstance(value, str) and value == "balanced":
+        totals = np.bincount(labels, rows, n_classes)
+        there = totals > 0
+        of_class = np.divide(totals.sum(), there.sum() * totals, out=np.zeros(n_classes), where=there)
+    else:
+        raise TypeError(f"{name}: needs a mapping from class labels to weights or 'balanced', got {shown(value)}")
+    weights: NDArray[np.float64] = rows * of_class[labels]
+    return weights
+
+
+def split(name: str, data: Data, share: float) -> tuple[Data, Data]:
+    """Return the first rows and the last ones, which are this share of all."""
+    n_rows = len(data.X)
+    first = math.floor(n_rows * (1 - share))
+    if not 0 < first < n_rows:
+        raise ValueError(f"{name}: needs at least one row on either side, got {first} and {n_rows - first}")
+    parts = []
+    for what, rows in (("training", slice(first)), ("validation", slice(first, None))):
+        weights = None if data.sample_weight is None else data.sample_weight[rows]
+        if weights is not None and not weights.any():
+            raise ValueError(f"{name}: needs a weight > 0 among the {what} rows")
+        parts.append(Data(data.X[rows], data.targets[rows], weights))
+    return parts[0], parts[1]
+
+
+def rows_of_targets(name: str, y: Any, n_rows: int, n_outputs: int) -> NDArray[Any]:
+    """Return the targets of a custom loss: any array with a row for each row of X."""
+    array = np.asarray(y)
+    if array.ndim == 0:
+        raise ValueError(f"{name}: needs one row for each of the {n_rows} rows of X, got {shown(y)}")
+    _rows(name, array, n_rows)
+    # Outputs (n, 1) minus targets (n,) would be (n, n).
+    return array.reshape(-1, 1) if array.ndim == 1 and n_outputs == 1 else array
 
 
 def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...] | None = None) -> RealArray:

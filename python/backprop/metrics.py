@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from backprop import _validation as check
 
 if TYPE_CHECKING:
-    from backprop.losses import Loss
+    from backprop.losses import Custom, Loss
 
 Array: TypeAlias = NDArray[Any]
 Metric: TypeAlias = Callable[[Array, Array], float]
@@ -211,7 +211,7 @@ HIGHER_IS_BETTER = CLASSIFICATION | {"r2"}
 
 
 def bound(
-    metrics: Mapping[str, Metric | None], loss: Loss, targets: Array, sample_weight: Array | None
+    metrics: Mapping[str, Metric | None], loss: Loss | Custom, targets: Array, sample_weight: Array | None
 ) -> dict[str, Callable[[Array], float]]:
     """Return what `resolved` gave as functions of the outputs for these rows.
 
@@ -266,7 +266,7 @@ def _pair(argument: str, metric: Any) -> tuple[str, Metric | None]:
     return name, None if METRICS.get(name) is metric else metric
 
 
-def _ours(name: str, loss: Loss, targets: Array, sample_weight: Array | None) -> Callable[[Array], float]:
+def _ours(name: str, loss: Loss | Custom, targets: Array, sample_weight: Array | None) -> Callable[[Array], float]:
     metric = METRICS[name]
     if name in CLASSIFICATION:
         if targets.ndim == 2 and not loss.elementwise:

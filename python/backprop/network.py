@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -12,17 +12,21 @@ from numpy.typing import ArrayLike, DTypeLike
 from backprop import _backend, initializers, training
 from backprop import _validation as check
 from backprop import metrics as _metrics
+from backprop._guard import Guard
 from backprop._objective import Objective
 from backprop._types import Data, RealArray, TrainingState
 from backprop._views import Views
 from backprop.history import History
 from backprop.layers import Dense, checked_layers, parameter_count
-from backprop.losses import LOSSES, Loss
+from backprop.losses import LOSSES, Custom, Loss
 from backprop.optimizers import Optimizer
 
 if TYPE_CHECKING:
     import os
 
+    from backprop.callbacks import Callback
+    from backprop.metrics import Metric
+    from backprop.schedules import Schedule
     from backprop.trace import Trace
 
 _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
@@ -114,6 +118,8 @@ class Network:
         self._forward = self._core.forward
         self._state: TrainingState | None = None
         self._optimizer: Optimizer | None = None
+        self._guard = Guard()
+        self._run: training.Run | None = None
         self.history = History()
 
     @classmethod
@@ -230,6 +236,8 @@ class Network:
         ------
         TypeError, ValueError
             If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row.
+        RuntimeError
+            If another thread trains the network at the same time. Several may predict.
 
         Examples
         --------
@@ -249,9 +257,13 @@ class Network:
             and X.flags.aligned
         ):
             X = check.features("X", X, self._dtype, self._n_inputs)
+        guard = self._guard
+        count = guard.count
         out: RealArray = np.empty((len(X), self._n_outputs), self._dtype)
         if not self._forward(self._plan, self._parameters, X, out):
             check.features("X", X, self._dtype, self._n_inputs)  # says where
+        if count & 1 or count != guard.count:
+            guard.check_reader(count)
         return out
 
     def activations(self, X: ArrayLike) -> list[RealArray]:
@@ -402,10 +414,10 @@ class Network:
         {'loss': 2.0, 'mean_absolute_error': 1.0}
         """
         wanted = _metrics.resolved(metrics)
-        loss, data = self._data(X, y, loss, sample_weight)
-        measured = _metrics.bound(wanted, loss, data.targets, data.sample_weight)
+        checked, data = self._data(X, y, loss, sample_weight, custom=True)
+        measured = _metrics.bound(wanted, checked, data.targets, data.sample_weight)
         outputs = self.predict(data.X)
-        value = Objective(self._core, self._plan, self._layers, loss, data)(self._parameters)
+        value = Objective(self._core, self._plan, self._layers, checked, data)(self._parameters)
         return {"loss": value, **{name: metric(outputs) for name, metric in measured.items()}}
 
     def trace(
@@ -459,16 +471,25 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "auto",
+        loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
         optimizer: str | Optimizer = "adam",
+        schedule: Schedule | Callable[[int], float] | None = None,
         epochs: int = 100,
         batch_size: int | None = 32,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        validation_data: Sequence[ArrayLike] | None = None,
+        validation_split: float = 0.0,
+        metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
+        callbacks: Iterable[Callback] = (),
+        log: Callable[[int, dict[str, float]], Any] | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         tolerance: float | None = None,
         patience: int = 10,
+        on_divergence: Literal["raise", "stop"] = "raise",
+        initial_epoch: int | None = None,
         n_threads: int | Literal["auto"] = "auto",
         progress: bool | Literal["auto"] = "auto",
     ) -> History:
@@ -481,12 +502,16 @@ class Network:
         y
             Targets: real numbers (n, n_outputs), or (n,) where there is one output. For cross_entropy, integer class
             labels (n,) from 0 to n_outputs - 1, or class probabilities (n, n_outputs). In [0, 1] for
-            binary_cross_entropy, >= 0 for poisson.
+            binary_cross_entropy, >= 0 for poisson. For a loss of your own any array with n rows.
         loss
             A name or an object from `backprop.losses`. ``"auto"`` goes by the last layer's activation: cross_entropy
-            for softmax, binary_cross_entropy for sigmoid, poisson for exp, squared_error otherwise.
+            for softmax, binary_cross_entropy for sigmoid, poisson for exp, squared_error otherwise. Or a function
+            ``(outputs, targets) -> (value, gradient)``; see `backprop.losses.Custom`.
         optimizer
             A name or an object from `backprop.optimizers`.
+        schedule
+            Factors on the optimizer's ``learning_rate``: one of `backprop.schedules`, or a function of the number of
+            the step, from 0.
         epochs
             How many more times to go over the rows.
         batch_size
@@ -495,12 +520,35 @@ class Network:
             Whether each epoch takes the rows in a new random order; a full batch is never shuffled.
         sample_weight
             Weights >= 0 of the rows, (n,).
+        class_weight
+            A weight >= 0 for each class label, with which its rows' weights are multiplied; labels that are not named
+            have 1. ``"balanced"``: n / (number of classes * n of the class). For integer labels with cross_entropy, and
+            for one output with targets 0 and 1 with binary_cross_entropy. Validation and metrics are not weighted so.
+        validation_data
+            ``(X, y)`` or ``(X, y, sample_weight)``: rows whose loss is measured after each epoch, as ``"val_loss"``.
+        validation_split
+            The share of the rows, in [0, 1), that is taken for validation and not learned from. They are the last
+            ones, as in Keras, whatever `shuffle` says: put ordered rows into another order first.
+        metrics
+            What else is measured after each epoch, on the training rows and, as ``"val_..."``, on the validation rows:
+            names from `backprop.metrics`, functions ``(outputs, targets) -> float``, or a mapping from names to such.
+        callbacks
+            Objects from `backprop.callbacks`.
+        log
+            A function that is called after each epoch with the number of steps done and a dict of what was recorded,
+            as TensorBoard, MLflow and the like want it.
         clip_norm, clip_value
             Bounds for the gradient of each step, penalties included: first every element is clipped to ±clip_value,
             then the whole is scaled down to the Euclidean norm clip_norm.
         tolerance, patience
             Stop when `patience` epochs in a row have not brought the loss more than `tolerance` below its lowest value
-            so far. Each call of `fit` counts afresh.
+            so far. Each call of `fit` counts afresh. See `backprop.callbacks.EarlyStopping` for more.
+        on_divergence
+            What to do when a loss or a parameter is not finite, after the last finite parameters are restored:
+            ``"raise"`` DivergedError, or ``"stop"`` and return with ``history.stop_reason == "diverged"``.
+        initial_epoch
+            The number of epochs that count as done, from which callbacks and schedules count on; None for those that
+            are. 0 starts a schedule again.
         n_threads
             How many threads may compute, 1 to 16, or ``"auto"``. The results do not depend on it, to the last bit.
         progress
@@ -516,9 +564,13 @@ class Network:
         TypeError, ValueError
             If an argument is wrong; the network is then as it was.
         DivergedError
-            If the loss of an epoch is not finite.
+            If the loss of an epoch or a parameter at its end is not finite. The network then has its last finite
+            parameters.
         KeyboardInterrupt
-            On Ctrl-C. The network is then as the last whole step left it and `history` has every whole epoch.
+            On Ctrl-C. The network is then as the last whole step left it and `history` has every whole epoch. The same
+            holds for whatever a callback, a metric or a loss of your own raises.
+        RuntimeError
+            If another call of `fit` trains the network at the same time.
 
         Notes
         -----
@@ -535,22 +587,91 @@ class Network:
         >>> net.weights[0].round(3), net.biases[0].round(3)
         (array([[2.]]), array([1.]))
         """
-        loss, data = self._data(X, y, loss, sample_weight)
+        checked_loss, data = self._data(X, y, loss, sample_weight, custom=True)
+        data, validation = self._validation(checked_loss, data, validation_data, validation_split)
         return training.fit(
             self,
             data,
-            loss,
+            checked_loss,
             optimizer,
+            schedule=schedule,
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
+            class_weight=class_weight,
+            validation=validation,
+            metrics=metrics,
+            callbacks=callbacks,
+            log=log,
             clip_norm=clip_norm,
             clip_value=clip_value,
             tolerance=tolerance,
             patience=patience,
+            on_divergence=on_divergence,
+            initial_epoch=initial_epoch,
             n_threads=n_threads,
             progress=progress,
         )
+
+    def stop(self, reason: str = "stopped") -> bool:
+        """Let the `fit` that trains this network return soon; for callbacks and other threads.
+
+        A callback's `fit` returns after its epoch, one in another thread within about 50 ms, in the middle of an epoch
+        if need be.
+
+        Parameters
+        ----------
+        reason
+            What ``history.stop_reason`` shall be.
+
+        Returns
+        -------
+        bool
+            Whether anything was there to stop.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+        >>> enough = bp.callbacks.LambdaCallback(on_epoch_end=lambda network, epoch, logs: network.stop(), every=3)
+        >>> net.fit([[1.0]], [1.0], callbacks=[enough]).epochs
+        3
+        """
+        run = self._run
+        if run is not None:
+            run.stop(reason)
+        return run is not None
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rates of all later steps of the `fit` that trains this network; for callbacks.
+
+        Parameters
+        ----------
+        factor
+            The factor, > 0; those of several calls multiply.
+
+        Raises
+        ------
+        RuntimeError
+            If no `fit` is at work.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+        >>> halve = bp.callbacks.LambdaCallback(
+        ...     on_epoch_end=lambda network, epoch, logs: network.scale_learning_rate(0.5), every=2
+        ... )
+        >>> constant = bp.schedules.Constant()  # so that the rate is recorded
+        >>> adam = bp.Adam(learning_rate=1.0)
+        >>> net.fit([[1.0]], [1.0], epochs=4, optimizer=adam, schedule=constant, callbacks=[halve])["learning_rate"]
+        array([1. , 1. , 0.5, 0.5])
+        """
+        factor = check.number("factor", factor, above=0)
+        run = self._run
+        if run is None:
+            raise RuntimeError("scale_learning_rate: needs a fit that is at work; it is for callbacks")
+        run.scale_learning_rate(factor)
 
     def minimize(
         self,
@@ -629,24 +750,70 @@ class Network:
             options=options,
         )
 
-    def _objective(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any) -> Objective:
+    def _objective(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> Objective:
         """Return the loss of these rows as a function of the parameters."""
-        loss, data = self._data(X, y, loss, sample_weight)
-        return Objective(self._core, self._plan, self._layers, loss, data)
+        return Objective(self._core, self._plan, self._layers, *self._data(X, y, loss, sample_weight, custom=True))
 
-    def _data(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any) -> tuple[Loss, Data]:
-        """Return the loss as an object and the rows in the form that backends take."""
+    @overload
+    def _data(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> tuple[Loss, Data]: ...
+    @overload
+    def _data(
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: Literal[True]
+    ) -> tuple[Loss | Custom, Data]: ...
+
+    def _data(
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: bool = False
+    ) -> tuple[Loss | Custom, Data]:
+        """Return the loss as an object and the rows in the form that backends take; `custom` allows functions."""
+        checked = self._loss(loss, custom)
+        return checked, self._rows(checked, X, y, sample_weight)
+
+    def _loss(self, loss: Any, custom: bool) -> Loss | Custom:
+        """Return the loss as an object that suits the last layer."""
+        if custom and not isinstance(loss, (str, Loss, type)) and callable(loss):
+            return loss if isinstance(loss, Custom) else Custom(loss)
         output = self._layers[-1].activation
         if isinstance(loss, str) and loss == "auto":
             loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
-        loss = check.setting("loss", loss, Loss, LOSSES)
-        if loss.outputs is not None and output not in loss.outputs:
+        checked = check.setting("loss", loss, Loss, LOSSES)
+        if checked.outputs is not None and output not in checked.outputs:
             raise ValueError(
-                f"loss: {loss.name} needs a last layer with activation {' or '.join(loss.outputs)}, got {output}"
+                f"loss: {checked.name} needs a last layer with activation {' or '.join(checked.outputs)}, got {output}"
             )
-        X = check.features("X", X, self._dtype, self._n_inputs)
-        targets = check.targets("y", y, loss, self._dtype, len(X), self._n_outputs)
-        return loss, Data(X, targets, check.weights("sample_weight", sample_weight, self._dtype, len(X)))
+        return checked
+
+    def _rows(
+        self,
+        loss: Loss | Custom,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+    ) -> Data:
+        """Return rows in the form that backends take."""
+        X = check.features(names[0], X, self._dtype, self._n_inputs)
+        if isinstance(loss, Custom):
+            targets = check.rows_of_targets(names[1], y, len(X), self._n_outputs)
+        else:
+            targets = check.targets(names[1], y, loss, self._dtype, len(X), self._n_outputs)
+        return Data(X, targets, check.weights(names[2], sample_weight, self._dtype, len(X)))
+
+    def _validation(
+        self, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
+    ) -> tuple[Data, Data | None]:
+        """Return the rows to learn from and those to validate with."""
+        share = check.number("validation_split", validation_split, at_least=0, below=1)
+        if validation_data is None:
+            return check.split("validation_split", data, share) if share else (data, None)
+        if share:
+            raise ValueError("validation_split: needs to be 0 where there is validation_data")
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise TypeError(
+                f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(validation_data)}"
+            )
+        X, y, *rest = validation_data
+        names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+        return data, self._rows(loss, X, y, rest[0] if rest else None, names)
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Write the network to a safetensors file; `backprop.load` reads it.
