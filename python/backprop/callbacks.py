@@ -380,13 +380,13 @@ class CSVLogger(Callback):
 
     Examples
     --------
-    >>> import os, tempfile
+    >>> import pathlib, tempfile
     >>> import backprop as bp
     >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "log.csv")
+    ...     path = pathlib.Path(folder, "log.csv")
     ...     history = net.fit([[1.0]], [3.0], epochs=1, callbacks=[bp.callbacks.CSVLogger(path)])
-    ...     print(open(path).read())
+    ...     print(path.read_text())
     epoch,loss
     1,4.0
     """

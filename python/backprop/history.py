@@ -61,8 +61,9 @@ class History(Mapping[str, NDArray[np.float64]]):
     def extend(self, n_epochs: int, values: Mapping[str, NDArray[np.float64]]) -> None:
         """Add epochs, with an array (n_epochs,) for each name; what is not named gets NaN."""
         start, end = self._epochs, self._epochs + n_epochs
-        for name in values.keys() - self._arrays.keys():
-            self._arrays[name] = np.full(start, np.nan)
+        for name in values:
+            if name not in self._arrays:
+                self._arrays[name] = np.full(start, np.nan)
         for name, array in self._arrays.items():
             if end > len(array):
                 # Growing by half its length copies every number three times in the long run.

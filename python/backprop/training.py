@@ -132,9 +132,11 @@ def fit(
 ) -> History:
     """Train a network on checked data; `Network.fit` documents the rest, `TrainingSettings` `penalty_per_row`."""
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
-    epochs = check.integer("epochs", epochs, at_least=1, at_most=MOST_EPOCHS)
+    epochs = check.integer("epochs", epochs, at_least=1)
     if initial_epoch is not None:
-        initial_epoch = check.integer("initial_epoch", initial_epoch, at_least=0, at_most=MOST_EPOCHS)
+        initial_epoch = check.integer("initial_epoch", initial_epoch, at_least=0)
+    if epochs + (initial_epoch or 0) > MOST_EPOCHS:
+        raise ValueError(f"epochs: needs at most {MOST_EPOCHS:,} in all, got {epochs + (initial_epoch or 0):,}")
     n_rows = len(data.X)
     if batch_size is not None and check.integer("batch_size", batch_size, at_least=1) >= n_rows:
         batch_size = None
@@ -503,13 +505,13 @@ class Run:
         values: dict[str, Any] = {"loss": self.losses[:done]}
         if self.validation_losses is not None:
             values["val_loss"] = self.validation_losses[:done]
-        if self.records_rate:
-            values["learning_rate"] = self.rates.of_epochs(epoch - done, epoch)
         try:
             if self.measures.sets:
                 measured = self.call(self.measures)
                 values.update((name, np.array([value])) for name, value in measured.items())
         finally:  # a metric that raises takes nothing else away
+            if self.records_rate:
+                values["learning_rate"] = self.rates.of_epochs(epoch - done, epoch)
             self.history.extend(done, values)
             self.logs = {name: float(array[-1]) for name, array in values.items()}
 
