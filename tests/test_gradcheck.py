@@ -208,3 +208,19 @@ def test_dropout_and_max_norm_do_not_enter(backend, dtype):
     verdict = check_gradients(net, np.random.default_rng(0).normal(size=(10, 3)), np.arange(10) % 2)
     assert verdict.passed
     assert all(array.checked == np.prod(array.shape) for array in verdict.arrays)
+
+
+@each_backend
+@each_dtype
+def test_losses_of_one_s_own_are_checked_by_differences(backend, dtype):
+    def half(outputs, targets, factor=1.0):
+        error = outputs - targets
+        return 0.5 * np.mean(error**2), factor * error / error.size
+
+    net = mlp([3, 5, 2], hidden="tanh", l2=0.1, dtype=dtype, backend=backend, seed=0)
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    assert check_gradients(net, X, X[:, :2], half, method="central_difference")
+    wrong = check_gradients(net, X, X[:, :2], lambda *rows: half(*rows, factor=1.001), method="central_difference")
+    assert not any(array.passed for array in wrong.arrays)
+    with pytest.raises(ValueError, match="method: needs 'central_difference' for a loss of your own"):
+        check_gradients(net, X, X[:, :2], half)

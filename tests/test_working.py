@@ -191,6 +191,115 @@ def test_evaluate(net, rng):
         net.evaluate(X, y, metrics="r2")
 
 
+# --- steps and epochs one by one --------------------------------------------------------------------------------
+
+
+OPTIMIZERS = [bp.SGD(learning_rate=0.05, momentum=0.9), bp.Adam(learning_rate=0.01), bp.RMSprop(centered=True)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=label)
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_steps_one_by_one_are_those_of_fit(optimizer, dropout, backend, dtype, rng):
+    layers = [bp.Dense(8, "tanh", dropout=dropout, max_norm=1.0), bp.Dense(3, "softmax", l2=0.1)]
+    X, y, weight = rng.normal(size=(50, 4)), np.arange(50) % 3, rng.uniform(0.5, 1, 50)
+    nets = [bp.Network(4, layers, dtype=dtype, seed=0, backend=backend) for _ in range(2)]
+    settings = {"optimizer": optimizer, "clip_norm": 0.5, "clip_value": 0.2}
+    nets[0].fit(X, y, sample_weight=weight, epochs=2, batch_size=16, shuffle=False, **settings)
+    losses = []
+    for _ in range(2):
+        for rows in (slice(start, start + 16) for start in range(0, 50, 16)):
+            before = nets[1].copy()
+            losses.append(nets[1].train_on_batch(X[rows], y[rows], sample_weight=weight[rows], **settings))
+            if not dropout:
+                assert losses[-1] == pytest.approx(before.loss(X[rows], y[rows], sample_weight=weight[rows]), rel=1e-6)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+    assert nets[0]._state.step == nets[1]._state.step == 8
+    sums = np.add.reduceat(weight, range(0, 50, 16))
+    assert nets[0].history.loss[0] == pytest.approx(np.average(losses[:4], weights=sums), rel=1e-6)
+    assert nets[1].history.epochs == nets[1]._state.epoch == 0
+    for net in nets:  # and on from there, with what the optimizer remembers
+        net._state.epoch = 2
+        net.fit(X, y, epochs=1, batch_size=16, **settings)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_another_learning_rate_keeps_what_the_optimizer_remembers(backend, rng):
+    X, y = rng.normal(size=(20, 4)), rng.normal(size=20)
+    net = bp.mlp([4, 5, 1], dtype="float64", seed=0, backend=backend)
+    for k in range(3):
+        net.train_on_batch(X, y, optimizer=bp.Adam(learning_rate=0.01 / (k + 1)))
+    twin = bp.mlp([4, 5, 1], dtype="float64", seed=0, backend=backend)
+    twin.fit(
+        X, y, optimizer=bp.Adam(learning_rate=0.01), schedule=lambda step: 1 / (step + 1), epochs=3, batch_size=None
+    )
+    np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-15)
+
+
+def test_partial_fit_is_an_epoch(backend, rng):
+    X, y = rng.normal(size=(50, 4)), np.arange(50) % 3
+    nets = [bp.mlp([4, 5, 3], output="softmax", seed=0, backend=backend) for _ in range(2)]
+    settings = {"optimizer": "rmsprop", "batch_size": 16, "class_weight": "balanced", "clip_norm": 1.0}
+    history = nets[0].fit(X, y, epochs=3, **settings)
+    for _ in range(3):
+        assert nets[1].partial_fit(X, y, **settings) is nets[1].history
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+    np.testing.assert_array_equal(nets[1].history.loss, history.loss)
+
+
+def test_a_step_that_diverges_is_undone(backend, dtype, rng):
+    X, y = rng.normal(size=(20, 4)), rng.normal(size=20)
+    net = bp.Network(4, [bp.Dense(3, dropout=0.5), bp.Dense(1)], dtype=dtype, seed=0, backend=backend)
+    net.train_on_batch(X, y)
+    before = net.copy()
+    with pytest.raises(bp.DivergedError, match="not finite") as caught:
+        net.train_on_batch(X, y, optimizer=bp.SGD(learning_rate=np.finfo(dtype).max))
+    assert caught.value.layer is not None
+    np.testing.assert_array_equal(net.parameters, before.parameters)
+    assert net._state.bit_generator.state == before._state.bit_generator.state
+
+
+def test_losses_of_one_s_own(backend, dtype, rng):
+    """Mean squared error once more: everything that takes a loss takes it."""
+
+    def own(outputs, targets, sample_weight=None):
+        weights = np.ones(len(outputs)) if sample_weight is None else sample_weight
+        weights = (weights / weights.sum())[:, None] / outputs.shape[1]
+        error = outputs - targets
+        return (weights * error**2).sum(), 2 * weights * error
+
+    X, y, weight = rng.normal(size=(20, 4)), rng.normal(size=(20, 2)), rng.uniform(0.5, 1, 20)
+    net = bp.mlp([4, 5, 2], hidden="tanh", l1=0.01, l2=0.1, dtype=dtype, seed=0, backend=backend)
+    twin = net.copy()
+    bound = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    assert net.loss(X, y, own, weight) == pytest.approx(net.loss(X, y, "squared_error", weight), rel=bound)
+    (value, gradients), (expected, others) = (net.loss_and_gradients(X, y, f, weight) for f in (own, "squared_error"))
+    assert value == pytest.approx(expected, rel=bound)
+    for pair, other in zip(gradients, others, strict=True):
+        assert max(distance(a, b) for a, b in zip(pair, other, strict=True)) < bound
+    dX = [net.input_gradients(X, y, f, weight) for f in (own, "squared_error")]
+    assert distance(*dX) < bound
+    values = net.evaluate(X, y, loss=own, metrics="r2", sample_weight=weight)
+    assert values == pytest.approx(net.evaluate(X, y, metrics="r2", sample_weight=weight), rel=bound)
+    for each, loss in ((net, own), (twin, "squared_error")):
+        each.train_on_batch(X, y, loss=loss, sample_weight=weight, optimizer="sgd")
+        each.partial_fit(X, y, loss=loss, sample_weight=weight, optimizer="sgd")
+        each.minimize(X, y, loss=loss, sample_weight=weight, max_iter=3, penalty_per_row=True)
+    assert distance(net.parameters, twin.parameters) < 10 * bound
+
+
+def test_a_loss_that_raises_in_a_step_changes_nothing(backend, rng):
+    X, y = rng.normal(size=(20, 4)), rng.normal(size=20)
+    net = bp.mlp([4, 5, 1], seed=0, backend=backend)
+    net.train_on_batch(X, y)
+    before = net.copy()
+    with pytest.raises(ZeroDivisionError):
+        net.train_on_batch(X, y, loss=lambda outputs, targets: 1 / 0)
+    np.testing.assert_array_equal(net.parameters, before.parameters)
+    for each in (net, before):
+        each.train_on_batch(X, y)
+    np.testing.assert_array_equal(net.parameters, before.parameters)
+
+
 # --- copies and tables ---------------------------------------------------------------------------------------------
 
 

@@ -159,7 +159,7 @@ def check_gradients(
     net: Network,
     X: ArrayLike,
     y: ArrayLike,
-    loss: str | Loss = "auto",
+    loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
     sample_weight: ArrayLike | None = None,
     *,
     method: Method = "complex_step",
@@ -218,8 +218,8 @@ def check_gradients(
     >>> verdict.passed, [array.name for array in verdict.arrays]
     (True, ['weights[0]', 'biases[0]', 'weights[1]', 'biases[1]'])
     """
-    loss, data = net._data(X, y, loss, sample_weight)
-    if check.choice("method", method, METHODS) == "complex_step" and isinstance(loss, Custom):
+    checked, data = net._data(X, y, loss, sample_weight, custom=True)
+    if check.choice("method", method, METHODS) == "complex_step" and isinstance(checked, Custom):
         raise ValueError("method: needs 'central_difference' for a loss of your own, got 'complex_step'")
     if bound is not None:
         bound = check.number("bound", bound, above=0)
@@ -232,18 +232,18 @@ def check_gradients(
     wide = as_float64(data)
     chosen = _chosen(net, entries)
 
-    smooth = ~_near_kinks(plan, loss, parameters, wide, _KINK_ROUNDINGS * eps)
+    smooth = ~_near_kinks(plan, checked, parameters, wide, _KINK_ROUNDINGS * eps)
     if method == "central_difference":
-        smooth &= ~_crossed_kinks(plan, loss, parameters, wide, chosen)
+        smooth &= ~_crossed_kinks(plan, checked, parameters, wide, chosen)
     kinks = tuple(np.flatnonzero(~smooth).tolist())
     if not smooth.any():
         raise ValueError(
-            f"X: needs a row away from the kinks of its activations and of {loss.name}, got {len(smooth)} rows on them"
+            f"X: needs a row away from the kinks of activations and of {checked.name}, got {len(smooth)} rows on them"
         )
     data, wide = _rows_of(data, smooth), _rows_of(wide, smooth)
 
     gradient = np.zeros_like(net.parameters)
-    Objective(net._core, net._plan, net.layers, loss, data)(net.parameters, gradient)
+    Objective(net._core, net._plan, net.layers, checked, data)(net.parameters, gradient)
     trainable = np.zeros(parameters.size, bool)
     for part in plan.trainable_parts:
         trainable[part] = True
@@ -251,15 +251,15 @@ def check_gradients(
     chosen &= ~_l1_kinks(plan, parameters, smallest_step)
     expected = np.zeros_like(parameters)
     for i in np.flatnonzero(chosen & trainable):
-        if method == "complex_step":
-            expected[i] = _complex_step(plan, loss, parameters, wide, int(i))
+        if method == "complex_step" and not isinstance(checked, Custom):
+            expected[i] = _complex_step(plan, checked, parameters, wide, int(i))
         else:
-            along = _along(Objective(reference, plan, net.layers, loss, wide), parameters, int(i))
+            along = _along(Objective(reference, plan, net.layers, checked, wide), parameters, int(i))
             expected[i] = central_difference(along, parameters[i : i + 1])[0]
 
     def reference_gradient(point: RealArray, rows: Data) -> RealArray:
         result = np.zeros_like(point)
-        Objective(reference, plan, net.layers, loss, rows)(point, result)
+        Objective(reference, plan, net.layers, checked, rows)(point, result)
         return result
 
     floor = _CONDITION * _sensitivity(reference_gradient, parameters, wide, eps)

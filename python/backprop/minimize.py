@@ -51,29 +51,30 @@ def minimize(
         raise TypeError(f"callback: needs a function of iteration and loss, got {check.shown(callback)}")
     _refuse(network, "dropout", 0.0)
     _refuse(network, "max_norm", None)
-    loss, data = network._data(X, y, loss, sample_weight)
+    checked, data = network._data(X, y, loss, sample_weight, custom=True)
     layers = network.layers
     if check.boolean("penalty_per_row", penalty_per_row):
-        layers = _per_row(layers, denominator(loss, data.sample_weight, len(data.X), n_outputs=1))
-    run = _Run(network, layers, loss, as_float64(data), callback)
+        layers = _per_row(layers, denominator(checked, data.sample_weight, len(data.X), n_outputs=1))
+    run = _Run(network, layers, checked, as_float64(data), callback)
     if not run.start.size:
         raise ValueError("layers: needs at least one that is trainable, got none")
     if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
         raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
 
     began = time.perf_counter()
-    try:
-        result = scipy_minimize(
-            run.value_and_gradient,
-            run.start,
-            jac=True,
-            method=method,
-            callback=run.after_iteration,
-            options={"maxiter": max_iter, "gtol": tolerance, **(options or {})},
-        )
-        run.reason = "stopped" if run.stopped else "epochs" if result.status == _ITERATIONS_DONE else "tolerance"
-    finally:
-        run.record(time.perf_counter() - began)
+    with network._guard:
+        try:
+            result = scipy_minimize(
+                run.value_and_gradient,
+                run.start,
+                jac=True,
+                method=method,
+                callback=run.after_iteration,
+                options={"maxiter": max_iter, "gtol": tolerance, **(options or {})},
+            )
+            run.reason = "stopped" if run.stopped else "epochs" if result.status == _ITERATIONS_DONE else "tolerance"
+        finally:
+            run.record(time.perf_counter() - began)
     return result
 
 

@@ -613,6 +613,85 @@ class Network:
             progress=progress,
         )
 
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
+        optimizer: str | Optimizer = "adam",
+        batch_size: int | None = 32,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> History:
+        """Train for one epoch on these rows, of which there may be other ones each time; arguments as in `fit`.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], dtype="float64", seed=0)
+        >>> for start in range(0, 300, 3):
+        ...     X = [[start % 2 + row] for row in range(3)]
+        ...     history = net.partial_fit(X, [2 * x + 1 for (x,) in X], optimizer=bp.SGD(learning_rate=0.1))
+        >>> history.epochs, net.weights[0].round(2)
+        (100, array([[2.]]))
+        """
+        return self.fit(
+            X,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=1,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            progress=False,
+        )
+
+    def train_on_batch(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
+        optimizer: str | Optimizer = "adam",
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> float:
+        """Do one optimizer step on these rows and return their loss before it; arguments as in `fit`.
+
+        What the optimizer remembers is kept from call to call, and from and to `fit`; its learning rate may be another
+        one each time. `history` and the number of epochs stay as they are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong; the network is then as it was.
+        DivergedError
+            If the loss or a parameter after the step is not finite; the network is then as it was.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)], dtype="float64")
+        >>> net.train_on_batch([[2.0]], [4.0], optimizer=bp.SGD(learning_rate=0.1))
+        4.0
+        >>> net.weights[0]
+        array([[1.8]])
+        """
+        checked, data = self._data(X, y, loss, sample_weight, custom=True)
+        return training.step(
+            self, data, checked, optimizer, class_weight=class_weight, clip_norm=clip_norm, clip_value=clip_value
+        )
+
     def stop(self, reason: str = "stopped") -> bool:
         """Let the `fit` that trains this network return soon; for callbacks and other threads.
 

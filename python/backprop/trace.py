@@ -24,7 +24,7 @@ from backprop._types import Data, RealArray
 from backprop.descent import central_difference
 from backprop.gradcheck import as_float64
 from backprop.layers import Dense
-from backprop.losses import Custom, Loss
+from backprop.losses import Loss
 from backprop.optimizers import OPTIMIZERS, Optimizer
 from backprop.reference.layers import output_layer, penalty
 from backprop.reference.losses import FROM_SCORES, LOSSES, as_rows, row_factors
@@ -432,8 +432,6 @@ def trace(
 ) -> Trace:
     """Trace one full-batch training step; `Network.trace` documents the rest."""
     loss, data = network._data(X, y, loss, sample_weight)
-    if isinstance(loss, Custom):
-        raise TypeError(f"loss: needs one of {', '.join(LOSSES)}, whose terms are known; got {check.shown(loss)}")
     for k, layer in enumerate(network.layers):
         if layer.dropout:
             raise ValueError(f"layers[{k}]: needs dropout=0 for trace, which draws nothing; got {layer.dropout}")

@@ -183,6 +183,44 @@ def fit(
     return network.history
 
 
+def step(
+    network: Network,
+    data: Data,
+    loss: Loss | Custom,
+    optimizer: str | Optimizer,
+    *,
+    class_weight: Any,
+    clip_norm: float | None,
+    clip_value: float | None,
+) -> float:
+    """Do one optimizer step on checked data and return the loss before it; `Network.train_on_batch` documents it."""
+    optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
+    if class_weight is not None:
+        data = _with_class_weights(network, loss, data, class_weight)
+    settings = TrainingSettings(
+        clip_norm=None if clip_norm is None else check.number("clip_norm", clip_norm, above=0),
+        clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
+        n_threads=_threads.choose(None, 6.0 * network.n_parameters * len(data.X)),
+    )
+    losses = np.empty(1)
+    with network._guard:
+        state = _begin(network, optimizer, settings, len(data.X), None)
+        epoch, before = state.epoch, Snapshot(state)
+        try:
+            job = _Job(network, loss, optimizer, settings, data, state, None)
+            stop = job.training(np.array([optimizer.learning_rate], float)).run(epoch + 1, math.inf, losses)
+        except BaseException:
+            before.restore(state)
+            raise
+        state.epoch = epoch  # a full batch is an epoch to the core, but not to the network
+        if stop != "diverged":
+            return float(losses[0])
+        after = state.parameters.copy()
+        before.restore(state)
+    place = origin(network, loss, data, state.parameters, after) or Origin(None, "")
+    raise DivergedError(epoch + 1, float(losses[0]), optimizer.learning_rate, 1, place.layer, place.text)
+
+
 # --- what a call of fit is made of ---------------------------------------------------------------------------------
 
 
