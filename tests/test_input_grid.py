@@ -105,6 +105,7 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
         "X": X,
         "y": y,
         "sample_weight": np.arange(1.0, N + 1) / 4,
+        "head": np.arange(N * net.n_outputs).reshape(N, -1) / 4 - 1,
         "values": np.asarray(values, np.float64),
         "x0": np.array([0.5, -0.25]),
         "f": lambda x: (x * x).sum(),
