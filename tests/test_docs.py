@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import tomllib
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 
@@ -28,10 +29,14 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 
 
 def blocks(document, language):
-    """The fenced blocks of a language, with the line on which each begins."""
+    """The fenced blocks of a language, with the line on which each begins.
+
+    Those that name a library behind the language are left out where it is not installed.
+    """
     text = document.read_text()
-    for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield text.count("\n", 0, match.start(1)), match[1]
+    for match in re.finditer(rf"^```{language}(?: (\w+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if match[1] is None or find_spec(match[1]) is not None:
+            yield text.count("\n", 0, match.start(2)), match[2]
 
 
 def shown_after(document, line, code):
