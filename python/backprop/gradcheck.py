@@ -20,7 +20,7 @@ from backprop.reference.layers import forward_pass, objective
 from backprop.reference.losses import LOSSES, as_rows
 
 if TYPE_CHECKING:
-    from backprop.losses import Loss
+    from backprop.losses import Loss, LossLike
     from backprop.network import Network
 
 Method = Literal["complex_step", "central_difference"]
@@ -159,7 +159,7 @@ def check_gradients(
     net: Network,
     X: ArrayLike,
     y: ArrayLike,
-    loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
+    loss: LossLike = "auto",
     sample_weight: ArrayLike | None = None,
     *,
     method: Method = "complex_step",

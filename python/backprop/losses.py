@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -321,6 +321,9 @@ class Custom:
         weights = () if sample_weight is None else (sample_weight,)
         return check.value_and_gradient("function", self.function(outputs, targets, *weights), dtype, shape)
 
+
+LossLike: TypeAlias = str | Loss | Custom | Callable[..., tuple[Any, Any]]
+"""what users may give: a name, an object, or a function for `Custom`"""
 
 LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
     {cls.name: cls for cls in (SquaredError, AbsoluteError, Huber, Quantile, Poisson, BinaryCrossEntropy, CrossEntropy)}

@@ -16,7 +16,7 @@ from backprop._objective import Objective
 from backprop._types import Data
 from backprop.gradcheck import as_float64
 from backprop.layers import Dense
-from backprop.losses import Custom, Loss
+from backprop.losses import Custom, Loss, LossLike
 from backprop.reference.losses import denominator
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def minimize(
     y: ArrayLike,
     *,
     method: Method = "L-BFGS-B",
-    loss: str | Loss = "auto",
+    loss: LossLike = "auto",
     sample_weight: ArrayLike | None = None,
     max_iter: int = 200,
     tolerance: float = 1e-5,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from backprop import _backend, initializers, training
+from backprop import _backend, _prepare, initializers, training
 from backprop import _validation as check
 from backprop import metrics as _metrics
 from backprop._guard import Guard
@@ -18,7 +18,7 @@ from backprop._types import Data, RealArray, TrainingState
 from backprop._views import Views
 from backprop.history import History
 from backprop.layers import Dense, checked_layers, parameter_count
-from backprop.losses import LOSSES, Custom, Loss
+from backprop.losses import Custom, Loss, LossLike
 from backprop.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from backprop.metrics import Metric
     from backprop.schedules import Schedule
     from backprop.trace import Trace
-
-_LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
 
 class Network:
@@ -292,7 +290,7 @@ class Network:
         return outputs
 
     def loss(
-        self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
     ) -> float:
         """Return the loss over all rows, the layers' penalties included; parameters as in `fit`.
 
@@ -306,7 +304,7 @@ class Network:
         return self._objective(X, y, loss, sample_weight)(self._parameters)
 
     def loss_and_gradients(
-        self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
     ) -> tuple[float, list[tuple[RealArray, RealArray | None]]]:
         """Return the loss over all rows, penalties included, and its gradients; parameters as in `fit`.
 
@@ -329,7 +327,7 @@ class Network:
         return value, self._views(gradient)
 
     def input_gradients(
-        self, X: ArrayLike, y: ArrayLike, loss: str | Loss = "auto", sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
     ) -> RealArray:
         """Return the gradient of the loss over all rows with respect to X, (n, n_inputs); parameters as in `fit`.
 
@@ -400,7 +398,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss = "auto",
+        loss: LossLike = "auto",
         metrics: Any = (),
         sample_weight: ArrayLike | None = None,
     ) -> dict[str, float]:
@@ -466,12 +464,14 @@ class Network:
 
         return trace(self, X, y, loss, optimizer, sample_weight, finite_differences)
 
+    # --- training --------------------------------------------------------------------------------------------------
+
     def fit(
         self,
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
+        loss: LossLike = "auto",
         optimizer: str | Optimizer = "adam",
         schedule: Schedule | Callable[[int], float] | None = None,
         epochs: int = 100,
@@ -588,7 +588,7 @@ class Network:
         (array([[2.]]), array([1.]))
         """
         checked_loss, data = self._data(X, y, loss, sample_weight, custom=True)
-        data, validation = self._validation(checked_loss, data, validation_data, validation_split)
+        data, validation = _prepare.validation(self, checked_loss, data, validation_data, validation_split)
         return training.fit(
             self,
             data,
@@ -618,7 +618,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
+        loss: LossLike = "auto",
         optimizer: str | Optimizer = "adam",
         batch_size: int | None = 32,
         shuffle: bool = True,
@@ -659,7 +659,7 @@ class Network:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | Loss | Custom | Callable[..., tuple[Any, Any]] = "auto",
+        loss: LossLike = "auto",
         optimizer: str | Optimizer = "adam",
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
@@ -758,7 +758,7 @@ class Network:
         y: ArrayLike,
         *,
         method: Literal["L-BFGS-B", "BFGS", "CG"] = "L-BFGS-B",
-        loss: str | Loss = "auto",
+        loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,
         max_iter: int = 200,
         tolerance: float = 1e-5,
@@ -829,6 +829,8 @@ class Network:
             options=options,
         )
 
+    # --- rows and files --------------------------------------------------------------------------------------------
+
     def _objective(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> Objective:
         """Return the loss of these rows as a function of the parameters."""
         return Objective(self._core, self._plan, self._layers, *self._data(X, y, loss, sample_weight, custom=True))
@@ -844,55 +846,8 @@ class Network:
         self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: bool = False
     ) -> tuple[Loss | Custom, Data]:
         """Return the loss as an object and the rows in the form that backends take; `custom` allows functions."""
-        checked = self._loss(loss, custom)
-        return checked, self._rows(checked, X, y, sample_weight)
-
-    def _loss(self, loss: Any, custom: bool) -> Loss | Custom:
-        """Return the loss as an object that suits the last layer."""
-        if custom and not isinstance(loss, (str, Loss, type)) and callable(loss):
-            return loss if isinstance(loss, Custom) else Custom(loss)
-        output = self._layers[-1].activation
-        if isinstance(loss, str) and loss == "auto":
-            loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
-        checked = check.setting("loss", loss, Loss, LOSSES)
-        if checked.outputs is not None and output not in checked.outputs:
-            raise ValueError(
-                f"loss: {checked.name} needs a last layer with activation {' or '.join(checked.outputs)}, got {output}"
-            )
-        return checked
-
-    def _rows(
-        self,
-        loss: Loss | Custom,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        names: tuple[str, str, str] = ("X", "y", "sample_weight"),
-    ) -> Data:
-        """Return rows in the form that backends take."""
-        X = check.features(names[0], X, self._dtype, self._n_inputs)
-        if isinstance(loss, Custom):
-            targets = check.rows_of_targets(names[1], y, len(X), self._n_outputs)
-        else:
-            targets = check.targets(names[1], y, loss, self._dtype, len(X), self._n_outputs)
-        return Data(X, targets, check.weights(names[2], sample_weight, self._dtype, len(X)))
-
-    def _validation(
-        self, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
-    ) -> tuple[Data, Data | None]:
-        """Return the rows to learn from and those to validate with."""
-        share = check.number("validation_split", validation_split, at_least=0, below=1)
-        if validation_data is None:
-            return check.split("validation_split", data, share) if share else (data, None)
-        if share:
-            raise ValueError("validation_split: needs to be 0 where there is validation_data")
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise TypeError(
-                f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(validation_data)}"
-            )
-        X, y, *rest = validation_data
-        names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
-        return data, self._rows(loss, X, y, rest[0] if rest else None, names)
+        checked = _prepare.loss(self, loss, custom)
+        return checked, _prepare.rows(self, checked, X, y, sample_weight)
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Write the network to a safetensors file; `backprop.load` reads it.
