@@ -131,12 +131,22 @@ def test_callback(method, data, backend):
 
     def callback(iteration, loss):
         seen.append((iteration, loss, net.loss(X, y)))
+        np.testing.assert_allclose(((net.predict(X)[:, 0] - y) ** 2).mean(), loss, rtol=1e-12)
         return iteration == 4
 
     net.minimize(X, y, method=method, callback=callback)
     assert [iteration for iteration, _, _ in seen] == [1, 2, 3, 4]
     assert [loss for _, loss, _ in seen] == [loss for _, _, loss in seen] == net.history.loss.tolist()
     assert net.history.stop_reason == "stopped"
+
+
+def test_one_training_at_a_time(data, backend):
+    X, y = data
+    net = bp.mlp([4, 5, 1], seed=0, backend=backend)
+    for train in (net.fit, net.minimize, net.train_on_batch, net.partial_fit):
+        with pytest.raises(RuntimeError, match="the network is being trained: this call comes in a callback"):
+            net.minimize(X, y, callback=lambda iteration, loss, train=train: train(X, y))
+    net.minimize(X, y, max_iter=1)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
