@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -605,8 +606,11 @@ class Run:
         state, job = self.state, self.job
         epoch, loss = state.epoch, self.logs["loss"]
         batch, place = None, None
+        copied = deepcopy(self.snapshot)
         try:
-            if find_last_finite(state, self.snapshot, state.step, lambda step: self.replay(step, epoch)):
+            if not find_last_finite(state, self.snapshot, state.step, lambda step: self.replay(step, epoch)):
+                self.snapshot = copied
+            else:
                 after = state.parameters.copy()
                 permutation = state.permutation.copy()
                 self.snapshot.restore(state)
