@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 RealArray: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+Rows: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
+"""X and y, and perhaps the weights of the rows, as users give them"""
 StopReason: TypeAlias = Literal["epochs", "tolerance", "diverged", "time"]
 
 

@@ -14,7 +14,7 @@ from backprop import _validation as check
 from backprop import metrics as _metrics
 from backprop._guard import Guard
 from backprop._objective import Objective
-from backprop._types import Data, RealArray, TrainingState
+from backprop._types import Data, RealArray, Rows, TrainingState
 from backprop._views import Views
 from backprop.history import History
 from backprop.layers import Dense, checked_layers, parameter_count
@@ -479,7 +479,7 @@ class Network:
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
-        validation_data: Sequence[ArrayLike] | None = None,
+        validation_data: Rows | None = None,
         validation_split: float = 0.0,
         metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
         callbacks: Iterable[Callback] = (),
