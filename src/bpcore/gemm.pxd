@@ -5,6 +5,7 @@ time. k runs from first to last in one chain per lane, so a result depends neith
 blocking.
 """
 
+from bpcore.optimizers cimport Update
 from bpcore.types cimport (
     DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch,
     real, rfma, template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
@@ -222,6 +223,7 @@ cdef struct Sink:
     int mode  # it becomes what is there, is added to it, or what is there makes a step of plain SGD along it
     real rate
     real decay
+    const Update *update  # what any optimizer does as soon as a part of the gradient is complete; NULL: nothing
 
 
 cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:

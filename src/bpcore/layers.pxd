@@ -4,13 +4,16 @@ from bpcore.activations cimport activate, multiply_derivative
 from bpcore.dropout cimport Dropout, drop
 from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
-from bpcore.types cimport LANES, Layer, Tiles, real, vload, vstore
+from bpcore.optimizers cimport optimize
+from bpcore.types cimport LANES, TILE_ROWS, Layer, Tiles, real, vload, vstore
 
 
 cdef enum:
     # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would
     # run mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
     FEW_OUTPUTS = 8
+    # Weights that an optimizer takes at a time
+    UPDATE_WEIGHTS = 16384
 
 
 cdef struct Network:
@@ -110,8 +113,28 @@ cdef inline void layer_gradient(
     """The gradient of a layer's weights, rows first_row ... end_row, and of its biases, from one chunk.
 
     It goes into `target`, laid out like the parameters, in the way that `sink` says; what is not trainable is left as
-    it is.
+    it is. Where an optimizer follows, it takes some rows at a time, while they are in the cache.
     """
+    cdef Py_ssize_t row = first_row, end = end_row, some = end_row - first_row
+    if sink.update != NULL:
+        some = max(UPDATE_WEIGHTS // layer.n_out, <Py_ssize_t> TILE_ROWS) // TILE_ROWS * TILE_ROWS
+    while True:
+        end = min(end_row, row + some)
+        gradient_rows(layer, tiles, a, d, panels, row, end, with_biases and end == end_row, target, sink)
+        if sink.update != NULL and layer.trainable:
+            optimize(sink.update, target, layer.weights + row * layer.n_out, (end - row) * layer.n_out)
+        if end == end_row:
+            break
+        row = end
+    if sink.update != NULL and with_biases and layer.bias_trainable:
+        optimize(sink.update, target, layer.biases, layer.n_out)
+
+
+cdef inline void gradient_rows(
+    const Layer *layer, const Tiles *tiles, const real *a, const real *d, const real *panels, Py_ssize_t first_row,
+    Py_ssize_t end_row, bint with_biases, real *target, const Sink *sink,
+) noexcept nogil:
+    """`layer_gradient` without the optimizer."""
     cdef real *g_weights = target + layer.weights if layer.trainable else NULL
     cdef real *g_biases = target + layer.biases if layer.bias_trainable and with_biases else NULL
     if layer.n_out < FEW_OUTPUTS:

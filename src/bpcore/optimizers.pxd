@@ -35,12 +35,23 @@ cdef struct Optimizer:
     int kind
     double hyper[MAX_HYPERPARAMETERS]
 
-# The numbers of one step, as vectors: the same for all parameters.
+# One step: its numbers, the same for all parameters, and what it changes.
+cdef struct Update:
+    int kind
+    bint flags[2]
+    real rate
+    real decay  # weight decay
+    real c[6]
+    real *parameters
+    real *slots
+    Py_ssize_t slot_length
+
+# Its numbers as vectors.
 cdef struct Coefficients:
     vec rate
-    vec decay  # weight decay
+    vec decay
     vec c[6]
-    bint flags[3]
+    bint flags[2]
 
 # n <= LANES parameters at a time, `slots` being where each slot's own n numbers are.
 ctypedef void (*Rule)(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil
@@ -162,63 +173,86 @@ cdef inline template sweep(
             vstore_n(slots + s * slot_length + at, sv[s], rest)
 
 
-cdef inline void optimize(
-    const Optimizer *optimizer, real *p, const real *g, real *slots, Py_ssize_t slot_length, Py_ssize_t n,
-    long long step, double rate,
+cdef inline void prepare(
+    const Optimizer *optimizer, long long step, double rate, real *parameters, real *slots, Py_ssize_t slot_length,
+    Update *update,
 ) noexcept nogil:
-    """One step on n parameters: p, g (n,); slot s of them starts at slots + s * slot_length; `step` counts from 1."""
+    """Fill `update` for the step that is number `step`, counted from 1."""
     cdef const double *h = &optimizer.hyper[0]
-    cdef Coefficients k
+    update.kind = optimizer.kind
+    update.parameters = parameters
+    update.slots = slots
+    update.slot_length = slot_length
+    update.rate = <real> rate
     if optimizer.kind == SGD:
         # momentum, dampening, weight_decay, nesterov, velocity_of_steps
-        k.rate = vset1(<real> rate)
-        k.decay = vset1(<real> h[2])
-        if h[0] == 0:
-            sweep(sgd_plain, 0, &k, p, g, slots, slot_length, n)
-        else:
-            k.c[0] = vset1(<real> h[0])
-            k.c[1] = vset1(<real> (1 if step == 1 else 1 - h[1]))
-            k.c[2] = vset1(1)
-            if h[4] != 0:
-                k.c[2] = k.rate
-                k.rate = vset1(1)
-            k.flags[0] = h[3] != 0
-            sweep(sgd_momentum, 1, &k, p, g, slots, slot_length, n)
+        update.decay = <real> h[2]
+        update.c[0] = <real> h[0]
+        update.c[1] = <real> (1 if step == 1 else 1 - h[1])
+        update.c[2] = 1
+        if h[0] != 0 and h[4] != 0:
+            update.c[2] = update.rate
+            update.rate = 1
+        update.flags[0] = h[3] != 0
+        update.flags[1] = h[0] != 0
     elif optimizer.kind == ADAM or optimizer.kind == ADAMW:
         # beta_1, beta_2, epsilon, weight_decay, amsgrad, epsilon_hat
-        k.rate = vset1(<real> (rate / (1 - power(h[0], step))))
-        k.decay = vset1(<real> h[3])
-        k.c[0] = vset1(<real> (1 - h[0]))
-        k.c[1] = vset1(<real> h[1])
-        k.c[2] = vset1(<real> (1 - h[1]))
-        k.c[3] = vset1(<real> (1 / sqrt(1 - power(h[1], step))))
-        k.c[4] = vset1(<real> (h[2] / sqrt(1 - power(h[1], step)) if h[5] != 0 else h[2]))
-        k.c[5] = vset1(<real> (1 - rate * h[3]))
-        k.flags[0] = h[4] != 0
-        k.flags[1] = optimizer.kind == ADAMW
-        if k.flags[0]:
-            sweep(adam, 3, &k, p, g, slots, slot_length, n)
-        else:
-            sweep(adam, 2, &k, p, g, slots, slot_length, n)
+        update.rate = <real> (rate / (1 - power(h[0], step)))
+        update.decay = <real> h[3]
+        update.c[0] = <real> (1 - h[0])
+        update.c[1] = <real> h[1]
+        update.c[2] = <real> (1 - h[1])
+        update.c[3] = <real> (1 / sqrt(1 - power(h[1], step)))
+        update.c[4] = <real> (h[2] / sqrt(1 - power(h[1], step)) if h[5] != 0 else h[2])
+        update.c[5] = <real> (1 - rate * h[3])
+        update.flags[0] = h[4] != 0
+        update.flags[1] = optimizer.kind == ADAMW
     elif optimizer.kind == RMSPROP:
         # alpha, epsilon, weight_decay, momentum, centered
-        k.rate = vset1(<real> rate)
-        k.decay = vset1(<real> h[2])
-        k.c[0] = vset1(<real> h[0])
-        k.c[1] = vset1(<real> (1 - h[0]))
-        k.c[2] = vset1(<real> h[1])
-        k.c[3] = vset1(<real> h[3])
-        k.flags[0] = h[3] != 0
-        k.flags[1] = h[4] != 0
-        if k.flags[0] and k.flags[1]:
-            sweep(rmsprop, 3, &k, p, g, slots, slot_length, n)
-        elif k.flags[0] or k.flags[1]:
-            sweep(rmsprop, 2, &k, p, g, slots, slot_length, n)
-        else:
-            sweep(rmsprop, 1, &k, p, g, slots, slot_length, n)
+        update.decay = <real> h[2]
+        update.c[0] = <real> h[0]
+        update.c[1] = <real> (1 - h[0])
+        update.c[2] = <real> h[1]
+        update.c[3] = <real> h[3]
+        update.flags[0] = h[3] != 0
+        update.flags[1] = h[4] != 0
     elif optimizer.kind == ADAGRAD:
         # lr_decay, epsilon, weight_decay, initial_accumulator_value
-        k.rate = vset1(<real> (rate / (1 + (step - 1) * h[0])))
-        k.decay = vset1(<real> h[2])
-        k.c[0] = vset1(<real> h[1])
-        sweep(adagrad, 1, &k, p, g, slots, slot_length, n)
+        update.rate = <real> (rate / (1 + (step - 1) * h[0]))
+        update.decay = <real> h[2]
+        update.c[0] = <real> h[1]
+
+
+cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """The step on parameters first ... first + n; `gradient` is laid out like the parameters."""
+    cdef Coefficients k
+    cdef real *p = update.parameters + first
+    cdef real *slots = update.slots + first
+    cdef const real *g = gradient + first
+    cdef Py_ssize_t length = update.slot_length
+    cdef int i
+    k.rate = vset1(update.rate)
+    k.decay = vset1(update.decay)
+    for i in range(6):
+        k.c[i] = vset1(update.c[i])
+    for i in range(2):
+        k.flags[i] = update.flags[i]
+    if update.kind == SGD:
+        if k.flags[1]:
+            sweep(sgd_momentum, 1, &k, p, g, slots, length, n)
+        else:
+            sweep(sgd_plain, 0, &k, p, g, slots, length, n)
+    elif update.kind == ADAM or update.kind == ADAMW:
+        if k.flags[0]:
+            sweep(adam, 3, &k, p, g, slots, length, n)
+        else:
+            sweep(adam, 2, &k, p, g, slots, length, n)
+    elif update.kind == RMSPROP:
+        if k.flags[0] and k.flags[1]:
+            sweep(rmsprop, 3, &k, p, g, slots, length, n)
+        elif k.flags[0] or k.flags[1]:
+            sweep(rmsprop, 2, &k, p, g, slots, length, n)
+        else:
+            sweep(rmsprop, 1, &k, p, g, slots, length, n)
+    elif update.kind == ADAGRAD:
+        sweep(adagrad, 1, &k, p, g, slots, length, n)

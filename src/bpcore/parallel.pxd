@@ -124,6 +124,7 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
         meet(&run.barrier)
         if member.rank == 0:
             total += weighted_sum(run.ws.value, batch.rows.weight, batch.rows.order, first, n)
+        sink.update = batch.update if chunk == batch.n_chunks - 1 else NULL
         if batch.target != NULL:
             chunk_weights(member, first, &sink)
         if sink.mode == SET:
@@ -144,10 +145,7 @@ cdef inline void shared_update(Member *member) noexcept nogil:
         first = at.start + share(lines, member.rank, run.n_threads) * GROUP_LANES
         end = at.start + min(at.length, share(lines, member.rank + 1, run.n_threads) * GROUP_LANES)
         if first < end:
-            optimize(
-                &run.optimizer, run.parameters + first, run.gradient + first, run.slots + first,
-                run.net.n_parameters, end - first, run.step, run.rate,
-            )
+            optimize(&run.update, run.gradient, first, end - first)
 
 
 # ---- the team ----

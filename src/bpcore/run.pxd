@@ -15,7 +15,7 @@ from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_
 from bpcore.dropout cimport place_rows
 from bpcore.gemm cimport ADD, SET, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, input_delta, output_delta
-from bpcore.optimizers cimport Optimizer
+from bpcore.optimizers cimport Optimizer, Update
 from bpcore.threads cimport Barrier
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
@@ -48,6 +48,7 @@ cdef struct Batch:
     double factor  # what a sample's loss is multiplied with, its weight apart
     real *target  # NULL: no gradient, the loss only
     Sink sink
+    const Update *update  # what the optimizer does beside the last chunk; NULL: nothing
     bint drops
     uint64_t key  # of its dropout
 
@@ -125,7 +126,7 @@ cdef struct Run:
     double block_loss[MAX_BLOCKS]
     # the batch at hand
     Batch batch
-    double rate
+    Update update
     # the threads
     int n_threads
     Member *members
@@ -265,6 +266,7 @@ cdef inline void block_gradient(Run *run, Workspace *ws, int block) noexcept nog
         target = run.block_gradients + (block - 1) * run.net.n_parameters
     while chunk < end:
         done = chunk * batch.chunk
+        sink.update = batch.update if chunk == batch.n_chunks - 1 else NULL
         total += chunk_gradient(run, ws, batch.first + done, min(batch.chunk, batch.n - done), target, &sink)
         if sink.mode == SET:
             sink.mode = ADD

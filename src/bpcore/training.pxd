@@ -8,10 +8,11 @@ from bpcore.batches cimport row_of, shuffle
 from bpcore.gemm cimport SET, STEP, Sink
 from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
-from bpcore.optimizers cimport SGD, limit_norms, optimize
+from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, dismiss, hire
 from bpcore.run cimport (
-    GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, block_gradient, end_batch, set_batch,
+    BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, block_gradient,
+    end_batch, set_batch,
 )
 from bpcore.threads cimport pthread_t
 from bpcore.tiny cimport is_tiny
@@ -20,6 +21,7 @@ from bpcore.types cimport LANES, Layer, cut_tiles, real, vset1, vstore
 
 cdef enum:
     SHARED_PARAMETERS = 4096  # fewer are updated sooner than threads meet
+    LAYERED_PARAMETERS = 65536  # fewer stay in the cache anyway
 
 cdef enum StopReason:
     EPOCHS
@@ -127,27 +129,35 @@ cdef inline double next_rate(Run *run) noexcept nogil:
     return run.rates[since if since < run.n_rates else run.n_rates - 1]
 
 
+cdef inline void set_update(Run *run, double rate) noexcept nogil:
+    prepare(&run.optimizer, run.step, rate, run.parameters, run.slots, run.net.n_parameters, &run.update)
+
+
 cdef inline void update_parameters(Run *run, double rate) noexcept nogil:
-    cdef Py_ssize_t start
     cdef int k
+    set_update(run, rate)
     if run.n_threads > 1 and run.net.n_parameters >= SHARED_PARAMETERS:
-        run.rate = rate
         command(run, UPDATE)
         return
     for k in range(run.n_ranges):
-        start = run.ranges[k].start
-        optimize(
-            &run.optimizer, run.parameters + start, run.gradient + start, run.slots + start, run.net.n_parameters,
-            run.ranges[k].length, run.step, rate,
-        )
+        optimize(&run.update, run.gradient, run.ranges[k].start, run.ranges[k].length)
+
+
+cdef inline bint is_bare(const Run *run) noexcept nogil:
+    """Whether nothing comes between a gradient and the optimizer."""
+    return run.n_penalties == 0 and run.clip_norm == 0 and run.clip_value == 0
+
+
+cdef inline bint updates_by_layers(const Run *run, Py_ssize_t n) noexcept nogil:
+    """Whether the optimizer follows each piece of the gradient at once: while it is in the cache, and in the cache of
+    the thread that made it."""
+    cdef Py_ssize_t least = LAYERED_PARAMETERS if run.n_threads == 1 else BLOCK_PARAMETERS
+    return run.net.n_parameters > least and is_bare(run) and not is_tiny(run.net, n)
 
 
 cdef inline bint is_plain_sgd(const Run *run) noexcept nogil:
     """Whether a step may go straight into the weights, without a gradient in between."""
-    return (
-        run.optimizer.kind == SGD and run.optimizer.hyper[0] == 0 and run.n_penalties == 0
-        and run.clip_norm == 0 and run.clip_value == 0
-    )
+    return run.optimizer.kind == SGD and run.optimizer.hyper[0] == 0 and is_bare(run)
 
 
 cdef inline void add_loss(Run *run, double loss, double penalties, double denominator, Py_ssize_t n) noexcept nogil:
@@ -186,13 +196,18 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     """One optimizer step on rows first ... first + n of the current order."""
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), loss, penalties = 0
-    cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2])
+    cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
     if run.net.has_dropout:
         run.batch.drops = True
         run.batch.key = run.bits.next_uint64(run.bits.state)
     if run.steps_directly and n <= run.max_chunk:
         sink.mode = STEP
         loss = data_loss(run, &run.data, first, n, denominator, run.parameters, sink)
+    elif updates_by_layers(run, n):
+        set_update(run, rate)
+        run.batch.update = &run.update
+        loss = data_loss(run, &run.data, first, n, denominator, run.gradient, sink)
+        run.batch.update = NULL
     else:
         loss = data_loss(run, &run.data, first, n, denominator, run.gradient, sink)
         penalties = step_along_gradient(run, rate, weight)
@@ -247,7 +262,7 @@ cdef inline void validate(Run *run) noexcept nogil:
     """The next piece of the validation data; its loss is added to run.validation_sum."""
     cdef Py_ssize_t n = min(MAX_BLOCKS * run.max_chunk, run.validation.n - run.validated)
     run.validation_sum += data_loss(
-        run, &run.validation, run.validated, n, run.validation_denominator, NULL, Sink(SET, 0, 0)
+        run, &run.validation, run.validated, n, run.validation_denominator, NULL, Sink(SET, 0, 0, NULL)
     )
     run.validated += n
 
