@@ -188,6 +188,7 @@ def test_before_and_after_fit(data, backend):
         ({"tolerance": -1.0}, ValueError, "tolerance: needs a number >= 0"),
         ({"penalty_per_row": 1}, TypeError, "penalty_per_row: needs True or False"),
         ({"callback": 3}, TypeError, "callback: needs a function of iteration and loss, got 3"),
+        ({"options": 3}, TypeError, "options: needs a mapping from names to values, got 3"),
         ({"loss": "cross_entropy"}, ValueError, "loss: cross_entropy needs a last layer"),
     ],
 )

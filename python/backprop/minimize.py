@@ -49,6 +49,8 @@ def minimize(
     tolerance = check.number("tolerance", tolerance, at_least=0)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: needs a function of iteration and loss, got {check.shown(callback)}")
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options: needs a mapping from names to values, got {check.shown(options)}")
     _refuse(network, "dropout", 0.0)
     _refuse(network, "max_norm", None)
     checked, data = network._data(X, y, loss, sample_weight, custom=True)
