@@ -88,6 +88,7 @@ def commands(document):
                     yield words
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
 @each_document
 def test_python_runs(document, tmp_path, monkeypatch):
     run_python(document, tmp_path, monkeypatch)

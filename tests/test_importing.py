@@ -59,6 +59,15 @@ def test_sklearn_counts_and_labels(backend, rng):
     assert_same(net, X, counts.predict(X)[:, None])
 
 
+def test_our_own_estimators(rng):
+    estimators = pytest.importorskip("backprop.sklearn")
+    X, y = rng.normal(size=(30, 4)), np.arange(30) % 3
+    estimator = fitted(estimators.MLPClassifier((5, 4), ("logistic", "gelu"), max_iter=3, random_state=0), X, y)
+    net = bp.from_sklearn(estimator)
+    assert [layer.activation for layer in net.layers] == ["sigmoid", "gelu", "softmax"]
+    assert_same(net, X, estimator.predict_proba(X))
+
+
 def test_what_is_no_fitted_mlp():
     with pytest.raises(TypeError, match=r"estimator: needs a fitted MLPClassifier .* without coefs_, intercepts_"):
         bp.from_sklearn(MLPClassifier())
@@ -385,7 +394,7 @@ def test_what_keras_has_and_a_dense_network_has_not(layers, error, message, rng)
         bp.from_keras(sequential(*layers(rng)))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
 @pytest.mark.parametrize("name", [name for name in KERAS_ACTIVATIONS if name != "softmax"])
 def test_keras_itself(name, backend, rng):
     keras = pytest.importorskip("keras")

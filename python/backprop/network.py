@@ -777,8 +777,8 @@ class Network:
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance
-            SciPy's ``gtol``: stop when no element of the gradient is larger. L-BFGS-B also stops when the loss hardly falls
-            any more, by its option ``ftol``.
+            SciPy's ``gtol``: stop when no element of the gradient is larger. L-BFGS-B also stops when the loss hardly
+            falls any more, by its option ``ftol``.
         penalty_per_row
             Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
             scikit-learn's ``alpha`` is.
