@@ -25,9 +25,9 @@ _DTYPES = {
 }  # fmt: skip
 _MOST_DIMENSIONS = 32  # what every NumPy takes
 
-# What is read takes at most twice the file and 16 MiB of memory. Numbers cannot take more, but JSON can: Python needs
-# up to so many bytes for a value and for a character of it while it is parsed.
-_BYTES_PER_VALUE, _BYTES_PER_CHARACTER, _MOST_BYTES = 160, 8, 15 << 20
+# What is read takes at most twice the file and 16 MiB of memory. Numbers cannot take more, but JSON can: up to so many
+# bytes for a value, for an escaped character, and for a character of it, while Python parses it.
+_BYTES_PER_VALUE, _BYTES_PER_ESCAPE, _BYTES_PER_CHARACTER, _MOST_BYTES = 160, 72, 8, 15 << 20
 
 
 class ForeignError(ValueError):
@@ -86,7 +86,8 @@ def parsed(raw: bytes) -> Any:
 def check_room(raw: bytes) -> None:
     """Raise ValueError where Python might need too much memory for a JSON text."""
     n_values = sum(map(raw.count, (b"[", b"{", b":", b",")))
-    if _BYTES_PER_VALUE * n_values + _BYTES_PER_CHARACTER * len(raw) > _MOST_BYTES + 2 * len(raw):
+    needed = _BYTES_PER_VALUE * n_values + _BYTES_PER_ESCAPE * raw.count(b"\\") + _BYTES_PER_CHARACTER * len(raw)
+    if needed > _MOST_BYTES + 2 * len(raw):
         raise ValueError(f"more JSON than is safe to read: {n_values:,} values in {len(raw):,} bytes")
 
 

@@ -862,7 +862,7 @@ class Network:
         path
             The file.
         extra
-            Anything else to keep, as JSON can hold it (about 90,000 values at most); see
+            Anything else to keep, as JSON can hold it (some 30,000 values at most); see
             `backprop.io.load_with_extra`.
 
         Raises

@@ -1,0 +1,78 @@
+"""Run the tests on cores that look for their own mistakes: python tools/sanitize.py address|thread|valgrind ...
+
+``address``   AddressSanitizer and UndefinedBehaviorSanitizer, on the tests that compute
+``thread``    ThreadSanitizer, on the tests of threads
+``valgrind``  memcheck on a short run of everything that a core offers (no AVX-512: valgrind does not know it)
+
+Needs GCC or Clang with their sanitizer libraries, and valgrind. The builds are kept in build/sanitize.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from build import INSTRUCTION_SETS, ROOT, build, run
+
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+# The computing tests, and no test of pictures, pages or files. New files belong to them until they are named here.
+NOT_COMPUTING = (
+    "cli", "docs", "docstrings", "examples", "fuzz", "io", "lessons", "plotting", "real_data", "tabular",
+    "threads_bits", "trace", "typing",
+)  # fmt: skip
+# Python and NumPy keep memory until they end, which is no leak of ours; they are not instrumented either.
+ASAN = "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1"
+TSAN = "halt_on_error=1:ignore_noninstrumented_modules=1:report_signal_unsafe=0"
+
+
+def library(name: str) -> str:
+    """Where the compiler has a sanitizer's library, which must be loaded before Python is."""
+    return subprocess.run(["cc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True).stdout.strip()
+
+
+def address(isas: list[str]) -> None:
+    package = build(ROOT / "build/sanitize/address", "address", isas)
+    tests = [
+        path
+        for path in sorted(ROOT.glob("tests/test_*.py"))
+        if not path.stem.endswith(tuple(f"_{n}" for n in NOT_COMPUTING))
+    ]
+    run(
+        [*PYTEST, *tests, "tests/test_threads_bits.py", "-k", "not pictures and not larger_than and not wide"],
+        LD_PRELOAD=f"{library('asan')} {library('ubsan')} {library('stdc++')}",
+        ASAN_OPTIONS=ASAN, UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1", PYTHONMALLOC="malloc", PYTHONPATH=package,
+    )  # fmt: skip
+
+
+def thread(isas: list[str]) -> None:
+    package = build(ROOT / "build/sanitize/thread", "thread", isas)
+    tests = sorted(ROOT.glob("tests/test_*thread*.py"))
+    # without random addresses: ThreadSanitizer wants certain ones for itself
+    run(
+        ["setarch", "-R", *PYTEST, *tests, "-k", "not wide"],
+        LD_PRELOAD=library("tsan"), TSAN_OPTIONS=TSAN, PYTHONPATH=package,
+    )  # fmt: skip
+
+
+def valgrind(isas: list[str]) -> None:
+    isas = [isa for isa in isas if isa != "v4"]
+    package = build(ROOT / "build/sanitize/valgrind", "debug", isas)
+    for isa in isas:
+        run(
+            ["valgrind", "--error-exitcode=9", "--quiet", f"--suppressions={ROOT / 'tools/valgrind.supp'}",
+             sys.executable, ROOT / "tools/short_run.py", isa],
+            PYTHONMALLOC="malloc", PYTHONPATH=package,
+        )  # fmt: skip
+
+
+CHECKS = {"address": address, "thread": thread, "valgrind": valgrind}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("check", nargs="+", choices=CHECKS)
+    parser.add_argument("--isa", nargs="+", choices=INSTRUCTION_SETS, default=list(INSTRUCTION_SETS))
+    arguments = parser.parse_args()
+    for name in arguments.check:
+        CHECKS[name](arguments.isa)
+        print(f"{name}: nothing found")
