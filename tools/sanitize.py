@@ -41,7 +41,10 @@ def address(isas: list[str]) -> None:
     run(
         [*PYTEST, *tests, "tests/test_threads_bits.py", "-k", "not pictures and not larger_than and not wide"],
         LD_PRELOAD=f"{library('asan')} {library('ubsan')} {library('stdc++')}",
-        ASAN_OPTIONS=ASAN, UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1", PYTHONMALLOC="malloc", PYTHONPATH=package,
+        ASAN_OPTIONS=ASAN,
+        UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
+        PYTHONMALLOC="malloc",
+        PYTHONPATH=package,
     )  # fmt: skip
 
 
