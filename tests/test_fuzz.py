@@ -6,6 +6,7 @@ the damage gets past the first check; a folder of tricky files in ``corpus/`` is
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -20,11 +21,14 @@ import backprop as bp
 import numpy as np
 import pytest
 from backprop import io, tabular
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CORPUS = Path(__file__).parent / "corpus"
 ALLOWANCE = 16 << 20
+
+# On a busy machine nothing is slow.
+SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Change = tuple[str, int, int]
 """What to do, where, and with which of the odd values."""
@@ -68,13 +72,13 @@ def changed_json(value: Any, change: Change) -> Any:
     if not places:
         return value
     holder, key = places[where % len(places)]
-    odd = ODD_VALUES[what % len(ODD_VALUES)]
+    odd = copy.deepcopy(ODD_VALUES[what % len(ODD_VALUES)])
     if kind == "remove":
         del holder[key]
     elif kind == "repeat" and isinstance(holder, dict):
-        holder[str(odd)] = holder[key]
+        holder[str(odd)] = copy.deepcopy(holder[key])
     elif kind == "repeat":
-        holder += [holder[key]] * (1 + what % 50)
+        holder += copy.deepcopy(holder[key : key + 1] * (1 + what % 50))
     elif kind == "insert" and isinstance(holder, list):
         holder.insert(key, odd)
     else:
@@ -204,7 +208,7 @@ def test_whole_files_are_read(name, path):
 
 
 @each_reader
-@settings(max_examples=150, deadline=None)
+@settings(SETTINGS, max_examples=150)
 @given(which=st.integers(0, 9), changes=changes)
 def test_changed_files(name, path, which, changes):
     reader = READERS[name]
@@ -214,7 +218,7 @@ def test_changed_files(name, path, which, changes):
 
 
 @each_reader
-@settings(max_examples=50, deadline=None)
+@settings(SETTINGS, max_examples=50)
 @given(raw=st.binary(max_size=200))
 def test_files_of_anything(name, path, raw):
     path.write_bytes(raw)
@@ -229,7 +233,7 @@ def test_ten_minutes_of_changed_files(name, path):
     files, n_files, n_read = reader.files(), 0, 0
     deadline = time.monotonic() + float(os.environ.get("BACKPROP_FUZZ_SECONDS", "600"))
 
-    @settings(max_examples=1000, deadline=None, database=None)
+    @settings(SETTINGS, max_examples=1000, database=None)
     @given(which=st.integers(0, 9), changes=changes)
     def some(which, changes):
         nonlocal n_files, n_read

@@ -23,8 +23,11 @@ import pytest
 from backprop import _backend
 from backprop.history import History
 from backprop.network import Views
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# On a busy machine nothing is slow.
+SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EXPECTED = (TypeError, ValueError, bp.DivergedError)
 N = 7
@@ -113,6 +116,7 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
         "net": net,
         "network": net,
         "history": np.arange(N, 0, -1) / 4,
+        "validation_data": X,
         "path": np.outer(np.arange(4) / 4, np.ones(net.n_parameters)),
         "loss": "auto",
         "optimizer": "adam",
@@ -154,6 +158,8 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
     chosen = {name: value for name, value in chosen.items() if name in known}
     if "Iterable" in str(known[entry.parameter].annotation):  # one array for each layer
         value = [value, *(net.biases if "biases" in entry.name else net.weights)[1:]]
+    elif "Sequence[ArrayLike]" in str(known[entry.parameter].annotation):  # X and what belongs to it
+        value = (value, given["y"])
     chosen[entry.parameter] = value
     method = entry.name.rpartition(".")[2]
     with warnings.catch_warnings():
@@ -363,14 +369,14 @@ CASES = st.tuples(
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if not is_slow(e)], ids=str)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=25, derandomize=True)
 @given(case=CASES)
 def test_grid(entry, case):
     check(entry, *case)
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if is_slow(e)], ids=str)
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=4, derandomize=True)
 @given(case=CASES)
 def test_grid_of_pictures(entry, case):
     check(entry, *case)
@@ -408,7 +414,7 @@ def test_arrays_larger_than_memory(entry, size, dtype):
 sizes = st.integers(1, 2**70) | st.sampled_from([1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(SETTINGS, max_examples=200)
 @given(st.lists(sizes, min_size=2, max_size=5), st.sampled_from(["float32", "float64"]))
 def test_layers_larger_than_memory(widths, dtype):
     if sum(a * b for a, b in pairwise(widths)) < 2**44:

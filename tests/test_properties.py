@@ -12,10 +12,13 @@ from backends import BACKENDS, LOSS_VARIANTS, distance, hidden_activations, labe
 from backprop.layers import Dense
 from backprop.losses import Loss
 from backprop.reference.activations import ACTIVATIONS
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+# On a busy machine nothing is slow.
+SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Sums of at most some hundred products, each with a few roundings: 1e-12 is some 5,000 of them in float64.
 TOLERANCE = 1e-12
@@ -95,7 +98,7 @@ def assert_close(actual: Any, expected: Any, size: float = 0.0) -> None:
 
 
 @each_backend
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=25, derandomize=True)
 @given(case=cases(), data=st.data())
 def test_permuting_hidden_units_permutes_the_gradients(backend, case, data):
     problem = case.problem(weighted=True)
@@ -119,7 +122,7 @@ def test_permuting_hidden_units_permutes_the_gradients(backend, case, data):
 
 
 @each_backend
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=25, derandomize=True)
 @given(case=cases(reductions=["sum"]), data=st.data())
 def test_gradients_of_the_parts_of_a_batch_add_up(backend, case, data):
     case = without_penalties(case)
@@ -136,7 +139,7 @@ def test_gradients_of_the_parts_of_a_batch_add_up(backend, case, data):
 
 
 @each_backend
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=25, derandomize=True)
 @given(case=cases(), data=st.data())
 def test_whole_sample_weights_are_repeated_rows(backend, case, data):
     """A weight of zero is a row left out."""
@@ -163,7 +166,7 @@ def terms(net: bp.Network, loss: Loss, X: Any, y: Any, weight: Any) -> float:
 
 
 @each_backend
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=15, derandomize=True)
 @given(case=cases(reductions=["sum"]), batch_size=st.integers(1, 40), zero=st.integers(0, 2**60))
 def test_training_passes_over_a_row_of_weight_zero(backend, case, batch_size, zero):
     """In a full batch the row might as well not be there; in mini-batches another row of it might be anything."""
@@ -185,7 +188,7 @@ def test_training_passes_over_a_row_of_weight_zero(backend, case, batch_size, ze
 
 
 @each_backend
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=25, derandomize=True)
 @given(
     n=st.integers(2, 12),
     n_rows=st.integers(1, 40),
@@ -215,7 +218,7 @@ SMOOTH = tuple(
 
 
 @each_backend
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=25, derandomize=True)
 @given(case=cases(losses=SMOOTH, reductions=["mean"]))
 def test_a_small_step_lowers_the_loss_as_the_gradient_says(backend, case):
     """|dL + rate |g|^2| <= C rate^2: the remainder of the first order falls with the square of the step."""
@@ -249,7 +252,7 @@ def test_a_small_step_lowers_the_loss_as_the_gradient_says(backend, case):
 
 @each_backend
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=3, derandomize=True)
 @given(seed=st.integers(0, 2**32), task=st.sampled_from(["regression", "binary", "classes"]))
 def test_twenty_rows_can_be_fitted(backend, dtype, seed, task):
     rng = np.random.default_rng(seed)

@@ -15,7 +15,8 @@ import sys
 
 from build import INSTRUCTION_SETS, ROOT, build, run
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+# -s: what a sanitizer says before it ends the process must not be lost
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
 # The computing tests, and no test of pictures, pages or files. New files belong to them until they are named here.
 NOT_COMPUTING = (
     "cli", "docs", "docstrings", "examples", "fuzz", "io", "lessons", "plotting", "real_data", "tabular",

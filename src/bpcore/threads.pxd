@@ -26,7 +26,7 @@ cdef extern from * nogil:
     /* Spins first: at a few meetings per 100 microseconds, sleeping would cost more than the work between them. */
     static inline void bp_meet(bp_barrier *b) {
         const int generation = __atomic_load_n(&b->generation, __ATOMIC_RELAXED);
-        if (__atomic_add_fetch(&b->arrived, 1, __ATOMIC_ACQ_REL) == b->size) {
+        if (__atomic_add_fetch(&b->arrived, 1, __ATOMIC_ACQ_REL) == __atomic_load_n(&b->size, __ATOMIC_RELAXED)) {
             __atomic_store_n(&b->arrived, 0, __ATOMIC_RELAXED);
             __atomic_store_n(&b->generation, generation + 1, __ATOMIC_RELEASE);
             return;
@@ -38,12 +38,15 @@ cdef extern from * nogil:
                 sched_yield();
         }
     }
+    /* Others may have arrived already, but the caller has not: it will see that it is the last. */
+    static inline void bp_resize(bp_barrier *b, int size) { __atomic_store_n(&b->size, size, __ATOMIC_RELAXED); }
     """
     ctypedef struct Barrier "bp_barrier":
         int size
         int arrived
         int generation
     void meet "bp_meet"(Barrier *barrier)
+    void resize "bp_resize"(Barrier *barrier, int size)
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, int rank, int size) noexcept nogil:

@@ -14,7 +14,7 @@ from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, block_gradient,
     end_batch, set_batch,
 )
-from bpcore.threads cimport pthread_t
+from bpcore.threads cimport pthread_t, resize
 from bpcore.tiny cimport is_tiny
 from bpcore.types cimport LANES, Layer, cut_tiles, real, vset1, vstore
 
@@ -318,7 +318,7 @@ cdef inline int train(
         run.n_threads = 1  # nothing in so little is worth a meeting
     if run.n_threads > 1:
         run.n_threads = hire(run, threads)
-        run.barrier.size = run.n_threads
+        resize(&run.barrier, run.n_threads)
     reason = train_alone(run, last_epoch, last_step, seconds, losses, validation_losses)
     if run.n_threads > 1:
         dismiss(run, threads)
