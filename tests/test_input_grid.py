@@ -83,7 +83,7 @@ ENTRIES = [
     Entry(name, function, owner, parameter.name)
     for name, function, owner in functions()
     for parameter in inspect.signature(function).parameters.values()
-    if "ArrayLike" in str(parameter.annotation)
+    if any(word in str(parameter.annotation) for word in ("ArrayLike", "Rows"))
 ]
 
 
@@ -158,7 +158,7 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
     chosen = {name: value for name, value in chosen.items() if name in known}
     if "Iterable" in str(known[entry.parameter].annotation):  # one array for each layer
         value = [value, *(net.biases if "biases" in entry.name else net.weights)[1:]]
-    elif "Sequence[ArrayLike]" in str(known[entry.parameter].annotation):  # X and what belongs to it
+    elif "Rows" in str(known[entry.parameter].annotation):  # X and what belongs to it
         value = (value, given["y"])
     chosen[entry.parameter] = value
     method = entry.name.rpartition(".")[2]
