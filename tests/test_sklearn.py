@@ -789,7 +789,7 @@ def test_data_frames():
 @each_problem
 def test_sparse_and_read_only_input(problem, monkeypatch):
     name, X, y = PROBLEMS[problem]
-    monkeypatch.setattr("backprop._perceptron._DENSE_NUMBERS", 50)  # so that prediction goes piece by piece
+    monkeypatch.setattr("backprop._perceptron.DENSE_NUMBERS", 50)  # so that prediction goes piece by piece
     settings = {"random_state": 0, "max_iter": 3}
     dense = kind(name)(**settings).fit(X, y)
     for rows in (sparse.csr_matrix(X), sparse.csc_array(X)):
@@ -800,6 +800,36 @@ def test_sparse_and_read_only_input(problem, monkeypatch):
     X.setflags(write=False)
     y.setflags(write=False)
     assert kind(name)(**settings).fit(X, y).loss_curve_ == dense.loss_curve_
+
+
+@each_problem
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 7, "shuffle": False},
+        {"batch_size": 16, "dropout": 0.3, "solver": "sgd", "learning_rate": "invscaling"},
+        {"batch_size": 16, "early_stopping": True, "max_iter": 300, "tol": 1e-3, "n_iter_no_change": 2},
+        {"batch_size": 16, "max_iter": 300, "solver": "sgd", "learning_rate": "adaptive", "tol": 0.01},
+        {"batch_size": 500},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:Got `batch_size`")
+def test_large_sparse_rows_are_made_dense_piece_by_piece(problem, settings, monkeypatch):
+    """The same steps to the last bit; losses are added up in another order."""
+    name, X, y = PROBLEMS[problem]
+    weight = np.linspace(0, 1, len(X))
+    settings = {"hidden_layer_sizes": 5, "random_state": 0, "max_iter": 3, **settings}
+    validation = {} if "early_stopping" in settings else {"X_val": X[:20], "y_val": y[:20]}
+    dense = kind(name)(**settings).fit(X, y, weight, **validation)
+    monkeypatch.setattr("backprop._perceptron._MOST_DENSE_NUMBERS", 0)
+    monkeypatch.setattr("backprop._sparse.DENSE_NUMBERS", 40 * X.shape[1])
+    model = kind(name)(**settings).fit(sparse.csc_matrix(X), y, weight, **validation)
+    assert model.n_iter_ == dense.n_iter_
+    np.testing.assert_allclose(model.loss_curve_, dense.loss_curve_, rtol=1e-12)
+    assert model.validation_loss_curve_ == dense.validation_loss_curve_
+    for one, other in zip(model.coefs_ + model.intercepts_, dense.coefs_ + dense.intercepts_, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def layouts(array):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from backprop import _backend, _threads, schedules
 from backprop import _validation as check
 from backprop._solvers import Descent, Objective, Problem, minimize
+from backprop._sparse import DENSE_NUMBERS
 from backprop._types import Data, RealArray
 from backprop.layers import Dense
 from backprop.losses import LOSSES, CrossEntropy, Custom, Loss, SquaredError
@@ -32,8 +33,8 @@ _THEIR_NAMES = {ours: theirs for theirs, ours in _OUR_NAMES.items()}
 _HIDDEN = tuple(name for name in (*_OUR_NAMES, *ACTIVATIONS) if name != "softmax")
 _SOLVERS = ("lbfgs", *OPTIMIZERS)
 _SCHEDULES = ("constant", "invscaling", "adaptive")
-# A sparse matrix is predicted for in pieces of so many numbers.
-_DENSE_NUMBERS = 1 << 22
+# A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
+_MOST_DENSE_NUMBERS = 1 << 26
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -235,7 +236,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X
-            Real numbers (n_samples, n_features), dense or sparse; a sparse matrix is trained on as a dense array.
+            Real numbers (n_samples, n_features), dense or sparse. A sparse matrix is made dense, if it is large a few
+            batches at a time (with L-BFGS always as a whole).
         y
             Targets: (n_samples,) or (n_samples, n_outputs).
         sample_weight
@@ -273,19 +275,23 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         n_outputs = self._count_outputs(targets)
         objective = self._objective(n_outputs)
         sizes = (n_features, *self._hidden_units(), n_outputs)
-        random_state = check_random_state(self.random_state)
+        # Made when it is needed: that takes longer than an epoch of a small network. All draws are from the same one.
+        random_state = cache(lambda: check_random_state(self.random_state))
         if first:
-            parameters = self._begin(sizes, objective, random_state, dtype, stochastic)
+            parameters = self._begin(sizes, objective, random_state(), dtype, stochastic)
         else:
             parameters = self._resumed(sizes, dtype)
         self.n_outputs_ = n_outputs
 
-        X = _rows(X, dtype)
+        if not stochastic or not hasattr(X, "toarray") or X.shape[0] * X.shape[1] <= _MOST_DENSE_NUMBERS:
+            X = _rows(X, dtype)
+        else:
+            X = X.tocsr().astype(dtype, copy=False)
         if stochastic and self.early_stopping:
             if incremental:
                 raise ValueError("partial_fit does not support early_stopping=True")
             if held_out is None:
-                kept, apart = self._split(n_rows, targets, random_state)
+                kept, apart = self._split(n_rows, targets, random_state())
                 held_out = (X[apart], targets[apart], None if weight is None else weight[apart])
                 X, targets, weight = X[kept], targets[kept], None if weight is None else weight[kept]
         problem = self._problem(objective, parameters, sizes, (X, targets, weight), held_out)
@@ -419,7 +425,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         X, targets, weight = learning
         alpha = float(self.alpha)
         if self._is_lbfgs():
-            alpha /= len(X) if weight is None else float(weight.sum())
+            alpha /= X.shape[0] if weight is None else float(weight.sum())
         backend = _backend.default()
         n_hidden = len(sizes) - 2
         layers = _layers(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
@@ -473,7 +479,11 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             )
 
     def _descend(
-        self, problem: Problem, sizes: tuple[int, ...], random_state: np.random.RandomState, incremental: bool
+        self,
+        problem: Problem,
+        sizes: tuple[int, ...],
+        random_state: Callable[[], np.random.RandomState],
+        incremental: bool,
     ) -> None:
         """Train with an optimizer."""
         run = Descent(self, problem, random_state, incremental)
@@ -509,7 +519,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         out: RealArray = np.empty((n_rows, sizes[-1]), dtype)
         at_once = n_rows
         if hasattr(X, "toarray"):
-            X, at_once = X.tocsr(), max(1, _DENSE_NUMBERS // sizes[0])
+            X, at_once = X.tocsr(), max(1, DENSE_NUMBERS // sizes[0])
         for start in range(0, n_rows, at_once):
             rows = _rows(X[start : start + at_once], dtype)
             if not core.forward(plan, parameters, rows, out[start : start + at_once]):

@@ -62,12 +62,29 @@ class Problem(NamedTuple):
         self, optimizer: Optimizer, settings: TrainingSettings, state: TrainingState, rates: NDArray[np.float64]
     ) -> Any:
         """Return a training run over the data."""
-        loss, rest = self.objective.loss, (optimizer, settings, self.data, state, rates, self.validation)
-        if not isinstance(loss, Custom):
-            return self.core.Training(self.plan, loss, *rest)
-        from backprop.reference.training import CustomTraining
+        loss = self.objective.loss
 
-        return CustomTraining(self.core, self.layers, loss, *rest)
+        def make(
+            settings: TrainingSettings,
+            data: Data,
+            state: TrainingState,
+            rates: NDArray[np.float64],
+            validation: Data | None,
+        ) -> Any:
+            rest = (optimizer, settings, data, state, rates, validation)
+            if not isinstance(loss, Custom):
+                return self.core.Training(self.plan, loss, *rest)
+            from backprop.reference.training import CustomTraining
+
+            return CustomTraining(self.core, self.layers, loss, *rest)
+
+        if not hasattr(self.data.X, "toarray"):
+            return make(settings, self.data, state, rates, self.validation)
+        from backprop._sparse import SparseTraining
+
+        if loss.reduction != "mean":
+            raise ValueError("loss: needs reduction='mean' for sparse rows that do not fit into memory")
+        return SparseTraining(make, settings, self.data, state, rates, self.validation)
 
     def network(self) -> Network:
         """Return a network with the present parameters."""
@@ -112,10 +129,14 @@ class Descent:
     """One call of `fit` or `partial_fit` with a stochastic solver: keeps the estimator's records."""
 
     def __init__(
-        self, estimator: Any, problem: Problem, random_state: np.random.RandomState, incremental: bool
+        self,
+        estimator: Any,
+        problem: Problem,
+        random_state: Callable[[], np.random.RandomState],
+        incremental: bool,
     ) -> None:
         self.estimator, self.incremental = estimator, incremental
-        self.n_rows = len(problem.data.X)
+        self.n_rows = problem.data.X.shape[0]
         self.last_epoch = 1 if incremental else int(estimator.max_iter)
         self.prints = bool(estimator.verbose) and not isinstance(estimator.verbose, str)
         self.schedule: str | Schedule = estimator._schedule()
@@ -167,7 +188,7 @@ class Descent:
         )
 
     def _state(
-        self, optimizer: Optimizer, settings: TrainingSettings, random_state: np.random.RandomState
+        self, optimizer: Optimizer, settings: TrainingSettings, random_state: Callable[[], np.random.RandomState]
     ) -> TrainingState:
         """Return a state that goes on with what the optimizer remembers (`partial_fit`), or one that starts afresh."""
         est, parameters = self.estimator, self.problem.parameters
@@ -180,7 +201,7 @@ class Descent:
             est._n_reductions = 0
         # Nothing is drawn where nothing is random, so that a shared RandomState moves no further than it must.
         draws = (settings.shuffle and settings.batch_size is not None) or np.any(est.dropout)
-        seed = random_state.randint(np.iinfo(np.int32).max) if draws else 0
+        seed = random_state().randint(np.iinfo(np.int32).max) if draws else 0
         return TrainingState(parameters, slots, np.random.PCG64(seed), step=step)
 
     def _open_records(self) -> None:

@@ -222,10 +222,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         learns = not hasattr(self, "classes_") or not (self.warm_start or incremental)
         if learns or not hasattr(self, "_multilabel"):  # the second in the first partial_fit
             self._multilabel, self._sparse_labels = multilabel, hasattr(y, "toarray")
+        found = unique_labels(y) if multilabel or y.dtype.kind == "O" else np.unique(y)
         if learns:
-            self.classes_ = unique_labels(y) if multilabel or y.dtype.kind == "O" else np.unique(y)
+            self.classes_ = found
             return self._encode(y)
-        found = unique_labels(y)
         if self.warm_start and not np.array_equal(found, self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
