@@ -17,6 +17,7 @@ from backends import (
     Problem,
     distance,
     each_backend,
+    each_dtype,
     hidden_activations,
     label,
     layers,
@@ -45,6 +46,28 @@ def complex_step_gradient(problem: Problem) -> np.ndarray:
         parameters[i] += 1j * H
         gradient[i] = sum(objective(plan, problem.loss, parameters, problem.data, None)).imag / H
     return gradient
+
+
+def complex_step_input_gradient(problem: Problem) -> np.ndarray:
+    """The gradient with respect to X, one number at a time."""
+    plan = reference.Plan(problem.n_inputs, problem.dense)
+    gradient = np.empty_like(problem.data.X)
+    for i in range(gradient.size):
+        X = problem.data.X.astype(complex)
+        X.flat[i] += 1j * H
+        data = problem.data._replace(X=X)
+        gradient.flat[i] = sum(objective(plan, problem.loss, problem.parameters, data, None)).imag / H
+    return gradient
+
+
+def all_gradients(problem: Problem, backend: str, *, parameters=True, inputs=True):
+    """The loss, and its gradients with respect to the parameters and to X, where they are wanted."""
+    core = module(backend, problem.parameters.dtype)
+    plan = core.Plan(problem.n_inputs, problem.dense)
+    gradient = np.full_like(problem.parameters, np.nan) if parameters else None
+    input_gradient = np.full_like(problem.data.X, np.nan) if inputs else None
+    value = core.loss_and_gradient(plan, problem.loss, problem.parameters, problem.data, gradient, input_gradient)
+    return value, gradient, input_gradient
 
 
 def central_differences(problem: Problem, backend: str) -> np.ndarray:
@@ -187,3 +210,167 @@ def test_without_gradient(backend):
     core = module(backend, float)
     value = core.loss_and_gradient(core.Plan(3, problem.dense), problem.loss, problem.parameters, problem.data, None)
     assert value == problem.loss_and_gradient(backend)[0]
+
+
+# ---- with respect to the inputs ----
+
+
+@each_backend
+@each_pair
+def test_inputs_against_complex_step(backend, hidden, loss):
+    for problem in problems(hidden, loss):
+        _, _, input_gradient = all_gradients(problem, backend)
+        assert distance(input_gradient, complex_step_input_gradient(problem)) <= TOLERANCE, problem.dense[-1].activation
+
+
+@each_backend
+@pytest.mark.parametrize("sizes", [(1, 1, 2), (2, 1, 7), (7, 17, 3), (3, 33, 7), (8, 16, 9), (17, 3, 33), (33, 7, 3)])
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 8, 33])
+def test_inputs_of_odd_shapes(backend, n_rows, sizes):
+    n_inputs, hidden, n_outputs = sizes
+    dense = [Dense(hidden, "tanh", bias=False, l2=0.1), Dense(n_outputs, "softmax")]
+    problem = make_problem(n_inputs, dense, CrossEntropy(), n_rows)
+    _, _, input_gradient = all_gradients(problem, backend)
+    assert distance(input_gradient, complex_step_input_gradient(problem)) <= TOLERANCE
+
+
+def torch_outputs(torch, problem, X):
+    """The outputs as PyTorch computes them, for layers of tanh and a last one of raw scores; and the parameters."""
+    parameters, at = [], 0
+    for n, layer in layers(problem.n_inputs, problem.dense):
+        for shape in ((n, layer.units), (layer.units,)):
+            size = int(np.prod(shape))
+            part = problem.parameters[at : at + size].reshape(shape)
+            parameters.append(torch.tensor(part, requires_grad=True))
+            at += size
+        X = X @ parameters[-2] + parameters[-1]
+        if layer.activation == "tanh":
+            X = torch.tanh(X)
+    return X, parameters
+
+
+# One row, about as many as lanes, several chunks and blocks; one network with too many parameters for blocks.
+ROWS_AND_WIDTHS = [(1, 5), (7, 8), (8, 9), (9, 16), (239, 17), (241, 5), (1000, 7), (5000, 5), (700, 150)]
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize(("n_rows", "width"), ROWS_AND_WIDTHS)
+def test_against_pytorch(backend, dtype, n_rows, width):
+    """autograd's gradients with respect to everything, in float64; of some hundred terms in float32."""
+    torch = pytest.importorskip("torch")
+    dense = [Dense(width, "tanh"), Dense(width, "tanh"), Dense(4, "softmax")]
+    problem = make_problem(6, dense, CrossEntropy(), n_rows, weighted=False).cast(dtype)
+    X = torch.tensor(problem.data.X.astype(float), requires_grad=True)
+    scores, parameters = torch_outputs(torch, problem.cast(float), X)
+    expected = torch.nn.functional.cross_entropy(scores, torch.tensor(problem.data.targets))
+    expected.backward()
+    value, gradient, input_gradient = all_gradients(problem, backend)
+    tolerance = 1e-13 if dtype is np.float64 else 1e-5
+    assert value == pytest.approx(expected.item(), rel=tolerance)
+    assert distance(input_gradient, X.grad.numpy()) <= tolerance
+    assert distance(gradient, np.concatenate([p.grad.numpy().ravel() for p in parameters])) <= tolerance
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize(("n_rows", "width"), ROWS_AND_WIDTHS)
+def test_either_gradient_without_the_other(backend, dtype, n_rows, width):
+    """The same bits."""
+    problem = make_problem(6, [Dense(width, "elu", l1=0.1), Dense(3)], SquaredError(), n_rows).cast(dtype)
+    value, gradient, input_gradient = all_gradients(problem, backend)
+    for parameters, inputs in ((True, False), (False, True), (False, False)):
+        other = all_gradients(problem, backend, parameters=parameters, inputs=inputs)
+        assert other[0] == value
+        assert other[1] is None or other[1].tobytes() == gradient.tobytes()
+        assert other[2] is None or other[2].tobytes() == input_gradient.tobytes()
+
+
+@each_backend
+def test_inputs_do_not_need_anything_trainable(backend):
+    dense = [Dense(5, "tanh"), Dense(3, "silu"), Dense(2)]
+    problem = make_problem(4, dense, SquaredError(), 11)
+    _, _, expected = all_gradients(problem, backend)
+    for frozen in range(4):
+        some = [replace(layer, trainable=k >= frozen, bias_trainable=k >= frozen) for k, layer in enumerate(dense)]
+        _, _, input_gradient = all_gradients(replace(problem, dense=some), backend)
+        assert input_gradient.tobytes() == expected.tobytes()
+
+
+# ---- of any function of the outputs ----
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize(("n_rows", "width"), ROWS_AND_WIDTHS)
+def test_backward_against_pytorch(backend, dtype, n_rows, width):
+    """A product of a vector and the Jacobian: no loss, and penalties do not count."""
+    torch = pytest.importorskip("torch")
+    dense = [Dense(width, "tanh", l2=0.3), Dense(width, "tanh", l1=0.1), Dense(4)]
+    problem = make_problem(6, dense, SquaredError(), n_rows).cast(dtype)
+    vector = np.random.default_rng(0).normal(size=(n_rows, 4)).astype(dtype)
+    X = torch.tensor(problem.data.X.astype(float), requires_grad=True)
+    outputs, parameters = torch_outputs(torch, problem.cast(float), X)
+    expected = torch.autograd.grad(outputs, [X, *parameters], torch.tensor(vector.astype(float)))
+    core, seen = module(backend, dtype), []
+
+    def head(outputs):
+        seen.append(outputs.copy())
+        outputs[:] = np.nan  # the backend does not need them any more
+        return vector
+
+    gradient, input_gradient = np.full_like(problem.parameters, np.nan), np.full_like(problem.data.X, np.nan)
+    plan, out = core.Plan(6, dense), np.empty((n_rows, 4), dtype)
+    core.backward(plan, problem.parameters, problem.data.X, head, gradient, input_gradient)
+    core.forward(plan, problem.parameters, problem.data.X, out)
+    tolerance = 1e-13 if dtype is np.float64 else 1e-5
+    assert len(seen) == 1
+    assert seen[0].dtype == dtype
+    assert distance(seen[0], out) <= tolerance
+    assert distance(input_gradient, expected[0].numpy()) <= tolerance
+    assert distance(gradient, np.concatenate([p.numpy().ravel() for p in expected[1:]])) <= tolerance
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("output", [name for name in ACTIVATIONS if name != "exp"])
+@pytest.mark.parametrize("n_rows", [1, 9, 1000])
+def test_backward_of_a_loss(backend, dtype, n_rows, output):
+    """Through every output activation: with the gradient of a loss it is that of `loss_and_gradient`."""
+    problem = make_problem(5, [Dense(9, "tanh"), Dense(3, output)], SquaredError(reduction="sum"), n_rows).cast(dtype)
+    core = module(backend, dtype)
+    _, targets, weight = problem.data
+    expected = all_gradients(problem, backend)[1:]
+    plan = core.Plan(5, problem.dense)
+    for wanted in ((True, True), (True, False), (False, True)):
+        actual = [np.full_like(array, np.nan) if want else None for want, array in zip(wanted, expected, strict=True)]
+        core.backward(
+            plan,
+            problem.parameters,
+            problem.data.X,
+            lambda outputs: 2 * weight[:, None] * (outputs - targets),
+            *actual,
+        )
+        for array, other in zip(actual, expected, strict=True):
+            assert array is None or distance(array, other) <= (1e-13 if dtype is np.float64 else 1e-5)
+
+
+@each_backend
+def test_backward_of_what_is_not_trainable(backend):
+    dense = [Dense(4, "tanh", bias_trainable=False), Dense(3, "tanh", trainable=False), Dense(2)]
+    problem = make_problem(3, dense, SquaredError(), 11)
+    core, gradient = module(backend, float), np.full_like(problem.parameters, np.nan)
+    core.backward(core.Plan(3, dense), problem.parameters, problem.data.X, np.ones_like, gradient, None)
+    assert (gradient != 0).tolist() == trainable(problem).tolist()
+
+
+@each_backend
+def test_what_the_head_raises_comes_through(backend):
+    problem = make_problem(3, [Dense(4, "tanh"), Dense(2)], SquaredError(), 11)
+    core = module(backend, float)
+
+    def head(outputs):
+        raise LookupError("no such thing")
+
+    with pytest.raises(LookupError, match="no such thing"):
+        core.backward(core.Plan(3, problem.dense), problem.parameters, problem.data.X, head, None, None)

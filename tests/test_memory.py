@@ -23,6 +23,7 @@ NETWORKS = [
     (19, [Dense(3, "gelu", bias=False), Dense(1)]),
     (3, [Dense(1, "tanh"), Dense(17, "relu")]),
     (17, [Dense(33, "tanh"), Dense(8, "relu"), Dense(9)]),
+    (7, [Dense(9, "tanh", dropout=0.3, max_norm=0.5), Dense(1, "silu", dropout=0.3), Dense(17, max_norm=0.5, l2=0.01)]),
 ]
 # (rows, batch size): fewer than a vector has lanes, about as many, several chunks, a last batch in one long chunk.
 BATCHES = [(1, None), (2, 1), (5, 1), (3, None), (17, 5), (33, 16), (241, None), (490, 250), (500, 480)]
@@ -67,10 +68,25 @@ def use_on(core, problem: Problem, optimizer, settings, where):
     plan = core.Plan(problem.n_inputs, problem.dense)
     out = guarded(np.zeros((len(data.X), problem.dense[-1].units), problem.parameters.dtype), where)
     assert core.forward(plan, state.parameters, data.X, out)
+    input_gradient = guarded(np.zeros_like(data.X), where)
     core.loss_and_gradient(plan, problem.loss, state.parameters, data, gradient)
+    core.loss_and_gradient(plan, problem.loss, state.parameters, data, gradient, input_gradient)
+    core.loss_and_gradient(plan, problem.loss, state.parameters, data, None, input_gradient)
+    for key in (None, 2**64 - 1):
+        core.backward(plan, state.parameters, data.X, lambda outputs: out, gradient, input_gradient, key)
     core.update(plan, optimizer, state.parameters, gradient, state.slots, 1, 0.001)
     core.Training(plan, problem.loss, optimizer, settings, data, state, rates).run(2, float("inf"), losses)
     assert np.isfinite(losses).all()
+    state.best_parameters = guarded(np.zeros_like(state.parameters), where)
+    validation, validation_losses = (
+        Data(*(guarded(array[:-1], where) for array in problem.data)),
+        guarded(losses, where),
+    )
+    if len(validation.X) > 0:
+        settings = replace(settings, keep_best=True, monitor="val_loss", penalty_per_row=True)
+        run = core.Training(plan, problem.loss, optimizer, settings, data, state, rates, validation)
+        run.run(4, float("inf"), losses, validation_losses)
+        assert np.isfinite(validation_losses).all()
 
 
 @each_compiled

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from backends import (
     OPTIMIZER_VARIANTS,
+    Problem,
     distance,
     each_backend,
     each_dtype,
     label,
+    layers,
     make_problem,
     module,
     new_state,
+    start,
     train,
 )
-from backprop._types import TrainingSettings
+from backprop._types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import SquaredError
 from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, RMSprop
@@ -230,6 +233,21 @@ def test_clipping_does_nothing_below_its_limits(backend, dtype):
 
 
 @each_backend
+@pytest.mark.parametrize("batch_size", [1, 7, None])
+@pytest.mark.parametrize("per_row", [False, True])
+def test_what_is_clipped_has_the_penalties_in_it(backend, batch_size, per_row):
+    """The first step of plain SGD is as long as the limits say, whatever the penalties are."""
+    problem = make_problem(4, [Dense(6, "tanh", l1=30.0, l2=40.0), Dense(3)], SquaredError(), 15)
+    settings = TrainingSettings(batch_size=batch_size, penalty_per_row=per_row)
+    for clipping, norm in (({"clip_norm": 0.1}, 2), ({"clip_value": 0.1}, np.inf)):
+        state = new_state(problem, SGD())
+        run = start(backend, problem, SGD(), replace(settings, **clipping), state, [1.0])
+        run.run(1, float("inf"), np.empty(1), last_step=1)
+        # the norm is divided by itself plus 1e-6, here above 10
+        assert np.linalg.norm(state.parameters - problem.parameters, norm) == pytest.approx(0.1, rel=1e-6)
+
+
+@each_backend
 def test_clipping_leaves_out_what_is_not_trainable(backend):
     """Its gradient is 0, so the norm is that of the rest."""
     dense = [Dense(6, "tanh", trainable=False, bias_trainable=False), Dense(3)]
@@ -363,3 +381,147 @@ def test_settings_of_the_wrong_type(make):
 def test_new_state_has_the_right_slots(optimizer):
     state = new_state(make_problem(2, [Dense(3)], SquaredError(), 4), optimizer)
     assert state.slots.shape == (optimizer.n_slots, 9)
+
+
+# ---- max_norm ----
+
+
+def columns(problem, parameters):
+    """The weights of each layer, (n_in, units)."""
+    found, at = [], 0
+    for n, layer in layers(problem.n_inputs, problem.dense):
+        found.append(parameters[at : at + n * layer.units].reshape(n, layer.units))
+        at += n * layer.units + layer.units * layer.bias
+    return found
+
+
+def bounded(units, n_inputs=5, bound=0.8, dtype=float, **options):
+    dense = [Dense(units, "tanh", max_norm=bound), Dense(units, "tanh", bias=False, max_norm=bound / 2), Dense(3)]
+    return make_problem(n_inputs, dense, SquaredError(), 15, **options).cast(dtype)
+
+
+@each_backend
+@pytest.mark.parametrize("optimizer", [SGD(learning_rate=0.1), SGD(learning_rate=0.1, momentum=0.9), Adam()], ids=label)
+@pytest.mark.parametrize("batch_size", [1, 3, 7, None])
+@pytest.mark.parametrize("units", [1, 3, 7, 8, 9, 16, 17])
+def test_max_norm_against_pytorch(backend, optimizer, batch_size, units):
+    """Each column of W is brought back to the bound after each step."""
+    torch = pytest.importorskip("torch")
+    problem = bounded(units, weighted=False)
+    settings = TrainingSettings(batch_size=batch_size, shuffle=False)
+    state, _, _ = train(backend, problem, optimizer, settings, 3)
+
+    X, y = torch.tensor(problem.data.X), torch.tensor(problem.data.targets)
+    weights = [torch.tensor(W.copy(), requires_grad=True) for W in columns(problem, problem.parameters)]
+    ends = [5 * units + units, 6 * units + units * units + 3 * units]
+    biases = [
+        torch.tensor(problem.parameters[ends[0] - units : ends[0]].copy(), requires_grad=True),
+        torch.zeros(units, dtype=torch.float64),
+        torch.tensor(problem.parameters[-3:].copy(), requires_grad=True),
+    ]
+    other = torch_optimizer(torch, optimizer, [*weights, biases[0], biases[2]])
+    for _ in range(3):
+        for rows in torch.arange(15).split(batch_size or 15):
+            A = X[rows]
+            for k, (W, b) in enumerate(zip(weights, biases, strict=True)):
+                A = A @ W + b
+                A = torch.tanh(A) if k < 2 else A
+            other.zero_grad()
+            torch.nn.functional.mse_loss(A, y[rows]).backward()
+            other.step()
+            with torch.no_grad():
+                for W, layer in zip(weights, problem.dense, strict=True):
+                    if layer.max_norm is not None:
+                        W *= (layer.max_norm / torch.linalg.vector_norm(W, dim=0)).clamp(max=1)
+    flat = [weights[0], biases[0], weights[1], weights[2], biases[2]]
+    expected = np.concatenate([tensor.detach().numpy().ravel() for tensor in flat])
+    assert distance(state.parameters, expected) <= TOLERANCE
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("batch_size", [1, 3, 7, None])
+@pytest.mark.parametrize("units", [1, 3, 7, 8, 9, 16, 17])
+def test_max_norm_of_one_step(backend, dtype, batch_size, units):
+    """A column above the bound is scaled down to it; what is below stays what the step has made of it, bit for bit."""
+    torch = pytest.importorskip("torch")
+    problem = bounded(units, dtype=dtype)
+    free = replace(problem, dense=[replace(layer, max_norm=None) for layer in problem.dense])
+    results = []
+    for p in (problem, free):
+        state = new_state(p, SGD())
+        start(backend, p, SGD(), TrainingSettings(batch_size=batch_size), state).run(
+            1, float("inf"), np.empty(1), last_step=1
+        )
+        results.append(state.parameters.copy())
+    epsilon = np.finfo(dtype).eps
+    changed = 0
+    for layer, W, before in zip(problem.dense, *(columns(problem, r.astype(float)) for r in results), strict=True):
+        norms = np.linalg.norm(before, axis=0)
+        above = norms > (layer.max_norm or np.inf)
+        np.testing.assert_array_equal(W[:, ~above], before[:, ~above])
+        # a sum of some squares, a root, a quotient and a product
+        expected = before[:, above] / norms[above] * (layer.max_norm or 1)
+        np.testing.assert_allclose(W[:, above], expected, rtol=20 * epsilon)
+        if layer.max_norm is not None:  # PyTorch divides by the norm plus 1e-7
+            renormed = torch.renorm(torch.tensor(before), p=2, dim=1, maxnorm=layer.max_norm).numpy()
+            np.testing.assert_allclose(W, renormed, rtol=1e-6)
+        changed += above.sum()
+    assert changed > 0
+    biases = slice(5 * units, 6 * units), slice(-3, None)
+    for at in biases:
+        np.testing.assert_array_equal(results[0][at], results[1][at])
+
+
+@each_backend
+@each_dtype
+def test_max_norm_out_of_reach_changes_nothing(backend, dtype):
+    problem = bounded(9, bound=1e6, dtype=dtype)
+    free = replace(problem, dense=[replace(layer, max_norm=None) for layer in problem.dense])
+    for settings in (TrainingSettings(), TrainingSettings(batch_size=1), TrainingSettings(batch_size=4)):
+        runs = [train(backend, p, SGD(), settings, 5) for p in (problem, free)]
+        assert runs[0][0].parameters.tobytes() == runs[1][0].parameters.tobytes()
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+def test_max_norm_leaves_alone_what_is_not_trainable(backend, dtype, batch_size):
+    dense = [
+        Dense(6, "tanh", trainable=False, max_norm=1e-3),
+        Dense(6, "tanh", bias_trainable=False, max_norm=1e-3),
+        Dense(3, trainable=False, max_norm=1e-3),
+    ]
+    problem = make_problem(4, dense, SquaredError(), 15).cast(dtype)
+    state, _, _ = train(backend, problem, Adam(), TrainingSettings(batch_size=batch_size), 2)
+    before, after = columns(problem, problem.parameters), columns(problem, state.parameters)
+    np.testing.assert_array_equal(after[0], before[0])
+    np.testing.assert_array_equal(after[2], before[2])
+    np.testing.assert_allclose(np.linalg.norm(after[1], axis=0), 1e-3, rtol=1e-5)
+    np.testing.assert_array_equal(state.parameters[66:72], problem.parameters[66:72])
+
+
+@each_backend
+@each_dtype
+def test_update_alone_does_not_limit_norms(backend, dtype):
+    """It is the optimizer's step; the limit belongs to the training step."""
+    core, problem = module(backend, dtype), bounded(9, bound=0.1, dtype=dtype)
+    results = []
+    for p in (problem, replace(problem, dense=[replace(layer, max_norm=None) for layer in problem.dense])):
+        state = new_state(p, SGD())
+        gradient = np.ones_like(state.parameters)
+        core.update(core.Plan(5, p.dense), SGD(), state.parameters, gradient, state.slots, 1, 0.01)
+        results.append(state.parameters.tobytes())
+    assert results[0] == results[1]
+
+
+@each_backend
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_max_norm_of_weights_that_are_zero(backend, batch_size):
+    """No division by their norm."""
+    problem = Problem(
+        1, [Dense(8, bias=False, max_norm=1.0)], SquaredError(), np.zeros(8), Data(np.zeros((2, 1)), np.ones((2, 8)))
+    )
+    state, losses, _ = train(backend, problem, SGD(), TrainingSettings(batch_size=batch_size), 2)
+    assert losses.tolist() == [1.0, 1.0]
+    assert not state.parameters.any()

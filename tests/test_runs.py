@@ -350,6 +350,7 @@ def test_a_loss_that_stays_the_same(backend, tolerance, reason, stale):
     settings = TrainingSettings(tolerance=tolerance, patience=3)
     state, _, why = train(backend, problem, SGD(learning_rate=0.25), settings, 10)
     assert (why, state.stale_epochs) == (reason, stale)
+    assert (state.best_loss, state.best_epoch) == (1.0, 1)  # the first of equal ones
 
 
 @each_backend

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -31,29 +32,45 @@ CASES = {
     "blocks, short last batch": ([7, 33, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 1950, 900),
     "chunks, no blocks": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 1000, 700),
     "momentum, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 40, 17),
+    "dropout, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.Adam(), 40, 17),
+    "dropout, blocks": ([7, 33, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 1950, 900),
+    "dropout, chunks": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 1000, 700),
+    "dropout, online": ([9, 16, 7, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 50, 1),
+    "norms, online": ([9, 16, 7, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 50, 1),
+}
+# What hidden layers have beside it; these cases have validation data too.
+OPTIONS = {
+    "dropout, few rows": {"dropout": 0.4, "l1": 1e-3, "max_norm": 0.5},
+    "dropout, blocks": {"dropout": 0.3, "l2": 1e-3},
+    "dropout, chunks": {"dropout": 0.1, "max_norm": 0.8},
+    "dropout, online": {"dropout": 0.2, "max_norm": 0.5},
+    "norms, online": {"max_norm": 0.3},
 }
 
 
 def digest(case, dtype, backend, n_threads, epochs):
-    """SHA-256 of losses and parameters after some epochs."""
+    """SHA-256 of losses, parameters and the best parameters after some epochs."""
     sizes, hidden, output, loss, optimizer, n_rows, batch_size = CASES[case]
     rng = np.random.default_rng(0)
     core = _backend.load(backend).module(dtype)
-    plan = core.Plan(
-        sizes[0], [*(Dense(units, hidden, l2=1e-3 * (units == 33)) for units in sizes[1:-1]), Dense(sizes[-1], output)]
-    )
+    options = OPTIONS.get(case, {})
+    plan = core.Plan(sizes[0], [*(Dense(units, hidden, **options) for units in sizes[1:-1]), Dense(sizes[-1], output)])
     parameters = (rng.standard_normal(plan.n_parameters) / 8).astype(dtype)
     X = rng.standard_normal((n_rows, sizes[0])).astype(dtype)
     labels = loss.name == "cross_entropy"
     y = rng.integers(0, sizes[-1], n_rows) if labels else rng.random((n_rows, sizes[-1])).astype(dtype)
     state = TrainingState(parameters, optimizer.new_slots(parameters.size, dtype), np.random.PCG64(1))
+    data, validation = Data(X, y), None
     settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads)
-    curve = np.empty(epochs)
+    if options:
+        settings = replace(settings, monitor="val_loss", keep_best=True)
+        validation = Data(np.tile(X[::-1], (2, 1)), np.concatenate([y, y]))
+    curves = np.zeros((2, epochs))
     rates = np.array([optimizer.learning_rate])
-    training = core.Training(plan, loss, optimizer, settings, Data(X, y), state, rates)
-    assert training.run(epochs, 1e9, curve) == "epochs"
-    assert np.isfinite(curve).all()
-    return hashlib.sha256(curve.tobytes() + parameters.tobytes()).hexdigest()
+    training = core.Training(plan, loss, optimizer, settings, data, state, rates, validation)
+    assert training.run(epochs, 1e9, *curves) == "epochs"
+    assert np.isfinite(curves).all()
+    return hashlib.sha256(curves.tobytes() + parameters.tobytes() + state.best_parameters.tobytes()).hexdigest()
 
 
 def epochs_for(case, n_steps):
@@ -107,7 +124,7 @@ def assert_same_bits_under_load(case, dtype, steps, expected):
 
 @pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
 @pytest.mark.usefixtures("load")
-@pytest.mark.parametrize("case", ["digits", "blocks, short last batch", "momentum, few rows"])
+@pytest.mark.parametrize("case", ["digits", "blocks, short last batch", "momentum, few rows", "dropout, few rows"])
 def test_same_bits_under_load(case):
     expected = digest(case, "float32", FUSED[0], 1, epochs_for(case, 5))
     assert_same_bits_under_load(case, "float32", 5, expected)

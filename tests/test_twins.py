@@ -22,6 +22,7 @@ from backends import (
     outputs_of,
     parameter_parts,
     train,
+    train_and_validate,
 )
 from backprop._types import TrainingSettings
 from backprop.layers import Dense
@@ -267,6 +268,65 @@ def test_frozen_layers_and_clipping(backend, dense, optimizer, clipping):
     assert_twins(problem, *runs)
 
 
+def everything(shape, k, **options):
+    """A network with dropout, bounds of norms and penalties, and validation data for it."""
+    n_inputs, hidden, n_outputs, n_rows, _ = shape
+    names = [name for name in hidden_activations() if name != "exp"]
+    dense = [
+        Dense(hidden, names[k % len(names)], dropout=0.3, max_norm=1.0, l2=0.01),
+        Dense(hidden + 1, names[(k + 4) % len(names)], l1=0.001, bias=k % 3 > 0, dropout=0.2 * (k % 2)),
+        Dense(n_outputs, max_norm=0.7, l2=0.02),
+    ]
+    problem = make_problem(n_inputs, dense, SquaredError(reduction=("mean", "sum")[k % 2]), n_rows, seed=k, **options)
+    return problem, make_problem(n_inputs, dense, problem.loss, n_rows // 2 + 1, seed=k + 1, **options).data
+
+
+# Widths of a layer, number of inputs and outputs, rows and batch: about 8 and 16, one row, all sizes of batches.
+DROPPED_SHAPES = [
+    (inputs, hidden, outputs, n_rows, batch)
+    for i, (inputs, hidden, outputs) in enumerate(
+        [(1, 1, 1), (3, 7, 8), (8, 8, 3), (9, 15, 1), (5, 16, 17), (16, 17, 9)]
+    )
+    for n_rows, batch in [(1, 1), (7, 3), (20, (1, 7)[i % 2]), (20, 20), (131, 48), (600, (100, 600)[i % 2])]
+]
+
+
+@each_compiled
+@each_dtype
+@pytest.mark.parametrize("shape", DROPPED_SHAPES, ids=lambda shape: "-".join(map(str, shape)))
+def test_everything_at_once(backend, dtype, shape):
+    """Dropout, norms, penalties for each row, clipping, validation, the best kept: equal but for rounding."""
+    k = DROPPED_SHAPES.index(shape)
+    problem, validation = everything(shape, k, weighted=k % 3 > 0)
+    optimizer = (SGD(learning_rate=1e-3, momentum=0.5), Adam(epsilon=1e-2))[k // 2 % 2]
+    settings = TrainingSettings(
+        batch_size=shape[-1],
+        penalty_per_row=k % 2 == 0,
+        clip_norm=1.0 if k % 4 < 2 else None,
+        monitor="val_loss",
+        keep_best=True,
+    )
+    epochs = min(5, steps(20, settings, shape[3]))
+    wide = train_and_validate("reference", problem, optimizer, settings, epochs, validation)
+    if dtype is np.float64:
+        state, *losses, reason = train_and_validate(backend, problem, optimizer, settings, epochs, validation)
+        twin, *twin_losses, twin_reason = wide
+        assert_twins(problem, (state, losses[0], reason), (twin, twin_losses[0], twin_reason))
+        assert distance(losses[1], twin_losses[1]) <= TOLERANCE
+        assert distance(state.best_parameters, twin.best_parameters) <= TOLERANCE
+        assert state.best_epoch == twin.best_epoch
+    else:
+        single, validation = problem.cast(dtype), replace(problem, data=validation).cast(dtype).data
+        runs = [
+            train_and_validate(name, single, optimizer, settings, epochs, validation) for name in (backend, "reference")
+        ]
+        for what in ("parameters", "slots"):
+            assert_as_good(*(getattr(run[0], what) for run in (*runs, wide)), what)
+        for i in (1, 2):
+            assert_as_good(*(run[i] for run in (*runs, wide)), "losses")
+        assert runs[0][0].bit_generator.state == wide[0].bit_generator.state
+
+
 @each_compiled
 def test_learning_rates(backend):
     problem = make_problem(4, [Dense(5, "tanh"), Dense(2)], SquaredError(), 20)
@@ -315,3 +375,25 @@ def test_avx2_and_avx512_give_the_same_bits(dtype, shape):
         data = state.parameters.tobytes() + state.slots.tobytes() + losses.tobytes()
         digests.append(hashlib.sha256(data).hexdigest())
     assert digests[0] == digests[1]
+
+
+@pytest.mark.skipif(not {"v3", "v4"} <= set(COMPILED), reason="needs the cores for AVX2 and for AVX-512")
+@each_dtype
+@pytest.mark.parametrize("shape", DROPPED_SHAPES[1::2], ids=lambda shape: "-".join(map(str, shape)))
+def test_the_same_bits_with_everything_at_once(dtype, shape):
+    k = DROPPED_SHAPES.index(shape)
+    problem, validation = everything(shape, k)
+    problem, validation = problem.cast(dtype), replace(problem, data=validation).cast(dtype).data
+    settings = TrainingSettings(batch_size=shape[-1], penalty_per_row=True, monitor="val_loss", keep_best=True)
+    results, X = [], problem.data.X
+    for name in ("v3", "v4"):
+        core = module(name, dtype)
+        state, *losses, _ = train_and_validate(name, problem, Adam(), settings, 5, validation)
+        arrays = [state.parameters, state.slots, state.best_parameters, *losses]
+        for key in (None, 12345):
+            gradient, input_gradient = np.empty_like(state.parameters), np.empty_like(X)
+            plan = core.Plan(problem.n_inputs, problem.dense)
+            core.backward(plan, state.parameters, X, lambda outputs: outputs.copy(), gradient, input_gradient, key)
+            arrays += [gradient, input_gradient]
+        results.append([array.tobytes() for array in arrays])
+    assert results[0] == results[1]
