@@ -493,6 +493,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             warnings.warn("Training interrupted by user.", stacklevel=_backend._caller_level())
         finally:
             self._slots, self._step = run.state.slots, run.state.step
+            self.learning_rate_ = run.next_rate()
             self._store(run.result(), sizes)
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:

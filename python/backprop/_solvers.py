@@ -270,7 +270,6 @@ class Descent:
             stopped = self.loop(bar)
             if self.listeners is not None:
                 self.listeners.network.history.stop_reason = "tolerance" if stopped else "epochs"
-        est.learning_rate_ = self.next_rate()
         if not (stopped or self.incremental):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't "
