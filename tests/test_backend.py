@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import backprop as bp
+import numpy as np
 import pytest
 from backprop import _backend
 
@@ -141,3 +142,21 @@ def test_show_config(capsys):
     assert rows["backend"] == _backend.default().name
     assert rows["available"] == ", ".join(_backend.available())
     assert rows.keys() == {"backprop", "backend", "isa", "available", "threads", "NumPy", "Python"}
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "widths", "dtype", "expected"),
+    [
+        (4, [2, 1], "float64", "v3"),
+        (8, [7, 7], "float32", "v3"),
+        (5, [2, 1], "float64", "v4"),  # more than AVX2's vectors hold
+        (1, [2, 1], "float64", "v4"),  # one row at a time has its lanes along the features
+        (4, [8, 1], "float64", "v4"),  # not tiny
+    ],
+)
+def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, widths, dtype, expected):
+    monkeypatch.setattr(_backend, "_compiled", lambda: ("v4", "v3", "baseline"))
+    assert _backend.Backend("v4").for_batches(n_rows, widths, np.dtype(dtype)).name == expected
+    assert _backend.Backend("v3").for_batches(n_rows, widths, np.dtype(dtype)).name == "v3"
+    monkeypatch.setattr(_backend, "_compiled", lambda: ("v4", "baseline"))
+    assert _backend.Backend("v4").for_batches(n_rows, widths, np.dtype(dtype)).name == "v4"

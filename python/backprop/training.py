@@ -393,7 +393,14 @@ class _Job:
             from backprop.reference.training import CustomTraining
 
             return CustomTraining(self.network._core, self.network.layers, self.loss, *rest)
-        training: _Training = self.network._core.Training(self.network._plan, self.loss, *rest)
+        network = self.network
+        core, plan = network._core, network._plan
+        widths = [layer.units for layer in network.layers]
+        backend = network._backend.for_batches(self.settings.batch_size or len(self.data.X), widths, network.dtype)
+        if backend != network._backend:
+            core = backend.module(network.dtype)
+            plan = core.Plan(network.n_inputs, network.layers)
+        training: _Training = core.Training(plan, self.loss, *rest)
         return training
 
     def batch(self, start: int) -> Data:

@@ -136,26 +136,57 @@ cdef inline void row_forward(
 
 # ---- backward ----
 
-cdef inline template outer_row(
-    const bint step, vec rate, vec decay, real x, const real *d, real *w, Py_ssize_t n,
+cdef inline vec new_weights(const bint step, vec rate, vec decay, vec w, vec g) noexcept nogil:
+    """The gradient itself, or, if `step`, what plain SGD makes of the weights."""
+    return vfma(-rate, vfma(decay, w, g), w) if step else g
+
+
+cdef inline template outer_panel(
+    const bint step, const int n_vecs, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x,
+    const real *d, real *w,
 ) noexcept nogil:
-    """w (n,) = x * d, or, if `step`, w -= rate * (x * d + decay * w): what plain SGD does with that gradient."""
-    cdef vec xv = vset1(x), wv
-    cdef Py_ssize_t o = 0, m
-    while n - o >= LANES:
-        if step:
-            wv = vload(w + o)
-            vstore(w + o, vfma(-rate, vfma(decay, wv, xv * vload(d + o)), wv))
-        else:
-            vstore(w + o, xv * vload(d + o))
+    """w (n_in, n_vecs * LANES of n_out columns) = x (n_in,) d', or, if `step`, a plain SGD step along that."""
+    cdef vec dv[4]
+    cdef vec xv, wv
+    cdef Py_ssize_t i
+    cdef int j
+    for j in range(n_vecs):
+        dv[j] = vload(d + j * LANES)
+    for i in range(n_in):
+        xv = vset1(x[i])
+        for j in range(n_vecs):
+            wv = vload(w + j * LANES) if step else xv
+            vstore(w + j * LANES, new_weights(step, rate, decay, wv, xv * dv[j]))
+        w += n_out
+
+
+cdef inline template outer_tail(
+    const bint step, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
+    Py_ssize_t n,
+) noexcept nogil:
+    """The same for the last n < LANES columns."""
+    cdef vec dv = vload_n(d, n), xv, wv
+    cdef Py_ssize_t i
+    for i in range(n_in):
+        xv = vset1(x[i])
+        wv = vload_n(w, n) if step else xv
+        vstore_n(w, new_weights(step, rate, decay, wv, xv * dv), n)
+        w += n_out
+
+
+cdef inline template outer_product(
+    const bint step, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
+) noexcept nogil:
+    """w (n_in, n_out) = x (n_in,) d (n_out,)', or, if `step`, a plain SGD step along that."""
+    cdef Py_ssize_t o = 0
+    while n_out - o >= 4 * LANES:
+        outer_panel(step, 4, rate, decay, n_in, n_out, x, d + o, w + o)
+        o += 4 * LANES
+    while n_out - o >= LANES:
+        outer_panel(step, 1, rate, decay, n_in, n_out, x, d + o, w + o)
         o += LANES
-    m = n - o
-    if m > 0:
-        if step:
-            wv = vload_n(w + o, m)
-            vstore_n(w + o, vfma(-rate, vfma(decay, wv, xv * vload_n(d + o, m)), wv), m)
-        else:
-            vstore_n(w + o, xv * vload_n(d + o, m), m)
+    if o < n_out:
+        outer_tail(step, rate, decay, n_in, n_out, x, d + o, w + o, n_out - o)
 
 
 cdef inline template row_gradient(
@@ -163,15 +194,14 @@ cdef inline template row_gradient(
     real *b,
 ) noexcept nogil:
     """w (n_in, n_out), b (n_out,): the gradient x d', d, or one plain SGD step along it; either may be NULL."""
-    cdef Py_ssize_t i
+    cdef real one = 1
     if w != NULL:
         if n_out == 1:
-            outer_row(step, rate, decay, d[0], x, w, n_in)
+            outer_product(step, rate, decay, 1, n_in, d, x, w)
         else:
-            for i in range(n_in):
-                outer_row(step, rate, decay, x[i], d, w + i * n_out, n_out)
+            outer_product(step, rate, decay, n_in, n_out, x, d, w)
     if b != NULL:
-        outer_row(step, rate, decay, 1, d, b, n_out)
+        outer_product(step, rate, decay, 1, n_out, &one, d, b)
 
 
 cdef inline void delta_below(

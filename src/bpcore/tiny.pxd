@@ -5,9 +5,9 @@ order and so with the same bits, as bare loops.
 """
 
 from bpcore.activations cimport activate, multiply_derivative
-from bpcore.gemm cimport Sink, sink_real
+from bpcore.gemm cimport STEP, Sink
 from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace
-from bpcore.types cimport LANES, Layer, apart, real, vec, vfma, vload, vset1, vstore, vsum
+from bpcore.types cimport LANES, Layer, apart, real, rfma, template, vec, vfma, vload, vset1, vstore, vsum
 
 
 cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nogil:
@@ -41,7 +41,20 @@ cdef inline apart tiny_forward(const Network *net, const real *parameters, Works
 cdef inline apart tiny_backward(
     const Network *net, const real *parameters, Workspace *ws, real *target, const Sink *sink,
 ) noexcept nogil:
-    """What `layers.backward` does."""
+    """What `layers.backward` does, for SET and STEP: a tiny batch is a single chunk."""
+    if sink.mode == STEP:
+        backward_loops(True, sink.rate, sink.decay, net, parameters, ws, target)
+    else:
+        backward_loops(False, 0, 0, net, parameters, ws, target)
+
+
+cdef inline void put(const bint step, real rate, real decay, real *w, real g) noexcept nogil:
+    w[0] = rfma(-rate, rfma(decay, w[0], g), w[0]) if step else g
+
+
+cdef inline template backward_loops(
+    const bint step, real rate, real decay, const Network *net, const real *parameters, Workspace *ws, real *target,
+) noexcept nogil:
     cdef const Layer *layer
     cdef const real *w
     cdef const real *d
@@ -66,10 +79,10 @@ cdef inline apart tiny_backward(
         if layer.trainable:
             for i in range(layer.n_in):
                 for o in range(layer.n_out):
-                    sink_real(
-                        sink, target + layer.weights + i * layer.n_out + o,
+                    put(
+                        step, rate, decay, target + layer.weights + i * layer.n_out + o,
                         vsum(vfma(vload(a + i * LANES), vload(d + o * LANES), zero)),
                     )
         if layer.bias_trainable:
             for o in range(layer.n_out):
-                sink_real(sink, target + layer.biases + o, vsum(zero + vload(d + o * LANES)))
+                put(step, rate, decay, target + layer.biases + o, vsum(zero + vload(d + o * LANES)))

@@ -6,16 +6,16 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport row_of, shuffle
 from bpcore.gemm cimport SET, STEP, Sink
-from bpcore.layers cimport Workspace
+from bpcore.layers cimport Workspace, output_delta
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, dismiss, hire
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, block_gradient,
-    end_batch, set_batch,
+    end_batch, set_batch, set_chunk, weighted_sum,
 )
 from bpcore.threads cimport pthread_t, resize
-from bpcore.tiny cimport is_tiny
+from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport LANES, Layer, cut_tiles, real, vset1, vstore
 
 
@@ -166,7 +166,9 @@ cdef inline void add_loss(Run *run, double loss, double penalties, double denomi
         run.loss_sum += (loss + penalties) * denominator
         run.weight_sum += denominator
     else:
-        run.loss_sum += loss + penalties * n / run.data.n
+        run.loss_sum += loss
+        if penalties != 0:
+            run.loss_sum += penalties * n / run.data.n
         run.weight_sum = 1
 
 
@@ -214,6 +216,30 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     if run.net.has_max_norm:
         limit_all_norms(run)
     run.batch.drops = False
+    add_loss(run, loss, penalties, denominator, n)
+
+
+cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """What `train_batch` does, for a tiny network and at most a vector of rows: a fifth of its time would be spent on
+    cutting the batch up.
+    """
+    cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
+    cdef double denominator = denominator_of(run, weight), factor, loss, penalties = 0
+    cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2])
+    factor = run.loss.scale / denominator if denominator != 0 else 0
+    run.batch.rows = &run.data
+    set_chunk(run, &run.ws, first, n, factor)
+    run.data.gathered = run.data.all_x != NULL
+    tiny_forward(run.net, run.parameters, &run.ws)
+    output_delta(run.net, &run.loss, &run.ws)
+    tiny_backward(
+        run.net, run.parameters, &run.ws, run.parameters if run.steps_directly else run.gradient, &sink
+    )
+    loss = factor * weighted_sum(run.ws.value, run.data.weight, run.data.order, first, n)
+    if not run.steps_directly:
+        penalties = step_along_gradient(run, rate, weight)
+    if run.net.has_max_norm:
+        limit_all_norms(run)
     add_loss(run, loss, penalties, denominator, n)
 
 
@@ -336,7 +362,7 @@ cdef inline int train_alone(
     cdef double last_look = now(), deadline
     cdef Py_ssize_t n, finished = 0
     cdef int reason
-    cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run)
+    cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run), tiny = is_tiny(run.net, run.batch_size)
     deadline = last_look + seconds
     if seconds <= 0:
         run.steps_per_look = 1
@@ -355,6 +381,8 @@ cdef inline int train_alone(
             n = min(run.batch_size, run.data.n - run.cursor)
             if by_row:
                 train_row(run, run.cursor)
+            elif tiny:
+                train_tiny_batch(run, run.cursor, n)
             else:
                 train_batch(run, run.cursor, n)
             run.cursor += n
