@@ -22,6 +22,7 @@ from backprop.training import DivergedError
 
 if TYPE_CHECKING:
     from backprop import plotting
+    from backprop.checkpoints import resume
     from backprop.descent import descend
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_sklearn, from_torch
@@ -52,6 +53,7 @@ __all__ = [
     "mlp",
     "optimizers",
     "plotting",
+    "resume",
     "schedules",
     "show_config",
 ]
@@ -65,6 +67,7 @@ _LAZY = {
     "from_sklearn": "backprop.importing",
     "from_torch": "backprop.importing",
     "plotting": "backprop.plotting",
+    "resume": "backprop.checkpoints",
 }
 
 

@@ -70,5 +70,11 @@ class TrainingState:
     best_epoch: int = 0
     """the value of `epoch` right after the epoch that had it"""
     stale_epochs: int = 0
+    first_epoch: int = 0
+    """the value of `epoch` when the call of `fit` began to which all this belongs"""
+    rate_scale: float = 1.0
+    """what callbacks have multiplied the learning rates with"""
+    callbacks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """class and state of each callback when `fit` ended or a checkpoint was written"""
     best_parameters: RealArray = field(default_factory=lambda: np.empty(0))
     """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""

@@ -76,6 +76,13 @@ class Callback:
     def on_epoch_end(self, network: Network, epoch: int, logs: Logs) -> None:
         """Called after epochs `every`, 2 * `every`, ..."""
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep for training to go on as if it had not stopped: numbers, texts, arrays."""
+        return {}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; called after `on_train_begin` where `fit` resumes."""
+
 
 # --- when there is no progress -------------------------------------------------------------------------------------
 
@@ -138,6 +145,16 @@ class Plateau(Callback):
         """Begin anew."""
         self.best, self.best_epoch, self.stale_epochs = self.sign * math.inf, 0, 0
         self.best_parameters: RealArray | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Return the best yet and how long ago that was."""
+        state = {"best": float(self.best), "best_epoch": self.best_epoch, "stale_epochs": self.stale_epochs}
+        return state if self.best_parameters is None else {**state, "best_parameters": self.best_parameters}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.best, self.best_epoch, self.stale_epochs = state["best"], state["best_epoch"], state["stale_epochs"]
+        self.best_parameters = state.get("best_parameters")
 
     def suits_core(self) -> bool:
         """Whether the core's own rule does the same as `on_epoch_end`."""
@@ -306,9 +323,11 @@ class TerminateOnNaN(Callback):
 
 @dataclass(eq=False)
 class Checkpoint(Callback):
-    """Saves the network every few epochs and when training ends, or whenever a number is the best yet.
+    """Saves the network and its training every few epochs and when training ends, or whenever a number is the best yet.
 
-    The file is replaced in one piece (`Network.save`), so that there is a whole one at any moment.
+    What it writes are checkpoints (`Network.save_checkpoint`): `backprop.resume` goes on from them, bit for bit, and
+    `backprop.load` takes the network alone. The file is replaced in one piece, so that there is a whole one at any
+    moment, and never by parameters that are not finite.
 
     Parameters
     ----------
@@ -325,12 +344,15 @@ class Checkpoint(Callback):
     --------
     >>> import os, tempfile
     >>> import backprop as bp
-    >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+    >>> X, y = [[0.0], [1.0]], [1.0, 3.0]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "net.safetensors")
-    ...     history = net.fit([[0.0], [1.0]], [1.0, 3.0], callbacks=[bp.callbacks.Checkpoint(path, every=50)])
-    ...     bool((bp.load(path).parameters == net.parameters).all())
-    True
+    ...     path = os.path.join(folder, "run.safetensors")
+    ...     for attempt in range(2):  # the same lines begin the run and, after whatever has happened to it, go on
+    ...         net = bp.resume(path) if os.path.exists(path) else bp.mlp([1, 1], seed=0)
+    ...         checkpoint = bp.callbacks.Checkpoint(path, every=50)
+    ...         history = net.fit(X, y, epochs=200, callbacks=[checkpoint], resume=True)
+    ...     bool((bp.load(path).parameters == net.parameters).all()), history.epochs
+    (True, 200)
     """
 
     path: str | os.PathLike[str]
@@ -342,10 +364,11 @@ class Checkpoint(Callback):
     def __post_init__(self) -> None:
         check.integer("every", self.every, at_least=1)
         self.sign = 1 if self.monitor is None else _sign(self.mode, self.monitor)
+        self.best = self.sign * math.inf
 
     def on_train_begin(self, network: Network, logs: Logs) -> None:
         """Nothing is the best yet."""
-        self.best, self.saved_at = self.sign * math.inf, None
+        self.best = self.sign * math.inf
 
     def on_epoch_end(self, network: Network, epoch: int, logs: Logs) -> None:
         """Save, or only if it is the best yet."""
@@ -362,7 +385,15 @@ class Checkpoint(Callback):
 
     def save(self, network: Network) -> None:
         """Write the file."""
-        network.save(self.path)
+        network.save_checkpoint(self.path)
+
+    def state(self) -> dict[str, Any]:
+        """Return the best yet."""
+        return {"best": float(self.best)}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up the best yet."""
+        self.best = state["best"]
 
 
 @dataclass(eq=False)

@@ -32,16 +32,14 @@ if TYPE_CHECKING:
 
 FORMAT = "backprop.network"
 VERSION = 1
+# What the names of tensors begin with that belong to the training of a checkpoint, not to the network.
+TRAINING = "training."
 _KEY = "backprop"
 
 
 def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
     """Write a network to a safetensors file; `Network.save` documents it."""
-    if extra is not None and not isinstance(extra, Mapping):
-        raise TypeError(f"extra: needs a mapping, got {check.shown(extra)}")
-    metadata = {**architecture(network), "extra": dict(extra or {})}
-    _check_finite(network)
-    tensors = dict(zip(_shapes(network.n_inputs, network.layers), _arrays(network), strict=True))
+    tensors, metadata = contents(network, extra)
     try:
         data = serialized(tensors, metadata)
     except TypeError as error:
@@ -51,8 +49,17 @@ def save(network: Network, path: str | os.PathLike[str], extra: Mapping[str, Any
     write_atomically(path, data)
 
 
+def contents(network: Network, extra: Mapping[str, Any] | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tensors and the metadata of a model file; ValueError where a parameter is not finite."""
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra: needs a mapping, got {check.shown(extra)}")
+    _check_finite(network)
+    tensors = dict(zip(_shapes(network.n_inputs, network.layers), _arrays(network), strict=True))
+    return tensors, {**architecture(network), "extra": dict(extra or {})}
+
+
 def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network:
-    """Read a network from a file that `Network.save` wrote.
+    """Read a network from a file that `Network.save` or `Network.save_checkpoint` wrote.
 
     Parameters
     ----------
@@ -104,7 +111,7 @@ def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None)
     """
     tensors, metadata = read(path)
     try:
-        network = _network(metadata, tensors, backend)
+        network = network_of(metadata, tensors, backend)
         extra = metadata.get("extra", {})
         if not isinstance(extra, dict):
             raise TypeError(f"extra: needs an object, got {check.shown(extra)}")
@@ -208,7 +215,7 @@ def _name(path: Any) -> str:
         raise TypeError(f"path: needs text, bytes or a path object, got {check.shown(path)}") from None
 
 
-def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Network:
+def network_of(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Network:
     """Return the network that a file describes.
 
     The sizes are compared with the tensors before anything is allocated for them.
@@ -225,6 +232,7 @@ def _network(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend
     layers = checked_layers([Dense(**settings) for settings in metadata["layers"]])
 
     expected = _shapes(n_inputs, layers)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
     if expected.keys() != tensors.keys():
         raise ValueError(f"tensors: needs {sorted(expected)}, got {sorted(tensors)}")
     for name, shape in expected.items():

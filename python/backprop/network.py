@@ -490,6 +490,7 @@ class Network:
         patience: int = 10,
         on_divergence: Literal["raise", "stop"] = "raise",
         initial_epoch: int | None = None,
+        resume: bool = False,
         n_threads: int | Literal["auto"] = "auto",
         progress: bool | Literal["auto"] = "auto",
     ) -> History:
@@ -549,6 +550,11 @@ class Network:
         initial_epoch
             The number of epochs that count as done, from which callbacks and schedules count on; None for those that
             are. 0 starts a schedule again.
+        resume
+            Go on with the run that was interrupted, or that `backprop.resume` has read, in the middle of its epoch:
+            `epochs` counts from the start of that run, and stop rule, schedule and callbacks take up where they were.
+            The data and the other arguments must be the same again. Nothing happens if that run is over; a network that
+            was never trained begins.
         n_threads
             How many threads may compute, 1 to 16, or ``"auto"``. The results do not depend on it, to the last bit.
         progress
@@ -576,8 +582,8 @@ class Network:
         -----
         Continuing: parameters, epoch counter and random numbers go on, so that 5 epochs and 5 more are, bit for bit, 10
         epochs. What the optimizer remembers (momentum, moments, step counter) is kept when the optimizer is the last
-        one again, except perhaps for its learning rate; another one starts afresh. Every call begins a new epoch: what
-        was left of an interrupted one is dropped.
+        one again, except perhaps for its learning rate; another one starts afresh. Every call begins a new epoch, and
+        what was left of an interrupted one is dropped, unless `resume` is set.
 
         Examples
         --------
@@ -609,6 +615,7 @@ class Network:
             patience=patience,
             on_divergence=on_divergence,
             initial_epoch=initial_epoch,
+            resume=resume,
             n_threads=n_threads,
             progress=progress,
         )
@@ -885,6 +892,43 @@ class Network:
         from backprop import io  # with safetensors, which only saving and loading need
 
         io.save(self, path, extra)
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write the network and its training to one file; `backprop.resume` reads it.
+
+        Beside what `save` writes: what the optimizer remembers, the state of the random numbers, where in which epoch
+        training is and in which order it takes the rows, the counters of the stop rule, the states of the callbacks,
+        and `history`; with a SHA-256 over all of it. Not in it are the data and the arguments of `fit`: give the same
+        again, with ``resume=True``. The file is replaced in one piece, as by `save`, and never by parameters that are
+        not finite. `callbacks.Checkpoint` does this every few epochs.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; the old one is then still there.
+        TypeError, ValueError
+            If `path` is wrong, or a parameter is not finite.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import backprop as bp
+        >>> net = bp.mlp([1, 1], seed=0)
+        >>> history = net.fit([[0.0], [1.0]], [1.0, 3.0], epochs=5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "run.safetensors")
+        ...     net.save_checkpoint(path)
+        ...     bp.resume(path).history.epochs
+        5
+        """
+        from backprop import checkpoints
+
+        checkpoints.save(self, path)
 
     # --- copies, pickles, text -------------------------------------------------------------------------------------
 

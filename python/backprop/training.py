@@ -127,6 +127,7 @@ def fit(
     patience: int = 10,
     on_divergence: str = "raise",
     initial_epoch: int | None = None,
+    resume: bool = False,
     penalty_per_row: bool = False,
     n_threads: int | str = "auto",
     progress: bool | str = "auto",
@@ -136,6 +137,8 @@ def fit(
     epochs = check.integer("epochs", epochs, at_least=1)
     if initial_epoch is not None:
         initial_epoch = check.integer("initial_epoch", initial_epoch, at_least=0)
+        if check.boolean("resume", resume):
+            raise ValueError(f"initial_epoch: needs to be None where a run is resumed, got {initial_epoch}")
     if epochs + (initial_epoch or 0) > MOST_EPOCHS:
         raise ValueError(f"epochs: needs at most {MOST_EPOCHS:,} in all, got {epochs + (initial_epoch or 0):,}")
     n_rows = len(data.X)
@@ -174,10 +177,17 @@ def fit(
     bar = _bar(progress, every_callback)
 
     with network._guard:
-        state = _begin(network, optimizer, settings, n_rows, initial_epoch)
-        rates = _Rates(optimizer.learning_rate, schedule, n_rows, batch_size or n_rows)
+        resumes = check.boolean("resume", resume) and network._state is not None
+        if resumes:
+            state = _interrupted(network, optimizer, settings, n_rows)
+            if network.history.stop_reason == "tolerance" or state.epoch >= state.first_epoch + epochs:
+                return network.history
+        else:
+            state = _begin(network, optimizer, settings, n_rows, initial_epoch)
+        last_epoch = state.first_epoch + epochs
+        rates = _Rates(optimizer.learning_rate, schedule, n_rows, batch_size or n_rows, state.rate_scale)
         job = _Job(network, loss, optimizer, settings, weighted, state, validation)
-        run = Run(job, rates, measures, every_callback, rule, bar, state.epoch + epochs, "learning_rate" in names)
+        run = Run(job, rates, measures, every_callback, rule, bar, last_epoch, "learning_rate" in names, resumes)
         run.train()
     if run.error is not None and raises:
         raise run.error
@@ -240,6 +250,7 @@ def _begin(
     network._optimizer = optimizer
     if initial_epoch is not None:
         state.epoch = initial_epoch
+    state.first_epoch, state.rate_scale, state.callbacks = state.epoch, 1.0, []
     state.cursor = 0
     state.loss_sum = state.weight_sum = 0.0
     state.best_loss, state.best_epoch, state.stale_epochs = math.inf, 0, 0
@@ -249,6 +260,22 @@ def _begin(
     n_best = network.n_parameters if settings.keep_best else 0
     if len(state.best_parameters) != n_best:
         state.best_parameters = np.empty(n_best, network.dtype)
+    return state
+
+
+def _interrupted(network: Network, optimizer: Optimizer, settings: TrainingSettings, n_rows: int) -> TrainingState:
+    """Return the network's training state as it is; ValueError where it cannot go on with these arguments."""
+    state, last = network._state, network._optimizer
+    assert state is not None
+    if type(optimizer) is not type(last) or optimizer.hyperparameters != last.hyperparameters:
+        raise ValueError(f"optimizer: needs that of the run to be resumed, {last!r}, got {optimizer!r}")
+    n_shuffled = n_rows if settings.shuffle and settings.batch_size is not None else 0
+    if len(state.permutation) != n_shuffled or state.cursor > n_rows:
+        had = f"{len(state.permutation)} shuffled rows" if len(state.permutation) else "rows in their own order"
+        got = f"{n_shuffled} shuffled rows" if n_shuffled else f"{n_rows} rows in their own order"
+        raise ValueError(f"resume: needs the data and the batch_size of the run to be resumed, {had}; got {got}")
+    if settings.keep_best and len(state.best_parameters) != network.n_parameters:
+        raise ValueError("resume: needs the callbacks of the run to be resumed, which kept no best parameters")
     return state
 
 
@@ -329,10 +356,11 @@ class _Measures:
 class _Rates:
     """The learning rates: the optimizer's, times the schedule's factor, times what callbacks have scaled it by."""
 
-    def __init__(self, learning_rate: float, schedule: Schedule | None, n_rows: int, batch_size: int) -> None:
-        self.learning_rate, self.schedule = learning_rate, schedule
+    def __init__(
+        self, learning_rate: float, schedule: Schedule | None, n_rows: int, batch_size: int, scale: float
+    ) -> None:
+        self.learning_rate, self.schedule, self.scale = learning_rate, schedule, scale
         self.batch_size, self.steps_per_epoch = batch_size, -(-n_rows // batch_size)
-        self.scale = 1.0
 
     def of_steps(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the rates at these steps, which count from the start of epoch 0."""
@@ -427,6 +455,7 @@ class Run:
         bar: Progress,
         last_epoch: int,
         records_rate: bool,
+        resumes: bool,
     ) -> None:
         self.job, self.network, self.state, self.history = job, job.network, job.state, job.network.history
         self.rates, self.measures, self.callbacks, self.rule, self.bar = rates, measures, callbacks, rule, bar
@@ -447,7 +476,8 @@ class Run:
         self.losses = np.empty(window)
         self.validation_losses = None if job.validation is None else np.empty(window)
         self.logs: dict[str, float] = {}
-        self.wanted_scale = 1.0
+        self.wanted_scale = rates.scale
+        self.resumes = resumes
         self.stop_reason: str | None = None
         self.next_look = self.next_snapshot = 0.0
         self.error: DivergedError | None = None
@@ -462,6 +492,7 @@ class Run:
     def scale_learning_rate(self, factor: float) -> None:
         """Multiply the rates of all later steps."""
         self.wanted_scale *= factor
+        self.state.rate_scale = self.wanted_scale
 
     def train(self) -> None:
         """Train, call the callbacks and keep the history."""
@@ -476,14 +507,27 @@ class Run:
                             self.call(callback.on_train_begin, self.network, self.logs)
                         if overrides(callback, "on_train_end"):
                             ends.callback(self.end, callback)
+                    if self.resumes:
+                        self.resume_callbacks()
                     self.bar.begin(self.last_epoch - self.first_epoch)
                     history.stop_reason = self.loop()
             finally:
                 self.network._run = None
                 history.elapsed += time.perf_counter() - start
                 self.bar.close(self.state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
-                if self.rule is not None:
-                    self.report_best(self.rule)
+                self.note_callbacks()
+
+    def note_callbacks(self) -> None:
+        """Put the states of the callbacks where a checkpoint finds them."""
+        if self.rule is not None:
+            self.report_best(self.rule)
+        self.state.callbacks = [(type(callback).__name__, callback.state()) for callback in self.callbacks]
+
+    def resume_callbacks(self) -> None:
+        """Give the callbacks back the states that they had; those that are new have none."""
+        for callback, (kind, state) in zip(self.callbacks, self.state.callbacks, strict=False):
+            if kind == type(callback).__name__ and state:
+                callback.resume(state)
 
     def end(self, callback: Callback) -> None:
         """Tell a callback that training has ended."""
@@ -525,11 +569,13 @@ class Run:
                 self.apply(self.rule)
             if state.epoch == self.last_epoch and self.stop_reason is None:
                 return "epochs"
+            if self.stop_reason is not None:  # it is over: Ctrl-C must not take that away
+                break
             self.interrupts.deliver()
             now = time.perf_counter()
             if now >= self.next_look:
                 self.look(now)
-            if done and self.stop_reason is None:
+            if done:
                 self.begin_epoch()
         return self.stop_reason
 
