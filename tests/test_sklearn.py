@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from backprop import _backend, training
+from backprop._solvers import Descent
 from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
 from scipy import sparse
 from sklearn import config_context, neural_network
@@ -489,6 +490,18 @@ def test_long_runs_come_in_pieces(monkeypatch):
     monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr("backprop._solvers._EPOCHS_AT_ONCE", 7)
     assert MLPClassifier(5, **settings).fit(X, y).loss_curve_ == whole.loss_curve_
+
+
+@pytest.mark.parametrize("schedule", ["constant", "invscaling", "adaptive"])
+def test_many_epochs_pass_in_one_call_of_the_core(schedule, monkeypatch):
+    X, y = IRIS
+    calls = []
+    advance = Descent.advance
+    monkeypatch.setattr(training, "SLICE_SECONDS", 1e9)
+    monkeypatch.setattr(Descent, "advance", lambda self, last: calls.append(last) or advance(self, last))
+    settings = {"solver": "sgd", "learning_rate": schedule, "n_iter_no_change": np.inf, "max_iter": 3000}
+    MLPClassifier(5, **settings).fit(X, y, X_val=X, y_val=y)
+    assert calls == [1000, 2000, 3000]
 
 
 @pytest.mark.parametrize("problem", ["multiclass", "binary", "multilabel", "regression", "multioutput"])
