@@ -277,12 +277,21 @@ def test_a_function_as_a_schedule(backend, data):
     np.testing.assert_allclose(history["learning_rate"], 1e-3 / np.arange(1, 4))
 
 
-def test_windows_do_not_show(backend, data, monkeypatch):
-    """Losses and rates pass between core and Python piece by piece."""
+@pytest.mark.parametrize("window", [3, 7])
+def test_windows_do_not_show(window, backend, data, rng, monkeypatch):
+    """Losses and rates pass between core and Python piece by piece, also while the validation rows are gone over."""
+    X = rng.normal(size=(2000, 3))
     nets = [make(backend) for _ in range(2)]
-    for net, window in zip(nets, (65_536, 3), strict=True):
+    for net in nets:
+        net.fit(
+            *data,
+            validation_data=(X, X[:, 0]),
+            schedule=bp.schedules.Cosine(length=50),
+            epochs=10,
+            batch_size=8,
+        )
         monkeypatch.setattr(training, "WINDOW", window)
-        net.fit(*data, validation_split=0.1, schedule=bp.schedules.Cosine(length=50), epochs=10, batch_size=8)
+        monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
     same(*nets)
     assert nets[0].history.epochs == 10
     for name in ("val_loss", "learning_rate"):
@@ -298,7 +307,7 @@ def test_epochs_without_end_cost_no_memory(backend, data):
     finally:
         tracemalloc.stop()
     assert (history.epochs, history.stop_reason) == (6, "tolerance")
-    assert peak < 2**21
+    assert peak < 2**21  # a window of losses is half a MiB
 
 
 def test_a_loss_of_ones_own(backend, dtype, data):

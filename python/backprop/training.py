@@ -376,8 +376,10 @@ class _Rates:
         """Return the rates of the next steps: of a window with a schedule, else the one that stays."""
         if self.schedule is None:
             return np.array([self.learning_rate * self.scale])
-        step = state.epoch * self.steps_per_epoch + state.cursor // self.batch_size
-        return self.of_steps(np.arange(step, min(last_epoch * self.steps_per_epoch, step + WINDOW)))
+        step = state.epoch * self.steps_per_epoch + -(-state.cursor // self.batch_size)
+        # One at least: when all steps are done there may be validation rows left.
+        end = max(step + 1, min(last_epoch * self.steps_per_epoch, step + WINDOW))
+        return self.of_steps(np.arange(step, end))
 
     def of_epochs(self, first: int, last: int) -> NDArray[np.float64]:
         """Return the rates of the last steps of the epochs after the first-th, up to the last-th."""
@@ -543,11 +545,13 @@ class Run:
         started = time.perf_counter()
         self.snapshot = Snapshot(state)
         self.note_snapshot(started)
+        self.next_look = started + SLICE_SECONDS
         while self.stop_reason is None:
-            if state.step == last_step or self.rates.scale != self.wanted_scale:
-                if self.rates.scale != self.wanted_scale:
-                    self.rates.scale = self.wanted_scale
-                    self.snapshot.take(state)  # replays know one scale only
+            rescaled = self.rates.scale != self.wanted_scale and is_finite(state)
+            if rescaled:
+                self.rates.scale = self.wanted_scale
+                self.snapshot.take(state)  # replays know one scale only
+            if rescaled or state.step == last_step:
                 learning_rates = self.rates.ahead(state, self.last_epoch)
                 training.set_learning_rates(learning_rates)
                 last_step = self.window_end(learning_rates)
@@ -617,9 +621,10 @@ class Run:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what is not ours; Ctrl-C may interrupt it."""
         self.interrupts.open = True
-        result = function(*arguments)
-        self.interrupts.open = False
-        return result
+        try:
+            return function(*arguments)
+        finally:
+            self.interrupts.open = False
 
     def apply(self, rule: Plateau) -> None:
         """Do what a callback wants done when the core has found no progress."""
@@ -640,16 +645,15 @@ class Run:
     def look(self, now: float) -> None:
         """Do what is done once in a time slice."""
         state = self.state
-        self.bar.show(state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
         if now >= self.next_snapshot and is_finite(state):
             self.snapshot.take(state)
             self.note_snapshot(now)
+        self.bar.show(state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
         self.next_look = now + SLICE_SECONDS
 
     def note_snapshot(self, started: float) -> None:
         """Plan the next snapshot so that they take a small share of the time."""
         now = time.perf_counter()
-        self.next_look = now + SLICE_SECONDS
         self.next_snapshot = now + max(SLICE_SECONDS, (now - started) / SNAPSHOT_SHARE)
 
     # --- divergence ---
@@ -667,8 +671,9 @@ class Run:
                 after = state.parameters.copy()
                 permutation = state.permutation.copy()
                 self.snapshot.restore(state)
-                batch = state.cursor // (job.settings.batch_size or len(job.data.X)) + 1
-                start, state.permutation[...] = state.cursor, permutation
+                start = state.cursor % len(job.data.X)  # an epoch of which only the validation was left is over
+                batch = start // self.rates.batch_size + 1
+                state.permutation[...] = permutation
                 place = origin(self.network, job.loss, job.batch(start), state.parameters, after)
         finally:
             self.snapshot.restore(state)
