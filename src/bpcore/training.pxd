@@ -225,7 +225,7 @@ cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noex
     """
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), factor, loss, penalties = 0
-    cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2])
+    cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
     factor = run.loss.scale / denominator if denominator != 0 else 0
     run.batch.rows = &run.data
     set_chunk(run, &run.ws, first, n, factor)
