@@ -1,0 +1,96 @@
+"""Which lines the tests run: python tools/coverage.py [--isa v4 ...] [arguments of pytest].
+
+Lines of Python by coverage.py. Lines of Cython by the C compiler's own counters (gcov), in a build of their own whose
+C code names the lines of the .pyx and .pxd files that it is made from: they count in functions without the GIL, in
+inlined ones and in every thread, where Cython's own tracing would need the GIL. A line counts as run when it ran in any
+of the modules, whatever their instruction set or dtype.
+
+Prints a table and fails below 95 %. Needs GCC, coverage.py and `pip install .[test]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.remove(str(Path(__file__).parent))  # or this file would be found for coverage.py
+NEEDED = 95.0
+
+
+def python_lines(data: Path, package: Path) -> dict[str, tuple[int, int, list[int]]]:
+    """For each module, lines run, all lines, and those that did not run."""
+    from coverage import Coverage
+
+    found = Coverage(data_file=str(data), source=[str(package / "backprop")])
+    found.load()
+    lines = {}
+    for path in sorted((package / "backprop").rglob("*.py")):
+        _, statements, _, missing, _ = found.analysis2(str(path))
+        lines[str(path.relative_to(package))] = (len(statements) - len(missing), len(statements), missing)
+    return lines
+
+
+def cython_lines(build_folder: Path) -> dict[str, tuple[int, int, list[int]]]:
+    """The same for the .pyx and .pxd files, from the counters that the modules left in their build folder."""
+    counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for counters in build_folder.rglob("*.gcda"):
+        report = subprocess.run(
+            ["gcov", "--json-format", "--stdout", counters.name], cwd=counters.parent, capture_output=True, check=True
+        )
+        for file in json.loads(report.stdout)["files"]:
+            path = Path(file["file"])
+            if path.suffix in (".pyx", ".pxd") and path.parent.name == "bpcore":
+                for line in file["lines"]:
+                    counts[f"src/bpcore/{path.name}"][line["line_number"]] += line["count"]
+    return {
+        name: (sum(map(bool, lines.values())), len(lines), sorted(line for line, count in lines.items() if not count))
+        for name, lines in sorted(counts.items())
+    }
+
+
+def ranges(lines: list[int]) -> str:
+    """The numbers, with neighbours as one range."""
+    parts: list[list[int]] = []
+    for line in lines:
+        if parts and line == parts[-1][-1] + 1:
+            parts[-1][1:] = [line]
+        else:
+            parts.append([line])
+    return ", ".join("-".join(map(str, part)) for part in parts)
+
+
+def show(title: str, files: Mapping[str, tuple[int, int, list[int]]]) -> float:
+    """Print the files, those with gaps with the lines that did not run, and return the percentage of all."""
+    print(f"\n{title}")
+    for name, (run_lines, total, missing) in files.items():
+        print(f"{100 * run_lines / max(total, 1):6.1f} %  {name:<44} {ranges(missing)}".rstrip())
+    share = 100 * sum(f[0] for f in files.values()) / max(1, sum(f[1] for f in files.values()))
+    print(f"{share:6.1f} %  all {sum(f[1] for f in files.values()):,} lines")
+    return share
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", nargs="+", default=["baseline", "v3", "v4"])
+    parser.add_argument("--report", action="store_true", help="only report what the last run counted")
+    arguments, for_pytest = parser.parse_known_args()
+
+    sys.path.append(str(Path(__file__).parent))
+    from build import build, run
+
+    folder = ROOT / "build/coverage"
+    data, package = folder / "python.coverage", folder / "python"
+    if not arguments.report:
+        package = build(folder, "coverage", arguments.isa)
+        for counters in folder.rglob("*.gcda"):
+            counters.unlink()
+        tests = [sys.executable, "-m", "coverage", "run", "--data-file", data, "--source", package / "backprop", "-m"]
+        run([*tests, "pytest", "-q", "-p", "no:cacheprovider", *for_pytest], PYTHONPATH=package)
+    shares = [show("Python", python_lines(data, package)), show("Cython", cython_lines(folder / "build"))]
+    sys.exit(min(shares) < NEEDED and f"below {NEEDED} %")
