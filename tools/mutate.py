@@ -61,7 +61,12 @@ class Mutant:
 
     module: str
     what: str
-    source: str
+    tree: ast.Module
+
+    @property
+    def source(self) -> str:
+        """The text of the changed module; right until the next mutant is made of the same tree."""
+        return ast.unparse(self.tree)
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -73,7 +78,7 @@ def mutants(module: str) -> Iterator[Mutant]:
                 saved = copy.copy(node.__dict__)
                 change()
                 ast.fix_missing_locations(tree)
-                yield Mutant(module, f"{function.name}: {before} -> {ast.unparse(node)}", ast.unparse(tree))
+                yield Mutant(module, f"{function.name}: {before} -> {ast.unparse(node)}", tree)
                 node.__dict__.clear()
                 node.__dict__.update(saved)
 
