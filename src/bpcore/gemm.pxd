@@ -8,7 +8,7 @@ blocking.
 from bpcore.optimizers cimport Update
 from bpcore.types cimport (
     DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch,
-    real, rfma, template, tile_width, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -235,31 +235,36 @@ cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
         w[0] = g
 
 
-cdef inline vec start_of(const Sink *sink, const real *w, Py_ssize_t n) noexcept nogil:
-    """What a sum over samples for n <= LANES numbers w starts from."""
-    return vload_n(w, n) if sink.mode == ADD else vset1(0)
-
-
 cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexcept nogil:
-    """The end of a sum that began with `start_of`."""
+    """The same for n <= LANES numbers."""
     cdef vec wv
     if sink.mode == STEP:
         wv = vload_n(w, n)
         g = vfma(vset1(-sink.rate), vfma(vset1(sink.decay), wv, g), wv)
+    elif sink.mode == ADD:
+        g = vload_n(w, n) + g
     vstore_n(w, g, n)
 
 
-cdef inline template step_block(
-    const int n_rows, const int n_vecs, const Sink *sink, const real *g, Py_ssize_t g_row, Py_ssize_t last, vec *acc,
+cdef inline template sink_block(
+    const int mode, const int n_rows, const int n_vecs, const Sink *sink, real *g, Py_ssize_t g_row, Py_ssize_t last,
+    const vec *acc,
 ) noexcept nogil:
-    """acc (n_rows, n_vecs), a gradient, becomes what g is after a step of plain SGD; `last` numbers in the last
-    vector."""
-    cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), w
+    """The same for a block of n_rows rows of n_vecs vectors, g_row apart, with `last` numbers in the last vector."""
+    cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), x, w
+    cdef real *at
     cdef int r, j
     for r in range(n_rows):
         for j in range(n_vecs):
-            w = vload(g + r * g_row + j * LANES) if j < n_vecs - 1 else vload_n(g + r * g_row + j * LANES, last)
-            acc[r * n_vecs + j] = vfma(rate, vfma(decay, w, acc[r * n_vecs + j]), w)
+            at = g + r * g_row + j * LANES
+            x = acc[r * n_vecs + j]
+            if mode != SET:
+                w = vload(at) if j < n_vecs - 1 else vload_n(at, last)
+                x = w + x if mode == ADD else vfma(rate, vfma(decay, w, x), w)
+            if j < n_vecs - 1:
+                vstore(at, x)
+            else:
+                vstore_n(at, x, last)
 
 
 # ---- weight gradient, many outputs: lanes over outputs ----
@@ -303,8 +308,11 @@ cdef inline template outputs_block(
 ) noexcept nogil:
     """g (n_rows, n_columns) takes sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
     cdef vec acc[MAX_BLOCK]
-    cdef Py_ssize_t last = n_columns - (n_vecs - 1) * LANES, width
-    cdef int r, j, t
+    cdef vec dv[MAX_VECS]
+    cdef vec x
+    cdef const real *at = a + n_in * tiles.start[0] + row * tiles.vecs[0] * LANES
+    cdef Py_ssize_t width = tiles.vecs[0] * LANES, n_k = tiles.rows[0]
+    cdef int r, j, t = 0
     if g_row >= FAR_COLUMNS:
         for r in range(n_rows):
             for j in range(n_vecs):
@@ -312,23 +320,30 @@ cdef inline template outputs_block(
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(0)
-    if sink.mode == ADD:
+    while True:  # one loop over the samples of all tiles: around a second one acc would have to lie in memory
+        for j in range(n_vecs):
+            dv[j] = vload(d + j * LANES)
         for r in range(n_rows):
-            for j in range(n_vecs - 1):
-                acc[r * n_vecs + j] = vload(g + r * g_row + j * LANES)
-            acc[r * n_vecs + n_vecs - 1] = vload_n(g + r * g_row + (n_vecs - 1) * LANES, last)
-    for t in range(tiles.n_tiles):
-        width = tiles.vecs[t] * LANES
-        multiply_add(
-            n_rows, n_vecs, acc, tiles.rows[t], a + n_in * tiles.start[t] + row * width, width, 1,
-            d + tiles.start[t] * n_vecs * LANES, n_vecs * LANES, NULL, 0,
-        )
+            x = vset1(at[r * width])
+            for j in range(n_vecs):
+                acc[r * n_vecs + j] = vfma(x, dv[j], acc[r * n_vecs + j])
+        d += n_vecs * LANES
+        at += 1
+        n_k -= 1
+        if unlikely(n_k == 0):
+            t += 1
+            if t == tiles.n_tiles:
+                break
+            d += (tiles.start[t] - tiles.start[t - 1] - tiles.rows[t - 1]) * n_vecs * LANES
+            width = tiles.vecs[t] * LANES
+            at = a + n_in * tiles.start[t] + row * width
+            n_k = tiles.rows[t]
     if sink.mode == STEP:
-        step_block(n_rows, n_vecs, sink, g, g_row, last, acc)
-    for r in range(n_rows):
-        for j in range(n_vecs - 1):
-            vstore(g + r * g_row + j * LANES, acc[r * n_vecs + j])
-        vstore_n(g + r * g_row + (n_vecs - 1) * LANES, acc[r * n_vecs + n_vecs - 1], last)
+        sink_block(STEP, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
+    elif sink.mode == ADD:
+        sink_block(ADD, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
+    else:
+        sink_block(SET, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
 
 
 cdef inline template outputs_rows(
@@ -363,7 +378,7 @@ cdef inline template sum_panel(
     cdef int j
     for j in range(n_vecs):
         n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
-        acc = start_of(sink, g + j * LANES, n)
+        acc = vset1(0)
         for k in range(tiles.n_rows):
             acc = acc + vload(d + (k * n_vecs + j) * LANES)
         sink_vec(sink, g + j * LANES, acc, n)
@@ -428,7 +443,7 @@ cdef inline void outputs_any(
     cdef int j, t
     for j in range(n_vecs):
         n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
-        acc = start_of(sink, g + j * LANES, n)
+        acc = vset1(0)
         for t in range(tiles.n_tiles):
             width = tiles.vecs[t] * LANES
             for k in range(tiles.rows[t]):

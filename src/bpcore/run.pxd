@@ -6,7 +6,7 @@ where a sum is cut decides its last bits:
 - A *chunk* of samples goes through all layers together. Within it, each weight's gradient is one chain of additions.
 - Small networks on large batches: consecutive chunks form *blocks*, each with a gradient of its own; these are added
   up in order. Threads share out the blocks.
-- Otherwise the chunks' gradients are one long chain. Threads share the samples of a chunk, then its weights.
+- Otherwise the chunks' gradients are added up in order. Threads share the samples of a chunk, then its weights.
 """
 
 from libc.stdint cimport int64_t, uint64_t

@@ -52,6 +52,9 @@ cdef extern from "simd.h" nogil:
     unsigned int enter_compute "bp_enter_compute"() noexcept
     void leave_compute "bp_leave_compute"(unsigned int saved) noexcept
 
+cdef extern from *:
+    bint unlikely(bint condition) noexcept nogil  # Cython's own; keeps what seldom happens out of a loop
+
 cdef enum:
     # bounds for arrays of vectors on the stack, large enough for every instruction set
     MAX_BLOCK = 24
