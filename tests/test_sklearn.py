@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 from backprop import _backend, training
+from backprop._interrupts import HeldInterrupts
 from backprop._solvers import Descent
 from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
 from scipy import sparse
@@ -760,7 +761,7 @@ def test_interrupted(monkeypatch):
     def deliver(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training._HeldInterrupts, "deliver", deliver)
+    monkeypatch.setattr(HeldInterrupts, "deliver", deliver)
     monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         model = MLPClassifier(max_iter=1000).fit(X, y)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from backprop import _backend, _threads, training
+from backprop._interrupts import HeldInterrupts
 from backprop._types import Data, RealArray, TrainingSettings, TrainingState
 from backprop.callbacks import Callback, Progress, overrides
 from backprop.layers import Dense
@@ -262,7 +263,7 @@ class Descent:
         est = self.estimator
         est.n_iter_ = 0
         bar = self._bar()
-        with training._HeldInterrupts() as self.interrupts, ExitStack() as stack:
+        with HeldInterrupts() as self.interrupts, ExitStack() as stack:
             if self.listeners is not None:
                 stack.enter_context(self.listeners.attached(self.interrupts))
             stack.callback(lambda: bar.close(est.n_iter_, getattr(est, "loss_", math.nan)))
@@ -410,7 +411,7 @@ class Listeners:
         self.scale *= factor
 
     @contextmanager
-    def attached(self, interrupts: training._HeldInterrupts) -> Iterator[None]:
+    def attached(self, interrupts: HeldInterrupts) -> Iterator[None]:
         """Tell the callbacks of the beginning and, however it comes, of the end."""
         self.interrupts, network = interrupts, self.network
         network.history.stop_reason = "interrupted"
@@ -426,13 +427,11 @@ class Listeners:
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call what is not ours; Ctrl-C may interrupt it."""
-        self.interrupts.open = True
-        function(*arguments)
-        self.interrupts.open = False
+        self.interrupts.call(function, *arguments)
 
     def end(self, callback: Callback) -> None:
         """Tell a callback that training has ended."""
-        callback.on_train_end(self.network, self.logs)
+        self.call(callback.on_train_end, self.network, self.logs)
 
     def next_call(self, epoch: int) -> int:
         """Return the next epoch, counted over all calls of `fit`, after which a callback is due."""

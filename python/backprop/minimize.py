@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop import _validation as check
 from backprop import reference
+from backprop._interrupts import HeldInterrupts
 from backprop._objective import Objective
 from backprop._types import Data
 from backprop.gradcheck import as_float64
@@ -64,9 +65,10 @@ def minimize(
         raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
 
     began = time.perf_counter()
-    with network._guard:
+    with HeldInterrupts() as interrupts, network._guard:
         try:
-            result = scipy_minimize(
+            result = interrupts.call(
+                scipy_minimize,
                 run.value_and_gradient,
                 run.start,
                 jac=True,

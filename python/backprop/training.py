@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,6 +16,7 @@ from backprop import _threads
 from backprop import _validation as check
 from backprop import metrics as metric_functions
 from backprop._divergence import Origin, Snapshot, find_last_finite, is_finite, origin
+from backprop._interrupts import HeldInterrupts
 from backprop._types import Data, RealArray, TrainingSettings, TrainingState
 from backprop.callbacks import (
     Callback,
@@ -176,7 +175,7 @@ def fit(
     raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
     bar = _bar(progress, every_callback)
 
-    with network._guard:
+    with HeldInterrupts() as interrupts, network._guard:
         resumes = check.boolean("resume", resume) and network._state is not None
         if resumes:
             state = _interrupted(network, optimizer, settings, n_rows)
@@ -187,7 +186,8 @@ def fit(
         last_epoch = state.first_epoch + epochs
         rates = _Rates(optimizer.learning_rate, schedule, n_rows, batch_size or n_rows, state.rate_scale)
         job = _Job(network, loss, optimizer, settings, weighted, state, validation)
-        run = Run(job, rates, measures, every_callback, rule, bar, last_epoch, "learning_rate" in names, resumes)
+        records_rate = "learning_rate" in names
+        run = Run(job, rates, measures, every_callback, rule, bar, interrupts, last_epoch, records_rate, resumes)
         run.train()
     if run.error is not None and raises:
         raise run.error
@@ -214,7 +214,7 @@ def step(
         n_threads=_threads.choose(None, 6.0 * network.n_parameters * len(data.X)),
     )
     losses = np.empty(1)
-    with network._guard:
+    with HeldInterrupts(), network._guard:
         state = _begin(network, optimizer, settings, len(data.X), None)
         epoch, before = state.epoch, Snapshot(state)
         try:
@@ -455,12 +455,14 @@ class Run:
         callbacks: Sequence[Callback],
         rule: Plateau | None,
         bar: Progress,
+        interrupts: HeldInterrupts,
         last_epoch: int,
         records_rate: bool,
         resumes: bool,
     ) -> None:
         self.job, self.network, self.state, self.history = job, job.network, job.state, job.network.history
         self.rates, self.measures, self.callbacks, self.rule, self.bar = rates, measures, callbacks, rule, bar
+        self.interrupts, self.call = interrupts, interrupts.call
         self.first_epoch, self.last_epoch, self.records_rate = job.state.epoch, last_epoch, records_rate
         # The core's rule stands in for the callback's own.
         self.begin_calls = [
@@ -503,16 +505,15 @@ class Run:
         self.network._run = self
         with ExitStack() as ends:
             try:
-                with _HeldInterrupts() as self.interrupts:
-                    for callback in self.callbacks:
-                        if overrides(callback, "on_train_begin"):
-                            self.call(callback.on_train_begin, self.network, self.logs)
-                        if overrides(callback, "on_train_end"):
-                            ends.callback(self.end, callback)
-                    if self.resumes:
-                        self.resume_callbacks()
-                    self.bar.begin(self.last_epoch - self.first_epoch)
-                    history.stop_reason = self.loop()
+                for callback in self.callbacks:
+                    if overrides(callback, "on_train_begin"):
+                        self.call(callback.on_train_begin, self.network, self.logs)
+                    if overrides(callback, "on_train_end"):
+                        ends.callback(self.end, callback)
+                if self.resumes:
+                    self.resume_callbacks()
+                self.bar.begin(self.last_epoch - self.first_epoch)
+                history.stop_reason = self.loop()
             finally:
                 self.network._run = None
                 history.elapsed += time.perf_counter() - start
@@ -533,7 +534,7 @@ class Run:
 
     def end(self, callback: Callback) -> None:
         """Tell a callback that training has ended."""
-        callback.on_train_end(self.network, self.logs)
+        self.call(callback.on_train_end, self.network, self.logs)
 
     def loop(self) -> str:
         """Let the core train until there is a reason to stop."""
@@ -618,14 +619,6 @@ class Run:
             if epoch % every == 0:
                 self.call(on_epoch_begin, self.network, epoch + 1, self.logs)
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what is not ours; Ctrl-C may interrupt it."""
-        self.interrupts.open = True
-        try:
-            return function(*arguments)
-        finally:
-            self.interrupts.open = False
-
     def apply(self, rule: Plateau) -> None:
         """Do what a callback wants done when the core has found no progress."""
         state = self.state
@@ -708,44 +701,3 @@ class Run:
                 return True
             self.interrupts.deliver()
         return is_finite(state)
-
-
-class _HeldInterrupts:
-    """Holds Ctrl-C back while the core runs, so that no step is cut in half and every epoch is recorded.
-
-    Only the main thread receives signals, so there is nothing to hold back in others. While `open` is set, which is
-    when code that is not ours runs, nothing is held back.
-    """
-
-    def __enter__(self) -> _HeldInterrupts:
-        self.pending: tuple[int, FrameType | None] | None = None
-        self.open = False
-        handler = signal.getsignal(signal.SIGINT)
-        self.handler: Any = handler if callable(handler) else None
-        if self.handler is not None:
-            try:
-                signal.signal(signal.SIGINT, self.hold)
-            except ValueError:  # not in the main thread
-                self.handler = None
-        return self
-
-    def hold(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal."""
-        if self.open:
-            self.handler(number, frame)
-        else:
-            self.pending = number, frame
-
-    def deliver(self) -> None:
-        """Let the handler that was there before have the signal, if one has come; it usually raises."""
-        if self.pending is not None:
-            pending, self.pending = self.pending, None
-            self.handler(*pending)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self.handler is not None:
-            signal.signal(signal.SIGINT, self.handler)
-        if kind is None:
-            self.deliver()

@@ -1,0 +1,237 @@
+"""Ctrl-C and `stop`: they take effect soon, whenever they come, and training can go on as if they had not come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop._interrupts import HeldInterrupts
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="needs POSIX signals")
+
+# sizes, rows, batch size: a step of half a microsecond, and one of twenty milliseconds
+RUNS = {"small": ([2, 2, 1], 4, None), "wide": ([256, 1024, 1024, 10], 1024, 256)}
+LIMIT = 0.1
+
+
+def begin(case):
+    """A network that was not trained yet, and the arguments of its `fit`."""
+    sizes, n_rows, batch_size = RUNS[case]
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n_rows, sizes[0]), np.float32)
+    y = rng.standard_normal((n_rows, sizes[-1]), np.float32)
+    return bp.mlp(sizes, hidden="tanh", seed=0), {"X": X, "y": y, "batch_size": batch_size, "resume": True}
+
+
+def numbers(net):
+    """Every number of a network's training."""
+    state, history = net._state, net.history
+    arrays = (net.parameters, state.slots, state.permutation, history.loss)
+    counters = (state.step, state.epoch, state.cursor, state.loss_sum, state.weight_sum, state.bit_generator.state)
+    return [array.tobytes() for array in arrays], counters, history.epochs
+
+
+class After:
+    """Does something in another thread, some time after the block was entered; `time` is when."""
+
+    def __init__(self, seconds, action):
+        self.timer = threading.Timer(seconds, self.act)
+        self.action = action
+
+    def act(self):
+        self.time = time.perf_counter()
+        self.action()
+
+    def __enter__(self):
+        self.timer.start()
+        return self
+
+    def __exit__(self, *_):
+        self.timer.join()
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def stopped_after(seconds, how, net, arguments, n_threads):
+    """Seconds from Ctrl-C, or from the call of `stop`, to the return of `fit`."""
+    # A moment of the thread's start belongs to the test: a signal must not come before `fit` is called.
+    if how == "stop":
+        with After(0.005 + seconds, lambda: net.stop()) as after:
+            net.fit(**arguments, epochs=10**9, n_threads=n_threads, progress=False)
+            ended = time.perf_counter()
+        assert net.history.stop_reason == "stopped"
+    else:
+        with After(0.005 + seconds, interrupt) as after:
+            with pytest.raises(KeyboardInterrupt):
+                net.fit(**arguments, epochs=10**9, n_threads=n_threads, progress=False)
+            ended = time.perf_counter()
+        assert net.history.stop_reason == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert net.history.epochs == net._state.epoch
+    assert np.isfinite(net.history.loss).all()
+    return ended - after.time
+
+
+def stopped_again_and_again(case, n_threads, how, tries, rng):
+    """Times of `stopped_after` for one network, which goes on each time and ends as one that was not stopped."""
+    net, arguments = begin(case)
+    times = [stopped_after(rng.uniform(0, 0.15), how, net, arguments, n_threads) for _ in range(tries)]
+    epochs = net.history.epochs + 1
+    net.fit(**arguments, epochs=epochs)
+    twin, arguments = begin(case)
+    twin.fit(**arguments, epochs=epochs)
+    assert numbers(net) == numbers(twin)
+    return times
+
+
+each_case = pytest.mark.parametrize("case", RUNS)
+each_number_of_threads = pytest.mark.parametrize("n_threads", [1, 2])
+each_way = pytest.mark.parametrize("how", ["Ctrl-C", "stop"])
+
+
+@each_way
+@each_number_of_threads
+@each_case
+def test_training_ends_soon_and_goes_on_with_the_same_bits(case, n_threads, how):
+    times = stopped_again_and_again(case, n_threads, how, 2, np.random.default_rng(n_threads))
+    assert min(times) < 1  # that it is far sooner is for the long version to show: here other tests may run
+
+
+@pytest.mark.slow
+@each_way
+@each_number_of_threads
+@each_case
+def test_two_hundred_times(case, n_threads, how):
+    rng = np.random.default_rng(0)
+    times = []
+    while len(times) < 200:
+        times += stopped_again_and_again(case, n_threads, how, 10, rng)
+    middle, late, latest = 1000 * np.quantile(times, [0.5, 0.99, 1])
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    print(
+        f"\n{how}, {case}, {n_threads} threads: median {middle:.0f} ms, p99 {late:.0f} ms, latest {latest:.0f} ms of "
+        f"{len(times)}; load {load:.1f} for each CPU"
+    )
+    assert late <= 1000 * LIMIT
+
+
+# --- at every line --------------------------------------------------------------------------------------------------
+
+PACKAGE = str(Path(bp.__file__).parent)
+
+
+class AtLine:
+    """Has Ctrl-C come just before the n-th line that the package runs within the block."""
+
+    def __init__(self, n):
+        self.left = n
+        self.place = None
+
+    def trace(self, frame, event, _):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                signal.raise_signal(signal.SIGINT)
+        return self.trace
+
+    def __enter__(self):
+        sys.settrace(self.trace)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+
+def interrupted_at(line, call):
+    """Where the signal came and whether `call` raised KeyboardInterrupt."""
+    at = AtLine(line)
+    try:
+        with at:
+            call()
+    except KeyboardInterrupt:
+        return at.place, True
+    return at.place, False
+
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((4, 2)), RNG.standard_normal(4)
+
+
+def fit(net):
+    """Two epochs of two steps, with validation and a callback in Python."""
+    note = bp.callbacks.LambdaCallback(on_epoch_end=lambda *_: None, on_train_end=lambda *_: None)
+    net.fit(X, Y, epochs=2, batch_size=2, validation_data=(X, Y), callbacks=[note], resume=True, progress=False)
+
+
+def step(net):
+    net.train_on_batch(X, Y)
+
+
+def minimize(net):
+    net.minimize(X, Y, max_iter=1)
+
+
+def interrupted_at_every_line(call, make):
+    """For every line that `call` runs: where Ctrl-C came, and the network that it left behind."""
+    for line in range(1, 100_000):
+        net = make()
+        place, raised = interrupted_at(line, lambda net=net: call(net))
+        assert raised == (place is not None), place
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, place
+        if place is None:
+            assert line > 20
+            return
+        yield place, net
+
+
+def test_ctrl_c_at_every_line_of_fit(monkeypatch):
+    """Wherever it comes, it is not lost, the network is not locked, and training goes on as if it had not come."""
+    monkeypatch.setattr(bp.training, "SLICE_SECONDS", 0.0)
+    whole = bp.mlp([2, 2, 1], seed=0)
+    fit(whole)
+    for place, net in interrupted_at_every_line(fit, lambda: bp.mlp([2, 2, 1], seed=0)):
+        assert net.history.epochs == (net._state.epoch if net._state else 0), place
+        fit(net)
+        assert numbers(net) == numbers(whole), place
+
+
+def test_ctrl_c_at_every_line_of_a_step():
+    """It is done, or it is not."""
+
+    def trained():
+        net = bp.mlp([2, 2, 1], seed=0)
+        fit(net)
+        return net
+
+    not_done, done = trained(), trained()
+    step(done)
+    for place, net in interrupted_at_every_line(step, trained):
+        assert numbers(net) in (numbers(not_done), numbers(done)), place
+        step(net)
+
+
+def test_ctrl_c_at_every_line_of_minimize():
+    for place, net in interrupted_at_every_line(minimize, lambda: bp.mlp([2, 2, 1], seed=0)):
+        assert net.history.epochs <= 1, place
+        fit(net)
+
+
+def test_ctrl_c_is_not_lost_in_another_error():
+    """It comes while it is held back, and then something else ends the block."""
+    with pytest.raises(KeyboardInterrupt) as caught, HeldInterrupts():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        raise ZeroDivisionError
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
