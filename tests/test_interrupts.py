@@ -38,23 +38,26 @@ def numbers(net):
     return [array.tobytes() for array in arrays], counters, history.epochs
 
 
-class After:
-    """Does something in another thread, some time after the block was entered; `time` is when."""
+class While:
+    """Does something in another thread while a network is trained within the block; `time` is when."""
 
-    def __init__(self, seconds, action):
-        self.timer = threading.Timer(seconds, self.act)
-        self.action = action
+    def __init__(self, net, seconds, action):
+        self.net, self.seconds, self.action = net, seconds, action
+        self.thread = threading.Thread(target=self.act)
 
     def act(self):
+        while self.net._run is None:
+            time.sleep(0.001)
+        time.sleep(self.seconds)
         self.time = time.perf_counter()
         self.action()
 
     def __enter__(self):
-        self.timer.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_):
-        self.timer.join()
+        self.thread.join()
 
 
 def interrupt():
@@ -63,22 +66,19 @@ def interrupt():
 
 def stopped_after(seconds, how, net, arguments, n_threads):
     """Seconds from Ctrl-C, or from the call of `stop`, to the return of `fit`."""
-    # A moment of the thread's start belongs to the test: a signal must not come before `fit` is called.
-    if how == "stop":
-        with After(0.005 + seconds, lambda: net.stop()) as after:
+    with While(net, seconds, net.stop if how == "stop" else interrupt) as meanwhile:
+        try:
             net.fit(**arguments, epochs=10**9, n_threads=n_threads, progress=False)
-            ended = time.perf_counter()
-        assert net.history.stop_reason == "stopped"
-    else:
-        with After(0.005 + seconds, interrupt) as after:
-            with pytest.raises(KeyboardInterrupt):
-                net.fit(**arguments, epochs=10**9, n_threads=n_threads, progress=False)
-            ended = time.perf_counter()
-        assert net.history.stop_reason == "interrupted"
+        except KeyboardInterrupt:
+            assert how != "stop"
+        else:
+            assert how == "stop"
+        ended = time.perf_counter()
+    assert net.history.stop_reason == ("stopped" if how == "stop" else "interrupted")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert net.history.epochs == net._state.epoch
     assert np.isfinite(net.history.loss).all()
-    return ended - after.time
+    return ended - meanwhile.time
 
 
 def stopped_again_and_again(case, n_threads, how, tries, rng):
