@@ -1,6 +1,8 @@
 """What `fit` adds to the core's own loop, on XOR: `python -m bench.fit`.
 
 Every row is timed in turn, again and again, so that a machine that slows down slows all of them.
+
+`python -m bench.fit --slices`: the cost of looking for Ctrl-C every 50 ms, on a small and on a wide network.
 """
 
 from __future__ import annotations
@@ -9,9 +11,13 @@ import argparse
 from collections.abc import Callable
 from statistics import median
 from time import process_time as clock  # its own time: other programs do not count
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import backprop as bp
 import numpy as np
+from backprop import training
 from backprop._types import Data, TrainingSettings, TrainingState
 
 from bench import machine
@@ -89,11 +95,89 @@ def fixed_cost(calls: int) -> float:
     return (clock() - start) / calls
 
 
+# sizes, rows, batch size, epochs in a few seconds
+SLICED = {
+    "2-2-1, full batch": ([2, 2, 1], 4, None, 10_000_000),
+    "256-1024-1024-10, batches of 256": ([256, 1024, 1024, 10], 1024, 256, 60),
+}
+
+
+def timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    """The function, with how long each call of it took."""
+
+    def call(*arguments: Any) -> Any:
+        start = clock()
+        try:
+            return function(*arguments)
+        finally:
+            seconds.append(clock() - start)
+
+    return call
+
+
+def costs(case: str, n_threads: int) -> dict[str, float]:
+    """What parts of a run with Adam go to anything but the core's own work, and how many calls of the core there were.
+
+    Slices: all of the loop around the core that is none of the rest, and, for each call of the core, the time of one
+    that trains nothing: it makes a team of threads and lets it go. Snapshots are for divergence. The difference of two
+    whole runs, one of them in a single call, would drown in what runs differ from each other.
+    """
+    sizes, n_rows, batch_size, epochs = SLICED[case]
+    rng = np.random.default_rng(0)
+    X, y = (rng.standard_normal((n_rows, width), np.float32) for width in (sizes[0], sizes[-1]))
+    net, Run, make = bp.mlp(sizes, hidden="tanh", seed=0), training.Run, training._Job.training
+    loop: list[float] = []
+    core: list[float] = []
+    history: list[float] = []
+    snapshots: list[float] = []
+    empty: list[float] = []
+    made: list[Any] = []
+
+    def training_of(job: Any, rates: Any) -> Any:
+        made.append(make(job, rates))
+        return SimpleNamespace(run=timed(made[-1].run, core), set_learning_rates=made[-1].set_learning_rates)
+
+    with (
+        mock.patch.object(training._Job, "training", training_of),
+        mock.patch.object(Run, "loop", timed(Run.loop, loop)),
+        mock.patch.object(Run, "record", timed(Run.record, history)),
+        mock.patch.object(training, "is_finite", timed(training.is_finite, snapshots)),
+        mock.patch.object(training.Snapshot, "__init__", timed(training.Snapshot.__init__, snapshots)),
+        mock.patch.object(training.Snapshot, "take", timed(training.Snapshot.take, snapshots)),
+    ):
+        net.fit(X, y, epochs=epochs, batch_size=batch_size, n_threads=n_threads, progress=False)
+    assert net._state is not None
+    nothing = timed(made[-1].run, empty)
+    for _ in range(200):
+        nothing(net._state.epoch, 0.0, np.empty(0))
+    whole, others = sum(loop), sum(history) + sum(snapshots)
+    slices = whole - sum(core) - others + len(core) * median(empty)
+    parts = {"slices": slices, "snapshots": sum(snapshots), "history": sum(history)}
+    return {**{name: 100 * seconds / whole for name, seconds in parts.items()}, "calls": len(core)}
+
+
+def compare_slices(repetitions: int) -> None:
+    """Print what slices add to a run in one call of the core."""
+    slices = f"slices of {1000 * training.SLICE_SECONDS:.0f} ms"
+    print(f"backend {network().backend}, {slices}; parts of a run in %, median (most) of {repetitions}")
+    print(f"{'':44} {'slices':>14} {'snapshots':>14} {'history':>14} {'calls':>6}")
+    for case in SLICED:
+        for n_threads in (1, 2):
+            runs = [costs(case, n_threads) for _ in range(repetitions)]
+            values = {name: [run[name] for run in runs] for name in runs[0]}
+            name = f"{case}, {n_threads} thread{'s' * (n_threads > 1)}"
+            shown = [f"{median(values[part]):.2f} ({max(values[part]):.2f})" for part in list(values)[:3]]
+            print(f"{name:44} {shown[0]:>14} {shown[1]:>14} {shown[2]:>14} {median(values['calls']):6.0f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fit", description=__doc__.split("\n")[0])
     parser.add_argument("--epochs", type=int, default=1_000_000)
     parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--slices", action="store_true", help="the cost of looking for Ctrl-C")
     options = parser.parse_args()
+    if options.slices:
+        return compare_slices(options.repetitions)
     machine.pin(1)
     times: dict[str, list[float]] = {name: [] for name in cases()}
     calls = []

@@ -66,8 +66,8 @@ class History(Mapping[str, NDArray[np.float64]]):
                 self._arrays[name] = np.full(start, np.nan)
         for name, array in self._arrays.items():
             if end > len(array):
-                # Growing by half its length copies every number three times in the long run.
-                grown = np.empty(max(end, len(array) + len(array) // 2))
+                # Doubling copies every number twice at most in the long run; memory not yet written to costs nothing.
+                grown = np.empty(max(end, 2 * len(array)))
                 grown[:start] = array[:start]
                 self._arrays[name] = array = grown
             array[start:end] = values.get(name, np.nan)
