@@ -209,9 +209,9 @@ class MostThreads:
 
     def __enter__(self):
         self.over = threading.Event()
+        self.before = self.most = self.count() + 1  # with the one that counts
         self.thread = threading.Thread(target=self.look)
         self.thread.start()
-        self.before = self.most = self.count()
         return self
 
     def count(self):
