@@ -1,0 +1,100 @@
+"""What a run allocates, counted by a library that stands before the C library's `malloc`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from backprop import _backend
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None or platform.libc_ver()[0] != "glibc", reason="needs a C compiler and glibc"),
+    pytest.mark.skipif(_backend.default().name == _backend.REFERENCE, reason="no compiled core is installed"),
+]
+
+SCRIPT = """
+import ctypes, json, sys
+import numpy as np
+import backprop as bp
+from backprop._types import Data, TrainingSettings, TrainingState
+
+counter = ctypes.CDLL(None)
+for name in ("bp_calls", "bp_live", "bp_peak"):
+    getattr(counter, name).restype = ctypes.c_longlong
+sizes, n_rows, batch_size, n_threads = json.loads(sys.argv[1])
+rng = np.random.default_rng(0)
+X = rng.normal(size=(n_rows, sizes[0])).astype(np.float32)
+y = rng.normal(size=(n_rows, sizes[-1])).astype(np.float32)
+net, adam, loss = bp.mlp(sizes, seed=0), bp.Adam(), bp.losses.SquaredError()
+net.fit(X[:2], y[:2], epochs=1)  # whatever is allocated once
+
+# the core: what `run` allocates, for few epochs and for many
+state = TrainingState(net.parameters, adam.new_slots(net.n_parameters, net.dtype), np.random.PCG64(0))
+settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads)
+losses = np.empty(100)
+training = net._core.Training(net._plan, loss, adam, settings, Data(X, y), state, np.array([0.001]))
+calls = []
+for epochs in (1, 2, 40):  # the first call with threads also makes what the C library keeps for the next
+    counter.bp_start()
+    training.run(state.epoch + epochs, float("inf"), losses)
+    calls.append(counter.bp_calls())
+
+# fit: the most that is alive at any moment
+del training, state
+net = bp.mlp(sizes, seed=0)
+counter.bp_start()
+before = counter.bp_live()
+net.fit(X, y, optimizer=adam, loss=loss, epochs=3, batch_size=batch_size, n_threads=n_threads, progress=False)
+print(json.dumps({"calls": calls, "peak": counter.bp_peak() - before, "parameters": net.n_parameters}))
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("allocations") / "allocations.so"
+    source = Path(__file__).with_name("allocations.c")
+    subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", str(path), str(source)], check=True)
+    return path
+
+
+def workspace(sizes, batch_size, n_rows, n_threads):
+    """An upper bound for the buffers of a run, in bytes: all layers for one chunk, and transposed deltas."""
+    lanes = min(batch_size or n_rows, 288) + 15
+    per_lane = 3 * sum(sizes) + 4 * max(sizes) + 64
+    gathered = 0 if batch_size else (n_rows + 15) * (sizes[0] + sizes[-1] + 1)
+    return 4 * (n_threads * 2 * lanes * per_lane + gathered)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_rows", "batch_size", "n_threads"),
+    [
+        ([2, 2, 1], 4, None, 1),
+        ([30, 16, 1], 100, 1, 1),
+        ([64, 300, 300, 10], 500, 64, 1),
+        ([64, 300, 300, 10], 500, 64, 2),
+        ([16, 700, 700, 3], 300, None, 1),
+        ([8, 32, 4], 5000, None, 2),
+    ],
+)
+def test_what_a_run_allocates(library, sizes, n_rows, batch_size, n_threads):
+    arguments = json.dumps([sizes, n_rows, batch_size, n_threads])
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    command = [sys.executable, "-c", SCRIPT, arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(result.stdout)
+    # Nothing per epoch and nothing per step: a call takes its few objects, and the C library one block a thread.
+    _, few, many = found["calls"]
+    assert few == many <= 4 + 2 * n_threads
+    # The parameters are there already. To them come gradient and two moments: 4 copies, and one workspace. `fit` keeps
+    # three more (parameters and moments) to go back to if training diverges. Small sums of the blocks of a large batch:
+    copies = 3 + 3
+    blocks = 15 * found["parameters"] if (batch_size or n_rows) > 96 and found["parameters"] <= 16384 else 0
+    bound = 4 * (copies * found["parameters"] + blocks) + workspace(sizes, batch_size, n_rows, n_threads)
+    assert found["peak"] <= bound + 200_000  # objects of Python
