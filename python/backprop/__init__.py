@@ -7,9 +7,10 @@
 (1, 3)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from backprop import callbacks, initializers, io, losses, metrics, optimizers, schedules
+from backprop import initializers, io, losses, optimizers
 from backprop._backend import show_config
 from backprop._mlp import mlp
 from backprop.history import History
@@ -18,14 +19,14 @@ from backprop.layers import Dense
 from backprop.network import Network
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from backprop.reference import ACTIVATIONS
-from backprop.training import DivergedError
 
 if TYPE_CHECKING:
-    from backprop import plotting
+    from backprop import callbacks, metrics, plotting, schedules
     from backprop.checkpoints import resume
     from backprop.descent import descend
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_sklearn, from_torch
+    from backprop.training import DivergedError
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,24 +60,24 @@ __all__ = [
 ]
 
 
-# What training does not need is imported when it is asked for.
+# What predicting does not need is imported when it is asked for.
 _LAZY = {
+    "DivergedError": "backprop.training",
     "check_gradients": "backprop.gradcheck",
     "descend": "backprop.descent",
     "from_keras": "backprop.importing",
     "from_sklearn": "backprop.importing",
     "from_torch": "backprop.importing",
-    "plotting": "backprop.plotting",
     "resume": "backprop.checkpoints",
 }
+_LAZY_MODULES = ("callbacks", "metrics", "plotting", "schedules")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from importlib import import_module
-
-        module = import_module(_LAZY[name])
-        return module if name == "plotting" else getattr(module, name)
+        return getattr(import_module(_LAZY[name]), name)
+    if name in _LAZY_MODULES:
+        return import_module(f"backprop.{name}")
     if name == "__version__":  # asked for rarely, and importlib.metadata takes long to import
         from importlib.metadata import PackageNotFoundError, version
 

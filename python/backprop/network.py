@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from backprop import _backend, _prepare, initializers, training
+from backprop import _backend, _prepare, initializers
 from backprop import _validation as check
-from backprop import metrics as _metrics
 from backprop._guard import Guard
-from backprop._objective import Objective
 from backprop._types import Data, RealArray, Rows, TrainingState
 from backprop._views import Views
 from backprop.history import History
@@ -24,6 +22,8 @@ from backprop.optimizers import Optimizer
 if TYPE_CHECKING:
     import os
 
+    from backprop import training
+    from backprop._objective import Objective
     from backprop.callbacks import Callback
     from backprop.metrics import Metric
     from backprop.schedules import Schedule
@@ -411,10 +411,14 @@ class Network:
         >>> net.evaluate([[1.0], [2.0]], [1.0, 4.0], metrics=["mean_absolute_error"])
         {'loss': 2.0, 'mean_absolute_error': 1.0}
         """
+        from backprop import metrics as _metrics
+
         wanted = _metrics.resolved(metrics)
         checked, data = self._data(X, y, loss, sample_weight, custom=True)
         measured = _metrics.bound(wanted, checked, data.targets, data.sample_weight)
         outputs = self.predict(data.X)
+        from backprop._objective import Objective
+
         value = Objective(self._core, self._plan, self._layers, checked, data)(self._parameters)
         return {"loss": value, **{name: metric(outputs) for name, metric in measured.items()}}
 
@@ -595,6 +599,8 @@ class Network:
         """
         checked_loss, data = self._data(X, y, loss, sample_weight, custom=True)
         data, validation = _prepare.validation(self, checked_loss, data, validation_data, validation_split)
+        from backprop import training  # with callbacks and schedules, which predicting does not need
+
         return training.fit(
             self,
             data,
@@ -695,6 +701,8 @@ class Network:
         array([[1.8]])
         """
         checked, data = self._data(X, y, loss, sample_weight, custom=True)
+        from backprop import training
+
         return training.step(
             self, data, checked, optimizer, class_weight=class_weight, clip_norm=clip_norm, clip_value=clip_value
         )
@@ -841,6 +849,8 @@ class Network:
 
     def _objective(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> Objective:
         """Return the loss of these rows as a function of the parameters."""
+        from backprop._objective import Objective
+
         return Objective(self._core, self._plan, self._layers, *self._data(X, y, loss, sample_weight, custom=True))
 
     @overload

@@ -4,10 +4,18 @@ It offers the same functions as the compiled cores, with the same arguments and 
 are tested against. Where to start reading: `backprop.reference.layers`, then `training`.
 """
 
-from backprop.reference import activations, losses, optimizers
-from backprop.reference.layers import Plan, backward, forward, loss_and_gradient
-from backprop.reference.optimizers import update
-from backprop.reference.training import Training
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from backprop.reference import activations
+
+if TYPE_CHECKING:
+    from backprop.reference.layers import Plan, backward, forward, loss_and_gradient
+    from backprop.reference.optimizers import update
+    from backprop.reference.training import Training
+
+    LOSSES: tuple[str, ...]
+    OPTIMIZERS: tuple[str, ...]
 
 __all__ = [
     "ACTIVATIONS",
@@ -22,5 +30,25 @@ __all__ = [
 ]
 
 ACTIVATIONS: tuple[str, ...] = tuple(activations.ACTIVATIONS)
-LOSSES: tuple[str, ...] = tuple(losses.LOSSES)
-OPTIMIZERS: tuple[str, ...] = tuple(optimizers.UPDATES)
+# The rest is imported when it is asked for: a network with a compiled core needs the names of the activations only.
+_HOME = {
+    "Plan": "layers",
+    "Training": "training",
+    "backward": "layers",
+    "forward": "layers",
+    "loss_and_gradient": "layers",
+    "update": "optimizers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LOSSES":
+        value: Any = tuple(import_module("backprop.reference.losses").LOSSES)
+    elif name == "OPTIMIZERS":
+        value = tuple(import_module("backprop.reference.optimizers").UPDATES)
+    elif name in _HOME:
+        value = getattr(import_module(f"backprop.reference.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
