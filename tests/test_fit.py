@@ -272,6 +272,16 @@ def test_schedules_go_on_or_start_again(backend, data):
     np.testing.assert_array_equal(whole.history["learning_rate"], 1e-3 * 0.5 ** np.array([0, 1, 2, 3, 4, 0, 1]))
 
 
+def test_rates_of_numpy(backend, data):
+    """NumPy's numbers are numbers."""
+    for schedule in (None, bp.schedules.Constant()):
+        sgd = bp.SGD(learning_rate=np.float32(0.125))
+        found, expected = make(backend), make(backend)
+        found.fit(*data, optimizer=sgd, schedule=schedule, epochs=2)
+        expected.fit(*data, optimizer=bp.SGD(learning_rate=0.125), schedule=schedule, epochs=2)
+        np.testing.assert_array_equal(found.parameters, expected.parameters)
+
+
 def test_a_function_as_a_schedule(backend, data):
     history = make(backend).fit(*data, schedule=lambda step: 1 / (1 + step), epochs=3, batch_size=None)
     np.testing.assert_allclose(history["learning_rate"], 1e-3 / np.arange(1, 4))
