@@ -133,6 +133,15 @@ def test_every_optimizer(monkeypatch, tmp_path, optimizer):
     assert resumed._optimizer == optimizer
 
 
+def test_settings_of_numpy(tmp_path):
+    """NumPy's scalars in an optimizer are what a file can hold."""
+    sgd = bp.SGD(learning_rate=np.float32(0.125), momentum=np.float32(0.5), nesterov=np.bool_(True))
+    net = network()
+    net.fit(X, Y, epochs=2, optimizer=sgd)
+    net.save_checkpoint(tmp_path / "run")
+    assert bp.resume(tmp_path / "run")._optimizer == bp.SGD(learning_rate=0.125, momentum=0.5, nesterov=True)
+
+
 def test_with_other_threads_and_instruction_sets(monkeypatch, tmp_path):
     def fit(n_threads):
         return lambda net: net.fit(X, Y, epochs=5, batch_size=16, n_threads=n_threads, resume=True)

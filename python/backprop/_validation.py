@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -89,6 +90,14 @@ def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: needs True or False, got {shown(value)}")
     return bool(value)
+
+
+def make_plain(settings: Any) -> None:
+    """Turn NumPy's scalars in a frozen dataclass into Python's, which the core, files and messages take."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(settings, field.name, value.item())
 
 
 def choice(name: str, value: Any, options: Collection[str]) -> str:

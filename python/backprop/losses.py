@@ -49,6 +49,7 @@ class Loss:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
+        check.make_plain(self)
         check.number("scale", self.scale, above=0)
         check.choice("reduction", self.reduction, ("mean", "sum"))
 

@@ -33,6 +33,7 @@ class Optimizer:
     learning_rate: float
 
     def __post_init__(self) -> None:
+        check.make_plain(self)
         check.number("learning_rate", self.learning_rate, above=0)
 
     @property

@@ -359,7 +359,7 @@ class _Rates:
     def __init__(
         self, learning_rate: float, schedule: Schedule | None, n_rows: int, batch_size: int, scale: float
     ) -> None:
-        self.learning_rate, self.schedule, self.scale = float(learning_rate), schedule, scale
+        self.learning_rate, self.schedule, self.scale = learning_rate, schedule, scale
         self.batch_size, self.steps_per_epoch = batch_size, -(-n_rows // batch_size)
 
     def of_steps(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
