@@ -65,11 +65,22 @@ def library(tmp_path_factory):
 
 
 def workspace(sizes, batch_size, n_rows, n_threads):
-    """An upper bound for the buffers of a run, in bytes: all layers for one chunk, and transposed deltas."""
-    lanes = min(batch_size or n_rows, 288) + 15
-    per_lane = 3 * sum(sizes) + 4 * max(sizes) + 64
+    """An upper bound for the buffers of a run, in bytes: what `new_workspace` in _core.pyx adds up, scores included.
+
+    It exceeds the truth by less than one copy of the parameters of the larger networks below, so that one copy more
+    than there should be is seen.
+    """
+    lanes = -(-min(batch_size or n_rows, 288) // 16) * 16
+    units, widest = sum(sizes[1:]), max(sizes) + 16
+    chunk = lanes * (sizes[0] + sizes[-1] + 3 + widest + 3 * units)
     gathered = 0 if batch_size else (n_rows + 15) * (sizes[0] + sizes[-1] + 1)
-    return 4 * (n_threads * 2 * lanes * per_lane + gathered)
+    team = 0
+    if n_threads > 1:
+        shares_blocks = (batch_size or n_rows) > 96
+        team = n_threads * (lanes * widest + chunk * shares_blocks) + lanes * (units + 16 * len(sizes))
+    reals = chunk + gathered + team
+    # Large workspaces begin at a page of 2 MiB; what the C library maps behind them counts here, but is never touched.
+    return 4 * reals + (2**21 if 4 * reals >= 2**22 else 0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,7 @@ def workspace(sizes, batch_size, n_rows, n_threads):
         ([30, 16, 1], 100, 1, 1),
         ([64, 300, 300, 10], 500, 64, 1),
         ([64, 300, 300, 10], 500, 64, 2),
-        ([16, 700, 700, 3], 300, None, 1),
+        ([16, 1000, 1000, 3], 300, None, 1),
         ([8, 32, 4], 5000, None, 2),
     ],
 )
@@ -97,4 +108,4 @@ def test_what_a_run_allocates(library, sizes, n_rows, batch_size, n_threads):
     copies = 3 + 3
     blocks = 15 * found["parameters"] if (batch_size or n_rows) > 96 and found["parameters"] <= 16384 else 0
     bound = 4 * (copies * found["parameters"] + blocks) + workspace(sizes, batch_size, n_rows, n_threads)
-    assert found["peak"] <= bound + 200_000  # objects of Python
+    assert found["peak"] <= bound + 100_000  # objects of Python
