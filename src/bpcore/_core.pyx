@@ -17,9 +17,9 @@ from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
 from bpcore.dropout cimport place_rows
 from bpcore.layers cimport Loss, Network, Workspace, backward as backward_pass
-from bpcore.layers cimport forward as forward_pass, input_delta
-from bpcore.activations cimport activate, multiply_derivative, needs_scores
-from bpcore.gemm cimport ADD, SET, Sink, lanes_product
+from bpcore.layers cimport forward as forward_pass, forward_layer, input_delta
+from bpcore.activations cimport multiply_derivative, needs_scores
+from bpcore.gemm cimport ADD, SET, Sink
 from bpcore.types cimport (
     GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vload_n, vstore_n,
 )
@@ -203,11 +203,7 @@ cdef bint predict(
             return False
         for l in range(net.n_layers):
             layer = net.layers + l
-            lanes_product(
-                &tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-                parameters + layer.biases if layer.has_bias else NULL, below, above, scratch,
-            )
-            activate(layer.activation, layer.alpha, &tiles, layer.n_out, above, above)
+            forward_layer(layer, parameters, &tiles, below, above, above, scratch)
             below, above = above, below
         scatter_rows(&tiles, below, net.n_outputs, out + done * net.n_outputs)
         done += tiles.n_rows

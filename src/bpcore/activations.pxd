@@ -275,3 +275,22 @@ cdef inline template softmax_jacobian(Py_ssize_t n, int n_vecs, const real *a, r
         for i in range(n):
             at = (i * n_vecs + j) * LANES
             vstore(d + at, vload(a + at) * (vload(d + at) - total))
+
+
+# ---- what follows a product ----
+
+# The activation of a layer, or its derivative, applied to the blocks of a product while they are in the cache.
+cdef struct Finish:
+    int activation  # any but softmax
+    real alpha
+    bint derivative
+    const real *z
+    real *a
+
+
+cdef inline void finish(const Finish *how, Py_ssize_t at, Py_ssize_t n_vecs, real *product) noexcept nogil:
+    """product = product * activation'(z), or a = activation(product), for n_vecs vectors from `at` on."""
+    if how.derivative:
+        multiply_derivative_vecs(how.activation, how.alpha, n_vecs, how.z + at, how.a + at, product + at)
+    else:
+        activate_vecs(how.activation, how.alpha, n_vecs, product + at, how.a + at)

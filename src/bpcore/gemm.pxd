@@ -5,6 +5,7 @@ time. k runs from first to last in one chain per lane, so a result depends neith
 blocking.
 """
 
+from bpcore.activations cimport Finish, finish
 from bpcore.optimizers cimport Update
 from bpcore.types cimport (
     DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch,
@@ -147,11 +148,11 @@ cdef inline void pack_rows(
 
 cdef inline void lanes_product(
     const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out, real *scratch,
+    const real *start, const real *b, real *out, real *scratch, const Finish *how,
 ) noexcept nogil:
-    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile.
+    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile, and what `how` adds.
 
-    scratch: n_lanes * n_k, for weights that are worth packing.
+    scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
     """
     cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, group = n_blocks, block = 0, row = 0
     cdef int t
@@ -161,6 +162,8 @@ cdef inline void lanes_product(
                 tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
                 out + n_rows * tiles.start[t], NULL, 0,
             )
+        if how != NULL:
+            finish(how, 0, n_rows * tiles.n_lanes // LANES, out)
         return
     if (
         w_row == 1 and TILE_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * TILE_ROWS
@@ -171,7 +174,7 @@ cdef inline void lanes_product(
         group = min(group, n_blocks - block)
         row += lanes_group(
             tiles, n_rows, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
-            scratch if group < n_blocks else NULL,
+            scratch if group < n_blocks else NULL, how,
         )
         block += group
 
@@ -179,13 +182,13 @@ cdef inline void lanes_product(
 cdef inline Py_ssize_t lanes_group(
     const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_blocks, Py_ssize_t block, Py_ssize_t group, Py_ssize_t row,
     Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out,
-    real *packed,
+    real *packed, const Finish *how,
 ) noexcept nogil:
     """`group` blocks of rows of the product, from `row` on; returns how many rows these are. packed: scratch, or NULL.
 
     Blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
-    cdef Py_ssize_t rows = n_rows // n_blocks, taller = n_rows % n_blocks, height, done = 0, i
+    cdef Py_ssize_t rows = n_rows // n_blocks, taller = n_rows % n_blocks, height, done = 0, i, at
     cdef bint far = w_row == 1 and n_k * w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
     cdef const real *ahead
     cdef int t
@@ -195,19 +198,20 @@ cdef inline Py_ssize_t lanes_group(
         done = 0
         for i in range(group):
             height = rows + (block + i < taller)
+            at = n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES
             if packed != NULL:
                 lanes_panel(
                     tiles.vecs[t], <int> height, n_k, packed + n_k * done, 1, height,
-                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t],
-                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES, NULL, 0,
+                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t], out + at, NULL, 0,
                 )
             else:
                 ahead = w + row + done + GROUP_LANES if far and t == 0 else NULL
                 lanes_panel(
                     tiles.vecs[t], <int> height, n_k, w + (row + done) * w_row, w_row, w_k,
-                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t],
-                    out + n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES, ahead, w_k,
+                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t], out + at, ahead, w_k,
                 )
+            if how != NULL:
+                finish(how, at, height * tiles.vecs[t], out)
             done += height
     return done
 
@@ -373,15 +377,30 @@ cdef inline template sum_panel(
     const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
     """g (n_columns,) takes the sum over samples of the panel d."""
-    cdef vec acc
-    cdef Py_ssize_t k, n
+    cdef vec acc[MAX_VECS]
+    cdef Py_ssize_t k
     cdef int j
     for j in range(n_vecs):
-        n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
-        acc = vset1(0)
-        for k in range(tiles.n_rows):
-            acc = acc + vload(d + (k * n_vecs + j) * LANES)
-        sink_vec(sink, g + j * LANES, acc, n)
+        acc[j] = vset1(0)
+    for k in range(tiles.n_rows):
+        for j in range(n_vecs):
+            acc[j] = acc[j] + vload(d + (k * n_vecs + j) * LANES)
+    for j in range(n_vecs):
+        sink_vec(sink, g + j * LANES, acc[j], min(n_columns - j * LANES, <Py_ssize_t> LANES))
+
+
+cdef inline void sums_product(
+    int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """`sum_panel` for a number of vectors known at run time."""
+    if n_vecs == TILE_VECS:
+        sum_panel(TILE_VECS, tiles, d, g, n_columns, sink)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        sum_panel(2, tiles, d, g, n_columns, sink)
+    elif n_vecs == 1:
+        sum_panel(1, tiles, d, g, n_columns, sink)
+    elif TILE_VECS > 3:
+        sum_panel(n_vecs, tiles, d, g, n_columns, sink)
 
 
 cdef inline void outputs_product(
@@ -412,7 +431,7 @@ cdef inline void outputs_product(
                 )
                 row += height
         if g_biases != NULL:
-            sum_panel(n_vecs, tiles, panel, g_biases + first, n_columns, sink)
+            sums_product(n_vecs, tiles, panel, g_biases + first, n_columns, sink)
         first += n_vecs * LANES
 
 

@@ -1,6 +1,6 @@
 """Forward and backward through all layers, for one chunk of samples."""
 
-from bpcore.activations cimport activate, multiply_derivative
+from bpcore.activations cimport SOFTMAX, Finish, activate, multiply_derivative
 from bpcore.dropout cimport Dropout, drop
 from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
@@ -60,17 +60,27 @@ cdef inline real *inputs_of(const Workspace *ws, int l) noexcept nogil:
     return ws.dropped[l] if ws.dropout.active and l > 0 else ws.a[l]
 
 
+cdef inline void forward_layer(
+    const Layer *layer, const real *parameters, const Tiles *tiles, const real *below, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """z [n_out][lanes] and a = activation(z) from what the layer reads, below [n_in][lanes]; a may be z."""
+    cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
+    cdef bint whole = layer.activation == SOFTMAX  # needs all units of a sample
+    lanes_product(
+        tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
+        parameters + layer.biases if layer.has_bias else NULL, below, z, scratch, NULL if whole else &how,
+    )
+    if whole:
+        activate(layer.activation, layer.alpha, tiles, layer.n_out, z, a)
+
+
 cdef inline void forward(const Network *net, const real *parameters, Workspace *ws) noexcept nogil:
     """ws.a[1:] and ws.z[1:] from ws.a[0]."""
     cdef const Layer *layer
     cdef int l
     for l in range(net.n_layers):
         layer = net.layers + l
-        lanes_product(
-            &ws.tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-            parameters + layer.biases if layer.has_bias else NULL, inputs_of(ws, l), ws.z[l + 1], ws.scratch,
-        )
-        activate(layer.activation, layer.alpha, &ws.tiles, layer.n_out, ws.z[l + 1], ws.a[l + 1])
+        forward_layer(layer, parameters, &ws.tiles, inputs_of(ws, l), ws.z[l + 1], ws.a[l + 1], ws.scratch)
         if ws.dropout.active and layer.dropout > 0:
             drop(&ws.dropout, layer, l, &ws.tiles, ws.a[l + 1], ws.kept[l + 1], ws.dropped[l + 1])
 
@@ -95,15 +105,18 @@ cdef inline void multiply(const real *factor, real *x, Py_ssize_t n_vecs) noexce
 cdef inline void delta_below(const Network *net, const real *parameters, Workspace *ws, int l) noexcept nogil:
     """ws.delta[l], of the layer below layer l, from ws.delta[l + 1]."""
     cdef const Layer *layer = net.layers + l
+    cdef const Layer *below = layer - 1
+    cdef Finish how = Finish(below.activation, below.alpha, True, ws.z[l], ws.a[l])
+    # the derivative of softmax mixes the units of a sample, so it waits for all, and for dropout
+    cdef bint whole = below.activation == SOFTMAX
     lanes_product(
         &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
-        ws.delta[l], ws.scratch,
+        ws.delta[l], ws.scratch, NULL if whole else &how,
     )
-    if ws.dropout.active and net.layers[l - 1].dropout > 0:
+    if ws.dropout.active and below.dropout > 0:
         multiply(ws.kept[l], ws.delta[l], layer.n_in * ws.tiles.n_lanes // LANES)
-    multiply_derivative(
-        net.layers[l - 1].activation, net.layers[l - 1].alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l], ws.delta[l]
-    )
+    if whole:
+        multiply_derivative(below.activation, below.alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l], ws.delta[l])
 
 
 cdef inline void layer_gradient(
@@ -170,5 +183,5 @@ cdef inline void input_delta(const Network *net, const real *parameters, Workspa
         delta_below(net, parameters, ws, l)
     lanes_product(
         &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[1], ws.delta[0],
-        ws.scratch,
+        ws.scratch, NULL,
     )

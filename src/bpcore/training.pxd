@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport row_of, shuffle
-from bpcore.gemm cimport SET, STEP, Sink
+from bpcore.gemm cimport SET, STEP, Sink, sum_group
 from bpcore.layers cimport Workspace, output_delta
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
@@ -16,12 +16,15 @@ from bpcore.run cimport (
 )
 from bpcore.threads cimport pthread_t, resize
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
-from bpcore.types cimport LANES, Layer, cut_tiles, real, vset1, vstore
+from bpcore.types cimport (
+    GROUP_LANES, GROUP_VECS, LANES, Layer, MAX_VECS, cut_tiles, real, vabs, vec, vfma, vload, vload_n, vset1, vstore,
+)
 
 
 cdef enum:
     SHARED_PARAMETERS = 4096  # fewer are updated sooner than threads meet
     LAYERED_PARAMETERS = 65536  # fewer stay in the cache anyway
+    NORM_WEIGHTS = 256  # a multiple of every group of lanes
 
 cdef enum StopReason:
     EPOCHS
@@ -77,26 +80,54 @@ cdef inline double data_loss(
     return end_batch(run)
 
 
+cdef inline void add_norms(const real *w, Py_ssize_t n, double *absolute, double *square) noexcept nogil:
+    """The sums of |w| and of w**2: in the type of w over at most NORM_WEIGHTS of them, those in double."""
+    cdef vec absolutes[MAX_VECS]
+    cdef vec squares[MAX_VECS]
+    cdef vec x
+    cdef Py_ssize_t at = 0, end
+    cdef int v
+    absolute[0] = 0
+    square[0] = 0
+    while at < n:
+        for v in range(GROUP_VECS):
+            absolutes[v] = vset1(0)
+            squares[v] = vset1(0)
+        end = min(n, at + NORM_WEIGHTS)
+        while at < end:
+            for v in range(GROUP_VECS):
+                x = vload(w + at) if end - at >= LANES else vload_n(w + at, max(end - at, <Py_ssize_t> 0))
+                absolutes[v] = absolutes[v] + vabs(x)
+                squares[v] = vfma(x, x, squares[v])
+                at += LANES
+        absolute[0] += sum_group(absolutes)
+        square[0] += sum_group(squares)
+
+
+cdef inline void add_penalty(real *gradient, const real *w, Py_ssize_t n, real l1, real l2) noexcept nogil:
+    """gradient += l1 sign(w) + l2 w, n numbers."""
+    cdef Py_ssize_t i
+    if l1 == 0:
+        for i in range(n):
+            gradient[i] = gradient[i] + l2 * w[i]
+    else:
+        for i in range(n):
+            gradient[i] = gradient[i] + (l1 * <real> ((w[i] > 0) - (w[i] < 0)) + l2 * w[i])
+
+
 cdef inline double penalty(const Run *run, real *gradient, double factor) noexcept nogil:
     """factor * sum of l1 |w| + l2 / 2 w**2; its gradient is added to `gradient`, unless that is NULL."""
     cdef double total = 0, absolute, square
-    cdef real w, sign, l1, l2
     cdef const Range *at
-    cdef Py_ssize_t i
     cdef int k
     for k in range(run.n_penalties):
         at = run.penalties + k
-        l1 = <real> (at.l1 * factor)
-        l2 = <real> (at.l2 * factor)
-        absolute = 0
-        square = 0
-        for i in range(at.start, at.start + at.length):
-            w = run.parameters[i]
-            absolute += w if w >= 0 else -w
-            square += <double> w * w
-            if gradient != NULL and at.trainable:
-                sign = <real> ((w > 0) - (w < 0))
-                gradient[i] = gradient[i] + (l1 * sign + l2 * w)
+        add_norms(run.parameters + at.start, at.length, &absolute, &square)
+        if gradient != NULL and at.trainable:
+            add_penalty(
+                gradient + at.start, run.parameters + at.start, at.length, <real> (at.l1 * factor),
+                <real> (at.l2 * factor),
+            )
         total += at.l1 * absolute + 0.5 * at.l2 * square
     return total * factor
 
