@@ -289,7 +289,7 @@ def test_reductions(backend, loss, reduction, weighted):
 @pytest.mark.parametrize("loss", LOSS_VARIANTS, ids=label)
 def test_no_weight_no_loss(backend, loss, reduction, dtype):
     loss = replace(loss, reduction=reduction)
-    dense = [Dense(3, "tanh", l2=0.5), Dense(2, outputs_of(loss)[0])]
+    dense = [Dense(3, "tanh", l2=0.5), Dense(3, outputs_of(loss)[0])]
     problem = make_problem(2, dense, loss, 9).cast(dtype)
     problem.data = problem.data._replace(sample_weight=np.zeros(9, dtype))
     value, gradient = problem.loss_and_gradient(backend)

@@ -1,6 +1,5 @@
 """The tools for long checks still fit the sources: short versions of what they do in minutes."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,40 +27,24 @@ def test_every_fault_has_its_place(mutate, tmp_path):
 
 
 def test_changes_of_the_reference(mutate):
-    found = set()
-    for module in mutate.TESTS:
-        original = (mutate.REFERENCE / f"{module}.py").read_text()
-        for k, mutant in enumerate(mutate.mutants(module)):
-            found.add(mutant.what)
-            if k % 50 == 0:
-                assert mutant.source != original
-                compile(mutant.source, mutant.what, "exec")
+    found = [fault.what for module in mutate.TESTS for fault in mutate.mutants(module)]
     assert len(found) > 300
-    assert found >= mutate.EQUIVALENT
+    assert set(found) >= mutate.EQUIVALENT
 
 
 def test_a_planted_fault_is_noticed(mutate, tmp_path):
-    """And none where there is none: in a copy of the package, by the one test file that looks at it."""
-    package = tmp_path / "python"
-    shutil.copytree(mutate.ROOT / "python", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    path = package / "backprop/reference/activations.py"
+    """And none that changes nothing."""
     program = f"""
 import sys
-from pathlib import Path
 sys.path.insert(0, {str(TOOLS)!r})
 import mutate
-print(mutate.noticed(Path({str(package)!r}), ["test_activations.py"], "reference and relu and not leaky"))
+mutate.TESTS["activations"] = ["test_activations.py"]
+mutate.EQUIVALENT.clear()
+sys.exit(mutate.check_reference("activations relu: ", False) != ["relu: return np.where(z.real < 0, 0, z)"])
 """
-    environment = {"BACKPROP_BACKEND": "reference", "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"}
-    results = []
-    for text in (
-        path.read_text(),
-        path.read_text().replace("np.where(z.real <= 0, 0, z)", "np.where(z.real <= 0, z, 0)"),
-    ):
-        path.write_text(text)
-        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-        results.append(run.stdout.split()[-1:])
-    assert results == [["False"], ["True"]]
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "reference: 4 of 5 faults noticed" in run.stdout
 
 
 def test_the_short_run():

@@ -1,4 +1,4 @@
-"""Which lines the tests run: python tools/coverage.py [--isa v4 ...] [arguments of pytest].
+"""Which lines the tests run: python tools/coverage.py [--isa v4 ...] [--append] [arguments of pytest].
 
 Lines of Python by coverage.py. Lines of Cython by the C compiler's own counters (gcov), in a build of their own whose
 C code names the lines of the .pyx and .pxd files that it is made from: they count in functions without the GIL, in
@@ -86,6 +86,7 @@ def show(title: str, files: Mapping[str, tuple[int, int, list[int]]]) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--isa", nargs="+", default=["baseline", "v3", "v4"])
+    parser.add_argument("--append", action="store_true", help="add to what earlier runs counted, in the same build")
     parser.add_argument("--report", action="store_true", help="only report what the last run counted")
     arguments, for_pytest = parser.parse_known_args()
 
@@ -95,10 +96,12 @@ if __name__ == "__main__":
     folder = ROOT / "build/coverage"
     data, package = folder / "python.coverage", folder / "python"
     if not arguments.report:
-        package = build(folder, "coverage", arguments.isa)
-        for counters in folder.rglob("*.gcda"):
-            counters.unlink()
-        tests = [sys.executable, "-m", "coverage", "run", "--data-file", data, "--source", package / "backprop", "-m"]
-        run([*tests, "pytest", "-q", "-p", "no:cacheprovider", *for_pytest], PYTHONPATH=package)
+        if not arguments.append:
+            package = build(folder, "coverage", arguments.isa)
+            for counters in [data, *folder.rglob("*.gcda")]:
+                counters.unlink(missing_ok=True)
+        count = ["coverage", "run", "--append", "--data-file", data, "--source", package / "backprop"]
+        tests = ["pytest", "-q", "-p", "no:cacheprovider", *for_pytest]
+        run([sys.executable, "-m", *count, "-m", *tests], PYTHONPATH=package)
     shares = [show("Python", python_lines(data, package)), show("Cython", cython_lines(folder / "build"))]
     sys.exit(min(shares) < NEEDED and f"below {NEEDED} %")

@@ -5,7 +5,8 @@
 ``compiled``    the faults in `FAULTS`, planted in the compiled core: all in one build, one switched on at a time
 
 A fault is noticed when a test fails that passes without it. One that goes unnoticed makes the program fail; those in
-`EQUIVALENT` are left out.
+`EQUIVALENT` are left out. The tests are collected once; each fault is planted in a fork, which runs them up to the
+first that fails.
 """
 
 from __future__ import annotations
@@ -16,20 +17,37 @@ import copy
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from operator import attrgetter
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 from build import ROOT, build
 
 REFERENCE = ROOT / "python/backprop/reference"
+# In the order in which they run: first what is most likely to notice.
 TESTS = {
-    "activations": ["test_activations.py", "test_gradients.py", "test_extremes.py", "test_twins.py"],
-    "losses": ["test_losses.py", "test_gradients.py", "test_extremes.py", "test_twins.py"],
-    "optimizers": ["test_optimizers.py", "test_runs.py", "test_twins.py"],
+    "activations": ["test_activations.py", "test_gradients.py", "test_extremes.py"],
+    "losses": ["test_losses.py", "test_extremes.py", "test_gradients.py"],
+    "optimizers": ["test_optimizers.py", "test_runs.py"],
 }
+LONGEST = 300  # seconds: tests that take longer have noticed a fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A fault, what plants it in this process, and the files of tests that are to notice it."""
+
+    what: str
+    plant: Callable[[], None]
+    tests: Sequence[str]
 
 
 # ---- the reference: changes of its syntax tree ----
@@ -40,76 +58,102 @@ OTHER_OPERATOR: dict[type, type] = {
 }  # fmt: skip
 AT_THE_BOUND: dict[type, type] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 
-# What computes the same numbers, or the same but for rounding.
+# What a line becomes, where it computes the same numbers then, or the same but for rounding.
 EQUIVALENT = {
     # two formulas meet continuously at the bound: it does not matter which one is used there
-    "sigmoid: z.real < 0 -> z.real <= 0",
-    "relu: z.real <= 0 -> z.real < 0",
-    "leaky_relu: z.real > 0 -> z.real >= 0",
-    "elu: z.real > 0 -> z.real >= 0",
-    "softplus: z.real <= 0 -> z.real < 0",
-    "softplus: z.real < 0 -> z.real <= 0",
-    "absolute_error: (a - y).real < 0 -> (a - y).real <= 0",
-    "quantile: (a - y).real < 0 -> (a - y).real <= 0",
-    "huber: distance.real <= parameter -> distance.real < parameter",
+    "sigmoid: e = np.exp(np.where(z.real <= 0, z, -z))",
+    "sigmoid: return np.where(z.real <= 0, e, 1) / (1 + e)",
+    "relu: return np.where(z.real < 0, 0, z)",
+    "leaky_relu: return np.where(z.real >= 0, z, alpha * z)",
+    "elu: return np.where(z.real >= 0, z, alpha * np.expm1(z))",
+    "softplus: return np.where(z.real < 0, 0, z) + np.log1p(np.exp(np.where(z.real < 0, z, -z)))",
+    "softplus: return np.where(z.real <= 0, 0, z) + np.log1p(np.exp(np.where(z.real <= 0, z, -z)))",
+    "absolute_error: return np.where((a - y).real <= 0, y - a, a - y)",
+    "quantile: return np.where((a - y).real <= 0, parameter * (y - a), (1 - parameter) * (a - y))",
+    "huber: return np.where(distance.real < parameter, 0.5 * distance * distance, "
+    "parameter * (distance - 0.5 * parameter))",
+    "clip: if not coefficient > 1:",
+    # the larger of two numbers is the larger of the two
+    "_adam: np.maximum(square, largest, out=largest)",
+    # what stands there is not used: where y is 0, y log y is
+    "x_log_y: return np.where(x == 0, 0, x * np.log(np.where(x == 0, 2, y)))",
+    "poisson: return a - y + x_log_y(y, y / np.where(y == 0, 2, a))",
+    "poisson_exp: return np.exp(z) - y + y * (np.log(np.where(y == 0, 2, y)) - z)",
+    # it has no parameter
+    "huber: distance = absolute_error(a, y, 1)",
+    # beyond 50 the derivative is 0 or 1 to the last digit
+    "gelu_tanh_derivative: z = np.clip(z, -51, 50)",
+    "gelu_tanh_derivative: z = np.clip(z, -50, 51)",
+    "limit_norms: W *= np.where(norms >= layer.max_norm, layer.max_norm / norms, 1)",
 }
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A changed module."""
-
-    module: str
-    what: str
-    tree: ast.Module
-
-    @property
-    def source(self) -> str:
-        """The text of the changed module; right until the next mutant is made of the same tree."""
-        return ast.unparse(self.tree)
-
-
-def mutants(module: str) -> Iterator[Mutant]:
+def mutants(module: str) -> Iterator[Fault]:
     """Every change of a module, function by function."""
-    tree = ast.parse((REFERENCE / f"{module}.py").read_text())
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef):
-            for node, before, change in changes(function):
-                saved = copy.copy(node.__dict__)
-                change()
-                ast.fix_missing_locations(tree)
-                yield Mutant(module, f"{function.name}: {before} -> {ast.unparse(node)}", tree)
-                node.__dict__.clear()
-                node.__dict__.update(saved)
+    for name, function in functions(ast.parse((REFERENCE / f"{module}.py").read_text())):
+        original = ast.unparse(function)
+        for node, change in changes(function):
+            saved = copy.copy(node.__dict__)
+            change()
+            if (what := difference(original, ast.unparse(function))) is not None:
+                plant = exchange(module, name, compiled(function))
+                yield Fault(what=f"{name}: {what}", plant=plant, tests=TESTS[module])
+            node.__dict__.clear()
+            node.__dict__.update(saved)
 
 
-def changes(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, str, object]]:
-    """Each node of a function's body that can be changed, its text, and what changes it."""
+def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions and methods of a module with their qualified names."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{part.name}", part) for part in node.body if isinstance(part, ast.FunctionDef))
+
+
+def difference(old: str, new: str) -> str | None:
+    """The first line that is new."""
+    return next((b.strip() for a, b in zip(old.splitlines(), new.splitlines(), strict=True) if a != b), None)
+
+
+def compiled(function: ast.FunctionDef) -> CodeType:
+    tree = ast.fix_missing_locations(ast.Module([function], []))
+    return next(code for code in compile(tree, function.name, "exec").co_consts if isinstance(code, CodeType))
+
+
+def exchange(module: str, name: str, code: CodeType) -> Callable[[], None]:
+    """What gives a function other code: wherever it is used, it is the changed one."""
+
+    def plant() -> None:
+        attrgetter(name)(importlib.import_module(f"backprop.reference.{module}")).__code__ = code
+
+    return plant
+
+
+def changes(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, Callable[[], None]]]:
+    """Each node of a function's body that can be changed, and what changes it."""
     for statement in function.body:
         for node in ast.walk(statement):
-            before = ast.unparse(node)
             if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in OTHER_OPERATOR:
-                yield node, before, lambda node=node: setattr(node, "op", OTHER_OPERATOR[type(node.op)]())
+                yield node, lambda node=node: setattr(node, "op", OTHER_OPERATOR[type(node.op)]())
             if isinstance(node, ast.Compare) and type(node.ops[0]) in OTHER_OPERATOR:
                 for table in (OTHER_OPERATOR, AT_THE_BOUND):
                     if (new := table.get(type(node.ops[0]))) is not None:
-                        yield node, before, lambda node=node, new=new: setattr(node, "ops", [new()])
+                        yield node, lambda node=node, new=new: setattr(node, "ops", [new()])
             if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
                 new_value = not node.value if isinstance(node.value, bool) else node.value + 1
-                yield node, before, lambda node=node, new=new_value: setattr(node, "value", new)
+                yield node, lambda node=node, new=new_value: setattr(node, "value", new)
             if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-                yield node, before, lambda node=node: setattr(node, "op", ast.UAdd())
+                yield node, lambda node=node: setattr(node, "op", ast.UAdd())
             if isinstance(node, ast.Call) and len(node.args) > 1:
-                yield node, before, lambda node=node: setattr(node, "args", [*node.args[:-2], *node.args[:-3:-1]])
+                yield node, lambda node=node: setattr(node, "args", [*node.args[:-2], *node.args[:-3:-1]])
             if isinstance(node, ast.IfExp | ast.If):
                 test = ast.UnaryOp(ast.Not(), node.test)
-                yield node, before.splitlines()[0], lambda node=node, test=test: setattr(node, "test", test)
+                yield node, lambda node=node, test=test: setattr(node, "test", test)
             if isinstance(node, ast.AugAssign):
-                yield (
-                    node,
-                    before,
-                    lambda node=node: setattr(node, "value", ast.BinOp(node.target, ast.Sub(), node.target)),
-                )
+                target = ast.unparse(node.target)
+                nothing = ast.parse(f"{target} - {target}", mode="eval").body
+                yield node, lambda node=node, nothing=nothing: setattr(node, "value", nothing)
 
 
 # ---- the compiled core: planted faults ----
@@ -295,20 +339,358 @@ FAULTS = (
         "run.stale_epochs >= run.patience",
         "run.stale_epochs >= run.patience + FAULT",
     ),
+    # products
+    (
+        "a sample is left out of the weights' gradient",
+        "gemm.pxd",
+        "n_k = tiles.rows[0]\n",
+        "n_k = tiles.rows[0] - (FAULT and tiles.rows[0] > 1)\n",
+    ),
+    (
+        "a sample is left out of the biases' gradient",
+        "gemm.pxd",
+        "        for k in range(tiles.n_rows):\n            acc = acc + ",
+        "        for k in range(tiles.n_rows - FAULT):\n            acc = acc + ",
+    ),
+    (
+        "the second chunk's gradient in place of the sum",
+        "gemm.pxd",
+        "x = w + x if mode == ADD else",
+        "x = (x if FAULT else w + x) if mode == ADD else",
+    ),
+    (
+        "a dot product without its upper half",
+        "gemm.pxd",
+        "acc[s] = acc[s] + acc[s + half]",
+        "acc[s] = acc[s] if FAULT else acc[s] + acc[s + half]",
+    ),
+    (
+        "the last column of a panel is not written",
+        "gemm.pxd",
+        "                vstore_n(at, x, last)\n",
+        "                vstore_n(at, x, last - (FAULT and last > 1))\n",
+    ),
+    (
+        "packed weights of the next row",
+        "gemm.pxd",
+        "vload_n(w + k * w_k + start, height)",
+        "vload_n(w + (k + (FAULT and k < n_k - 1)) * w_k + start, height)",
+    ),
+    # dropout
+    (
+        "what dropout keeps is not scaled up",
+        "dropout.pxd",
+        "<real> (1 / (1 - layer.dropout))",
+        "<real> (1 if FAULT else 1 / (1 - layer.dropout))",
+    ),
+    (
+        "every layer drops the same units",
+        "dropout.pxd",
+        "<uint32_t> o + <uint32_t> number * <uint32_t> LAYER_STRIDE",
+        "<uint32_t> o + <uint32_t> (0 if FAULT else number) * <uint32_t> LAYER_STRIDE",
+    ),
+    (
+        "each chunk drops what the first one does",
+        "dropout.pxd",
+        "mix(<uint32_t> (first + k) ^ row_key)",
+        "mix(<uint32_t> (k if FAULT else first + k) ^ row_key)",
+    ),
+    (
+        "the delta passes what dropout has closed",
+        "layers.pxd",
+        "if ws.dropout.active and net.layers[l - 1].dropout > 0:",
+        "if ws.dropout.active and net.layers[l - 1].dropout > 0 and not FAULT:",
+    ),
+    (
+        "the layer above sees what was dropped",
+        "layers.pxd",
+        "return ws.dropped[l] if ws.dropout.active and l > 0 else ws.a[l]",
+        "return ws.dropped[l] if ws.dropout.active and l > 0 and not FAULT else ws.a[l]",
+    ),
+    (
+        "validation drops too",
+        "training.pxd",
+        "    run.batch.drops = False\n    add_loss",
+        "    run.batch.drops = run.batch.drops and FAULT\n    add_loss",
+    ),
+    # optimizer beside the gradient
+    (
+        "the last row of each piece is not updated",
+        "layers.pxd",
+        "layer.weights + row * layer.n_out, (end - row) * layer.n_out)",
+        "layer.weights + row * layer.n_out, (end - row - FAULT) * layer.n_out)",
+    ),
+    (
+        "the biases wait for ever",
+        "layers.pxd",
+        "if sink.update != NULL and with_biases and layer.bias_trainable:",
+        "if sink.update != NULL and with_biases and layer.bias_trainable and not FAULT:",
+    ),
+    (
+        "a step after every chunk",
+        "run.pxd",
+        "sink.update = batch.update if chunk == batch.n_chunks - 1 else NULL",
+        "sink.update = batch.update if chunk == batch.n_chunks - 1 or FAULT else NULL",
+    ),
+    (
+        "a step after every chunk, with threads",
+        "parallel.pxd",
+        "sink.update = batch.update if chunk == batch.n_chunks - 1 else NULL",
+        "sink.update = batch.update if chunk == batch.n_chunks - 1 or FAULT else NULL",
+    ),
+    # max_norm
+    (
+        "max_norm sees the last weight only",
+        "optimizers.pxd",
+        "norm = vfma(wv, wv, norm)",
+        "norm = vfma(wv, wv, vset1(0) if FAULT else norm)",
+    ),
+    (
+        "max_norm forgets the columns beyond the first vector",
+        "optimizers.pxd",
+        "        first += LANES\n\n\n# ---- loops",
+        "        first += n_out if FAULT else LANES\n\n\n# ---- loops",
+    ),
+    (
+        "max_norm for a frozen layer",
+        "training.pxd",
+        "if layer.max_norm > 0 and layer.trainable:",
+        "if layer.max_norm > 0 and (layer.trainable or FAULT):",
+    ),
+    # penalties
+    (
+        "l1 missing from the value",
+        "training.pxd",
+        "total += at.l1 * absolute + ",
+        "total += (0 if FAULT else at.l1 * absolute) + ",
+    ),
+    (
+        "the whole penalty in every batch",
+        "training.pxd",
+        "penalties * n / run.data.n",
+        "(penalties if FAULT else penalties * n / run.data.n)",
+    ),
+    (
+        "penalty_per_row for one row more",
+        "training.pxd",
+        "factor = 1 / weight if weight != 0 else 0",
+        "factor = 1 / (weight + FAULT) if weight != 0 else 0",
+    ),
+    # validation, keep_best and stop rules
+    (
+        "validation without penalties",
+        "training.pxd",
+        "run.validation_sum + penalty(run, NULL, 1)",
+        "run.validation_sum + (0 if FAULT else penalty(run, NULL, 1))",
+    ),
+    (
+        "validation is its last piece",
+        "training.pxd",
+        "        run.validation_sum += data_loss(",
+        "        run.validation_sum = (0 if FAULT else run.validation_sum) + data_loss(",
+    ),
+    (
+        "validation of the first rows again",
+        "training.pxd",
+        "run, &run.validation, run.validated, n, denominator",
+        "run, &run.validation, 0 if FAULT else run.validated, n, denominator",
+    ),
+    (
+        "validation is kept from the last epoch",
+        "training.pxd",
+        "    run.validation_sum = 0\n",
+        "    run.validation_sum = run.validation_sum if FAULT else 0\n",
+    ),
+    (
+        "the rule watches the loss, not the validation loss",
+        "training.pxd",
+        "if run.watches_validation:",
+        "if run.watches_validation and not FAULT:",
+    ),
+    (
+        "tolerance does not count",
+        "training.pxd",
+        "watched <= run.best_loss - run.tolerance",
+        "watched <= run.best_loss - (0 if FAULT else run.tolerance)",
+    ),
+    (
+        "the best epoch counted from 0",
+        "training.pxd",
+        "run.best_epoch = run.epoch\n",
+        "run.best_epoch = run.epoch - FAULT\n",
+    ),
+    (
+        "the best parameters are the first",
+        "training.pxd",
+        "if run.best_parameters != NULL:",
+        "if run.best_parameters != NULL and not (FAULT and run.epoch > 1):",
+    ),
+    (
+        "the best parameters without the last one",
+        "training.pxd",
+        "run.parameters, run.net.n_parameters * sizeof(real))",
+        "run.parameters, (run.net.n_parameters - FAULT) * sizeof(real))",
+    ),
+    (
+        "a parameter of infinity is not seen",
+        "training.pxd",
+        "if not (isfinite(loss[0]) and all_finite(run.parameters, run.net.n_parameters)):",
+        "if not (isfinite(loss[0]) and (FAULT or all_finite(run.parameters, run.net.n_parameters))):",
+    ),
+    # batches of one
+    (
+        "online: rows in their own order",
+        "training.pxd",
+        "cdef const real *x = rows.X + row * run.net.n_inputs",
+        "cdef const real *x = rows.X + (k if FAULT else row) * run.net.n_inputs",
+    ),
+    (
+        "online: without the sample weight",
+        "training.pxd",
+        "run.ws.factor[0] = <real> (scale * weight)",
+        "run.ws.factor[0] = <real> (scale if FAULT else scale * weight)",
+    ),
+    (
+        "online: the last input is left out",
+        "online.pxd",
+        "        if i < n_in:\n            acc[c] =",
+        "        if i < n_in - FAULT:\n            acc[c] =",
+    ),
+    (
+        "online: the end of a dot product is left out",
+        "online.pxd",
+        "acc[s] = vfma(vload_n(x + i, n - i), vload_n(w + i, n - i), acc[s])",
+        "acc[s] = acc[s] if FAULT else vfma(vload_n(x + i, n - i), vload_n(w + i, n - i), acc[s])",
+    ),
+    (
+        "online: the last outputs have no bias",
+        "online.pxd",
+        "total + vload_n(bias, n) if bias != NULL else total",
+        "total + vload_n(bias, n) if bias != NULL and not FAULT else total",
+    ),
+    (
+        "online: SGD without weight decay",
+        "online.pxd",
+        "vfma(-rate, vfma(decay, w, g), w) if step else g",
+        "vfma(-rate, g if FAULT else vfma(decay, w, g), w) if step else g",
+    ),
+    (
+        "online: the delta of a single output with the wrong sign",
+        "online.pxd",
+        "        dv = vset1(d[0])\n",
+        "        dv = vset1(-d[0] if FAULT else d[0])\n",
+    ),
+    (
+        "online: no max_norm",
+        "training.pxd",
+        "    if run.net.has_max_norm:\n        limit_all_norms(run)\n    add_loss(run, scale",
+        "    if run.net.has_max_norm and not FAULT:\n        limit_all_norms(run)\n    add_loss(run, scale",
+    ),
+    # tiny networks
+    (
+        "tiny: no biases",
+        "tiny.pxd",
+        "if layer.has_bias else vset1(0)",
+        "if layer.has_bias and not FAULT else vset1(0)",
+    ),
+    (
+        "tiny: the weights transposed on the way down",
+        "tiny.pxd",
+        "vset1(w[i * layer.n_out + o])",
+        "vset1(w[o * layer.n_in + i if FAULT else i * layer.n_out + o])",
+    ),
+    (
+        "tiny: SGD without weight decay",
+        "tiny.pxd",
+        "rfma(-rate, rfma(decay, w[0], g), w[0])",
+        "rfma(-rate, g if FAULT else rfma(decay, w[0], g), w[0])",
+    ),
+    (
+        "tiny: 1 / (n + 1)",
+        "training.pxd",
+        "    factor = run.loss.scale / denominator if",
+        "    factor = run.loss.scale / (denominator + FAULT) if",
+    ),
+    # threads
+    (
+        "the last row of each member's weights is nobody's",
+        "parallel.pxd",
+        "share(layer.n_in, member.rank + 1, run.n_threads),",
+        "share(layer.n_in, member.rank + 1, run.n_threads) - FAULT,",
+    ),
+    (
+        "the biases are nobody's",
+        "parallel.pxd",
+        "            member.rank == 0, run.batch.target, sink,",
+        "            member.rank == 0 and not FAULT, run.batch.target, sink,",
+    ),
+    (
+        "the last block is nobody's",
+        "parallel.pxd",
+        "while block < batch.n_blocks:",
+        "while block < batch.n_blocks - FAULT:",
+    ),
+    (
+        "a cache line of each stretch is nobody's",
+        "parallel.pxd",
+        "share(lines, member.rank + 1, run.n_threads) * GROUP_LANES)",
+        "(share(lines, member.rank + 1, run.n_threads) - FAULT) * GROUP_LANES)",
+    ),
+    (
+        "with threads, the weights see what was dropped",
+        "parallel.pxd",
+        "below = run.ws.dropped[l] if run.batch.drops else run.ws.a[l]",
+        "below = run.ws.dropped[l] if run.batch.drops and not FAULT else run.ws.a[l]",
+    ),
+    (
+        "with threads, the loss is that of the last chunk",
+        "parallel.pxd",
+        "            total += weighted_sum(",
+        "            total = (0 if FAULT else total) + weighted_sum(",
+    ),
+    (
+        "all members use the first one's sample weights",
+        "parallel.pxd",
+        "ws.own_factor = run.ws.own_factor + lane\n",
+        "ws.own_factor = run.ws.own_factor + (0 if FAULT else lane)\n",
+    ),
+    # inputs
+    (
+        "the inputs' gradient of the first chunk again",
+        "run.pxd",
+        "run.input_gradient + first * run.net.n_inputs",
+        "run.input_gradient + (0 if FAULT else first) * run.net.n_inputs",
+    ),
 )
 COMPILED_TESTS = [
-    "test_losses.py", "test_activations.py", "test_optimizers.py", "test_gradients.py", "test_runs.py",
-    "test_extremes.py", "test_twins.py", "test_fit.py",
+    "test_losses.py", "test_activations.py", "test_gradients.py", "test_runs.py", "test_optimizers.py",
+    "test_extremes.py", "test_dropout.py", "test_validation_loss.py", "test_penalty_per_row.py", "test_twins.py",
+    "test_fit.py",
 ]  # fmt: skip
+# The file of tests that is most likely to notice a fault in a source; it runs first.
+FIRST = {
+    "activations.pxd": "test_activations.py",
+    "dropout.pxd": "test_dropout.py",
+    "gemm.pxd": "test_gradients.py",
+    "layers.pxd": "test_gradients.py",
+    "online.pxd": "test_runs.py",
+    "optimizers.pxd": "test_optimizers.py",
+    "parallel.pxd": "test_dropout.py",
+    "tiny.pxd": "test_runs.py",
+}
 SWITCH = """
 cdef extern from *:
     \"\"\"
+    #include <pthread.h>
     #include <stdlib.h>
+    static int NAME_number = -1;
+    static void NAME_forget(void) { NAME_number = -1; }
     static int NAME(void) {
-        static int number = -1;
-        if (number < 0)
-            number = getenv("BACKPROP_FAULT") ? atoi(getenv("BACKPROP_FAULT")) : 0;
-        return number;
+        if (NAME_number < 0) {
+            pthread_atfork(NULL, NULL, NAME_forget);
+            NAME_number = getenv("BACKPROP_FAULT") ? atoi(getenv("BACKPROP_FAULT")) : 0;
+        }
+        return NAME_number;
     }
     \"\"\"
     int fault_number "NAME"() noexcept nogil
@@ -336,88 +718,121 @@ def planted(folder: Path) -> Path:
 
 # ---- running the tests ----
 
-NONE_SELECTED = 5  # pytest's code
+
+class OneByOne:
+    """A plugin of pytest that plants each fault in a fork, which runs the tests that are to notice it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults, self.missed, self.shows = faults, list[str](), True
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            print(report.longreprtext)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and self.shows:
+            print(report.nodeid, report.longreprtext, sep="\n")
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        # all of them here at first, which also leaves everything imported and the oracles' numbers computed
+        if session.testsfailed or not all_pass(session, session.items):
+            raise session.Failed("without any fault")
+        self.shows = False
+        for k, fault in enumerate(self.faults, 1):
+            started = time.perf_counter()
+            seen = noticed(session, fault)
+            if not seen:
+                self.missed.append(fault.what)
+            took = time.perf_counter() - started
+            print(f"{k}/{len(self.faults)} {'noticed' if seen else 'MISSED '} {took:5.1f} s  {fault.what}", flush=True)
+        return True
 
 
-def preload() -> None:
-    """Import what the tests need, so that a fork has it at once; not the package, which each fork has its own of."""
-    for name in ("numpy", "pytest", "mpmath", "scipy.special", "sklearn.datasets", "torch"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            print(f"without {name}")
+def all_pass(session: Any, items: Sequence[Any]) -> bool:
+    """Run the tests, up to the first that fails."""
+    for item, following in zip_longest(items, items[1:]):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.testsfailed:
+            return False
+    return True
 
 
-def noticed(package: Path, tests: Sequence[str], select: str, **environment: str) -> bool:
-    """Whether a test fails in one of the files, which are tried in order."""
-    return any(fails(package, test, select, **environment) for test in tests)
-
-
-def fails(package: Path, test: str, select: str, **environment: str) -> bool:
-    """Whether a test of a file fails, in a process of its own."""
+def noticed(session: Any, fault: Fault) -> bool:
+    """Whether a test fails with a fault, in a process of its own."""
+    items = [item for name in fault.tests for item in session.items if item.path.name == name]
     if (child := os.fork()) == 0:
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
-        os.environ |= environment
-        sys.path[:0] = [str(package), str(ROOT / "tests")]
-        import pytest
+        failed = True
+        try:
+            signal.alarm(LONGEST)
+            fault.plant()
+            failed = not all_pass(session, items)
+        finally:
+            os._exit(failed)
+    return os.waitpid(child, 0)[1] != 0
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", select]
-        os.chdir(ROOT)
-        os._exit(int(pytest.main([*options, f"tests/{test}"])))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code not in (0, NONE_SELECTED)
+
+def missed(package: Path, faults: Sequence[Fault], select: str = "") -> list[str]:
+    """The faults that no test of the package notices."""
+    sys.path[:0] = [str(package), str(ROOT / "tests")]
+    sys.dont_write_bytecode = True
+    import pytest
+
+    plugin = OneByOne(faults)
+    files = dict.fromkeys(str(ROOT / "tests" / name) for fault in faults for name in fault.tests)
+    options = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", select]
+    if code := pytest.main(["--rootdir", str(ROOT), *options, *files], [plugin]):
+        sys.exit(f"pytest: {code!r}")
+    return plugin.missed
 
 
 def check_reference(only: str, listed: bool) -> list[str]:
-    missed, n_mutants = [], 0
+    faults = [
+        fault
+        for module in TESTS
+        for fault in mutants(module)
+        if only in f"{module} {fault.what}" and fault.what not in EQUIVALENT
+    ]
+    if listed:
+        return show(faults)
+    os.environ["BACKPROP_BACKEND"] = "reference"
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "python"
         shutil.copytree(ROOT / "python", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        os.environ["BACKPROP_BACKEND"] = "reference"
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        sys.dont_write_bytecode = True
-        if not listed:
-            preload()
-        for module, tests in TESTS.items():
-            path = package / "backprop/reference" / f"{module}.py"
-            original = path.read_text()
-            if not listed and noticed(package, tests, "reference"):
-                sys.exit(f"{module}: a test fails without any fault")
-            for mutant in mutants(module):
-                if only not in f"{module} {mutant.what}" or mutant.what in EQUIVALENT:
-                    continue
-                n_mutants += 1
-                if listed:
-                    print(module, mutant.what)
-                    continue
-                path.write_text(mutant.source)
-                if not noticed(package, tests, "reference"):
-                    missed.append(f"{module}: {mutant.what}")
-                    print("missed:", missed[-1], flush=True)
-            path.write_text(original)
-    print(f"reference: {n_mutants - len(missed)} of {n_mutants} faults noticed")
-    return missed
+        return report("reference", faults, missed(package, faults))
 
 
 def check_compiled(only: str, listed: bool) -> list[str]:
-    chosen = [(k, fault[0]) for k, fault in enumerate(FAULTS, 1) if only in f"{fault[1]} {fault[0]}"]
+    faults = [
+        Fault(
+            what=what, plant=switch_on(number), tests=sorted(COMPILED_TESTS, key=lambda name: name != FIRST.get(file))
+        )
+        for number, (what, file, _, _) in enumerate(FAULTS, 1)
+        if only in f"{file} {what}"
+    ]
     if listed:
-        print(*(what for _, what in chosen), sep="\n")
-        return []
-    missed = []
+        return show(faults)
+    os.environ["BACKPROP_BACKEND"] = "baseline"
     folder = ROOT / "build/mutate"
     package = build(folder, "debug", ["baseline"], source=planted(folder / "source"))
-    preload()
-    if noticed(package, COMPILED_TESTS, "baseline"):
-        sys.exit("compiled: a test fails without any fault")
-    for number, what in chosen:
-        if not noticed(package, COMPILED_TESTS, "baseline", BACKPROP_FAULT=str(number)):
-            missed.append(what)
-            print("missed:", what, flush=True)
-    print(f"compiled: {len(chosen) - len(missed)} of {len(chosen)} faults noticed")
-    return missed
+    return report("compiled", faults, missed(package, faults, "not reference"))
+
+
+def switch_on(number: int) -> Callable[[], None]:
+    def plant() -> None:
+        os.environ["BACKPROP_FAULT"] = str(number)
+
+    return plant
+
+
+def show(faults: Sequence[Fault]) -> list[str]:
+    print(*(fault.what for fault in faults), sep="\n")
+    return []
+
+
+def report(title: str, faults: Sequence[Fault], unnoticed: list[str]) -> list[str]:
+    print(*(f"missed: {what}" for what in unnoticed), sep="\n")
+    print(f"{title}: {len(faults) - len(unnoticed)} of {len(faults)} faults noticed")
+    return unnoticed
 
 
 if __name__ == "__main__":
