@@ -225,10 +225,13 @@ def test_training_against_pytorch(backend, optimizer, clipping):
 
 @each_backend
 @each_dtype
-def test_clipping_does_nothing_below_its_limits(backend, dtype):
+@pytest.mark.parametrize("times", [1.01, 1e6])
+def test_clipping_does_nothing_below_its_limits(backend, dtype, times):
     problem = make_problem(4, [Dense(6, "tanh"), Dense(3)], SquaredError(), 15).cast(dtype)
-    plain, _, _ = train(backend, problem, SGD(), TrainingSettings(), 5)
-    clipped, _, _ = train(backend, problem, SGD(), TrainingSettings(clip_norm=1e6, clip_value=1e6), 5)
+    _, gradient = problem.loss_and_gradient(backend)
+    limits = {"clip_norm": times * np.linalg.norm(gradient), "clip_value": times * np.abs(gradient).max()}
+    plain, _, _ = train(backend, problem, SGD(), TrainingSettings(), 1)
+    clipped, _, _ = train(backend, problem, SGD(), TrainingSettings(**limits), 1)
     np.testing.assert_array_equal(plain.parameters, clipped.parameters)
 
 

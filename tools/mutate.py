@@ -308,6 +308,7 @@ FAULTS = (
         "((0 if FAULT else l1) * sign + l2 * w)",
     ),
     ("l2 without its half", "training.pxd", "0.5 * at.l2 * square", "(1 if FAULT else 0.5) * at.l2 * square"),
+    ("clipping makes a gradient longer", "training.pxd", "if factor < 1:", "if factor < 1 + FAULT:"),
     ("clipped to twice the norm", "training.pxd", "factor = run.clip_norm /", "factor = (1 + FAULT) * run.clip_norm /"),
     (
         "a frozen layer is updated",
