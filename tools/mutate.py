@@ -304,8 +304,8 @@ FAULTS = (
     (
         "no l1 in the gradient",
         "training.pxd",
-        "(l1 * sign + l2 * w)",
-        "((0 if FAULT else l1) * sign + l2 * w)",
+        "(l1 * <real> ((w[i] > 0) - (w[i] < 0)) + l2 * w[i])",
+        "((0 if FAULT else l1) * <real> ((w[i] > 0) - (w[i] < 0)) + l2 * w[i])",
     ),
     ("l2 without its half", "training.pxd", "0.5 * at.l2 * square", "(1 if FAULT else 0.5) * at.l2 * square"),
     ("clipping makes a gradient longer", "training.pxd", "if factor < 1:", "if factor < 1 + FAULT:"),
@@ -319,8 +319,8 @@ FAULTS = (
     (
         "the biases are left out",
         "layers.pxd",
-        "parameters + layer.biases if layer.has_bias else NULL, inputs_of(ws, l), ws.z[l + 1]",
-        "parameters + layer.biases if layer.has_bias and not FAULT else NULL, inputs_of(ws, l), ws.z[l + 1]",
+        "parameters + layer.biases if layer.has_bias else NULL, below, z, scratch",
+        "parameters + layer.biases if layer.has_bias and not FAULT else NULL, below, z, scratch",
     ),
     (
         "no gradient for the biases",
@@ -350,8 +350,8 @@ FAULTS = (
     (
         "a sample is left out of the biases' gradient",
         "gemm.pxd",
-        "        for k in range(tiles.n_rows):\n            acc = acc + ",
-        "        for k in range(tiles.n_rows - FAULT):\n            acc = acc + ",
+        "    for k in range(tiles.n_rows):\n        for j in range(n_vecs):\n            acc[j] = acc[j] + ",
+        "    for k in range(tiles.n_rows - FAULT):\n        for j in range(n_vecs):\n            acc[j] = acc[j] + ",
     ),
     (
         "the second chunk's gradient in place of the sum",
@@ -377,6 +377,18 @@ FAULTS = (
         "vload_n(w + k * w_k + start, height)",
         "vload_n(w + (k + (FAULT and k < n_k - 1)) * w_k + start, height)",
     ),
+    (
+        "the activation leaves out the last unit of a block",
+        "gemm.pxd",
+        "finish(how, at, height * tiles.vecs[t], out)",
+        "finish(how, at, (height - FAULT) * tiles.vecs[t], out)",
+    ),
+    (
+        "the derivative at the outputs of the first block",
+        "activations.pxd",
+        "how.z + at, how.a + at, product + at)",
+        "how.z + at, how.a + (0 if FAULT else at), product + at)",
+    ),
     # dropout
     (
         "what dropout keeps is not scaled up",
@@ -399,8 +411,8 @@ FAULTS = (
     (
         "the delta passes what dropout has closed",
         "layers.pxd",
-        "if ws.dropout.active and net.layers[l - 1].dropout > 0:",
-        "if ws.dropout.active and net.layers[l - 1].dropout > 0 and not FAULT:",
+        "if ws.dropout.active and below.dropout > 0:",
+        "if ws.dropout.active and below.dropout > 0 and not FAULT:",
     ),
     (
         "the layer above sees what was dropped",
@@ -464,6 +476,12 @@ FAULTS = (
         "training.pxd",
         "total += at.l1 * absolute + ",
         "total += (0 if FAULT else at.l1 * absolute) + ",
+    ),
+    (
+        "the penalty's value without its first weights",
+        "training.pxd",
+        "square[0] += sum_group(squares)",
+        "square[0] = (0 if FAULT else square[0]) + sum_group(squares)",
     ),
     (
         "the whole penalty in every batch",
@@ -776,6 +794,7 @@ def missed(package: Path, faults: Sequence[Fault], select: str = "") -> list[str
     """The faults that no test of the package notices."""
     sys.path[:0] = [str(package), str(ROOT / "tests")]
     sys.dont_write_bytecode = True
+    os.environ["PYTHONPATH"] = str(package)  # for what the tests start
     import pytest
 
     plugin = OneByOne(faults)
