@@ -405,6 +405,10 @@ def fails(capsys, *arguments: str) -> str:
             "info odd.safetensors",
             "odd.safetensors: not a valid model file: preprocessing for (1, 2), network of (2, 1)",
         ),
+        (
+            "info strange.safetensors",
+            "strange.safetensors: not a valid model file: training: needs a dict, got 'long'",
+        ),
         ("info absent", "absent: No such file or directory"),
     ],
 )
@@ -425,6 +429,7 @@ def test_bad_input(arguments, message, capsys):
     bare.save("bare.safetensors")
     extra = load_with_extra("model.safetensors")[1]
     bare.save("odd.safetensors", extra)
+    bare.save("strange.safetensors", {**extra, "training": "long"})
     extra = json.loads(json.dumps(extra).replace('"scale": ', '"scale": -'))
     bare.save("bent.safetensors", extra)
     capsys.readouterr()

@@ -24,6 +24,7 @@ from backends import (
     train,
     train_and_validate,
 )
+from backprop import mlp
 from backprop._types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import BinaryCrossEntropy, CrossEntropy, Custom, Poisson, SquaredError
@@ -407,6 +408,11 @@ def test_what_comes_back(result, error, message):
     custom = Custom(lambda outputs, targets: result)
     with pytest.raises(error, match="^" + re.escape(message)):
         custom(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32))
+
+
+def test_targets_have_rows():
+    with pytest.raises(ValueError, match=r"y: needs one row for each of the 3 rows of X, got 1\.0"):
+        mlp([2, 1]).fit(np.zeros((3, 2)), 1.0, loss=lambda outputs, targets: (0.0, 0 * outputs))
 
 
 @each_backend

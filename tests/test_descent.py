@@ -105,6 +105,9 @@ def test_a_walk_that_leads_up_is_divergence_too():
 def test_pythons_overflow_is_divergence():
     result = descend(lambda x: math.exp(float(x) ** 2), 1.0, learning_rate=10.0)
     assert (result.reason, result.value) == ("not finite", math.inf)
+    result = descend(lambda x: 0.25 * x**4, 1.0, lambda x: float(x) ** 3, learning_rate=1e60, steps=10)
+    assert (result.reason, result.diverged) == ("not finite", True)
+    assert np.isfinite(result.path[:-1]).all()
 
 
 def test_a_minimum_to_start_with():

@@ -394,6 +394,11 @@ BAD = [
     ),
     ({"on_divergence": "ignore"}, ValueError, "on_divergence: needs one of 'raise', 'stop', got 'ignore'"),
     ({"initial_epoch": -1}, ValueError, "initial_epoch: needs an integer >= 0, got -1"),
+    (
+        {"initial_epoch": 1, "resume": True},
+        ValueError,
+        "initial_epoch: needs to be None where a run is resumed, got 1",
+    ),
 ]
 
 

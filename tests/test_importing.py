@@ -87,6 +87,8 @@ def test_wrong_arrays():
         bp.from_sklearn(stack(np.full((4, 3), np.nan)))
     with pytest.raises(ValueError, match=r"coefs_\[0\]: needs biases of shape \(3,\), got shape \(2,\)"):
         bp.from_sklearn(stack(np.ones((4, 3)), intercepts=[np.zeros(2)]))
+    with pytest.raises(ValueError, match=r"coefs_\[0\]: needs an array of 2 dimensions, got shape \(4,\)"):
+        bp.from_sklearn(stack(np.ones(4), intercepts=[np.zeros(1)]))
     with pytest.raises(TypeError, match=r"coefs_\[0\]: needs weights in float32 or float64, got float16"):
         bp.from_sklearn(stack(np.ones((4, 3), np.float16)))
 

@@ -370,6 +370,16 @@ def test_history_takes_losses_alone():
             "directions: needs two that are not on one line",
         ),
         (
+            lambda: plotting.plot_loss_surface(xor_net(), XOR_X, XOR_Y, directions=3),
+            TypeError,
+            "directions: needs two vectors or two indices, got 3",
+        ),
+        (
+            lambda: plotting.plot_decision_boundary(xor_net(), XOR_X, [0, 1]),
+            ValueError,
+            "y: needs one class for each of the 4 rows of X",
+        ),
+        (
             lambda: plotting.plot_loss_surface(xor_net(), XOR_X, XOR_Y, directions=(1, 99)),
             ValueError,
             r"directions\[1\]: needs an integer >= 0 and <= 8, got 99",

@@ -378,6 +378,28 @@ def test_partial_fit_and_its_classes():
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
 
+def test_partial_fit_goes_on_from_lbfgs():
+    X, y = IRIS
+    model = MLPClassifier(5, solver="lbfgs", max_iter=5, random_state=0).fit(X, y)
+    weights, loss = model.coefs_[0].copy(), model.loss_
+    model.set_params(solver="sgd", learning_rate_init=1e-4).partial_fit(X, y)
+    assert model.loss_curve_ == [model.loss_]
+    assert model.loss_ == pytest.approx(loss, rel=1e-2)
+    np.testing.assert_allclose(model.coefs_[0], weights, atol=1e-2)
+
+
+def test_early_stopping_may_change_between_warm_starts():
+    X, y = IRIS
+    model = MLPClassifier(5, warm_start=True, max_iter=2, random_state=0).fit(X, y)
+    assert model.validation_scores_ is None
+    model.set_params(early_stopping=True).fit(X, y)
+    assert len(model.validation_scores_) == 2
+    assert model.best_loss_ is None
+    model.set_params(early_stopping=False).fit(X, y)
+    assert model.validation_scores_ is None
+    assert model.best_loss_ == min(model.loss_curve_[-2:])
+
+
 # --- what there is more --------------------------------------------------------------------------------------------
 
 
@@ -458,6 +480,8 @@ def test_losses_of_ones_own():
     settings = {"random_state": 0, "max_iter": 5, "shuffle": False}
     one, other = MLPRegressor(half_squared_error, **settings).fit(X, y), MLPRegressor(**settings).fit(X, y)
     np.testing.assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-9)
+    same = MLPRegressor(bp.losses.Custom(half_squared_error), **settings).fit(X, y)
+    assert same.loss_curve_ == one.loss_curve_
     with pytest.raises(ValueError, match="solver='lbfgs'"):
         MLPRegressor(half_squared_error, solver="lbfgs").fit(X, y)
 
@@ -670,6 +694,7 @@ def test_callbacks_that_are_wrong():
         ({"activation": "rely"}, "activation: needs one of 'logistic', 'identity'"),
         ({"activation": "softmax"}, "activation: needs one of"),
         ({"activation": ["relu"] * 2}, "activation: needs one value for each of the 1 hidden layers, got 2"),
+        ({"activation": 3}, "activation: needs one value, or a sequence with one per hidden layer, got 3"),
         ({"solver": "bfgs"}, "solver: needs one of 'lbfgs', 'sgd'"),
         ({"alpha": -1}, "alpha: needs a number >= 0"),
         ({"batch_size": 0}, "batch_size: needs an integer >= 1"),
@@ -732,6 +757,8 @@ def test_other_errors():
         MLPRegressor(early_stopping=True).partial_fit(X, y)
     with pytest.raises(ValueError, match="X_val: needs a stochastic solver"):
         MLPRegressor(solver="lbfgs").fit(X, y, X_val=X, y_val=y)
+    with pytest.raises(ValueError, match=r"needs the classes \[0 1 2\], got \[3\] too"):
+        MLPClassifier().fit(X, y, X_val=X, y_val=y + 1)
     model = MLPClassifier(5, warm_start=True, max_iter=1).fit(X, y)
     with pytest.raises(ValueError, match=r"hidden_layer_sizes: needs layers of \[4, 5, 3\] units"):
         model.set_params(hidden_layer_sizes=6).fit(X, y)

@@ -281,13 +281,14 @@ def test_quantity():
 
 
 def test_columns_that_say_nothing():
-    rows = "".join(f"{k},name {k},,7,{k if k != 9 else 'oops'},{'ab'[k % 2]}\n" for k in range(30))
-    fitted = fit_preprocessing(table("k,name,void,const,almost,y\n" + rows), "y", "classification")
+    rows = "".join(f"{k},name {k},,7,red,{k if k != 9 else 'oops'},{'ab'[k % 2]}\n" for k in range(30))
+    fitted = fit_preprocessing(table("k,name,void,const,colour,almost,y\n" + rows), "y", "classification")
     assert [column.name for column in fitted.columns] == ["k"]
     assert fitted.left_out == {
         "name": "text with 30 different values in 30 rows",
         "void": "empty in the training rows",
         "const": "constant in the training rows",
+        "colour": "constant in the training rows",
         "almost": "text with 30 different values in 30 rows; not numeric because of 'oops' on line 11",
     }
 

@@ -292,6 +292,24 @@ def test_max_norm_in_the_formulas():
     assert "`SGD(learning_rate=0.01)`, step 1, then max_norm" in text
 
 
+def test_frozen_layers_in_the_formulas():
+    dense = [Dense(2, "tanh", trainable=False), Dense(1)]
+    text = Network(2, dense, seed=0).trace([[1.0, 2.0]], [1.0]).to_markdown()
+    assert "Layer 0 is not trainable." in text
+    assert "Layer 1 is not trainable." not in text
+    frozen = [Dense(1, trainable=False, bias_trainable=False)]
+    trace = Network(2, frozen, seed=0).trace([[1.0, 2.0]], [1.0], optimizer="sgd")
+    assert "Nothing is trainable." in trace.to_markdown()
+
+
+def test_many_parameters_are_not_all_listed():
+    trace = mlp([20, 20, 1], seed=0).trace([[0.5] * 20], [1.0])
+    table = trace.to_markdown().split("*Update*")[1]
+    listed = table.count("| `")
+    assert listed < 441
+    assert f"... and {441 - listed} more" in table
+
+
 def test_what_cannot_be_traced():
     net = Network(2, [Dense(3), Dense(3, dropout=0.25), Dense(1)])
     with pytest.raises(ValueError, match=r"layers\[1\]: needs dropout=0 for trace, which draws nothing; got 0.25"):

@@ -223,6 +223,17 @@ def test_steps_one_by_one_are_those_of_fit(optimizer, dropout, backend, dtype, r
     np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
 
 
+def test_weights_of_classes_in_a_step(backend, rng):
+    """They are weights of the rows, times those that rows have."""
+    X, y, weight = rng.normal(size=(20, 4)), np.arange(20) % 3, rng.uniform(0.5, 1, 20)
+    classes = {0: 2.0, 1: 0.5, 2: 1.0}
+    nets = [bp.mlp([4, 5, 3], output="softmax", dtype="float64", seed=0, backend=backend) for _ in range(2)]
+    loss = nets[0].train_on_batch(X, y, sample_weight=weight, class_weight=classes)
+    by_hand = weight * [classes[label] for label in y]
+    assert nets[1].train_on_batch(X, y, sample_weight=by_hand) == loss
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
 def test_another_learning_rate_keeps_what_the_optimizer_remembers(backend, rng):
     X, y = rng.normal(size=(20, 4)), rng.normal(size=20)
     net = bp.mlp([4, 5, 1], dtype="float64", seed=0, backend=backend)
