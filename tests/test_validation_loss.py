@@ -123,6 +123,27 @@ def test_training_does_not_notice(backend, dtype, settings):
 
 @each_backend
 @each_dtype
+@pytest.mark.parametrize("n_validation", [1, 4, 5, 13])
+@pytest.mark.parametrize("loss", LOSS_VARIANTS, ids=label)
+def test_rows_that_fit_beside_the_training_rows(backend, dtype, loss, n_validation):
+    """A tiny full batch takes them along into the next step: the bits are those of epochs run one by one."""
+    for hidden, weighted in (("tanh", True), ("gelu", False), ("softmax", False)):
+        dense = [Dense(4, hidden, max_norm=0.9), Dense(2, "silu", l2=0.01), Dense(3, outputs_of(loss)[0])]
+        problem, other = (
+            make_problem(3, dense, loss, n, weighted=weighted, seed=n).cast(dtype) for n in (3, n_validation)
+        )
+        settings = TrainingSettings(monitor="val_loss", keep_best=True)
+        for optimizer in (SGD(), Adam(learning_rate=0.1)):
+            state = new_state(problem, optimizer)
+            run = start(backend, problem, optimizer, settings, state, validation=other.data)
+            losses, validated, _ = in_pieces(run, state, 6, steps=1)
+            whole, *found, _ = train_and_validate(backend, problem, optimizer, settings, 6, other.data)
+            assert numbers(whole) == numbers(state)
+            assert [x.tolist() for x in found] == [losses, validated]
+
+
+@each_backend
+@each_dtype
 def test_validation_data_stay_as_they_are_and_may_be_read_only(backend, dtype):
     problem, validation = both(dtype, loss=CrossEntropy(), output="softmax")
     for array in validation:

@@ -250,25 +250,30 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     add_loss(run, loss, penalties, denominator, n)
 
 
-cdef inline double tiny_loss(Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n, double factor) noexcept nogil:
-    """What `data_loss` does without a gradient, for a tiny network and at most a vector of rows."""
+cdef inline void tiny_pass(Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n, double factor) noexcept nogil:
+    """Forward, values and output deltas, for a tiny network and at most a vector of rows."""
     run.batch.rows = rows
     set_chunk(run, &run.ws, first, n, factor)
     rows.gathered = rows.all_x != NULL
     tiny_forward(run.net, run.parameters, &run.ws)
     output_delta(run.net, &run.loss, &run.ws)
-    return factor * weighted_sum(run.ws.value, rows.weight, rows.order, first, n)
 
 
-cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+cdef inline double tiny_factor(const Run *run, double denominator) noexcept nogil:
+    return run.loss.scale / denominator if denominator != 0 else 0
+
+
+cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint has_passed) noexcept nogil:
     """What `train_batch` does, for a tiny network and at most a vector of rows: a fifth of its time would be spent on
-    cutting the batch up.
+    cutting the batch up. has_passed: `look_ahead` went forward already.
     """
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), factor, loss, penalties = 0
     cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
-    factor = run.loss.scale / denominator if denominator != 0 else 0
-    loss = tiny_loss(run, &run.data, first, n, factor)
+    factor = tiny_factor(run, denominator)
+    if not has_passed:
+        tiny_pass(run, &run.data, first, n, factor)
+    loss = factor * weighted_sum(run.ws.value, run.data.weight, run.data.order, first, n)
     tiny_backward(
         run.net, run.parameters, &run.ws, run.parameters if run.steps_directly else run.gradient, &sink
     )
@@ -323,16 +328,73 @@ cdef inline bint time_is_over(Run *run, double *last_look, double deadline) noex
 cdef inline void validate(Run *run) noexcept nogil:
     """The next piece of the validation data; its loss is added to run.validation_sum."""
     cdef Py_ssize_t n = min(MAX_BLOCKS * run.max_chunk, run.validation.n - run.validated)
-    cdef double denominator = run.validation_denominator
-    if is_tiny(run.net, run.validation.n):
-        run.validation_sum = tiny_loss(
-            run, &run.validation, 0, n, run.loss.scale / denominator if denominator != 0 else 0
-        )
+    cdef Rows *rows = &run.validation
+    cdef double factor
+    if is_tiny(run.net, rows.n):
+        factor = tiny_factor(run, run.validation_denominator)
+        tiny_pass(run, rows, 0, n, factor)
+        run.validation_sum = factor * weighted_sum(run.ws.value, rows.weight, rows.order, 0, n)
     else:
         run.validation_sum += data_loss(
-            run, &run.validation, run.validated, n, denominator, NULL, Sink(SET, 0, 0, NULL)
+            run, rows, run.validated, n, run.validation_denominator, NULL, Sink(SET, 0, 0, NULL)
         )
     run.validated += n
+
+
+# ---- validation in the lanes that a tiny full batch leaves free ----
+
+cdef inline bint shares_lanes(const Run *run) noexcept nogil:
+    """Whether the validation rows go through the network beside the training rows, which costs nothing."""
+    cdef Py_ssize_t n = run.data.n + run.validation.n
+    return run.validation.n > 0 and run.data.all_x != NULL and n <= LANES and is_tiny(run.net, n)
+
+
+cdef inline void lay_beside(Run *run) noexcept nogil:
+    """Gather the training rows and put the validation rows into the lanes behind them, where no gradient is counted."""
+    cdef Rows *rows = &run.data
+    cdef const Rows *others = &run.validation
+    cdef Py_ssize_t n = rows.n, n_inputs = run.net.n_inputs, targets = 1 if run.loss.labels else run.net.n_outputs
+    cdef Py_ssize_t k, j, row
+    cdef double denominator = denominator_of(run, weight_of(rows, 0, n))
+    run.batch.rows = rows
+    rows.gathered = False
+    set_chunk(run, &run.ws, 0, n, tiny_factor(run, denominator))
+    for k in range(others.n):
+        row = row_of(others.order, k)
+        for j in range(n_inputs):
+            rows.all_x[j * LANES + n + k] = others.X[row * n_inputs + j]
+        for j in range(targets):
+            rows.all_y[j * LANES + n + k] = (
+                <real> others.labels[row] if run.loss.labels else others.y[row * targets + j]
+            )
+    rows.gathered = True
+
+
+cdef inline bint is_finite_pass(const Run *run) noexcept nogil:
+    """Whether a zero times anything that `tiny_pass` left is zero."""
+    cdef int l, n = run.net.n_layers
+    for l in range(1, n + 1):
+        if not all_finite(run.ws.a[l], run.net.layers[l - 1].n_out * LANES):
+            return False
+        if run.ws.z[l] != run.ws.a[l] and not all_finite(run.ws.z[l], run.net.layers[l - 1].n_out * LANES):
+            return False
+    return all_finite(run.ws.delta[n], run.net.n_outputs * LANES)
+
+
+cdef inline bint look_ahead(Run *run) noexcept nogil:
+    """What `validate` does, as the first half of the next step, with which the parameters are the same.
+
+    False, and nothing done, where a validation row would make the gradient NaN.
+    """
+    cdef const Rows *rows = &run.validation
+    tiny_pass(run, &run.data, 0, run.data.n, 0)
+    if not is_finite_pass(run):
+        return False
+    run.validation_sum = tiny_factor(run, run.validation_denominator) * weighted_sum(
+        run.ws.value + run.data.n, rows.weight, rows.order, 0, rows.n
+    )
+    run.validated = rows.n
+    return True
 
 
 cdef inline int end_epoch(Run *run, double *loss, double *validation_loss) noexcept nogil:
@@ -405,11 +467,14 @@ cdef inline int train_alone(
     cdef Py_ssize_t n, finished = 0
     cdef int reason
     cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run), tiny = is_tiny(run.net, run.batch_size)
+    cdef bint shares = shares_lanes(run), lies_beside = False, has_passed = False
     deadline = last_look + seconds
     if seconds <= 0:
         run.steps_per_look = 1
     run.steps_to_look = run.steps_per_look
     run.steps_directly = is_plain_sgd(run)
+    if shares:
+        run.data.gathered = False  # the first step goes without the validation rows, which may be anything
     while run.epoch < last_epoch:
         if over:
             return TIME
@@ -424,7 +489,8 @@ cdef inline int train_alone(
             if by_row:
                 train_row(run, run.cursor)
             elif tiny:
-                train_tiny_batch(run, run.cursor, n)
+                train_tiny_batch(run, run.cursor, n, has_passed)
+                has_passed = False
             else:
                 train_batch(run, run.cursor, n)
             run.cursor += n
@@ -432,6 +498,13 @@ cdef inline int train_alone(
         while run.validated < run.validation.n:
             if over and now() >= deadline:
                 return TIME
+            if shares and not over and run.epoch + 1 < last_epoch:
+                if not lies_beside:
+                    lay_beside(run)
+                lies_beside = shares = has_passed = look_ahead(run)
+                if has_passed:
+                    break
+                run.data.gathered = False
             validate(run)
             over = over or time_is_over(run, &last_look, deadline)
         reason = end_epoch(run, losses + finished, validation_losses + finished)
