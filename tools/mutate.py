@@ -511,8 +511,20 @@ FAULTS = (
     (
         "validation of the first rows again",
         "training.pxd",
-        "run, &run.validation, run.validated, n, denominator",
-        "run, &run.validation, 0 if FAULT else run.validated, n, denominator",
+        "run, rows, run.validated, n, run.validation_denominator",
+        "run, rows, 0 if FAULT else run.validated, n, run.validation_denominator",
+    ),
+    (
+        "beside the training rows, the first validation row only",
+        "training.pxd",
+        "others.X[row * n_inputs + j]",
+        "others.X[(0 if FAULT else row) * n_inputs + j]",
+    ),
+    (
+        "beside the training rows, the losses of one row early",
+        "training.pxd",
+        "run.ws.value + run.data.n, rows.weight",
+        "run.ws.value + run.data.n - FAULT, rows.weight",
     ),
     (
         "validation is kept from the last epoch",
@@ -627,8 +639,8 @@ FAULTS = (
     (
         "tiny: 1 / (n + 1)",
         "training.pxd",
-        "    factor = run.loss.scale / denominator if",
-        "    factor = run.loss.scale / (denominator + FAULT) if",
+        "return run.loss.scale / denominator if denominator != 0",
+        "return run.loss.scale / (denominator + FAULT) if denominator != 0",
     ),
     # threads
     (
