@@ -38,7 +38,7 @@ TESTS = {
     "losses": ["test_losses.py", "test_extremes.py", "test_gradients.py"],
     "optimizers": ["test_optimizers.py", "test_runs.py"],
 }
-LONGEST = 300  # seconds: tests that take longer have noticed a fault
+LONGEST = 300  # seconds of computing: tests that take longer have noticed a fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -794,7 +794,7 @@ def noticed(session: Any, fault: Fault) -> bool:
     if (child := os.fork()) == 0:
         failed = True
         try:
-            signal.alarm(LONGEST)
+            signal.setitimer(signal.ITIMER_PROF, LONGEST)
             fault.plant()
             failed = not all_pass(session, items)
         finally:
