@@ -221,6 +221,9 @@ typedef bp_unsigned bp_uivec;
  * nor >>, which AVX2 lacks for 64-bit signed numbers */
 BP_INLINE ivec vshl(ivec v, int n) { return (ivec)((bp_uivec)v << n); }
 BP_INLINE ivec vshr(ivec v, int n) { return (ivec)((bp_uivec)v >> n); }
+/* bits as numbers that wrap around; + and - on ivec are undefined where they would */
+BP_INLINE ivec viadd(ivec a, ivec b) { return (ivec)((bp_uivec)a + (bp_uivec)b); }
+BP_INLINE ivec visub(ivec a, ivec b) { return (ivec)((bp_uivec)a - (bp_uivec)b); }
 /* a with the sign of b */
 BP_INLINE vec vcopysign(vec a, vec b) {
     const ivec sign = vbits(vset1((real)-0.0));

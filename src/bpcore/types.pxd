@@ -43,6 +43,8 @@ cdef extern from "simd.h" nogil:
     vec vtoreal(ivec v) noexcept
     ivec vshl(ivec v, int n) noexcept
     ivec vshr(ivec v, int n) noexcept
+    ivec viadd(ivec a, ivec b) noexcept
+    ivec visub(ivec a, ivec b) noexcept
     vec vcopysign(vec a, vec b) noexcept
     vec vldexp(vec a, vec n) noexcept
     real vlane(vec v, int i) noexcept

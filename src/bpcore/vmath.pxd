@@ -20,6 +20,8 @@ from bpcore.types cimport (
     vec,
     vfma,
     vfrombits,
+    viadd,
+    visub,
     vldexp,
     vlt,
     vmask,
@@ -134,7 +136,7 @@ cdef inline vec _sqrt_half() noexcept nogil:
 cdef inline vec _exponent(vec x) noexcept nogil:
     """k with 1/sqrt(2) <= x / 2^k < sqrt(2), for normal x > 0."""
     # The bits of 1 keep the difference from being negative: AVX2 has no signed shift of 64 bits.
-    cdef ivec e = vshr(vbits(x) - vbits(_sqrt_half()) + vbits(vset1(1.0)), MANTISSA_BITS)
+    cdef ivec e = vshr(viadd(visub(vbits(x), vbits(_sqrt_half())), vbits(vset1(1.0))), MANTISSA_BITS)
     return vfrombits(vbits(_magic()) + e) - _biased_magic(0.0)
 
 
@@ -177,7 +179,7 @@ cdef inline vec vlog(vec x) noexcept nogil:
         k = vselect(subnormal, vset1(-54.0), k)
     k = k + _exponent(y)
     # the number whose mantissa is y's and which is nearest 1: clear the exponent of the difference to sqrt(1/2)
-    i = (vbits(y) - vbits(_sqrt_half())) & ~vbits(vset1(-INFINITY))
+    i = visub(vbits(y), vbits(_sqrt_half())) & ~vbits(vset1(-INFINITY))
     y = vfrombits(i + vbits(_sqrt_half())) - vset1(1.0)
     return _special_log(_log_reduced(y, k), x)
 
