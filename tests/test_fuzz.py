@@ -302,6 +302,53 @@ def test_json_that_grows_in_memory(text, path):
         assert isinstance(check(READERS["load"], path), ValueError)
 
 
+SIZE = 2**19
+COLUMNS = tabular.MAX_COLUMNS
+WIDE_HEADER = ",".join(f"{k:x}" for k in range(COLUMNS))
+LARGE_TABLES = {
+    "one column": "a\n" + "1\n" * (SIZE // 2),
+    "no cell has a character": "a,b\n" + ",\n" * (SIZE // 2),
+    "carriage returns": "a,b,c\r" + "1,,\r" * (SIZE // 4),
+    "blank lines between": "a\n" + "1\n\n\n" * (SIZE // 4),
+    "blank lines before": "\n" * SIZE + "a\n1\n",
+    "digits": ",".join("abcdefghijklmnopqrstuvwxyz") + "\n" + (",".join("7" * 26) + "\n") * (SIZE // 52),
+    "all different": "a,b\n" + "".join(f"{k:x},{-k:x}\n" for k in range(SIZE // 13)),
+    "not Latin": "a,b\n" + "\u4e00,\U0001f600\n" * (SIZE // 9),
+    "long rows": "a,b,c,d\n" + (("\U0001f600" + "a" * 131_000 + ",") * 3 + "\n") * 5,
+    "wide": f"{WIDE_HEADER}\n" + (",".join("1" * COLUMNS) + "\n") * 3,
+    "wide, not Latin": WIDE_HEADER + "\n" + " ,".join(["aaaaaaaaa\U0001f600"] * COLUMNS) + " \n",
+    "wide, not Latin, header": " ,".join(f"{k:x}aaaaaaaaa\U0001f600" for k in range(COLUMNS))
+    + "\n"
+    + ",".join(["aaaaaaaaaa\U0001f600"] * COLUMNS),
+    "wide, lines in cells": ",".join(f'"{k:x}\n"' for k in range(COLUMNS)) + "\n" + ",".join("1" * COLUMNS),
+}
+REFUSED_TABLES = {
+    "one row": "1," * 2 * SIZE,
+    "one cell": "1" * 2 * SIZE,
+    "one cell of lines": '"' + "1\n" * SIZE,
+    "quotes": '"' * 2 * SIZE,
+    "too many columns": "1" + ",1" * COLUMNS,
+    "too long a row": "a,b,c,d,e\n" + ("a" * 131_000 + ",") * 4 + "a" * 1000 + "\n",
+    "a fault in the last line": "a,b\n" + "1,2\n" * (SIZE // 4) + "1\n",
+}
+
+
+@pytest.mark.parametrize("name", [*LARGE_TABLES, *REFUSED_TABLES])
+def test_large_tables(name, path):
+    path.write_text((LARGE_TABLES | REFUSED_TABLES)[name], newline="")
+    assert isinstance(check(READERS["read_csv"], path), ValueError) == (name in REFUSED_TABLES)
+
+
+@settings(SETTINGS, max_examples=4)
+@given(
+    header=st.sampled_from(["", "a\n", "a,b\n", "a;b;c\n"]),
+    rows=st.text(st.sampled_from('1a,;|\t "\n\r?\u00e9\U0001f600'), min_size=1, max_size=12),
+)
+def test_large_tables_of_anything(header, rows, path):
+    path.write_text(header + rows * (SIZE // len(rows)), newline="")
+    check(READERS["read_csv"], path)
+
+
 def test_a_large_model_takes_twice_its_file(path):
     net = bp.Network(1000, [bp.Dense(2000), bp.Dense(500)], backend="reference")  # 12 MB
     net.save(path)

@@ -2,6 +2,7 @@
 
 The functions are found by their annotations: whatever takes an ``ArrayLike`` is tested, with an argument from
 `arguments` for each parameter. What is added later is tested at once, or fails here for want of an argument.
+scikit-learn annotates nothing, and so do its estimators here: `UNTYPED` has the parameters of theirs that are arrays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import backprop as bp
 import numpy as np
@@ -25,6 +27,17 @@ from backprop.history import History
 from backprop.network import Views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+try:
+    from backprop.sklearn import MLPClassifier, MLPRegressor
+    from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, UndefinedMetricWarning
+except ImportError:
+    ESTIMATORS: tuple[type, ...] = ()
+    IGNORED: tuple[type[Warning], ...] = (PendingDeprecationWarning,)  # numpy.matrix
+else:
+    ESTIMATORS = MLPClassifier, MLPRegressor
+    # short runs; columns where rows were meant; R² of one row
+    IGNORED = PendingDeprecationWarning, ConvergenceWarning, DataConversionWarning, UndefinedMetricWarning
 
 # On a busy machine nothing is slow.
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,11 +92,27 @@ def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
                         yield f"{module.__name__}.{name}.{method}", function, thing
 
 
+UNTYPED = {
+    "fit": ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val"),
+    "partial_fit": ("X", "y", "sample_weight", "classes"),
+    "predict": ("X",),
+    "predict_proba": ("X",),
+    "predict_log_proba": ("X",),
+    "score": ("X", "y", "sample_weight"),
+}
+
 ENTRIES = [
     Entry(name, function, owner, parameter.name)
     for name, function, owner in functions()
     for parameter in inspect.signature(function).parameters.values()
     if any(word in str(parameter.annotation) for word in ("ArrayLike", "Rows"))
+] + [
+    Entry(f"{owner.__module__}.{owner.__name__}.{method}", getattr(owner, method), owner, parameter)
+    for owner in ESTIMATORS
+    for method, parameters in UNTYPED.items()
+    if hasattr(owner, method)
+    for parameter in parameters
+    if parameter in inspect.signature(getattr(owner, method)).parameters
 ]
 
 
@@ -102,12 +131,17 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
     """
     X = np.array([[(5 * i + 3 * j) % 9 - 4 for j in range(2)] for i in range(N)]) / 4
     labels = np.arange(N) % 3
-    y = labels if task == "classification" else X.sum(axis=1)
+    y = labels if is_classification(owner, task) else X.sum(axis=1)
+    weight = np.arange(1.0, N + 1) / 4
     values: Any = net.weights[0] * 0 + 0.25 if owner is Views else net.parameters * 0 + 0.25
     return {
         "X": X,
         "y": y,
-        "sample_weight": np.arange(1.0, N + 1) / 4,
+        "sample_weight": weight,
+        "X_val": X,
+        "y_val": y,
+        "sample_weight_val": weight,
+        "classes": np.arange(3),
         "head": np.arange(N * net.n_outputs).reshape(N, -1) / 4 - 1,
         "values": np.asarray(values, np.float64),
         "x0": np.array([0.5, -0.25]),
@@ -132,6 +166,11 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
     }
 
 
+def is_classification(owner: type | None, task: str) -> bool:
+    """An estimator has its own task."""
+    return owner.__name__ == "MLPClassifier" if owner in ESTIMATORS else task == "classification"
+
+
 def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]) -> Any:
     """An object whose method is to be called; what learns has learned before it predicts."""
     if owner is bp.Network:
@@ -139,6 +178,8 @@ def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]
     if owner is Views:
         return net.weights
     known = inspect.signature(owner).parameters
+    if owner in ESTIMATORS:
+        given = {**given, "loss": known["loss"].default, "hidden_layer_sizes": 4, "max_iter": 3, "dtype": net.dtype}
     made = owner(**{name: value for name, value in given.items() if name in known and name not in ("X", "y")})
     if hasattr(made, "fit") and method not in ("fit", "partial_fit"):
         made.fit(given["X"], given["y"])
@@ -153,7 +194,8 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
     needed = {name for name, p in known.items() if p.default is p.empty and name != "self" and p.kind != p.VAR_KEYWORD}
     assert needed - {entry.parameter} <= given.keys(), f"{entry}: `arguments` has none for {needed - given.keys()}"
     chosen = {name: value for name, value in given.items() if name in needed or name in ("epochs", "steps")}
-    for name in ("batch_sizes", "resolution", "progress", "y"):  # shorter than by default, or needed beside others
+    beside = ("X_val", "y_val") if entry.parameter.endswith("_val") else ()
+    for name in ("batch_sizes", "resolution", "progress", "y", "classes", *beside):  # shorter than by default, needed
         chosen[name] = given[name]
     chosen = {name: value for name, value in chosen.items() if name in known}
     if "Iterable" in str(known[entry.parameter].annotation):  # one array for each layer
@@ -162,8 +204,9 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
         value = (value, given["y"])
     chosen[entry.parameter] = value
     method = entry.name.rpartition(".")[2]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PendingDeprecationWarning)  # numpy.matrix
+    with warnings.catch_warnings(), mock.patch.object(_backend, "default", return_value=_backend.load(backend)):
+        for ignored in IGNORED:
+            warnings.simplefilter("ignore", ignored)
         if entry.owner is None:
             result = entry.function(**chosen)
         elif method == "__init__":
@@ -303,6 +346,8 @@ def same(a: Any, b: Any) -> bool:
         a, b = a.loss, b.loss
     if isinstance(a, bp.Network):
         a, b = a.parameters, b.parameters
+    if isinstance(a, ESTIMATORS):
+        a, b = (model.coefs_ + model.intercepts_ for model in (a, b))
     if isinstance(a, np.ndarray | np.generic):
         return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
     if isinstance(a, Sequence) and not isinstance(a, str):

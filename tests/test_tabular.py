@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from backprop import tabular
 from backprop.tabular import (
     DELIMITERS,
     CategoricalColumn,
+    Cells,
     Labels,
+    LineNumbers,
     NumericColumn,
     Preprocessing,
     Quantity,
@@ -95,6 +98,12 @@ def test_read_csv_takes_paths(tmp_path):
         (b"a,b\n1,2\n3,\0\n", r"t\.csv, line 3: NUL character"),
         (b'a,b\n1,2\n3,"4\n5,6\n', r"t\.csv, line 3: unexpected end of data"),
         (b"a,b\n1," + b"x" * 200_000 + b"\n", r"t\.csv, line 2: field larger than field limit"),
+        (b'a,b\n1,"\n' + b"x\n" * 300_000, r"t\.csv, line 2: (field larger than|a row needs at most 524,288 char)"),
+        (b"a,b\n1," + b"x" * 600_000 + b"\n", r"t\.csv, line 2: a row needs at most 524,288 characters"),
+        (b"a,b\n1,2\n" + b"1," * 40_000 + b"\n", r"t\.csv, line 3: a row needs at most 32,768 values"),
+        (b"a\rb\rc\xff\r", r"t\.csv, line 3: not UTF-8 text \(byte 0xff\)"),
+        (b"a,b\n" + b"1,2\n" * 100_000 + b"\xed\xa0\x80,2", r"t\.csv, line 100002: not UTF-8 text \(byte 0xed\)"),
+        (b"\n" * 200_000 + b"a,b\n1\n", r"t\.csv, line 200002: 1 value, but the header has 2 columns"),
     ],
 )
 def test_what_is_not_a_table(raw, message):
@@ -147,6 +156,34 @@ def test_reads_what_csv_writes(content, delimiter, bom):
         assert len(result) == len(rows)
     assert list(result.columns) == header
     assert [list(row) for row in zip(*result.columns.values(), strict=True)] == expected
+
+
+def test_pipes_are_read():
+    """They cannot be read twice, and their size is not known."""
+    reading, writing = os.pipe()
+    os.write(writing, b"a;b\n1;2\n")
+    os.close(writing)
+    assert read_csv(f"/dev/fd/{reading}").columns == {"a": ("1",), "b": ("2",)}
+    os.close(reading)
+
+
+@given(st.lists(cells, max_size=6), st.integers(0, 2), st.slices(6))
+def test_cells_are_a_sequence(texts, times, part):
+    texts *= 1000**times // 1000 or 1  # more than are unpacked at once
+    packed = Cells(texts)
+    assert list(packed) == texts
+    assert (len(packed), packed[part], packed) == (len(texts), texts[part], texts)
+    assert packed != [*texts, "a"]
+    assert repr(Cells(texts[:6])) == f"Cells({texts[:6]})"
+    if texts:
+        assert packed[-1] == texts[-1]
+
+
+@given(st.lists(st.integers(1, 2**70)), st.slices(6))
+def test_line_numbers_are_a_sequence(numbers, part):
+    packed = LineNumbers(numbers)
+    assert list(packed) == numbers
+    assert (len(packed), packed[part], packed) == (len(numbers), numbers[part], numbers)
 
 
 @given(st.binary(max_size=60) | st.text('ab1,;"\n\t |', max_size=60).map(str.encode))

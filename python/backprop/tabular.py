@@ -20,19 +20,19 @@ import csv
 import difflib
 import io
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from os import PathLike, fspath
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backprop import _validation as check
 
+T = TypeVar("T")
 Task: TypeAlias = Literal["classification", "regression"]
 TASKS: tuple[Task, ...] = ("classification", "regression")
 
@@ -40,6 +40,11 @@ DELIMITERS = (",", ";", "\t", "|")
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 MAX_INTEGER_CLASSES = 20
 MAX_CATEGORIES = 256
+# What is parsed at once is to fit into a few megabytes, however large the file is:
+MAX_COLUMNS = 2**15
+MAX_ROW = 2**19  # characters of a row
+SNIFFED = 2**17  # characters in which the delimiter is found
+UNPACKED = 2**14  # bytes of a column that are text at once
 LARGEST = 1e150  # its square is finite
 FARTHEST = 1e30  # in standard deviations: beyond it float32 ends
 
@@ -48,6 +53,77 @@ Indices: TypeAlias = NDArray[np.int64]
 
 
 # Reading
+
+
+class _Streamed(Sequence[T]):
+    """What is read from its first item to its last: a single one is found by reading those before it."""
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        return list(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)})"
+
+
+class Cells(_Streamed[str]):
+    """Texts without NUL, packed: one takes its bytes in UTF-8 and one more, where a `str` takes 50."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, cells: Iterable[str] = ()) -> None:
+        self._packed = bytearray()
+        for cell in cells:
+            self.append(cell)
+
+    def append(self, cell: str) -> None:
+        """Add a text at the end."""
+        self._packed += cell.encode() + b"\0"
+
+    def __len__(self) -> int:
+        return self._packed.count(b"\0")
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        while start < len(self._packed):
+            end = self._packed.find(b"\0", start + UNPACKED)
+            if end == -1:
+                end = len(self._packed) - 1
+            yield from self._packed[start:end].decode().split("\0")
+            start = end + 1
+
+
+class LineNumbers(_Streamed[int]):
+    """Whole numbers as the steps from one to the next, packed: a step of 1 takes one byte."""
+
+    __slots__ = ("_last", "_steps")
+
+    def __init__(self, numbers: Iterable[int] = ()) -> None:
+        self._steps, self._last = Cells(), 0
+        for number in numbers:
+            self.append(number)
+
+    def append(self, number: int) -> None:
+        """Add a number at the end."""
+        step = number - self._last
+        self._steps.append("" if step == 1 else str(step))
+        self._last = number
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[int]:
+        return accumulate(int(step or 1) for step in self._steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +163,8 @@ class Table:
     def take(self, rows: Iterable[int]) -> Table:
         """Return a table of some of the rows."""
         rows = list(rows)
-        columns = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
-        return Table(self.name, columns, [self.lines[row] for row in rows])
+        columns = {name: Cells(_at(cells, rows)) for name, cells in self.columns.items()}
+        return Table(self.name, columns, LineNumbers(_at(self.lines, rows)))
 
     def numbers(self, name: str) -> Floats:
         """Return a column as numbers, NaN where missing; a cell that is neither is a ValueError that tells its line."""
@@ -114,51 +190,68 @@ def read_csv(path: str | PathLike[str], name: str | None = None) -> Table:
     OSError
         Where it cannot be read.
     """
-    raw = Path(path).read_bytes()
-    return parse_csv(raw, fspath(path) if name is None else name)
+    with open(path, "rb") as file:
+        return _read(file, fspath(path) if name is None else name)
 
 
 def parse_csv(raw: bytes, name: str) -> Table:
     """Read a table from the bytes of a CSV file; see `read_csv`."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{name}, line {line}: not UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8"
-        ) from None
-    if "\0" in text:
-        raise ValueError(
-            f"{name}, line {text.count(chr(10), 0, text.index(chr(0))) + 1}: NUL character; a text file is needed"
-        )
+    return _read(io.BytesIO(raw), name)
 
-    records = _records(text, _sniff(text), name)
+
+def _read(file: BinaryIO, name: str) -> Table:
+    # Bytes that are no UTF-8 become lone surrogates, for `_check_text` to say where they are.
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        return _table(iter(lambda: text.readline(MAX_ROW + 1), ""), name)
+
+
+def _table(lines: Iterator[str], name: str) -> Table:
+    delimiter, lines = _sniff(lines)
+    records = _records(lines, delimiter, name)
     line, header = next(records, (0, []))
     if not header:
         raise ValueError(f"{name}: empty file; a header row with the names of the columns is needed")
     _check_header(header, f"{name}, line {line}")
-    width = len(header)
-    rows, lines = [], []
+    columns = {column: Cells() for column in header}
+    starts = LineNumbers()
     for line, record in records:
-        if len(record) != width:
+        if len(record) != len(columns):
             if record == [""]:  # blanks only
                 continue
             raise ValueError(
-                f"{name}, line {line}: {_count(len(record), 'value')}, but the header has {_count(width, 'column')}"
+                f"{name}, line {line}: {_count(len(record), 'value')}, "
+                f"but the header has {_count(len(columns), 'column')}"
             )
-        rows.append(["" if cell.casefold() in MISSING else cell for cell in record])
-        lines.append(line)
-    if not rows:
+        for cells, cell in zip(columns.values(), record, strict=True):
+            cells.append("" if cell.casefold() in MISSING else cell)
+        starts.append(line)
+        record.clear()  # gives the memory to the next one
+    if not starts:
         raise ValueError(f"{name}: no rows below the header")
-    return Table(name, dict(zip(header, zip(*rows, strict=True), strict=True)), lines)
+    return Table(name, columns, starts)
 
 
-def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def _records(lines: Iterator[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each record that is not a blank line, with the line on which it starts."""
+    n_characters = n_delimiters = 0
+
+    def checked() -> Iterator[str]:
+        nonlocal n_characters, n_delimiters
+        for number, text in enumerate(lines, 1):
+            _check_text(text, f"{name}, line {number}")
+            n_characters += len(text)
+            n_delimiters += text.count(delimiter)
+            if n_characters > MAX_ROW:
+                raise ValueError(f"{name}, line {line}: a row needs at most {MAX_ROW:,} characters")
+            if n_delimiters >= MAX_COLUMNS:
+                raise ValueError(f"{name}, line {line}: a row needs at most {MAX_COLUMNS:,} values")
+            yield text
+
     # strict: a quote that is never closed would otherwise swallow the rest of the file into one cell, in silence.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(checked(), delimiter=delimiter, skipinitialspace=True, strict=True)
     line = 1
     while True:
+        n_characters = n_delimiters = 0
         try:
             record = next(reader, None)
         except csv.Error as error:
@@ -166,24 +259,53 @@ def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[s
         if record is None:
             return
         if record:
-            yield line, [cell.strip() for cell in record]
+            for k, cell in enumerate(record):  # in place: a row may be long
+                record[k] = cell.strip()
+            yield line, record
         line = reader.line_num + 1
 
 
-def _sniff(text: str) -> str:
-    """Return the delimiter that splits the first lines into the most columns, the same number in each."""
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00
+        raise ValueError(f"{where}: not UTF-8 text (byte 0x{byte:02x}); save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"{where}: NUL character; a text file is needed")
+
+
+def _sniff(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+    """Return the delimiter that splits the first lines into the most columns, the same number in each; and all lines.
+
+    A broken file should still be read with the delimiter of its header, for the message to make sense.
+    """
+    head = deque(_first(lines, SNIFFED))
 
     def fitness(delimiter: str) -> tuple[bool, int]:
         widths: list[int] = []
         try:
-            widths.extend(len(record) for _, record in islice(_records(text, delimiter, ""), 20))
+            widths.extend(len(record) for _, record in islice(_records(iter(head), delimiter, ""), 20))
             agree = len(set(widths)) == 1 and widths[0] > 1
         except ValueError:
             agree = False
-        # A broken file should still be read with the delimiter of its header, for the message to make sense.
         return agree, widths[0] if widths else 0
 
-    return max(DELIMITERS, key=fitness)  # the first of equals
+    delimiter = max(DELIMITERS, key=fitness)  # the first of equals
+
+    def again() -> Iterator[str]:
+        while head:
+            yield head.popleft()
+        yield from lines
+
+    return delimiter, again()
+
+
+def _first(lines: Iterator[str], n_characters: int) -> Iterator[str]:
+    """Yield lines until they have so many characters."""
+    while n_characters > 0 and (line := next(lines, "")):
+        yield line
+        n_characters -= len(line)
 
 
 def _check_header(header: Sequence[str], where: str) -> None:
@@ -191,9 +313,15 @@ def _check_header(header: Sequence[str], where: str) -> None:
         index = header.index("")
         hint = " (pandas leaves out an index column with to_csv(..., index=False))" if index == 0 else ""
         raise ValueError(f"{where}: column {index + 1} of the header has no name{hint}")
-    name, times = Counter(header).most_common(1)[0]
-    if times > 1:
+    if len(set(header)) < len(header):
+        name, times = Counter(header).most_common(1)[0]
         raise ValueError(f"{where}: column name {name!r} stands in the header {times} times; names must differ")
+
+
+def _at(items: Iterable[T], rows: Iterable[int]) -> list[T]:
+    """Return the items of some rows."""
+    items = list(items)
+    return [items[row] for row in rows]
 
 
 def shorten(names: Iterable[object], limit: int = 20) -> str:
@@ -518,7 +646,7 @@ def _fit_column(table: Table, name: str, rows: Sequence[int]) -> Column | str:
         median = float(np.median(known))
         mean, scale = _mean_and_scale(np.where(np.isnan(values), median, values))
         return NumericColumn(name, median, mean, scale)
-    categories = sorted({cells[row] for row in rows})
+    categories = sorted(set(_at(cells, rows)))
     if len(categories) < 2:
         return "constant in the training rows" if categories[0] else "empty in the training rows"
     if len(categories) > min(MAX_CATEGORIES, max(10, len(rows) / 2)):
