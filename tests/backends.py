@@ -27,6 +27,17 @@ each_compiled = pytest.mark.parametrize(
 )
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 
+# Of runs: rows in a problem, and each way to cut them into batches, the last one shorter.
+N_ROWS = 20
+SETTINGS = {
+    "full": TrainingSettings(),
+    "online": TrainingSettings(batch_size=1),
+    "3": TrainingSettings(batch_size=3),
+    "7, in order": TrainingSettings(batch_size=7, shuffle=False),
+}
+each_settings = pytest.mark.parametrize("settings", list(SETTINGS.values()), ids=list(SETTINGS))
+INFINITE = float("inf")  # as the time that a run may take
+
 
 def module(backend: str, dtype: Any) -> ModuleType:
     """The backend's functions, as `_core.pyi` has them."""

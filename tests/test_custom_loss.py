@@ -10,10 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backends import (
+    INFINITE,
+    N_ROWS,
+    SETTINGS,
     Problem,
     distance,
     each_backend,
     each_dtype,
+    each_settings,
     in_pieces,
     label,
     make_problem,
@@ -25,21 +29,10 @@ from backends import (
     train_and_validate,
 )
 from backprop import mlp
-from backprop._types import Data, TrainingSettings
+from backprop._types import Data
 from backprop.layers import Dense
 from backprop.losses import BinaryCrossEntropy, CrossEntropy, Custom, Poisson, SquaredError
 from backprop.optimizers import SGD, Adam
-
-INFINITE = float("inf")
-N_ROWS = 20
-SETTINGS = {
-    "full": TrainingSettings(),
-    "online": TrainingSettings(batch_size=1),
-    "3": TrainingSettings(batch_size=3),
-    "7, in order": TrainingSettings(batch_size=7, shuffle=False),
-}
-each_settings = pytest.mark.parametrize("settings", list(SETTINGS.values()), ids=list(SETTINGS))
-
 
 # ---- losses of the library, as functions ----
 

@@ -9,11 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backends import (
+    INFINITE,
+    N_ROWS,
     OPTIMIZER_VARIANTS,
     Problem,
     distance,
     each_backend,
     each_dtype,
+    each_settings,
     in_pieces,
     label,
     make_problem,
@@ -29,16 +32,7 @@ from backprop.losses import AbsoluteError, CrossEntropy, SquaredError
 from backprop.optimizers import SGD, Adam
 from backprop.reference.training import shuffled
 
-INFINITE = float("inf")
 MINI = TrainingSettings(batch_size=6)
-SETTINGS = {
-    "full": TrainingSettings(),
-    "shuffled": MINI,
-    "in order": TrainingSettings(batch_size=6, shuffle=False),
-    "online": TrainingSettings(batch_size=1),
-}
-each_settings = pytest.mark.parametrize("settings", list(SETTINGS.values()), ids=list(SETTINGS))
-N_ROWS = 20
 
 
 def small(dtype=np.float64, **options) -> Problem:

@@ -9,12 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backends import (
+    INFINITE,
     LOSS_VARIANTS,
+    N_ROWS,
+    SETTINGS,
     Problem,
     distance,
     each_backend,
     each_compiled,
     each_dtype,
+    each_settings,
     in_pieces,
     label,
     make_problem,
@@ -31,15 +35,6 @@ from backprop.layers import Dense
 from backprop.losses import AbsoluteError, CrossEntropy, SquaredError
 from backprop.optimizers import SGD, Adam
 
-INFINITE = float("inf")
-N_ROWS = 20
-SETTINGS = {
-    "full": TrainingSettings(),
-    "online": TrainingSettings(batch_size=1),
-    "3": TrainingSettings(batch_size=3),
-    "7, in order": TrainingSettings(batch_size=7, shuffle=False),
-}
-each_settings = pytest.mark.parametrize("settings", list(SETTINGS.values()), ids=list(SETTINGS))
 # The same sums, in double, of numbers computed in the same way: what may differ is where a sum is cut.
 TOLERANCES = {np.float64: 1e-14, np.float32: 1e-6}
 
