@@ -33,6 +33,7 @@ _THEIR_NAMES = {ours: theirs for theirs, ours in _OUR_NAMES.items()}
 _HIDDEN = tuple(name for name in (*_OUR_NAMES, *ACTIVATIONS) if name != "softmax")
 _SOLVERS = ("lbfgs", *OPTIMIZERS)
 _SCHEDULES = ("constant", "invscaling", "adaptive")
+_DATA = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
 # A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
 _MOST_DENSE_NUMBERS = 1 << 26
 
@@ -265,6 +266,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         self._check_parameters()
         stochastic = not self._is_lbfgs()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        for name, array in zip(_DATA, (X, y, sample_weight, *validation), strict=True):
+            check.fits(name, array)
         X, y = self._checked(X, y, first)
         dtype = self._working_dtype(X.dtype)
         targets = self._learned(y, incremental)
@@ -506,6 +509,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         """Return the outputs of the network for X."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
+        check.fits("X", X)
         plain = _is_plain(X)
         X = validate_data(self, X, accept_sparse=("csr", "csc"), skip_check_array=plain, reset=False)
         sizes = _sizes(self.coefs_)

@@ -377,10 +377,22 @@ def _plain(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]
     try:
         result = np.asarray(array, dtype=dtype, order="C")
         return result if result.flags.aligned else result.copy()
-    except (MemoryError, ValueError) as error:  # an array with strides of zero may be larger than memory
-        raise ValueError(
-            f"{name}: needs an array of which there can be a copy in memory, got shape {array.shape}"
-        ) from error
+    except (MemoryError, ValueError) as error:
+        raise _too_large(name, array) from error
+
+
+def fits(name: str, array: Any) -> None:
+    """Raise unless there can be a copy in memory, without touching what an array with strides of zero seems to have."""
+    if isinstance(array, np.ndarray) and not array.flags.forc:
+        try:
+            np.empty(array.shape)
+        except (MemoryError, ValueError) as error:
+            raise _too_large(name, array) from error
+
+
+def _too_large(name: str, array: NDArray[Any]) -> ValueError:
+    """Return the error for an array with strides of zero that is larger than memory."""
+    return ValueError(f"{name}: needs an array of which there can be a copy in memory, got shape {array.shape}")
 
 
 def _first(name: str, where: NDArray[np.bool_], array: NDArray[Any]) -> str:

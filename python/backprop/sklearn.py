@@ -25,6 +25,7 @@ except ImportError as error:
         f"backprop.sklearn: needs scikit-learn 1.7 or later, pip install 'bpcore[sklearn]' ({error})"
     ) from error
 
+from backprop import _validation as check
 from backprop import metrics
 from backprop._perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
 from backprop._solvers import Objective, Score
@@ -210,6 +211,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if classes is None:
             return
+        check.fits("classes", classes)
         given = unique_labels(classes)
         if known is None:
             self.classes_ = given
