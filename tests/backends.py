@@ -49,6 +49,7 @@ LOSS_VARIANTS: tuple[Loss, ...] = (*(cls() for cls in LOSSES.values()), Huber(de
 
 OPTIMIZER_VARIANTS: tuple[Optimizer, ...] = (
     SGD(),
+    SGD(learning_rate=0.1, weight_decay=0.05),
     SGD(learning_rate=0.05, momentum=0.9),
     SGD(momentum=0.8, dampening=0.3, weight_decay=0.1),
     SGD(momentum=0.8, nesterov=True, weight_decay=0.01),

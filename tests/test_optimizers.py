@@ -191,7 +191,7 @@ def torch_network(torch, problem):
 def assert_training_is_pytorchs(
     backend, problem, optimizer, clipping, *, batch_size=8, epochs=5, n_threads=1, tolerance=TOLERANCE
 ):
-    """The whole of it, in epochs of two steps: batches, autograd's gradient, clipping."""
+    """The whole of it: batches, autograd's gradient, clipping."""
     torch = pytest.importorskip("torch")
     settings = TrainingSettings(batch_size=batch_size, shuffle=False, n_threads=n_threads, **clipping)
     state, losses, _ = train(backend, problem, optimizer, settings, epochs)
@@ -201,7 +201,7 @@ def assert_training_is_pytorchs(
     other = torch_optimizer(torch, optimizer, weights)
     for epoch in range(epochs):
         total = 0.0
-        for rows in (slice(0, batch_size), slice(batch_size, len(X))):
+        for rows in (slice(first, min(first + batch_size, len(X))) for first in range(0, len(X), batch_size)):
             other.zero_grad()
             loss = torch.nn.functional.mse_loss(outputs(X[rows]), y[rows])
             total += loss.item() * (rows.stop - rows.start)
@@ -227,6 +227,16 @@ def assert_training_is_pytorchs(
 def test_training_against_pytorch(backend, optimizer, clipping):
     problem = make_problem(4, [Dense(6, "tanh"), Dense(3)], SquaredError(), 15, weighted=False)
     assert_training_is_pytorchs(backend, problem, optimizer, clipping)
+
+
+@each_backend
+@pytest.mark.parametrize("optimizer", PYTORCHS, ids=label)
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("units", [6, 18])
+def test_training_on_few_rows_against_pytorch(backend, optimizer, batch_size, units):
+    """Rows one by one, and batches that fit into a vector, have loops of their own."""
+    problem = make_problem(4, [Dense(units, "tanh"), Dense(3)], SquaredError(), 15, weighted=False)
+    assert_training_is_pytorchs(backend, problem, optimizer, {}, batch_size=batch_size, epochs=1)
 
 
 @each_backend
