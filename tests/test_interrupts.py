@@ -16,8 +16,12 @@ from backprop._interrupts import HeldInterrupts
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="needs POSIX signals")
 
-# sizes, rows, batch size: a step of half a microsecond, and one of twenty milliseconds
-RUNS = {"small": ([2, 2, 1], 4, None), "wide": ([256, 1024, 1024, 10], 1024, 256)}
+# sizes, rows, batch size: a step of half a microsecond, one of twenty milliseconds, and one of a quarter of a second
+RUNS = {
+    "small": ([2, 2, 1], 4, None),
+    "wide": ([256, 1024, 1024, 10], 1024, 256),
+    "all rows": ([64, 256, 256, 1], 60_000, None),
+}
 LIMIT = 0.1
 
 

@@ -642,6 +642,10 @@ cdef class Training:
         self.native.n_rates = len(learning_rates)
         self.native.first_step = self.state.step
 
+    cdef object draws_of_shuffle(self):
+        """How many random numbers the step at hand took for the order of the rows."""
+        return self.native.data.n - 1 if self.native.cursor == 0 and self.native.data.order != NULL else 0
+
     def run(self, long long last_epoch, double seconds, losses, validation_losses=None, last_step=None):
         cdef rn.Run *run = &self.native
         cdef Buffers buffers = Buffers()
@@ -654,6 +658,9 @@ cdef class Training:
         if run.step != state.step or run.epoch != state.epoch:
             run.validated = 0
             run.validation_sum = 0
+            run.paused = False
+        elif run.paused:
+            state.bit_generator.advance(self.draws_of_shuffle())
         run.step = state.step
         run.epoch = state.epoch
         run.cursor = state.cursor
@@ -674,6 +681,8 @@ cdef class Training:
             saved = enter_compute()
             reason = trn.train(run, last_epoch, final_step, seconds, losses_p, validation_losses_p)
             leave_compute(saved)
+        if run.paused:  # to whoever looks at the state, the step has not begun
+            state.bit_generator.advance(2**128 - self.draws_of_shuffle() - run.net.has_dropout)
         state.step = run.step
         state.epoch = run.epoch
         state.cursor = run.cursor

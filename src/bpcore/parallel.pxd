@@ -4,7 +4,8 @@ from bpcore.gemm cimport ADD, SET, Sink, transpose_rows
 from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
 from bpcore.optimizers cimport optimize
 from bpcore.run cimport (
-    GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, set_chunk, weighted_sum,
+    GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, now, set_chunk,
+    weighted_sum,
 )
 from bpcore.threads cimport meet, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
@@ -103,34 +104,41 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
     """Member `rank`'s part of the gradient of run.batch."""
     cdef Run *run = member.run
     cdef const Batch *batch = &run.batch
-    cdef Py_ssize_t chunk, first, n
+    cdef Py_ssize_t begin = run.next_chunk[0], chunk, first, n
     cdef Sink sink = batch.sink
     cdef int block
-    cdef double total = 0
+    cdef Py_ssize_t done = begin
+    cdef double total = run.block_loss[0]
     if batch.n_blocks > 1:
         block = member.rank
         while block < batch.n_blocks:
             block_gradient(run, &member.block_ws, block)
             block += run.n_threads
         return
-    for chunk in range(batch.n_chunks):
+    for chunk in range(begin, batch.n_chunks):
+        if chunk > begin:
+            if member.rank == 0 and looks_at_clock(run, chunk) and now() >= run.deadline:
+                run.paused = True
+            meet(&run.barrier)
+            if run.paused:
+                break
         first = batch.first + chunk * batch.chunk
         n = min(batch.chunk, batch.n - chunk * batch.chunk)
         if member.tiles.n_rows != n:
             join_tiles(&member.tiles, n, run.n_threads)
-        if chunk > 0:
-            meet(&run.barrier)
         chunk_deltas(member, first, n)
         meet(&run.barrier)
         if member.rank == 0:
             total += weighted_sum(run.ws.value, batch.rows.weight, batch.rows.order, first, n)
+            done = chunk + 1
         sink.update = batch.update if chunk == batch.n_chunks - 1 else NULL
+        if chunk > 0 and sink.mode == SET:
+            sink.mode = ADD
         if batch.target != NULL:
             chunk_weights(member, first, &sink)
-        if sink.mode == SET:
-            sink.mode = ADD
     if member.rank == 0:
         run.block_loss[0] = total
+        run.next_chunk[0] = done
 
 
 cdef inline void shared_update(Member *member) noexcept nogil:

@@ -7,16 +7,19 @@ where a sum is cut decides its last bits:
 - Small networks on large batches: consecutive chunks form *blocks*, each with a gradient of its own; these are added
   up in order. Threads share out the blocks.
 - Otherwise the chunks' gradients are added up in order. Threads share the samples of a chunk, then its weights.
+
+A gradient that takes longer than a call may is left between two chunks and gone on with in the next call.
 """
 
 from libc.stdint cimport int64_t, uint64_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, scatter_rows
 from bpcore.dropout cimport place_rows
 from bpcore.gemm cimport ADD, SET, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, input_delta, output_delta
 from bpcore.optimizers cimport Optimizer, Update
-from bpcore.threads cimport Barrier
+from bpcore.threads cimport Barrier, read_flag, write_flag
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
     GROUP_LANES, LANES, Tiles, cut_tiles, real, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
@@ -27,6 +30,7 @@ cdef enum:
     MAX_BLOCKS = 16
     BLOCK_PARAMETERS = 16384  # larger gradients would cost too much to add up
     MAX_THREADS = 16
+    CHUNKS_PER_LOOK = 16
 
 # A stretch of the flat parameter vector.
 cdef struct Range:
@@ -124,6 +128,10 @@ cdef struct Run:
     Workspace ws
     real *block_gradients  # (MAX_BLOCKS - 1, n_parameters), for all blocks but the first
     double block_loss[MAX_BLOCKS]
+    Py_ssize_t next_chunk[MAX_BLOCKS]  # how far each block has come
+    bint may_pause
+    int paused  # the gradient is left for the next call
+    double deadline
     # the batch at hand
     Batch batch
     Update update
@@ -254,24 +262,57 @@ cdef inline double chunk_gradient(
 
 # ---- one block ----
 
+cdef inline double now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec + 1e-9 * t.tv_nsec
+
+
+cdef inline Py_ssize_t first_chunk(const Batch *batch, int block) noexcept nogil:
+    return batch.n_chunks * block // batch.n_blocks if batch.n_blocks > 1 else batch.n_chunks * block
+
+
+cdef inline void begin_blocks(Run *run) noexcept nogil:
+    cdef int block
+    for block in range(run.batch.n_blocks):
+        run.block_loss[block] = 0
+        run.next_chunk[block] = first_chunk(&run.batch, block)
+
+
+cdef inline bint blocks_are_done(const Run *run) noexcept nogil:
+    cdef int block
+    for block in range(run.batch.n_blocks):
+        if run.next_chunk[block] < first_chunk(&run.batch, block + 1):
+            return False
+    return True
+
+
+cdef inline bint looks_at_clock(const Run *run, Py_ssize_t chunk) noexcept nogil:
+    """Whether to, before this chunk: a look costs as much as many chunks of a small network."""
+    return run.may_pause and (chunk % CHUNKS_PER_LOOK == 0 or run.net.n_parameters > BLOCK_PARAMETERS)
+
+
 cdef inline void block_gradient(Run *run, Workspace *ws, int block) noexcept nogil:
-    """run.block_loss[block] and the block's gradient, chunk after chunk."""
+    """run.block_loss[block] and the block's gradient, chunk after chunk, until the block is done or the time over."""
     cdef const Batch *batch = &run.batch
-    cdef Py_ssize_t chunk = batch.n_chunks * block // batch.n_blocks
-    cdef Py_ssize_t end = batch.n_chunks * (block + 1) // batch.n_blocks, done
+    cdef Py_ssize_t chunk = run.next_chunk[block], begin = first_chunk(batch, block)
+    cdef Py_ssize_t end = first_chunk(batch, block + 1), done
     cdef real *target = batch.target
     cdef Sink sink = batch.sink
-    cdef double total = 0
+    cdef double total = run.block_loss[block]
     if block > 0 and target != NULL:
         target = run.block_gradients + (block - 1) * run.net.n_parameters
-    while chunk < end:
+    while chunk < end and not read_flag(&run.paused):
         done = chunk * batch.chunk
+        if chunk > begin and sink.mode == SET:
+            sink.mode = ADD
         sink.update = batch.update if chunk == batch.n_chunks - 1 else NULL
         total += chunk_gradient(run, ws, batch.first + done, min(batch.chunk, batch.n - done), target, &sink)
-        if sink.mode == SET:
-            sink.mode = ADD
         chunk += 1
+        if looks_at_clock(run, chunk) and now() >= run.deadline:
+            write_flag(&run.paused, True)
     run.block_loss[block] = total
+    run.next_chunk[block] = chunk
 
 
 cdef inline void add_vectors(real *total, const real *part, Py_ssize_t n) noexcept nogil:

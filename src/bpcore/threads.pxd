@@ -38,6 +38,8 @@ cdef extern from * nogil:
                 sched_yield();
         }
     }
+    static inline int bp_read_flag(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
+    static inline void bp_write_flag(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELAXED); }
     /* Others may have arrived already, but the caller has not: it will see that it is the last. */
     static inline void bp_resize(bp_barrier *b, int size) { __atomic_store_n(&b->size, size, __ATOMIC_RELAXED); }
     """
@@ -47,6 +49,8 @@ cdef extern from * nogil:
         int generation
     void meet "bp_meet"(Barrier *barrier)
     void resize "bp_resize"(Barrier *barrier, int size)
+    int read_flag "bp_read_flag"(const int *flag)  # one that any thread may write
+    void write_flag "bp_write_flag"(int *flag, int value)
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, int rank, int size) noexcept nogil:

@@ -2,7 +2,6 @@
 
 from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport row_of, shuffle
 from bpcore.gemm cimport SET, STEP, Sink, sum_group
@@ -11,8 +10,8 @@ from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, dismiss, hire
 from bpcore.run cimport (
-    BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, block_gradient,
-    end_batch, set_batch, set_chunk, weighted_sum,
+    BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
+    block_gradient, blocks_are_done, end_batch, now, set_batch, set_chunk, weighted_sum,
 )
 from bpcore.threads cimport pthread_t, resize
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
@@ -31,12 +30,6 @@ cdef enum StopReason:
     TOLERANCE
     DIVERGED
     TIME
-
-
-cdef inline double now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return t.tv_sec + 1e-9 * t.tv_nsec
 
 
 # ---- the gradient of a batch ----
@@ -64,17 +57,24 @@ cdef inline double data_loss(
 ) noexcept nogil:
     """The loss of rows first ... first + n of the current order, without penalties.
 
-    Its gradient goes into `target`, unless that is NULL, in the way that `sink` says; STEP is for a single chunk.
+    Its gradient goes into `target`, unless that is NULL, in the way that `sink` says; STEP is for a single chunk. Where
+    run.paused is set afterwards, it is not there yet: the same call again goes on with it.
     """
     cdef int block
     set_batch(run, rows, first, n, denominator)
     run.batch.target = target
     run.batch.sink = sink
+    if not run.paused:
+        begin_blocks(run)
+    run.paused = False
     if run.n_threads > 1:
         command(run, GRADIENT)
     else:
         for block in range(run.batch.n_blocks):
             block_gradient(run, &run.ws, block)
+    run.paused = run.paused and not blocks_are_done(run)
+    if run.paused:
+        return 0
     if rows.all_x != NULL and first + n == rows.n:
         rows.gathered = True
     return end_batch(run)
@@ -226,10 +226,11 @@ cdef inline void limit_all_norms(Run *run) noexcept nogil:
 
 
 cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """One optimizer step on rows first ... first + n of the current order."""
+    """One optimizer step on rows first ... first + n of the current order; a part of it where run.paused is set."""
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), loss, penalties = 0
     cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
+    run.may_pause = True
     if run.net.has_dropout:
         run.batch.drops = True
         run.batch.key = run.bits.next_uint64(run.bits.state)
@@ -243,10 +244,15 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
         run.batch.update = NULL
     else:
         loss = data_loss(run, &run.data, first, n, denominator, run.gradient, sink)
-        penalties = step_along_gradient(run, rate, weight)
+        if not run.paused:
+            penalties = step_along_gradient(run, rate, weight)
+    run.may_pause = False
+    run.batch.drops = False
+    if run.paused:
+        run.step -= 1
+        return
     if run.net.has_max_norm:
         limit_all_norms(run)
-    run.batch.drops = False
     add_loss(run, loss, penalties, denominator, n)
 
 
@@ -468,7 +474,7 @@ cdef inline int train_alone(
     cdef int reason
     cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run), tiny = is_tiny(run.net, run.batch_size)
     cdef bint shares = shares_lanes(run), lies_beside = False, has_passed = False
-    deadline = last_look + seconds
+    deadline = run.deadline = last_look + seconds
     if seconds <= 0:
         run.steps_per_look = 1
     run.steps_to_look = run.steps_per_look
@@ -478,7 +484,7 @@ cdef inline int train_alone(
     while run.epoch < last_epoch:
         if over:
             return TIME
-        if run.cursor == 0 and run.data.order != NULL:
+        if run.cursor == 0 and run.data.order != NULL and not run.paused:
             shuffle(run.bits, run.data.order, run.data.n)
         if by_row:
             take_rows(&run.ws)
@@ -493,6 +499,8 @@ cdef inline int train_alone(
                 has_passed = False
             else:
                 train_batch(run, run.cursor, n)
+                if run.paused:
+                    return TIME
             run.cursor += n
             over = time_is_over(run, &last_look, deadline) or run.step >= last_step
         while run.validated < run.validation.n:
