@@ -40,7 +40,7 @@ sys.path.insert(0, {str(TOOLS)!r})
 import mutate
 mutate.TESTS["activations"] = ["test_activations.py"]
 mutate.EQUIVALENT.clear()
-sys.exit(mutate.check_reference("activations relu: ", False) != ["relu: return np.where(z.real < 0, 0, z)"])
+sys.exit(mutate.check_reference(["activations relu: "], False) != ["relu: return np.where(z.real < 0, 0, z)"])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr

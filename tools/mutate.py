@@ -1,4 +1,4 @@
-"""Plant faults and see whether the tests notice: python tools/mutate.py reference|compiled [--list] [--only TEXT].
+"""Plant faults and see whether the tests notice: python tools/mutate.py reference|compiled [--list] [--only TEXT ...].
 
 ``reference``   every operator, comparison, constant, argument and statement of the formulas in
                 python/backprop/reference/{activations,losses,optimizers}.py, changed one at a time
@@ -680,10 +680,10 @@ FAULTS = (
         "            total = (0 if FAULT else total) + weighted_sum(",
     ),
     (
-        "all members use the first one's sample weights",
+        "all members put their losses in one place",
         "parallel.pxd",
-        "ws.own_factor = run.ws.own_factor + lane\n",
-        "ws.own_factor = run.ws.own_factor + (0 if FAULT else lane)\n",
+        "ws.value = run.ws.value + lane\n",
+        "ws.value = run.ws.value + (0 if FAULT else lane)\n",
     ),
     # inputs
     (
@@ -817,12 +817,12 @@ def missed(package: Path, faults: Sequence[Fault], select: str = "") -> list[str
     return plugin.missed
 
 
-def check_reference(only: str, listed: bool) -> list[str]:
+def check_reference(only: Sequence[str], listed: bool) -> list[str]:
     faults = [
         fault
         for module in TESTS
         for fault in mutants(module)
-        if only in f"{module} {fault.what}" and fault.what not in EQUIVALENT
+        if fault.what not in EQUIVALENT and any(text in f"{module} {fault.what}" for text in only)
     ]
     if listed:
         return show(faults)
@@ -833,13 +833,13 @@ def check_reference(only: str, listed: bool) -> list[str]:
         return report("reference", faults, missed(package, faults))
 
 
-def check_compiled(only: str, listed: bool) -> list[str]:
+def check_compiled(only: Sequence[str], listed: bool) -> list[str]:
     faults = [
         Fault(
             what=what, plant=switch_on(number), tests=sorted(COMPILED_TESTS, key=lambda name: name != FIRST.get(file))
         )
         for number, (what, file, _, _) in enumerate(FAULTS, 1)
-        if only in f"{file} {what}"
+        if any(text in f"{file} {what}" for text in only)
     ]
     if listed:
         return show(faults)
@@ -870,7 +870,7 @@ def report(title: str, faults: Sequence[Fault], unnoticed: list[str]) -> list[st
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["reference", "compiled"])
-    parser.add_argument("--only", default="", help="only faults with this text in their file or name")
+    parser.add_argument("--only", nargs="+", default=[""], help="only faults with one of these in their file or name")
     parser.add_argument("--list", action="store_true", help="only name them")
     arguments = parser.parse_args()
     check = {"reference": check_reference, "compiled": check_compiled}[arguments.what]
