@@ -423,8 +423,27 @@ FAULTS = (
     (
         "validation drops too",
         "training.pxd",
-        "    run.batch.drops = False\n    add_loss",
-        "    run.batch.drops = run.batch.drops and FAULT\n    add_loss",
+        "    run.batch.drops = False\n    if run.paused:",
+        "    run.batch.drops = run.batch.drops and FAULT\n    if run.paused:",
+    ),
+    # a gradient that is left for the next call
+    (
+        "after a pause, the loss of the last chunks only",
+        "run.pxd",
+        "double total = run.block_loss[block]\n",
+        "double total = 0 if FAULT else run.block_loss[block]\n",
+    ),
+    (
+        "after a pause, the gradient of the last chunks only",
+        "run.pxd",
+        "if chunk > begin and sink.mode == SET:",
+        "if chunk > (run.next_chunk[block] if FAULT else begin) and sink.mode == SET:",
+    ),
+    (
+        "after a pause, the gradient of the last chunks only, with threads",
+        "parallel.pxd",
+        "if chunk > 0 and sink.mode == SET:",
+        "if chunk > (begin if FAULT else 0) and sink.mode == SET:",
     ),
     # optimizer beside the gradient
     (
