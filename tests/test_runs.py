@@ -187,6 +187,23 @@ def test_time_slices_change_nothing(backend, dtype, settings, optimizer):
 
 @each_backend
 @each_dtype
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_time_may_be_over_within_a_step(backend, dtype, n_threads, dropout):
+    """A step of several chunks may take several calls; its bits are the same."""
+    dense = [Dense(150, "tanh", dropout=dropout), Dense(150, "relu"), Dense(2)]
+    problem, optimizer = make_problem(3, dense, SquaredError(), 1000).cast(dtype), Adam()
+    settings = TrainingSettings(batch_size=600, n_threads=n_threads)
+    whole, expected, _ = train(backend, problem, optimizer, settings, 2)
+    state = new_state(problem, optimizer)
+    losses, _, reasons = in_pieces(start(backend, problem, optimizer, settings, state), state, 2)
+    assert len(reasons) >= whole.step
+    assert numbers(state) == numbers(whole)
+    assert losses == expected.tolist()
+
+
+@each_backend
+@each_dtype
 @each_settings
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])
 def test_runs_of_a_number_of_steps_change_nothing(backend, dtype, settings, steps):
