@@ -329,7 +329,7 @@ def count_stale(losses, tolerance):
     """stale_epochs and best_loss after these epochs, as the design has them."""
     best, stale = math.inf, 0
     for loss in losses:
-        stale = stale + 1 if loss > best - tolerance else 0
+        stale = stale + 1 if loss > best - tolerance or loss == best else 0
         best = min(best, loss)
     return stale, best
 
@@ -352,15 +352,17 @@ def test_tolerance(backend, settings, tolerance, patience):
 
 
 @each_backend
-@pytest.mark.parametrize(("tolerance", "reason", "stale"), [(0.0, "epochs", 0), (1e-9, "tolerance", 3)])
-def test_a_loss_that_stays_the_same(backend, tolerance, reason, stale):
-    """It is not above the best one, so tolerance 0 goes on. (As in test_one_step_by_hand, the loss is 1 for ever.)"""
+@pytest.mark.parametrize("tolerance", [0.0, 1e-9])
+@pytest.mark.parametrize("equal_is_progress", [False, True])
+def test_a_loss_that_stays_the_same(backend, tolerance, equal_is_progress):
+    """A dead network stops, unless the rule is scikit-learn's. (As in test_one_step_by_hand, the loss is 1 for ever.)"""
     problem = Problem(
         1, [Dense(1, bias=False)], SquaredError(), np.array([1.0]), Data(np.array([[2.0]]), np.array([[3.0]]))
     )
-    settings = TrainingSettings(tolerance=tolerance, patience=3)
-    state, _, why = train(backend, problem, SGD(learning_rate=0.25), settings, 10)
-    assert (why, state.stale_epochs) == (reason, stale)
+    settings = TrainingSettings(tolerance=tolerance, equal_is_progress=equal_is_progress, patience=3)
+    state, _, reason = train(backend, problem, SGD(learning_rate=0.25), settings, 10)
+    goes_on = equal_is_progress and tolerance == 0
+    assert (reason, state.stale_epochs) == (("epochs", 0) if goes_on else ("tolerance", 3))
     assert (state.best_loss, state.best_epoch) == (1.0, 1)  # the first of equal ones
 
 

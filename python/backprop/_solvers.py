@@ -181,6 +181,7 @@ class Descent:
             shuffle=bool(est.shuffle),
             penalty_per_row=True,
             tolerance=float(est.tol) / self.problem.objective.unit if own_rule else None,
+            equal_is_progress=True,
             patience=int(min(est.n_iter_no_change + 1, sys.maxsize)),
             n_threads=_threads.choose(
                 None if isinstance(est.n_threads, str) else int(est.n_threads),

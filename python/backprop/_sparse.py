@@ -99,7 +99,9 @@ class SparseTraining:
         if not math.isfinite(loss):
             return "diverged"
         if settings.tolerance is not None:
-            state.stale_epochs = 0 if loss <= state.best_loss - settings.tolerance else state.stale_epochs + 1
+            progress = loss < state.best_loss or settings.equal_is_progress
+            enough = loss <= state.best_loss - settings.tolerance
+            state.stale_epochs = 0 if progress and enough else state.stale_epochs + 1
         if loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, state.epoch
         if settings.tolerance is not None and state.stale_epochs >= settings.patience:

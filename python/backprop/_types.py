@@ -38,6 +38,8 @@ class TrainingSettings:
     monitor: Literal["loss", "val_loss"] = "loss"
     """The loss that the stop rule and `keep_best` look at."""
     tolerance: float | None = None
+    equal_is_progress: bool = False
+    """Whether the stop rule, with tolerance 0, lets an epoch pass that equals the best one, as scikit-learn does."""
     patience: int = 10
     keep_best: bool = False
     """Whether `TrainingState.best_parameters` gets a copy whenever the monitored loss is the lowest yet."""

@@ -101,7 +101,7 @@ class Plateau(Callback):
     patience
         How many epochs in a row may pass without improvement, >= 1.
     min_delta
-        The least improvement that counts, >= 0. Inside the core, with 0, an equal loss is no setback either.
+        The least improvement that counts, >= 0; with 0, any.
     mode
         ``"min"`` if less is better, ``"max"`` if more is; ``"auto"`` knows for the losses and for the metrics that have
         a name.

@@ -612,6 +612,7 @@ cdef class Training:
         run.clip_value = settings.clip_value or 0
         run.has_tolerance = settings.tolerance is not None
         run.tolerance = settings.tolerance or 0
+        run.equal_is_progress = settings.equal_is_progress
         run.patience = settings.patience
         run.penalty_per_row = settings.penalty_per_row
         run.watches_validation = settings.monitor == "val_loss"

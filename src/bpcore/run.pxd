@@ -97,6 +97,7 @@ cdef struct Run:
     bint penalty_per_row
     bint watches_validation  # whether the stop rule looks at the validation loss
     double tolerance
+    bint equal_is_progress  # to the stop rule, with tolerance 0
     long long patience
     const double *rates
     Py_ssize_t n_rates

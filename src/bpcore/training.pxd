@@ -406,6 +406,7 @@ cdef inline bint look_ahead(Run *run) noexcept nogil:
 cdef inline int end_epoch(Run *run, double *loss, double *validation_loss) noexcept nogil:
     """Close the books of an epoch; EPOCHS means: go on."""
     cdef double watched
+    cdef bint progress
     loss[0] = run.loss_sum / run.weight_sum if run.weight_sum != 0 else 0
     watched = loss[0]
     if run.validation.n > 0:
@@ -421,7 +422,8 @@ cdef inline int end_epoch(Run *run, double *loss, double *validation_loss) noexc
     if not (isfinite(loss[0]) and all_finite(run.parameters, run.net.n_parameters)):
         return DIVERGED
     if run.has_tolerance:
-        run.stale_epochs = 0 if watched <= run.best_loss - run.tolerance else run.stale_epochs + 1
+        progress = watched < run.best_loss or run.equal_is_progress
+        run.stale_epochs = 0 if progress and watched <= run.best_loss - run.tolerance else run.stale_epochs + 1
     if watched < run.best_loss:
         run.best_loss = watched
         run.best_epoch = run.epoch

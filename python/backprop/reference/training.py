@@ -243,7 +243,9 @@ class Loop:
         if not (math.isfinite(loss) and np.isfinite(state.parameters).all()):
             return "diverged"
         if settings.tolerance is not None:
-            state.stale_epochs = 0 if monitored <= state.best_loss - settings.tolerance else state.stale_epochs + 1
+            progress = monitored < state.best_loss or settings.equal_is_progress
+            enough = monitored <= state.best_loss - settings.tolerance
+            state.stale_epochs = 0 if progress and enough else state.stale_epochs + 1
         if monitored < state.best_loss:
             state.best_loss, state.best_epoch = monitored, state.epoch
             if settings.keep_best:
