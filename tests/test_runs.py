@@ -355,7 +355,7 @@ def test_tolerance(backend, settings, tolerance, patience):
 @pytest.mark.parametrize("tolerance", [0.0, 1e-9])
 @pytest.mark.parametrize("equal_is_progress", [False, True])
 def test_a_loss_that_stays_the_same(backend, tolerance, equal_is_progress):
-    """A dead network stops, unless the rule is scikit-learn's. (As in test_one_step_by_hand, the loss is 1 for ever.)"""
+    """A dead network stops, but not by scikit-learn's rule. (As in test_one_step_by_hand, the loss is 1 for ever.)"""
     problem = Problem(
         1, [Dense(1, bias=False)], SquaredError(), np.array([1.0]), Data(np.array([[2.0]]), np.array([[3.0]]))
     )
