@@ -224,3 +224,9 @@ def test_losses_of_one_s_own_are_checked_by_differences(backend, dtype):
     assert not any(array.passed for array in wrong.arrays)
     with pytest.raises(ValueError, match="method: needs 'central_difference' for a loss of your own"):
         check_gradients(net, X, X[:, :2], half)
+
+
+def test_gradients_whose_squares_overflow(backend):
+    net = Network(2, [Dense(3, "tanh"), Dense(1)], dtype="float64", seed=1, backend=backend)
+    check = check_gradients(net, np.ones((2, 2)), np.full(2, 6e153))
+    assert 0 <= check.error < 1e-12

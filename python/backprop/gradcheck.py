@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -448,14 +449,14 @@ def _compared(
     found = gradient.astype(np.float64)
     difference = np.where(compared, found - expected, 0)
     difference[np.isnan(difference)] = np.inf
-    size = float(np.linalg.norm(expected[compared]))
+    size = _norm(expected[compared])
     if bound is None:
-        bound = max(least, float(np.linalg.norm(floor[compared])) / size if size > 0 else 0.0)
-    missed = float(np.linalg.norm(difference))
+        bound = max(least, _norm(floor[compared]) / size if size > 0 else 0.0)
+    missed = _norm(difference)
     error = 0.0
     if size > 0:
         error = missed / size
-    elif missed > float(np.linalg.norm(floor[compared])):  # a gradient of 0, perhaps of terms that cancel
+    elif missed > _norm(floor[compared]):  # a gradient of 0, perhaps of terms that cancel
         error = float("inf")
     worst = int(np.abs(difference).argmax()) if compared.any() else None
     return ArrayCheck(
@@ -468,3 +469,9 @@ def _compared(
         gradient=0.0 if worst is None else float(found[worst]),
         expected=0.0 if worst is None else float(expected[worst]),
     )
+
+
+def _norm(values: NDArray[np.float64]) -> float:
+    """Return the Euclidean norm, also where the squares of the values overflow or vanish."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest * float(np.linalg.norm(values / largest)) if 0 < largest < math.inf else largest
