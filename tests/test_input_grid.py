@@ -381,8 +381,8 @@ def check(entry: Entry, backend: str, net_dtype: str, task: str, dtype: str, lay
     where = backend, net_dtype, task
     result = outcome(entry, given, *where)
     assert (memory.tobytes(), memory.flags.writeable) == (before, writeable)
-    if entry.owner in ESTIMATORS and layout in ("matrix", "list") and isinstance(result, TypeError):
-        return  # scikit-learn takes no matrix, and not every list that stands for an array
+    if entry.owner in ESTIMATORS and layout in ("matrix", "list") and isinstance(result, Exception):
+        return  # scikit-learn takes no matrix, and of a list only what NumPy makes of it
     if entry.owner in ESTIMATORS and layout == "list" and not value.ndim:
         return  # a number is the weight of every sample, an array without an axis is none
     numbers = value if layout == "list" and value.size else np.array(given)  # an empty list has no dtype
