@@ -281,6 +281,18 @@ def test_a_network_that_was_never_trained(tmp_path):
     assert net.fit(X, Y, epochs=3, resume=True).epochs == 3
 
 
+def test_before_the_first_step(tmp_path):
+    class Save(bp.callbacks.Callback):
+        def on_train_begin(self, network, logs):
+            network.save_checkpoint(tmp_path / "run")
+
+    whole = network()
+    whole.fit(X, Y, epochs=2, batch_size=7, callbacks=[Save()])
+    net = bp.resume(tmp_path / "run")
+    net.fit(X, Y, epochs=2, batch_size=7, resume=True)
+    assert numbers(net) == numbers(whole)
+
+
 def test_what_does_not_fit_the_run(monkeypatch):
     net = network()
     with monkeypatch.context() as patch:

@@ -56,6 +56,18 @@ def test_sample_weights_at_the_end_of_float32(backend):
 
 
 @each_backend
+@each_dtype
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_large_weights_with_one_penalty(backend, dtype, penalty):
+    """Weights may be so large that their squares are infinite: that is no matter where only their size counts."""
+    core, weight = module(backend, dtype), np.sqrt(np.finfo(dtype).max) * (4 if penalty == "l1" else 0.25)
+    plan = core.Plan(1, [Dense(1, bias=False, **{penalty: 0.5})])
+    data = Data(np.zeros((1, 1), dtype), np.zeros((1, 1), dtype))
+    value = core.loss_and_gradient(plan, losses.SquaredError(), np.array([weight], dtype), data, None)
+    assert value == pytest.approx(0.5 * weight if penalty == "l1" else 0.25 * weight**2)
+
+
+@each_backend
 def test_a_clip_value_below_float32_still_clips(backend):
     X, y = np.ones((4, 1), np.float32), np.ones((4, 1), np.float32)
     sgd = optimizers.SGD(learning_rate=0.1)

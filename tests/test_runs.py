@@ -203,6 +203,28 @@ def test_time_may_be_over_within_a_step(backend, dtype, n_threads, dropout):
 
 
 @each_backend
+def test_a_call_that_may_not_do_a_step_leaves_one_in_the_middle_alone(backend):
+    """Nothing is done and no random number drawn, neither for the order of the rows nor for dropout."""
+    dense = [Dense(150, "tanh", dropout=0.3), Dense(150, "relu"), Dense(2)]
+    problem, optimizer = make_problem(3, dense, SquaredError(), 1000), Adam()
+    settings, losses = TrainingSettings(batch_size=600), np.full(1, np.nan)
+    state = new_state(problem, optimizer)
+    run = start(backend, problem, optimizer, settings, state)
+    run.run(1, 0.0, losses)
+    before = numbers(state)
+    assert run.run(1, INFINITE, losses, last_step=state.step) == "time"
+    assert run.run(0, INFINITE, losses) == "epochs"
+    with pytest.raises((IndexError, ValueError)):
+        run.run(1, INFINITE, losses[:0])
+    if backend != "reference":
+        assert numbers(state) == before
+        run.run(1, INFINITE, losses)
+        whole, expected, _ = train(backend, problem, optimizer, settings, 1)
+        assert numbers(state) == numbers(whole)
+        assert losses.tolist() == expected.tolist()
+
+
+@each_backend
 @each_dtype
 @each_settings
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])

@@ -636,6 +636,17 @@ def test_callbacks():
     assert best.best == model.best_validation_score_
 
 
+def test_an_epoch_begins_once(monkeypatch):
+    """Also where its first step takes longer than a call of the core."""
+    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+    seen = []
+    tell = bp.callbacks.LambdaCallback(on_epoch_begin=lambda network, epoch, logs: seen.append(epoch))
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+    settings = {"hidden_layer_sizes": (150, 150), "batch_size": 1000, "max_iter": 3, "random_state": 0}
+    MLPRegressor(callbacks=[tell], **settings).fit(X, X[:, 0])
+    assert seen == [1, 2, 3]
+
+
 def test_callbacks_steer(tmp_path):
     X, y = IRIS
     settings = {"max_iter": 30, "random_state": 0, "solver": "sgd"}

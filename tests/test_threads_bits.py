@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +152,44 @@ def test_same_bits_under_load(case):
 @pytest.mark.parametrize("repeat", range(20))
 def test_same_bits_after_a_thousand_steps(repeat, case, dtype):
     assert_same_bits_under_load(case, dtype, 1000, expected_digest(case, dtype))
+
+
+REFUSED = """
+import resource, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from backends import make_problem, new_state, start
+from backprop._types import TrainingSettings
+from backprop.layers import Dense
+from backprop.losses import SquaredError
+from backprop.optimizers import Adam
+
+def run(n_threads, slices):
+    dense = [Dense(200, "tanh"), Dense(200, "tanh"), Dense(3)]
+    problem, other = (make_problem(20, dense, SquaredError(), n).cast(np.float32) for n in (700, 500))
+    state, settings, losses = new_state(problem, Adam()), TrainingSettings(n_threads=n_threads), np.zeros((2, 3))
+    training, k = start(sys.argv[2], problem, Adam(), settings, state, validation=other.data), 0
+    reason, limits = "time", resource.getrlimit(resource.RLIMIT_AS)
+    while reason == "time":
+        seconds, refuses = slices[min(k, len(slices) - 1)]
+        if refuses:  # no room for the stack of a thread
+            size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + 2**20, limits[1]))
+        reason = training.run(3, seconds, *losses[:, state.epoch:])
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        k += 1
+    return state.parameters.tobytes() + losses.tobytes()
+
+expected = run(1, [(1e9, False)])
+for n_refused in (1, 2, 3, 4, 6, 8, 9, 14):
+    assert run(3, [(0.0, True)] * n_refused + [(0.0, False)]) == expected, n_refused
+"""
+
+
+@pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the memory of a process")
+def test_threads_that_are_refused_for_some_calls():
+    """How samples lie in a chunk depends on how many threads there are, and a full batch stays there over the calls."""
+    command = [sys.executable, "-c", REFUSED, str(Path(__file__).parent), FUSED[0]]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

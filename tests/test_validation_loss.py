@@ -271,6 +271,20 @@ def test_pieces_change_nothing(backend, dtype, settings, n_validation, steps):
     assert losses == [array.tolist() for array in expected]
 
 
+@each_compiled
+def test_a_piece_of_a_large_network_is_a_chunk(backend):
+    """What comes between two looks at the clock is no more than in a step."""
+    dense, n = [Dense(200, "tanh"), Dense(200, "relu"), Dense(2)], 3000
+    problem, other = (make_problem(3, dense, SquaredError(), n) for n in (10, n))
+    state = new_state(problem, SGD())
+    run = start(backend, problem, SGD(), TrainingSettings(), state, validation=other.data)
+    *losses, reasons = in_pieces(run, state, 2)
+    assert len(reasons) >= 2 * (n // 288)
+    whole, *found, _ = train_and_validate(backend, problem, SGD(), TrainingSettings(), 2, other.data)
+    assert numbers(whole) == numbers(state)
+    assert [x.tolist() for x in found] == losses
+
+
 @each_backend
 def test_no_time_at_all_still_comes_to_an_end_with_new_runs(backend):
     """Each call makes some progress, however large the validation data are; what is over is never lost for good."""

@@ -100,7 +100,8 @@ class Training:
         """Train until `state.epoch == last_epoch`, a stop rule fires, `state.step == last_step`, or the time is over.
 
         `losses[i]` and `validation_losses[i]` receive what belongs to the i-th epoch finished in this call; with
-        validation data the second is needed. The clock is looked at after each step, so that every call makes some
-        progress. When several reasons to stop come together, the first of "diverged", "tolerance", "epochs", "time" is
-        returned; "time" stands for `last_step` too.
+        validation data the second is needed. The clock is looked at after each step, or after some of the rows of a
+        long one, which the next call goes on with: every call makes some progress. To the state, a step that was left
+        in the middle has not begun. When several reasons to stop come together, the first of "diverged", "tolerance",
+        "epochs", "time" is returned; "time" stands for `last_step` too.
         """

@@ -283,19 +283,21 @@ class Descent:
     def loop(self, bar: Progress) -> bool:
         """Let the core train until there is a reason to stop; returns whether there was one before the last epoch."""
         est, state, listeners = self.estimator, self.state, self.listeners
-        next_look = 0.0
+        next_look, begins = 0.0, True
         while state.epoch < self.last_epoch:
             last_epoch = min(self.last_epoch, state.epoch + self.epochs_at_once)
             if listeners is not None:
                 epoch = self.first_epoch + state.epoch
-                listeners.epoch_begins(epoch, state.cursor)
+                if begins:
+                    listeners.epoch_begins(epoch)
                 last_epoch = min(last_epoch, listeners.next_call(epoch) - self.first_epoch)
             first_epoch = state.epoch
             reason = self.advance(last_epoch)
+            begins = state.epoch > first_epoch
             stopped = est._no_improvement_count > est.n_iter_no_change and self.on_plateau()
             if reason == "diverged" and not np.isfinite(state.parameters).all():
                 break  # what follows would be NaN again and again
-            if listeners is not None and state.epoch > first_epoch:
+            if listeners is not None and begins:
                 listeners.epoch_ends(self.first_epoch + state.epoch)
                 stopped = stopped or listeners.stop_reason is not None
             if stopped:
@@ -439,10 +441,10 @@ class Listeners:
         due = [(epoch // each.every + 1) * each.every for each in (*self.begin_calls, *self.end_calls)]
         return min(due, default=sys.maxsize)
 
-    def epoch_begins(self, epoch: int, cursor: int) -> None:
+    def epoch_begins(self, epoch: int) -> None:
         """Call what is due before the next epoch, so many being done."""
         for callback in self.begin_calls:
-            if cursor == 0 and epoch % callback.every == 0:
+            if epoch % callback.every == 0:
                 self.call(callback.on_epoch_begin, self.network, epoch + 1, self.logs)
 
     def epoch_ends(self, epoch: int) -> None:

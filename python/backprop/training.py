@@ -256,7 +256,7 @@ def _begin(
     state.best_loss, state.best_epoch, state.stale_epochs = math.inf, 0, 0
     n_shuffled = n_rows if settings.shuffle and settings.batch_size is not None else 0
     if len(state.permutation) != n_shuffled:
-        state.permutation = np.zeros(n_shuffled, np.int64)
+        state.permutation = np.arange(n_shuffled, dtype=np.int64)
     n_best = network.n_parameters if settings.keep_best else 0
     if len(state.best_parameters) != n_best:
         state.best_parameters = np.empty(n_best, network.dtype)

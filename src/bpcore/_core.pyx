@@ -643,9 +643,10 @@ cdef class Training:
         self.native.n_rates = len(learning_rates)
         self.native.first_step = self.state.step
 
-    cdef object draws_of_shuffle(self):
-        """How many random numbers the step at hand took for the order of the rows."""
-        return self.native.data.n - 1 if self.native.cursor == 0 and self.native.data.order != NULL else 0
+    cdef object draws_of_step(self):
+        """How many random numbers the step at hand took: for the order of the rows, and for its dropout."""
+        cdef bint shuffled = self.native.cursor == 0 and self.native.data.order != NULL
+        return (self.native.data.n - 1 if shuffled else 0) + self.native.net.has_dropout
 
     def run(self, long long last_epoch, double seconds, losses, validation_losses=None, last_step=None):
         cdef rn.Run *run = &self.native
@@ -660,8 +661,6 @@ cdef class Training:
             run.validated = 0
             run.validation_sum = 0
             run.paused = False
-        elif run.paused:
-            state.bit_generator.advance(self.draws_of_shuffle())
         run.step = state.step
         run.epoch = state.epoch
         run.cursor = state.cursor
@@ -678,12 +677,14 @@ cdef class Training:
                 raise ValueError(
                     f"validation_losses: needs room for {last_epoch - run.epoch} epochs, got {len(validation_losses)}"
                 )
+        if run.paused:
+            state.bit_generator.advance(self.draws_of_step())
         with nogil:
             saved = enter_compute()
             reason = trn.train(run, last_epoch, final_step, seconds, losses_p, validation_losses_p)
             leave_compute(saved)
         if run.paused:  # to whoever looks at the state, the step has not begun
-            state.bit_generator.advance(2**128 - self.draws_of_shuffle() - run.net.has_dropout)
+            state.bit_generator.advance(2**128 - self.draws_of_step())
         state.step = run.step
         state.epoch = run.epoch
         state.cursor = run.cursor

@@ -138,6 +138,7 @@ cdef struct Run:
     Update update
     # the threads
     int n_threads
+    int last_team  # how many they were in the call before, which is fewer where the system refused
     Member *members
     Barrier barrier
     int command

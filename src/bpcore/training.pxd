@@ -128,7 +128,11 @@ cdef inline double penalty(const Run *run, real *gradient, double factor) noexce
                 gradient + at.start, run.parameters + at.start, at.length, <real> (at.l1 * factor),
                 <real> (at.l2 * factor),
             )
-        total += at.l1 * absolute + 0.5 * at.l2 * square
+        # the sum that is not asked for may be infinite
+        if at.l1 != 0:
+            total += at.l1 * absolute
+        if at.l2 != 0:
+            total += 0.5 * at.l2 * square
     return total * factor
 
 
@@ -233,7 +237,8 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     run.may_pause = True
     if run.net.has_dropout:
         run.batch.drops = True
-        run.batch.key = run.bits.next_uint64(run.bits.state)
+        if not run.paused:
+            run.batch.key = run.bits.next_uint64(run.bits.state)
     if run.steps_directly and n <= run.max_chunk:
         sink.mode = STEP
         loss = data_loss(run, &run.data, first, n, denominator, run.parameters, sink)
@@ -333,7 +338,8 @@ cdef inline bint time_is_over(Run *run, double *last_look, double deadline) noex
 
 cdef inline void validate(Run *run) noexcept nogil:
     """The next piece of the validation data; its loss is added to run.validation_sum."""
-    cdef Py_ssize_t n = min(MAX_BLOCKS * run.max_chunk, run.validation.n - run.validated)
+    cdef Py_ssize_t most = run.max_chunk if run.net.n_parameters > BLOCK_PARAMETERS else MAX_BLOCKS * run.max_chunk
+    cdef Py_ssize_t n = min(most, run.validation.n - run.validated)
     cdef Rows *rows = &run.validation
     cdef double factor
     if is_tiny(run.net, rows.n):
@@ -446,6 +452,16 @@ cdef inline bint goes_row_by_row(const Run *run) noexcept nogil:
     return run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout
 
 
+cdef inline void forget_layout(Run *run) noexcept nogil:
+    """Gather again, and begin again what was left in the middle: how samples lie in a chunk depends on the team."""
+    run.data.gathered = False
+    run.validation.gathered = False
+    run.validated = 0
+    run.validation_sum = 0
+    if run.paused:
+        begin_blocks(run)
+
+
 cdef inline int train(
     Run *run, long long last_epoch, long long last_step, double seconds, double *losses, double *validation_losses,
 ) noexcept nogil:
@@ -457,6 +473,9 @@ cdef inline int train(
     if run.n_threads > 1:
         run.n_threads = hire(run, threads)
         resize(&run.barrier, run.n_threads)
+    if run.n_threads != run.last_team:
+        forget_layout(run)
+        run.last_team = run.n_threads
     reason = train_alone(run, last_epoch, last_step, seconds, losses, validation_losses)
     if run.n_threads > 1:
         dismiss(run, threads)
@@ -516,7 +535,10 @@ cdef inline int train_alone(
                     break
                 run.data.gathered = False
             validate(run)
-            over = over or time_is_over(run, &last_look, deadline)
+            if run.validated < run.validation.n:  # a whole piece takes long enough for a look at the clock
+                over = over or now() >= deadline
+            else:
+                over = over or time_is_over(run, &last_look, deadline)
         reason = end_epoch(run, losses + finished, validation_losses + finished)
         finished += 1
         if reason != EPOCHS:
