@@ -493,8 +493,8 @@ FAULTS = (
     (
         "l1 missing from the value",
         "training.pxd",
-        "total += at.l1 * absolute + ",
-        "total += (0 if FAULT else at.l1 * absolute) + ",
+        "total += at.l1 * absolute",
+        "total += 0 if FAULT else at.l1 * absolute",
     ),
     (
         "the penalty's value without its first weights",
