@@ -548,8 +548,8 @@ FAULTS = (
     (
         "validation is kept from the last epoch",
         "training.pxd",
-        "    run.validation_sum = 0\n",
-        "    run.validation_sum = run.validation_sum if FAULT else 0\n",
+        "    run.validation_sum = 0\n    if not (",
+        "    run.validation_sum = run.validation_sum if FAULT else 0\n    if not (",
     ),
     (
         "the rule watches the loss, not the validation loss",
