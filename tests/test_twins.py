@@ -367,7 +367,8 @@ def test_avx2_and_avx512_give_the_same_bits(dtype, shape):
     problem = make_problem(n_inputs, dense, SquaredError(), n_rows, seed=k)
     problem.parameters *= 0.25
     problem = problem.cast(dtype)
-    optimizer = OPTIMIZER_VARIANTS[k % len(OPTIMIZER_VARIANTS)]
+    # small steps, or units with exp run away
+    optimizer = replace(OPTIMIZER_VARIANTS[k % len(OPTIMIZER_VARIANTS)], learning_rate=1e-3)
     digests = []
     for name in ("v3", "v4"):
         state, losses, _ = train(name, problem, optimizer, TrainingSettings(batch_size=batch, clip_norm=1.0), 10)
