@@ -104,17 +104,18 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
     """Member `rank`'s part of the gradient of run.batch."""
     cdef Run *run = member.run
     cdef const Batch *batch = &run.batch
-    cdef Py_ssize_t begin = run.next_chunk[0], chunk, first, n
+    cdef Py_ssize_t begin, done, chunk, first, n
     cdef Sink sink = batch.sink
     cdef int block
-    cdef Py_ssize_t done = begin
-    cdef double total = run.block_loss[0]
+    cdef double total
     if batch.n_blocks > 1:
         block = member.rank
         while block < batch.n_blocks:
             block_gradient(run, &member.block_ws, block)
             block += run.n_threads
         return
+    begin = done = run.next_chunk[0]
+    total = run.block_loss[0]
     for chunk in range(begin, batch.n_chunks):
         if chunk > begin:
             if member.rank == 0 and looks_at_clock(run, chunk) and now() >= run.deadline:
