@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop._types import Data, StopReason, TrainingSettings, TrainingState
-from backprop.reference.training import shuffled
+from backprop.reference.training import close_epoch, shuffled
 
 # So many numbers are dense at a time, if a batch does not need more.
 DENSE_NUMBERS = 1 << 22
@@ -61,8 +61,9 @@ class SparseTraining:
             i = state.epoch - first_epoch
             diverged = self.piece(None if validation_losses is None else validation_losses[i:])
             if diverged or state.cursor == self.n_rows:
-                losses[i] = math.nan if diverged else state.loss_sum / state.weight_sum if state.weight_sum else 0.0
-                if (reason := self.end_epoch(float(losses[i]))) is not None:
+                loss = math.nan if diverged else state.loss_sum / state.weight_sum if state.weight_sum else 0.0
+                losses[i] = loss
+                if (reason := close_epoch(state, self.settings, loss, math.isfinite(loss))) is not None:
                     return reason
             if state.epoch < last_epoch and time.perf_counter() >= end:
                 return "time"
@@ -89,21 +90,3 @@ class SparseTraining:
         state.weight_sum += weight
         state.step, state.cursor = inner.step, state.cursor + len(rows)
         return bool(reason == "diverged")
-
-    def end_epoch(self, loss: float) -> StopReason | None:
-        """Close the books of the epoch and apply the stop rule."""
-        state, settings = self.state, self.settings
-        state.epoch += 1
-        state.cursor = 0
-        state.loss_sum = state.weight_sum = 0.0
-        if not math.isfinite(loss):
-            return "diverged"
-        if settings.tolerance is not None:
-            progress = loss < state.best_loss or settings.equal_is_progress
-            enough = loss <= state.best_loss - settings.tolerance
-            state.stale_epochs = 0 if progress and enough else state.stale_epochs + 1
-        if loss < state.best_loss:
-            state.best_loss, state.best_epoch = loss, state.epoch
-        if settings.tolerance is not None and state.stale_epochs >= settings.patience:
-            return "tolerance"
-        return None

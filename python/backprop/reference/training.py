@@ -23,6 +23,28 @@ if TYPE_CHECKING:
     from backprop.optimizers import Optimizer
 
 
+def close_epoch(
+    state: TrainingState, settings: TrainingSettings, monitored: float, is_finite: bool
+) -> StopReason | None:
+    """Close the books of an epoch that ended with this loss, and apply the stop rules."""
+    state.epoch += 1
+    state.cursor = 0
+    state.loss_sum = state.weight_sum = 0.0
+    if not is_finite:
+        return "diverged"
+    if settings.tolerance is not None:
+        progress = monitored < state.best_loss or settings.equal_is_progress
+        enough = monitored <= state.best_loss - settings.tolerance
+        state.stale_epochs = 0 if progress and enough else state.stale_epochs + 1
+    if monitored < state.best_loss:
+        state.best_loss, state.best_epoch = monitored, state.epoch
+        if settings.keep_best:
+            state.best_parameters[:] = state.parameters
+    if settings.tolerance is not None and state.stale_epochs >= settings.patience:
+        return "tolerance"
+    return None
+
+
 class Computation(Protocol):
     """What a step is made of; penalties, clipping and norms apart."""
 
@@ -237,22 +259,8 @@ class Loop:
             assert validation_losses is not None
             validation_losses[i] = self.validation_loss(self.validation)
             monitored = float(validation_losses[i]) if settings.monitor == "val_loss" else loss
-        state.epoch += 1
-        state.cursor = 0
-        state.loss_sum = state.weight_sum = 0.0
-        if not (math.isfinite(loss) and np.isfinite(state.parameters).all()):
-            return "diverged"
-        if settings.tolerance is not None:
-            progress = monitored < state.best_loss or settings.equal_is_progress
-            enough = monitored <= state.best_loss - settings.tolerance
-            state.stale_epochs = 0 if progress and enough else state.stale_epochs + 1
-        if monitored < state.best_loss:
-            state.best_loss, state.best_epoch = monitored, state.epoch
-            if settings.keep_best:
-                state.best_parameters[:] = state.parameters
-        if settings.tolerance is not None and state.stale_epochs >= settings.patience:
-            return "tolerance"
-        return None
+        is_finite = math.isfinite(loss) and bool(np.isfinite(state.parameters).all())
+        return close_epoch(state, settings, monitored, is_finite)
 
     def validation_loss(self, validation: Data) -> float:
         """Compute the loss of the validation data, with the parameters as they are, penalties included."""
