@@ -656,8 +656,8 @@ FAULTS = (
         "rfma(-rate, g if FAULT else rfma(decay, w[0], g), w[0])",
     ),
     (
-        "tiny: 1 / (n + 1)",
-        "training.pxd",
+        "1 / (n + 1)",
+        "run.pxd",
         "return run.loss.scale / denominator if denominator != 0",
         "return run.loss.scale / (denominator + FAULT) if denominator != 0",
     ),

@@ -157,13 +157,18 @@ cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noe
     return (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
 
 
+cdef inline double factor_of(const Run *run, double denominator) noexcept nogil:
+    """What the weighted value of a row is multiplied by; a batch without weight counts for nothing."""
+    return run.loss.scale / denominator if denominator != 0 else 0
+
+
 cdef inline void set_batch(
     Run *run, const Rows *rows, Py_ssize_t first, Py_ssize_t n, double denominator,
 ) noexcept nogil:
     cdef Batch *batch = &run.batch
     batch.rows = rows
     batch.first = first
-    batch.factor = run.loss.scale / denominator if denominator != 0 else 0
+    batch.factor = factor_of(run, denominator)
     if batch.n == n:
         return
     batch.n = n

@@ -11,7 +11,7 @@ from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, dismiss, hire
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, MAX_THREADS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
-    block_gradient, blocks_are_done, end_batch, now, set_batch, set_chunk, weighted_sum,
+    block_gradient, blocks_are_done, end_batch, factor_of, now, set_batch, set_chunk, weighted_sum,
 )
 from bpcore.threads cimport pthread_t, resize
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
@@ -270,10 +270,6 @@ cdef inline void tiny_pass(Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n,
     output_delta(run.net, &run.loss, &run.ws)
 
 
-cdef inline double tiny_factor(const Run *run, double denominator) noexcept nogil:
-    return run.loss.scale / denominator if denominator != 0 else 0
-
-
 cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint has_passed) noexcept nogil:
     """What `train_batch` does, for a tiny network and at most a vector of rows: a fifth of its time would be spent on
     cutting the batch up. has_passed: `look_ahead` went forward already.
@@ -281,7 +277,7 @@ cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), factor, loss, penalties = 0
     cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
-    factor = tiny_factor(run, denominator)
+    factor = factor_of(run, denominator)
     if not has_passed:
         tiny_pass(run, &run.data, first, n, factor)
     loss = factor * weighted_sum(run.ws.value, run.data.weight, run.data.order, first, n)
@@ -303,7 +299,7 @@ cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
     cdef double weight = rows.weight[row] if rows.weight != NULL else 1
     cdef double denominator = denominator_of(run, weight), scale, penalties = 0
     cdef const real *x = rows.X + row * run.net.n_inputs
-    scale = run.loss.scale / denominator if denominator != 0 else 0
+    scale = factor_of(run, denominator)
     run.ws.factor[0] = <real> (scale * weight)
     for j in range(targets):
         vstore(run.ws.y + j * LANES, vset1(<real> rows.labels[row] if run.loss.labels else rows.y[row * targets + j]))
@@ -343,7 +339,7 @@ cdef inline void validate(Run *run) noexcept nogil:
     cdef Rows *rows = &run.validation
     cdef double factor
     if is_tiny(run.net, rows.n):
-        factor = tiny_factor(run, run.validation_denominator)
+        factor = factor_of(run, run.validation_denominator)
         tiny_pass(run, rows, 0, n, factor)
         run.validation_sum = factor * weighted_sum(run.ws.value, rows.weight, rows.order, 0, n)
     else:
@@ -370,7 +366,7 @@ cdef inline void lay_beside(Run *run) noexcept nogil:
     cdef double denominator = denominator_of(run, weight_of(rows, 0, n))
     run.batch.rows = rows
     rows.gathered = False
-    set_chunk(run, &run.ws, 0, n, tiny_factor(run, denominator))
+    set_chunk(run, &run.ws, 0, n, factor_of(run, denominator))
     for k in range(others.n):
         row = row_of(others.order, k)
         for j in range(n_inputs):
@@ -402,7 +398,7 @@ cdef inline bint look_ahead(Run *run) noexcept nogil:
     tiny_pass(run, &run.data, 0, run.data.n, 0)
     if not is_finite_pass(run):
         return False
-    run.validation_sum = tiny_factor(run, run.validation_denominator) * weighted_sum(
+    run.validation_sum = factor_of(run, run.validation_denominator) * weighted_sum(
         run.ws.value + run.data.n, rows.weight, rows.order, 0, rows.n
     )
     run.validated = rows.n
