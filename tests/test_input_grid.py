@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -343,6 +344,9 @@ def outcome(*args: Any) -> Any:
         return call(*args)
     except EXPECTED as error:
         return error
+    finally:
+        if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+            pyplot.close("all")  # or a grid would keep hundreds of pictures
 
 
 def plain_outcome(entry: Entry, numbers: np.ndarray, *where: str) -> Any:

@@ -282,6 +282,14 @@ def test_predictions(problem):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-12)
 
 
+def test_the_logarithm_of_a_probability_of_zero():
+    X, y = IRIS
+    model = MLPClassifier(activation="relu", max_iter=5, random_state=0).fit(X, y)
+    impossible = model.predict_proba(X * 1e9) == 0
+    assert impossible.any()
+    np.testing.assert_array_equal(model.predict_log_proba(X * 1e9) == -np.inf, impossible)
+
+
 @each_estimator
 def test_dtypes(Estimator):
     X, y = IRIS
@@ -764,6 +772,10 @@ def test_other_errors():
         MLPClassifier().fit(X, y, sample_weight=-np.ones(len(X)))
     with pytest.raises(ValueError, match="weight"):
         MLPClassifier().fit(X, y, sample_weight=np.zeros(len(X)))
+    with pytest.raises(ValueError, match="Complex"):
+        MLPClassifier().fit(X, y, sample_weight=np.complex128(0.25 + 1j))
+    with pytest.raises(ValueError, match="sample_weight: needs numbers that fit into float32"):
+        MLPClassifier(dtype="float32").fit(X, y, sample_weight=1e300)
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
         MLPRegressor(early_stopping=True).partial_fit(X, y)
     with pytest.raises(ValueError, match="X_val: needs a stochastic solver"):

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -341,7 +342,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         """Return the weights of the samples, those of their classes included."""
         if sample_weight is None:
             return None
-        sample_weight = _check_sample_weight(sample_weight, y, dtype=dtype, ensure_non_negative=True)
+        if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
+            sample_weight = np.full(y.shape[0], sample_weight)
+        sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
         return check.weights(name, sample_weight, dtype, len(sample_weight))
 
     def _validation_data(

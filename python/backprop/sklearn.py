@@ -308,9 +308,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         return outputs
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Return the logarithms of the probabilities, (n_samples, n_classes)."""
+        """Return the logarithms of the probabilities, (n_samples, n_classes): minus infinity where one is 0."""
         probabilities = self.predict_proba(X)
-        np.log(probabilities, out=probabilities)
+        with np.errstate(divide="ignore"):
+            np.log(probabilities, out=probabilities)
         return probabilities
 
     def __sklearn_tags__(self) -> Any:
