@@ -205,26 +205,29 @@ def test_predict_beside_predict_while_others_train(repetitions):
 
 
 class MostThreads:
-    """Counts the threads of this process within the block; `more` is how many came at most."""
+    """Counts the threads that come to this process within the block; `more` is how many there were at most.
+
+    By their numbers: those that were joined before are still there for a moment.
+    """
 
     def __enter__(self):
         self.over = threading.Event()
-        self.before = self.most = self.count() + 1  # with the one that counts
+        self.before, self.more = self.numbers(), 0
         self.thread = threading.Thread(target=self.look)
         self.thread.start()
         return self
 
-    def count(self):
-        return len(os.listdir("/proc/self/task"))
+    def numbers(self):
+        return {int(name) for name in os.listdir("/proc/self/task")}
 
     def look(self):
+        self.before.add(threading.get_native_id())
         while not self.over.wait(0.0005):
-            self.most = max(self.most, self.count())
+            self.more = max(self.more, len(self.numbers() - self.before))
 
     def __exit__(self, *_):
         self.over.set()
         self.thread.join()
-        self.more = self.most - self.before
 
 
 def wide_run(n_threads):
