@@ -163,8 +163,8 @@ FAULTS = (
     (
         "half the gradient of squared_error",
         "losses.pxd",
-        "gradient[0] = e + e",
-        "gradient[0] = e if FAULT else e + e",
+        "e * (factor + factor)",
+        "e * (factor if FAULT else factor + factor)",
     ),
     (
         "absolute_error with the wrong sign",
@@ -646,14 +646,14 @@ FAULTS = (
     (
         "tiny: the weights transposed on the way down",
         "tiny.pxd",
-        "vset1(w[i * layer.n_out + o])",
-        "vset1(w[o * layer.n_in + i if FAULT else i * layer.n_out + o])",
+        "vset1(w[o]), vload(d",
+        "vset1((parameters + layer.weights)[o * layer.n_in + i] if FAULT else w[o]), vload(d",
     ),
     (
         "tiny: SGD without weight decay",
         "tiny.pxd",
-        "rfma(-rate, rfma(decay, w[0], g), w[0])",
-        "rfma(-rate, g if FAULT else rfma(decay, w[0], g), w[0])",
+        "    if decays:",
+        "    if decays and not FAULT:",
     ),
     (
         "1 / (n + 1)",

@@ -1,12 +1,12 @@
 """Losses: value and gradient together, sample by sample in the lanes.
 
-To add one: a code and its name here, its function, a line in `loss_and_delta`; its class in `losses.py` and its twin in
-`reference/losses.py`. A function is given the output a, the raw score z, the target y and the loss's parameter; it puts
-the gradient with respect to a into `gradient`, or with respect to z for the pairs that `from_scores` lists, and returns
-the value.
+To add one: a code and its name here, its function, a line in `tile_delta`; its class in `losses.py` and its twin in
+`reference/losses.py`. A function is given the output a, the raw score z, the target y, the loss's parameter and a
+factor; it puts the factor times the gradient with respect to a into `delta`, or with respect to z for the pairs that
+`from_scores` lists, and returns the value.
 """
 
-from bpcore.activations cimport EXP, SIGMOID, SOFTMAX, multiply_derivative
+from bpcore.activations cimport EXP, SIGMOID, SOFTMAX, multiply_derivative_vecs, softmax_jacobian
 from bpcore.types cimport (
     LANES, Tiles, real, template, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore,
 )
@@ -45,30 +45,30 @@ cdef inline bint from_scores(int loss, int activation) noexcept nogil:
 
 # ---- value and gradient ----
 
-cdef inline vec squared_error(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+cdef inline vec squared_error(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
     cdef vec e = a - y
-    gradient[0] = e + e
+    delta[0] = e * (factor + factor)  # the sum does not wait for a
     return e * e
 
 
-cdef inline vec absolute_error(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+cdef inline vec absolute_error(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
     cdef vec e = a - y
     # where neither comparison holds, e is 0 or NaN, and so is the gradient
-    gradient[0] = vselect(vlt(e, vset1(0)), vset1(-1), vselect(vlt(vset1(0), e), vset1(1), e))
+    delta[0] = factor * vselect(vlt(e, vset1(0)), vset1(-1), vselect(vlt(vset1(0), e), vset1(1), e))
     return vabs(e)
 
 
-cdef inline vec huber(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+cdef inline vec huber(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
     cdef vec e = a - y
     cdef vec size = vabs(e)
-    gradient[0] = vmax(vmin(e, parameter), -parameter)
+    delta[0] = factor * vmax(vmin(e, parameter), -parameter)
     return vselect(vle(size, parameter), vset1(0.5) * e * e, parameter * (size - vset1(0.5) * parameter))
 
 
-cdef inline vec quantile(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
+cdef inline vec quantile(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
     cdef vec e = y - a
     cdef vec below = parameter - vset1(1)
-    gradient[0] = vselect(vlt(vset1(0), e), -parameter, vselect(vlt(e, vset1(0)), -below, e))
+    delta[0] = factor * vselect(vlt(vset1(0), e), -parameter, vselect(vlt(e, vset1(0)), -below, e))
     return vmax(parameter * e, below * e)
 
 
@@ -79,99 +79,91 @@ cdef inline vec poisson_deviance(vec a, vec log_a, vec y) noexcept nogil:
     return (a - y) + (y_log_y - y_log_a)
 
 
-cdef inline vec poisson(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
-    gradient[0] = vset1(1) - y / a
+cdef inline vec poisson(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
+    delta[0] = factor * (vset1(1) - y / a)
     return poisson_deviance(a, vlog(a), y)
 
 
-cdef inline vec poisson_from_scores(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
-    gradient[0] = a - y
+cdef inline vec poisson_from_scores(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
+    delta[0] = factor * (a - y)
     return poisson_deviance(a, z, y)
 
 
-cdef inline vec binary_cross_entropy_from_scores(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil:
-    gradient[0] = a - y
+cdef inline vec binary_cross_entropy_from_scores(
+    vec a, vec z, vec y, vec parameter, vec factor, vec *delta,
+) noexcept nogil:
+    delta[0] = factor * (a - y)
     return (vmax(z, vset1(0)) - z * y) + vlog1p(vexp(-vabs(z)))
 
 
-# ---- loops ----
+# ---- loops over the features and vectors of a tile ----
 
-ctypedef vec (*LossFunction)(vec a, vec z, vec y, vec parameter, vec *gradient) noexcept nogil
+ctypedef vec (*LossFunction)(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil
 
 
 cdef inline template elementwise(
-    LossFunction function, real parameter, const Tiles *tiles, Py_ssize_t n, const real *a, const real *z,
-    const real *y, const real *factor, real *delta, real *value,
+    LossFunction function, real parameter, Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y,
+    const real *factor, real *delta, real *value,
 ) noexcept nogil:
-    cdef vec parameter_v = vset1(parameter), gradient, total, f
-    cdef Py_ssize_t i, at, lane
-    cdef int t, j, n_vecs
-    for t in range(tiles.n_tiles):
-        n_vecs = tiles.vecs[t]
-        for j in range(n_vecs):
-            lane = tiles.start[t] + j * LANES
-            f = vload(factor + lane)
-            total = vset1(0)
-            for i in range(n):
-                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
-                total = total + function(vload(a + at), vload(z + at), vload(y + at), parameter_v, &gradient)
-                vstore(delta + at, gradient * f)
-            vstore(value + lane, total)
+    cdef vec parameter_v = vset1(parameter), d, total, f
+    cdef Py_ssize_t i, at
+    cdef int j
+    for j in range(n_vecs):
+        f = vload(factor + j * LANES)
+        total = vset1(0)
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            total = total + function(vload(a + at), vload(z + at), vload(y + at), parameter_v, f, &d)
+            vstore(delta + at, d)
+        vstore(value + j * LANES, total)
 
 
 cdef inline void cross_entropy_dense(
-    const Tiles *tiles, Py_ssize_t n, const real *a, const real *z, const real *y, const real *factor, real *delta,
-    real *value,
+    Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y, const real *factor, real *delta, real *value,
 ) noexcept nogil:
     """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o).
 
     z enters as its distance from the largest: beside large scores a small loss would lose its digits.
     """
     cdef vec top, log_sum, total, y_sum, f, yi
-    cdef Py_ssize_t i, at, lane
-    cdef int t, j, n_vecs
-    for t in range(tiles.n_tiles):
-        n_vecs = tiles.vecs[t]
-        for j in range(n_vecs):
-            lane = tiles.start[t] + j * LANES
-            top = largest(n, n_vecs, z + n * tiles.start[t] + j * LANES)
-            log_sum = log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES, top)
-            f = vload(factor + lane)
-            total = vset1(0)
-            y_sum = vset1(0)
-            for i in range(n):
-                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
-                yi = vload(y + at)
-                y_sum = y_sum + yi
-                total = vfma(yi, log_sum - (vload(z + at) - top), total)
-            for i in range(n):
-                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
-                vstore(delta + at, (vload(a + at) * y_sum - vload(y + at)) * f)
-            vstore(value + lane, total)
+    cdef Py_ssize_t i, at
+    cdef int j
+    for j in range(n_vecs):
+        top = largest(n, n_vecs, z + j * LANES)
+        log_sum = log_sum_exp(n, n_vecs, z + j * LANES, top)
+        f = vload(factor + j * LANES)
+        total = vset1(0)
+        y_sum = vset1(0)
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            yi = vload(y + at)
+            y_sum = y_sum + yi
+            total = vfma(yi, log_sum - (vload(z + at) - top), total)
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            vstore(delta + at, (vload(a + at) * y_sum - vload(y + at)) * f)
+        vstore(value + j * LANES, total)
 
 
 cdef inline void cross_entropy_labels(
-    const Tiles *tiles, Py_ssize_t n, const real *a, const real *z, const real *labels, const real *factor,
-    real *delta, real *value,
+    Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *labels, const real *factor, real *delta,
+    real *value,
 ) noexcept nogil:
     """The same for class labels, one per lane."""
     cdef vec top, own, f, label, hit
-    cdef Py_ssize_t i, at, lane
-    cdef int t, j, n_vecs
-    for t in range(tiles.n_tiles):
-        n_vecs = tiles.vecs[t]
-        for j in range(n_vecs):
-            lane = tiles.start[t] + j * LANES
-            f = vload(factor + lane)
-            label = vload(labels + lane)
-            own = vset1(0)
-            for i in range(n):
-                at = n * tiles.start[t] + (i * n_vecs + j) * LANES
-                hit = vselect(veq(label, vset1(<real> i)), vset1(1), vset1(0))
-                own = vselect(veq(label, vset1(<real> i)), vload(z + at), own)
-                vstore(delta + at, (vload(a + at) - hit) * f)
-            top = largest(n, n_vecs, z + n * tiles.start[t] + j * LANES)
-            vstore(value + lane, log_sum_exp(n, n_vecs, z + n * tiles.start[t] + j * LANES, top) - (own - top))
+    cdef Py_ssize_t i, at
+    cdef int j
+    for j in range(n_vecs):
+        f = vload(factor + j * LANES)
+        label = vload(labels + j * LANES)
+        own = vset1(0)
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            hit = vselect(veq(label, vset1(<real> i)), vset1(1), vset1(0))
+            own = vselect(veq(label, vset1(<real> i)), vload(z + at), own)
+            vstore(delta + at, (vload(a + at) - hit) * f)
+        top = largest(n, n_vecs, z + j * LANES)
+        vstore(value + j * LANES, log_sum_exp(n, n_vecs, z + j * LANES, top) - (own - top))
 
 
 cdef inline vec largest(Py_ssize_t n, int n_vecs, const real *z) noexcept nogil:
@@ -192,6 +184,38 @@ cdef inline vec log_sum_exp(Py_ssize_t n, int n_vecs, const real *z, vec top) no
     return vlog(total)
 
 
+cdef inline template tile_delta(
+    int loss, real parameter, bint labels, int activation, real alpha, Py_ssize_t n, int n_vecs, const real *a,
+    const real *z, const real *y, const real *factor, real *delta, real *value,
+) noexcept nogil:
+    """`loss_and_delta` for one tile of n_vecs vectors, to whose first lane all pointers point."""
+    if loss == SQUARED_ERROR:
+        elementwise(squared_error, parameter, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss == ABSOLUTE_ERROR:
+        elementwise(absolute_error, parameter, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss == HUBER:
+        elementwise(huber, parameter, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss == QUANTILE:
+        elementwise(quantile, parameter, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss == POISSON:
+        if from_scores(loss, activation):
+            elementwise(poisson_from_scores, parameter, n, n_vecs, a, z, y, factor, delta, value)
+        else:
+            elementwise(poisson, parameter, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss == BINARY_CROSS_ENTROPY:
+        elementwise(binary_cross_entropy_from_scores, parameter, n, n_vecs, a, z, y, factor, delta, value)
+    elif labels:
+        cross_entropy_labels(n, n_vecs, a, z, y, factor, delta, value)
+    else:
+        cross_entropy_dense(n, n_vecs, a, z, y, factor, delta, value)
+    if from_scores(loss, activation):
+        return
+    if activation == SOFTMAX:
+        softmax_jacobian(n, n_vecs, a, delta)
+    else:
+        multiply_derivative_vecs(activation, alpha, n * n_vecs, z, a, delta)
+
+
 cdef inline void loss_and_delta(
     int loss, real parameter, bint labels, int activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *a,
     const real *z, const real *y, const real *factor, real *delta, real *value,
@@ -201,24 +225,12 @@ cdef inline void loss_and_delta(
     a, z, y: [n][lanes], or (lanes,) for y if `labels`; factor (lanes,): what each sample's gradient is multiplied with,
     0 in lanes that hold no sample.
     """
-    if loss == SQUARED_ERROR:
-        elementwise(squared_error, parameter, tiles, n, a, z, y, factor, delta, value)
-    elif loss == ABSOLUTE_ERROR:
-        elementwise(absolute_error, parameter, tiles, n, a, z, y, factor, delta, value)
-    elif loss == HUBER:
-        elementwise(huber, parameter, tiles, n, a, z, y, factor, delta, value)
-    elif loss == QUANTILE:
-        elementwise(quantile, parameter, tiles, n, a, z, y, factor, delta, value)
-    elif loss == POISSON:
-        if from_scores(loss, activation):
-            elementwise(poisson_from_scores, parameter, tiles, n, a, z, y, factor, delta, value)
-        else:
-            elementwise(poisson, parameter, tiles, n, a, z, y, factor, delta, value)
-    elif loss == BINARY_CROSS_ENTROPY:
-        elementwise(binary_cross_entropy_from_scores, parameter, tiles, n, a, z, y, factor, delta, value)
-    elif labels:
-        cross_entropy_labels(tiles, n, a, z, y, factor, delta, value)
-    else:
-        cross_entropy_dense(tiles, n, a, z, y, factor, delta, value)
-    if not from_scores(loss, activation):
-        multiply_derivative(activation, alpha, tiles, n, z, a, delta)
+    cdef Py_ssize_t lane, at
+    cdef int t
+    for t in range(tiles.n_tiles):
+        lane = tiles.start[t]
+        at = n * lane
+        tile_delta(
+            loss, parameter, labels, activation, alpha, n, tiles.vecs[t], a + at, z + at,
+            y + (lane if labels else at), factor + lane, delta + at, value + lane,
+        )

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from bpcore.batches cimport row_of, shuffle
 from bpcore.gemm cimport SET, STEP, Sink, sum_group
-from bpcore.layers cimport Workspace, output_delta
+from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, dismiss, hire
@@ -263,11 +263,12 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
 
 cdef inline void tiny_pass(Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n, double factor) noexcept nogil:
     """Forward, values and output deltas, for a tiny network and at most a vector of rows."""
+    cdef bint lies_there = rows.gathered and run.ws.a[0] == rows.all_x + run.net.n_inputs * first
     run.batch.rows = rows
-    set_chunk(run, &run.ws, first, n, factor)
-    rows.gathered = rows.all_x != NULL
-    tiny_forward(run.net, run.parameters, &run.ws)
-    output_delta(run.net, &run.loss, &run.ws)
+    if not lies_there or run.ws.tiles.n_rows != n:
+        set_chunk(run, &run.ws, first, n, factor)
+        rows.gathered = rows.all_x != NULL
+    tiny_forward(run.net, &run.loss, run.parameters, &run.ws)
 
 
 cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint has_passed) noexcept nogil:

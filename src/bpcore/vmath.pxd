@@ -23,6 +23,7 @@ from bpcore.types cimport (
     viadd,
     visub,
     vldexp,
+    vle,
     vlt,
     vmask,
     vmax,
@@ -98,19 +99,22 @@ cdef inline vec vexpm1(vec x) noexcept nogil:
 cdef inline vec vsigmoid(vec x) noexcept nogil:
     """1 / (1 + e^-x), within 2.0 and 2.0 ulp."""
     # Both sides of the fraction are multiplied by a power of two, lest e^-x overflow where the result is subnormal, and
-    # by 1.34375, which moves the denominator to where its rounding errors count less.
-    cdef vec magic, small, t, h
+    # by 1.34375, which moves the denominator to where its rounding errors count less. What is not between -104 and 20
+    # (float64: -746 and 40), where this holds, is chosen at the end: a selection is over sooner than bounds for x.
+    cdef vec magic, small, t, h, y
+    cdef vmask inside
     if REAL_BITS == 32:
-        x = vmax(vmin(x, vset1(20.0)), vset1(-104.0))
+        inside = vle(vabs(x + vset1(42.0)), vset1(62.0))
         magic = _biased_magic(-32.0)
         small = vset1(3.128661774098873e-10)  # 1.34375 * 2^-32
     else:
-        x = vmax(vmin(x, vset1(40.0)), vset1(-746.0))
+        inside = vle(vabs(x + vset1(353.0)), vset1(393.0))
         magic = _biased_magic(-128.0)
         small = vset1(3.948926334793622e-39)  # 1.34375 * 2^-128
     t = vfma(x, vset1(-1.4426950408889634), magic)
     h = vfrombits(vshl(vbits(t), MANTISSA_BITS)) * vset1(1.34375)
-    return small / vfma(h, _expm1_reduced(_less_n_ln2(-x, t - magic)), h + small)
+    y = small / vfma(h, _expm1_reduced(_less_n_ln2(-x, t - magic)), h + small)
+    return vselect(inside, y, vmin(vmax(x, vset1(0.0)), vset1(1.0)))
 
 
 cdef inline vec vtanh(vec x) noexcept nogil:
