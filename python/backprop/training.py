@@ -476,7 +476,9 @@ class Run:
         self.periods = {every for every, _ in (*self.begin_calls, *self.end_calls)}
         if measures.sets:
             self.periods.add(1)
-        window = min(last_epoch - job.state.epoch, WINDOW)
+        n_epochs = last_epoch - job.state.epoch
+        self.history.expect(n_epochs)
+        window = min(n_epochs, WINDOW)
         self.losses = np.empty(window)
         self.validation_losses = None if job.validation is None else np.empty(window)
         self.logs: dict[str, float] = {}
