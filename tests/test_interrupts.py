@@ -152,11 +152,12 @@ class AtLine:
         return self.trace
 
     def __enter__(self):
+        self.before = sys.gettrace()  # of who counts lines
         sys.settrace(self.trace)
         return self
 
     def __exit__(self, *_):
-        sys.settrace(None)
+        sys.settrace(self.before)
 
 
 def interrupted_at(line, call):
