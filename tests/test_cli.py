@@ -16,7 +16,7 @@ from pathlib import Path
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import cli, tabular
+from backprop import cli, tables, tabular
 from backprop.cli import main
 from backprop.io import load_with_extra
 from backprop.optimizers import OPTIMIZERS
@@ -263,7 +263,7 @@ def test_predictions_are_those_of_the_network_in_memory(capsys, monkeypatch):
     assert "on 59 rows with 'kind'" in err
 
     fitted = tabular.Preprocessing.from_json(load_with_extra("mixed.safetensors")[1]["preprocessing"])
-    expected = trained[0].predict(fitted.inputs(tabular.read_csv("mixed.csv")).X)
+    expected = trained[0].predict(fitted.inputs(tables.read_csv("mixed.csv")).X)
     with open("p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["prediction", "probability_cold", "probability_warm"]

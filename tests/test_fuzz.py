@@ -22,7 +22,8 @@ from unittest import mock
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import checkpoints, io, tabular
+from backprop import checkpoints, io
+from backprop.tables import MAX_COLUMNS, read_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -189,7 +190,7 @@ def resume(path: Path) -> object:
 READERS = {
     "resume": Reader(resume, checkpoint_files, changed_model),
     "load": Reader(io.load_with_extra, model_files, changed_model),
-    "read_csv": Reader(tabular.read_csv, tables, changed_text),
+    "read_csv": Reader(read_csv, tables, changed_text),
 }
 
 
@@ -313,7 +314,7 @@ def test_json_that_grows_in_memory(text, path):
 
 
 SIZE = 2**19
-COLUMNS = tabular.MAX_COLUMNS
+COLUMNS = MAX_COLUMNS
 WIDE_HEADER = ",".join(f"{k:x}" for k in range(COLUMNS))
 LARGE_TABLES = {
     "one column": "a\n" + "1\n" * (SIZE // 2),

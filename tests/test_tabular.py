@@ -10,22 +10,16 @@ import os
 
 import numpy as np
 import pytest
-from backprop import tabular
+from backprop.tables import DELIMITERS, MISSING, Cells, LineNumbers, Table, parse_csv, read_csv, shorten
 from backprop.tabular import (
-    DELIMITERS,
     CategoricalColumn,
-    Cells,
     Labels,
-    LineNumbers,
     NumericColumn,
     Preprocessing,
     Quantity,
-    Table,
     class_labels,
     fit_preprocessing,
     infer_task,
-    parse_csv,
-    read_csv,
     split_rows,
 )
 from hypothesis import given
@@ -123,7 +117,7 @@ def test_absent_column():
 
 
 def test_long_lists_are_shortened():
-    assert tabular.shorten(range(25)).endswith("18, 19, ... (25 in all)")
+    assert shorten(range(25)).endswith("18, 19, ... (25 in all)")
 
 
 def test_take():
@@ -151,7 +145,7 @@ def test_reads_what_csv_writes(content, delimiter, bom):
     csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([header, *rows])
     header[0] = header[0].removeprefix("\ufeff")
     result = parse_csv(file.getvalue().encode("utf-8-sig" if bom else "utf-8"), "t.csv")
-    expected = [["" if cell.casefold() in tabular.MISSING else cell for cell in row] for row in rows]
+    expected = [["" if cell.casefold() in MISSING else cell for cell in row] for row in rows]
     if len(header) == 1:  # then an empty row is a missing cell all the same, because it is quoted
         assert len(result) == len(rows)
     assert list(result.columns) == header

@@ -30,7 +30,8 @@ from backprop import Dense, Network, plotting, tabular
 from backprop.io import load_with_extra, write_atomically
 from backprop.losses import LOSSES
 from backprop.optimizers import OPTIMIZERS
-from backprop.tabular import Column, Labels, NumericColumn, Preprocessing, Table, Target
+from backprop.tables import Table, read_csv, shorten
+from backprop.tabular import Column, Labels, NumericColumn, Preprocessing, Target
 
 # What the defaults aim at: small tables learned well in about a second. Chosen on iris, wine, breast cancer, digits,
 # diabetes and Friedman's function.
@@ -103,7 +104,7 @@ def _train(args: argparse.Namespace) -> None:
     table = _read(args.file)
     target_name = args.target or ("species" if args.file is None else None)
     if target_name is None:
-        raise ValueError(f"--target: needs the column to predict; {args.file} has {tabular.shorten(table.columns)}")
+        raise ValueError(f"--target: needs the column to predict; {args.file} has {shorten(table.columns)}")
     out = args.out or Path(f"{Path(args.file or 'iris').stem}.safetensors")
     _check_output("--out", out, args.file)
     if args.plot:
@@ -264,7 +265,7 @@ def _predict(args: argparse.Namespace) -> None:
     for name, count in encoded.missing.items():
         _note("note", f"{name}: {count:,} missing")
     for name, unknown in encoded.unknown.items():
-        examples = tabular.shorten((value for value, _ in unknown.most_common()), 5)
+        examples = shorten((value for value, _ in unknown.most_common()), 5)
         _note("note", f"{name}: {unknown.total():,} with a category that no training row had: {examples}")
     if target.name in table.columns:
         _note("score", _score_predictions(target, table, outputs))
@@ -307,9 +308,9 @@ def _info(args: argparse.Namespace) -> None:
 
 def _read(path: str | None) -> Table:
     if path is not None:
-        return tabular.read_csv(path)
+        return read_csv(path)
     with as_file(files("backprop").joinpath("data", "iris.csv")) as iris:
-        return tabular.read_csv(iris, "iris.csv (bundled)")
+        return read_csv(iris, "iris.csv (bundled)")
 
 
 def _load(path: str) -> tuple[Network, Preprocessing, Mapping[str, Any]]:
@@ -406,7 +407,7 @@ def _describe_column(column: Column) -> str:
     if isinstance(column, NumericColumn):
         how = f"numeric; mean {column.mean:.4g}, standard deviation {column.scale:.4g}, median {column.median:.4g}"
     else:
-        names = tabular.shorten(category or "(missing)" for category in column.categories)
+        names = shorten(category or "(missing)" for category in column.categories)
         how = f"{column.n_inputs} categories: {names}"
     return f"{column.name}: {how}"
 
