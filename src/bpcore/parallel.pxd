@@ -7,7 +7,7 @@ from bpcore.run cimport (
     GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, now, set_chunk,
     weighted_sum,
 )
-from bpcore.threads cimport meet, pthread_create, pthread_join, pthread_t, share
+from bpcore.threads cimport close_barrier, meet, open_barrier, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
 
 
@@ -191,13 +191,13 @@ cdef inline void command(Run *run, int what) noexcept nogil:
 cdef inline int hire(Run *run, pthread_t *threads) noexcept nogil:
     """Start the other members; how many there are in all, which is fewer than wanted where the system refuses."""
     cdef int rank
-    run.barrier.arrived = 0
-    run.barrier.generation = 0
-    run.barrier.size = run.n_threads
+    open_barrier(&run.barrier, run.n_threads)
     for rank in range(run.n_threads):
         run.members[rank].tiles.n_rows = 0
     for rank in range(1, run.n_threads):
         if pthread_create(threads + rank, NULL, serve, run.members + rank) != 0:
+            if rank == 1:
+                close_barrier(&run.barrier)
             return rank
     return run.n_threads
 
@@ -208,3 +208,4 @@ cdef inline void dismiss(Run *run, pthread_t *threads) noexcept nogil:
     meet(&run.barrier)
     for rank in range(1, run.n_threads):
         pthread_join(threads[rank], NULL)
+    close_barrier(&run.barrier)

@@ -12,7 +12,9 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from * nogil:
     """
+    #include <pthread.h>
     #include <sched.h>
+    #include <unistd.h>
     #if defined(__x86_64__) || defined(__i386__)
     #define bp_pause() __builtin_ia32_pause()
     #else
@@ -22,21 +24,65 @@ cdef extern from * nogil:
         int size;
         int arrived;
         int generation;
+        int patience, most; /* looks before a member goes to sleep */
+        int sleepers;
+        pthread_mutex_t mutex;
+        pthread_cond_t awake;
     } bp_barrier;
-    /* Spins first: at a few meetings per 100 microseconds, sleeping would cost more than the work between them. */
+    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 4000 };
+    static inline int bp_usable_cpus(void) {
+    #ifdef CPU_COUNT
+        cpu_set_t cpus;
+        if (sched_getaffinity(0, sizeof cpus, &cpus) == 0)
+            return CPU_COUNT(&cpus);
+    #endif
+        return (int)sysconf(_SC_NPROCESSORS_ONLN);
+    }
+    /* Nobody may be at the barrier. Where a team has a CPU for each member, whoever is missing will be there soon, and
+     * sleeping would cost more than the work between two meetings; where it has not, who waits is in the way: from the
+     * beginning in a large team, and after waiting in vain beside other load. */
+    static inline void bp_open(bp_barrier *b, int size) {
+        b->size = size;
+        b->arrived = b->generation = b->sleepers = 0;
+        b->patience = b->most = size <= bp_usable_cpus() ? BP_MOST_LOOKS : BP_FEWEST_LOOKS;
+        pthread_mutex_init(&b->mutex, NULL);
+        pthread_cond_init(&b->awake, NULL);
+    }
+    static inline void bp_close(bp_barrier *b) {
+        pthread_cond_destroy(&b->awake);
+        pthread_mutex_destroy(&b->mutex);
+    }
     static inline void bp_meet(bp_barrier *b) {
         const int generation = __atomic_load_n(&b->generation, __ATOMIC_RELAXED);
         if (__atomic_add_fetch(&b->arrived, 1, __ATOMIC_ACQ_REL) == __atomic_load_n(&b->size, __ATOMIC_RELAXED)) {
             __atomic_store_n(&b->arrived, 0, __ATOMIC_RELAXED);
-            __atomic_store_n(&b->generation, generation + 1, __ATOMIC_RELEASE);
+            /* Here the generation is written before the sleepers are read, below the other way round, both in one order
+             * for all: either this thread sees the sleeper, or that one sees the new generation. */
+            __atomic_store_n(&b->generation, generation + 1, __ATOMIC_SEQ_CST);
+            if (__atomic_load_n(&b->sleepers, __ATOMIC_SEQ_CST) > 0) {
+                pthread_mutex_lock(&b->mutex);
+                pthread_cond_broadcast(&b->awake);
+                pthread_mutex_unlock(&b->mutex);
+            }
             return;
         }
-        for (int spins = 0; __atomic_load_n(&b->generation, __ATOMIC_ACQUIRE) == generation; spins++) {
-            if (spins < 4000)
-                bp_pause();
-            else
-                sched_yield();
+        int patience = __atomic_load_n(&b->patience, __ATOMIC_RELAXED);
+        for (int looks = 0; looks < patience; looks++) {
+            if (__atomic_load_n(&b->generation, __ATOMIC_ACQUIRE) != generation) {
+                if (patience < b->most)
+                    __atomic_store_n(&b->patience, patience + patience / 16, __ATOMIC_RELAXED);
+                return;
+            }
+            bp_pause();
         }
+        if (patience / 2 >= BP_FEWEST_LOOKS)
+            __atomic_store_n(&b->patience, patience / 2, __ATOMIC_RELAXED);
+        pthread_mutex_lock(&b->mutex);
+        __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&b->generation, __ATOMIC_SEQ_CST) == generation)
+            pthread_cond_wait(&b->awake, &b->mutex);
+        __atomic_sub_fetch(&b->sleepers, 1, __ATOMIC_RELAXED);
+        pthread_mutex_unlock(&b->mutex);
     }
     static inline int bp_read_flag(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
     static inline void bp_write_flag(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELAXED); }
@@ -44,9 +90,9 @@ cdef extern from * nogil:
     static inline void bp_resize(bp_barrier *b, int size) { __atomic_store_n(&b->size, size, __ATOMIC_RELAXED); }
     """
     ctypedef struct Barrier "bp_barrier":
-        int size
-        int arrived
-        int generation
+        pass
+    void open_barrier "bp_open"(Barrier *barrier, int size)
+    void close_barrier "bp_close"(Barrier *barrier)
     void meet "bp_meet"(Barrier *barrier)
     void resize "bp_resize"(Barrier *barrier, int size)
     int read_flag "bp_read_flag"(const int *flag)  # one that any thread may write
