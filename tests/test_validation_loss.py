@@ -61,9 +61,10 @@ def loss_of(backend, problem, parameters, data) -> float:
 @each_dtype
 @each_settings
 @pytest.mark.parametrize("n_validation", [1, 7, 8, 100, 5000])
-def test_it_is_the_loss_of_the_parameters_after_the_epoch(backend, dtype, settings, n_validation):
+@pytest.mark.parametrize("dense", [None, [Dense(3, "tanh"), Dense(3)]], ids=["wide", "tiny"])
+def test_it_is_the_loss_of_the_parameters_after_the_epoch(backend, dtype, settings, n_validation, dense):
     """For any number of rows, in the middle of the run and at its end."""
-    problem, validation = both(dtype, n_validation)
+    problem, validation = both(dtype, n_validation, dense=dense)
     settings = replace(settings, penalty_per_row=True)  # concerns the training loss alone
     state = new_state(problem, Adam())
     run = start(backend, problem, Adam(), settings, state, validation=validation)

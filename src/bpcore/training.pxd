@@ -263,7 +263,7 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
 
 cdef inline void tiny_pass(Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n, double factor) noexcept nogil:
     """Forward, values and output deltas, for a tiny network and at most a vector of rows."""
-    cdef bint lies_there = rows.gathered and run.ws.a[0] == rows.all_x + run.net.n_inputs * first
+    cdef bint lies_there = rows.gathered and run.ws.factor == rows.all_factor + first
     run.batch.rows = rows
     if not lies_there or run.ws.tiles.n_rows != n:
         set_chunk(run, &run.ws, first, n, factor)
