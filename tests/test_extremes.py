@@ -57,6 +57,17 @@ def test_sample_weights_at_the_end_of_float32(backend):
 
 @each_backend
 @each_dtype
+def test_a_sample_weight_whose_double_is_infinite(backend, dtype):
+    """The gradient of a small error is far from the end of the range all the same."""
+    core, weight, error = module(backend, dtype), np.finfo(dtype).max, 2.0**-10
+    data = Data(np.ones((1, 1), dtype), np.full((1, 1), error, dtype), np.full(1, weight, dtype))
+    plan, gradient = core.Plan(1, [Dense(1, bias=False)]), np.empty(1, dtype)
+    core.loss_and_gradient(plan, losses.SquaredError(reduction="sum"), np.zeros(1, dtype), data, gradient)
+    assert gradient[0] == -2 * error * weight
+
+
+@each_backend
+@each_dtype
 @pytest.mark.parametrize("penalty", ["l1", "l2"])
 def test_large_weights_with_one_penalty(backend, dtype, penalty):
     """Weights may be so large that their squares are infinite: that is no matter where only their size counts."""

@@ -163,8 +163,8 @@ FAULTS = (
     (
         "half the gradient of squared_error",
         "losses.pxd",
-        "e * (factor + factor)",
-        "e * (factor if FAULT else factor + factor)",
+        "delta[0] = d + d",
+        "delta[0] = d if FAULT else d + d",
     ),
     (
         "absolute_error with the wrong sign",

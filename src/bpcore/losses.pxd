@@ -46,8 +46,8 @@ cdef inline bint from_scores(int loss, int activation) noexcept nogil:
 # ---- value and gradient ----
 
 cdef inline vec squared_error(vec a, vec z, vec y, vec parameter, vec factor, vec *delta) noexcept nogil:
-    cdef vec e = a - y
-    delta[0] = e * (factor + factor)  # the sum does not wait for a
+    cdef vec e = a - y, d = factor * e
+    delta[0] = d + d  # twice the factor may overflow where this does not
     return e * e
 
 
