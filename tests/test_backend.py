@@ -145,18 +145,21 @@ def test_show_config(capsys):
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "widths", "dtype", "expected"),
+    ("n_rows", "n_beside", "widths", "dtype", "expected"),
     [
-        (4, [2, 1], "float64", "v3"),
-        (8, [7, 7], "float32", "v3"),
-        (5, [2, 1], "float64", "v4"),  # more than AVX2's vectors hold
-        (1, [2, 1], "float64", "v4"),  # one row at a time has its lanes along the features
-        (4, [8, 1], "float64", "v4"),  # not tiny
+        (4, 0, [2, 1], "float64", "v3"),
+        (8, 0, [7, 7], "float32", "v3"),
+        (5, 0, [2, 1], "float64", "v4"),  # more than AVX2's vectors hold
+        (4, 4, [2, 1], "float64", "v4"),  # there is room for validation rows
+        (2, 2, [2, 1], "float64", "v3"),  # here too
+        (4, 5, [2, 1], "float64", "v3"),  # these fit into neither
+        (1, 0, [2, 1], "float64", "v4"),  # one row at a time has its lanes along the features
+        (4, 0, [8, 1], "float64", "v4"),  # not tiny
     ],
 )
-def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, widths, dtype, expected):
+def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, n_beside, widths, dtype, expected):
     monkeypatch.setattr(_backend, "_compiled", lambda: ("v4", "v3", "baseline"))
-    assert _backend.Backend("v4").for_batches(n_rows, widths, np.dtype(dtype)).name == expected
-    assert _backend.Backend("v3").for_batches(n_rows, widths, np.dtype(dtype)).name == "v3"
+    assert _backend.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == expected
+    assert _backend.Backend("v3").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v3"
     monkeypatch.setattr(_backend, "_compiled", lambda: ("v4", "baseline"))
-    assert _backend.Backend("v4").for_batches(n_rows, widths, np.dtype(dtype)).name == "v4"
+    assert _backend.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v4"

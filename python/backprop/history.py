@@ -74,8 +74,8 @@ class History(Mapping[str, NDArray[np.float64]]):
                 self._arrays[name] = np.full(start, np.nan)
         for name, array in self._arrays.items():
             if end > len(array):
-                # Doubling copies every number twice at most in the long run. What is only expected gets no room at the
-                # first time: training may stop early.
+                # Doubling copies every number twice at most in the long run. What is only expected gets no room in an
+                # empty history: the first training may stop early.
                 grown = np.empty(max(end, 2 * len(array), self._expected if start else 0))
                 grown[:start] = array[:start]
                 self._arrays[name] = array = grown

@@ -425,8 +425,10 @@ class _Job:
             return CustomTraining(self.network._core, self.network.layers, self.loss, *rest)
         network = self.network
         core, plan = network._core, network._plan
-        widths = [layer.units for layer in network.layers]
-        backend = network._backend.for_batches(self.settings.batch_size or len(self.data.X), widths, network.dtype)
+        widths, n_rows = [layer.units for layer in network.layers], len(self.data.X)
+        batch_size = self.settings.batch_size or n_rows
+        n_beside = len(self.validation.X) if self.validation is not None and batch_size >= n_rows else 0
+        backend = network._backend.for_batches(batch_size, n_beside, widths, network.dtype)
         if backend != network._backend:
             core = backend.module(network.dtype)
             plan = core.Plan(network.n_inputs, network.layers)

@@ -1,7 +1,7 @@
 """Forward and backward for networks so small that reaching a product costs more than computing it.
 
-For batches that fit into one vector and layers of fewer than FEW_OUTPUTS units: the sums of `layers.pxd`, in the same
-order and so with the same bits, as bare loops.
+For batches that fit into one vector and layers of fewer than FEW_OUTPUTS units, none of the hidden ones a softmax: the
+sums of `layers.pxd`, in the same order and so with the same bits, as bare loops.
 """
 
 from bpcore.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
