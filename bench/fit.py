@@ -37,7 +37,7 @@ def bare(epochs: int) -> float:
     state = TrainingState(net.parameters, slots, np.random.PCG64(0))
     loss, losses, rates = bp.losses.BinaryCrossEntropy(), np.empty(epochs), np.array([optimizer.learning_rate])
     # the core that `fit` takes for so few rows
-    core = net._backend.for_batches(len(X), [2, 1], net.dtype).module(net.dtype)
+    core = net._backend.for_batches(len(X), 0, [2, 1], net.dtype).module(net.dtype)
     plan = core.Plan(2, net.layers)
     run = core.Training(plan, loss, optimizer, TrainingSettings(), Data(X, Y), state, rates).run
     start = clock()
