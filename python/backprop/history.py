@@ -63,7 +63,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         return self._epochs
 
     def expect(self, n_epochs: int) -> None:
-        """Prepare for so many more epochs: arrays that need not grow save a 2-2-1 network 4 to 10 % of its time."""
+        """Prepare for so many more epochs: growing arrays cost a 2-2-1 network up to 10 % of its time."""
         self._expected = self._epochs + min(n_epochs, MOST_EXPECTED)
 
     def extend(self, n_epochs: int, values: Mapping[str, NDArray[np.float64]]) -> None:
