@@ -776,6 +776,9 @@ def test_other_errors():
         MLPClassifier().fit(X, y, sample_weight=np.complex128(0.25 + 1j))
     with pytest.raises(ValueError, match="sample_weight: needs numbers that fit into float32"):
         MLPClassifier(dtype="float32").fit(X, y, sample_weight=1e300)
+    for weights in (10**400, [10**400] * len(y)):
+        with pytest.raises(ValueError, match="sample_weight: needs numbers that float64 can hold"):
+            MLPClassifier().fit(X, y, sample_weight=weights)
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
         MLPRegressor(early_stopping=True).partial_fit(X, y)
     with pytest.raises(ValueError, match="X_val: needs a stochastic solver"):

@@ -344,7 +344,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             return None
         if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
             sample_weight = np.full(y.shape[0], sample_weight)
-        sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+        try:
+            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+        except OverflowError as error:  # from an integer without bounds
+            raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
         return check.weights(name, sample_weight, dtype, len(sample_weight))
 
     def _validation_data(
