@@ -59,3 +59,12 @@ def test_the_short_run():
         text=True,
     )
     assert run.stdout.startswith(f"{backend}: "), run.stderr
+
+
+def test_the_costs_of_fit_are_measured():
+    if not (TOOLS.parent / "bench").is_dir():
+        pytest.skip("the benchmarks are part of the sources only")
+    command = [sys.executable, "-m", "bench.fit", "--epochs", "200", "--repetitions", "1"]
+    done = subprocess.run(command, cwd=TOOLS.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "over the core" in done.stdout
