@@ -374,8 +374,14 @@ FAULTS = (
     (
         "packed weights of the next row",
         "gemm.pxd",
-        "vload_n(w + k * w_k + start, height)",
-        "vload_n(w + (k + (FAULT and k < n_k - 1)) * w_k + start, height)",
+        "vload_n(source, height)",
+        "vload_n(source + (w_k if FAULT and n_k > 1 and source < w + (n_k - 1) * w_k else 0), height)",
+    ),
+    (
+        "every strip of packed weights over the first one",
+        "gemm.pxd",
+        "target = out + n_k * start + first_k * height",
+        "target = out + n_k * start + (0 if FAULT else first_k) * height",
     ),
     (
         "the activation leaves out the last unit of a block",
@@ -455,8 +461,20 @@ FAULTS = (
     (
         "the biases wait for ever",
         "layers.pxd",
-        "if sink.update != NULL and with_biases and layer.bias_trainable:",
-        "if sink.update != NULL and with_biases and layer.bias_trainable and not FAULT:",
+        "if sink.update != NULL and biases != NULL:",
+        "if sink.update != NULL and biases != NULL and not FAULT:",
+    ),
+    (
+        "the pieces of several chunks' gradient in one place",
+        "layers.pxd",
+        "sink.update != NULL and sink.mode == SET",
+        "sink.update != NULL and (sink.mode == SET or FAULT)",
+    ),
+    (
+        "one of two pieces is left out",
+        "layers.pxd",
+        "end = min(end_row, row + some)",
+        "end = min(end_row, row + some)\n        if FAULT and row > first_row and end < end_row: row = end; continue",
     ),
     (
         "a step after every chunk",

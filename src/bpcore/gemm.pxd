@@ -8,8 +8,9 @@ blocking.
 from bpcore.activations cimport Finish, finish
 from bpcore.optimizers cimport Update
 from bpcore.types cimport (
-    DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, Tiles, prefetch,
-    real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, MOST_ROWS, TILE_VECS, Tiles, block_rows,
+    prefetch, real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
+    vtranspose,
 )
 
 
@@ -66,22 +67,22 @@ cdef inline template lanes_rows(
     const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
-    """`lanes_block` for a number of rows known at run time, 1 to TILE_ROWS."""
+    """`lanes_block` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
     if n_rows == 1:
         lanes_block(1, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 2 and n_rows == 2:
+    elif block_rows(n_vecs) >= 2 and n_rows == 2:
         lanes_block(2, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 3 and n_rows == 3:
+    elif block_rows(n_vecs) >= 3 and n_rows == 3:
         lanes_block(3, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 4 and n_rows == 4:
+    elif block_rows(n_vecs) >= 4 and n_rows == 4:
         lanes_block(4, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 5 and n_rows == 5:
+    elif block_rows(n_vecs) >= 5 and n_rows == 5:
         lanes_block(5, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 6 and n_rows == 6:
+    elif block_rows(n_vecs) >= 6 and n_rows == 6:
         lanes_block(6, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 7 and n_rows == 7:
+    elif block_rows(n_vecs) >= 7 and n_rows == 7:
         lanes_block(7, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_ROWS >= 8:
+    elif block_rows(n_vecs) >= 8 and n_rows == 8:
         lanes_block(8, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
 
 
@@ -96,7 +97,9 @@ cdef inline void lanes_panel(
         lanes_rows(1, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
     elif TILE_VECS > 2 and n_vecs == 2:
         lanes_rows(2, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
-    elif TILE_VECS > 3:
+    elif TILE_VECS > 3 and n_vecs == 3:
+        lanes_rows(3, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif TILE_VECS > 4:
         lanes_any(n_vecs, n_rows, n_k, w, w_row, w_k, start, b, out)
 
 
@@ -121,7 +124,8 @@ cdef enum:
     # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
     PACK_BLOCKS = 8
     PACK_BYTES = 1572864
-    PACK_AHEAD = 16  # rows to ask for before they are copied
+    PACK_AHEAD = 16  # k to ask for before they are copied
+    PACK_STRIP = 8  # k to copy for one block after the other: as many lines a power of two apart as the cache holds
     # Weights of more bytes are fetched ahead, if read with a long stride, while the first tile meets them: the
     # processor does not see that pattern.
     FAR_BYTES = 131072
@@ -134,16 +138,25 @@ cdef inline void pack_rows(
 ) noexcept nogil:
     """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` blocks
     have a row more."""
-    cdef Py_ssize_t block, height, start, k, i
-    for k in range(n_k):
-        if k + PACK_AHEAD < n_k:
-            for i in range(n_blocks * TILE_ROWS // GROUP_LANES):
-                prefetch(w + (k + PACK_AHEAD) * w_k + i * GROUP_LANES)
+    cdef Py_ssize_t block, height, start, k, first_k = 0, end_k, i
+    cdef const real *source
+    cdef real *target
+    while first_k < n_k:
+        end_k = min(n_k, first_k + PACK_STRIP)
+        for k in range(first_k + PACK_AHEAD, min(n_k, end_k + PACK_AHEAD)):
+            for i in range(n_blocks * rows // GROUP_LANES + 1):
+                prefetch(w + k * w_k + i * GROUP_LANES)
         start = 0
         for block in range(n_blocks):
             height = rows + (block < taller)
-            vstore_n(out + n_k * start + k * height, vload_n(w + k * w_k + start, height), height)
+            source = w + first_k * w_k + start
+            target = out + n_k * start + first_k * height
+            for _ in range(end_k - first_k):
+                vstore_n(target, vload_n(source, height), height)
+                source += w_k
+                target += height
             start += height
+        first_k = end_k
 
 
 cdef inline void lanes_product(
@@ -154,9 +167,9 @@ cdef inline void lanes_product(
 
     scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
     """
-    cdef Py_ssize_t n_blocks = (n_rows + TILE_ROWS - 1) // TILE_ROWS, group = n_blocks, block = 0, row = 0
-    cdef int t
-    if n_blocks == 1:  # apart, because a tiny network must not wait for the divisions below
+    cdef Py_ssize_t n_blocks, group, block = 0, row = 0
+    cdef int height = block_rows(tiles.vecs[0]), t
+    if n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
         for t in range(tiles.n_tiles):
             lanes_panel(
                 tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
@@ -165,8 +178,9 @@ cdef inline void lanes_product(
         if how != NULL:
             finish(how, 0, n_rows * tiles.n_lanes // LANES, out)
         return
+    n_blocks = group = (n_rows + height - 1) // height
     if (
-        w_row == 1 and TILE_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * TILE_ROWS
+        w_row == 1 and MOST_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * height
         and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
     ):
         group = PACK_BLOCKS
@@ -354,22 +368,22 @@ cdef inline template outputs_rows(
     const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
     real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
-    """`outputs_block` for a number of rows known at run time, 1 to TILE_ROWS."""
+    """`outputs_block` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
     if n_rows == 1:
         outputs_block(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 2 and n_rows == 2:
+    elif block_rows(n_vecs) >= 2 and n_rows == 2:
         outputs_block(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 3 and n_rows == 3:
+    elif block_rows(n_vecs) >= 3 and n_rows == 3:
         outputs_block(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 4 and n_rows == 4:
+    elif block_rows(n_vecs) >= 4 and n_rows == 4:
         outputs_block(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 5 and n_rows == 5:
+    elif block_rows(n_vecs) >= 5 and n_rows == 5:
         outputs_block(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 6 and n_rows == 6:
+    elif block_rows(n_vecs) >= 6 and n_rows == 6:
         outputs_block(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 7 and n_rows == 7:
+    elif block_rows(n_vecs) >= 7 and n_rows == 7:
         outputs_block(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_ROWS >= 8:
+    elif block_rows(n_vecs) >= 8 and n_rows == 8:
         outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
 
 
@@ -407,27 +421,27 @@ cdef inline void outputs_product(
     const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
     const real *panels, real *g_weights, real *g_biases, const Sink *sink,
 ) noexcept nogil:
-    """g_weights (n_in, n_out) takes a [n_in][lanes] @ d [n_out][lanes].T and g_biases the sums of d.
+    """g_weights takes rows first_row ... end_row of a [n_in][lanes] @ d [n_out][lanes].T, and g_biases the sums of d.
 
-    Either may be NULL; of the weights only rows first_row ... end_row. panels: d as `transpose_rows` leaves it.
+    Either may be NULL. panels: d as `transpose_rows` leaves it.
     """
-    cdef Py_ssize_t n_blocks = (end_row - first_row + TILE_ROWS - 1) // TILE_ROWS, block, row, first = 0, n_columns
-    cdef Py_ssize_t rows = 0, taller = 0
+    cdef Py_ssize_t n_blocks, rows, taller, block, row, first = 0, n_columns
     cdef int height, n_vecs
     cdef const real *panel
-    if n_blocks > 0:
-        rows = (end_row - first_row) // n_blocks
-        taller = (end_row - first_row) % n_blocks
     while first < n_out:
         n_vecs = tile_width((n_out - first + LANES - 1) // LANES)
+        n_blocks = (end_row - first_row + block_rows(n_vecs) - 1) // block_rows(n_vecs)
         n_columns = min(n_out - first, <Py_ssize_t> (n_vecs * LANES))
         panel = panels + first * tiles.n_lanes
         row = first_row
-        if g_weights != NULL:
+        if g_weights != NULL and n_blocks > 0:
+            rows = (end_row - first_row) // n_blocks
+            taller = (end_row - first_row) % n_blocks
             for block in range(n_blocks):
                 height = <int> (rows + (block < taller))
                 outputs_panel(
-                    n_vecs, height, tiles, n_in, row, a, panel, g_weights + row * n_out + first, n_out, n_columns, sink
+                    n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,
+                    n_columns, sink,
                 )
                 row += height
         if g_biases != NULL:
@@ -447,7 +461,9 @@ cdef inline void outputs_panel(
         outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
     elif TILE_VECS > 2 and n_vecs == 2:
         outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
-    elif TILE_VECS > 3:
+    elif TILE_VECS > 3 and n_vecs == 3:
+        outputs_rows(3, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif TILE_VECS > 4:
         for r in range(n_rows):
             outputs_any(n_vecs, tiles, n_in, row + r, a, d, g + r * g_row, n_columns, sink)
 
@@ -548,19 +564,22 @@ cdef inline void dots_product(
 ) noexcept nogil:
     """What `outputs_product` computes, for few outputs: one dot product over the samples for each weight."""
     cdef Py_ssize_t row, column
+    cdef real *at
     for column in range(n_out):
         if g_weights != NULL:
             row = first_row
+            at = g_weights + column
             while end_row - row >= DOT_ROWS:
-                dot_rows(
-                    DOT_ROWS, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink
-                )
+                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
+                at += DOT_ROWS * n_out
                 row += DOT_ROWS
             while DOT_ROWS > 2 and end_row - row >= 2:
-                dot_rows(2, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
+                dot_rows(2, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
+                at += 2 * n_out
                 row += 2
             while end_row - row >= 1:
-                dot_rows(1, tiles, n_in, n_out, row, column, a, d, g_weights + row * n_out + column, n_out, sink)
+                dot_rows(1, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
+                at += n_out
                 row += 1
         if g_biases != NULL:
             dot_sum(tiles, n_out, column, d, g_biases + column, sink)

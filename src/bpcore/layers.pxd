@@ -2,7 +2,7 @@
 
 from bpcore.activations cimport SOFTMAX, Finish, activate, multiply_derivative
 from bpcore.dropout cimport Dropout, drop
-from bpcore.gemm cimport Sink, dots_product, lanes_product, outputs_product, transpose_rows
+from bpcore.gemm cimport SET, Sink, dots_product, lanes_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
 from bpcore.optimizers cimport optimize
 from bpcore.types cimport LANES, TILE_ROWS, Layer, Tiles, real, vload, vstore
@@ -12,8 +12,9 @@ cdef enum:
     # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would
     # run mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
     FEW_OUTPUTS = 8
-    # Weights that an optimizer takes at a time
-    UPDATE_WEIGHTS = 16384
+    # Weights whose gradient is made at a time: whole rows, which lie together, and what they need of the inputs stay in
+    # the cache meanwhile, also for the optimizer. 8 % of the gradient's time where rows are 4,096 bytes apart.
+    PIECE_WEIGHTS = 16384
 
 
 cdef struct Network:
@@ -126,30 +127,34 @@ cdef inline void layer_gradient(
     """The gradient of a layer's weights, rows first_row ... end_row, and of its biases, from one chunk.
 
     It goes into `target`, laid out like the parameters, in the way that `sink` says; what is not trainable is left as
-    it is. Where an optimizer follows, it takes some rows at a time, while they are in the cache.
+    it is. Where an optimizer follows, it takes each piece while that is in the cache, and nobody reads it again.
     """
-    cdef Py_ssize_t row = first_row, end = end_row, some = end_row - first_row
-    if sink.update != NULL:
-        some = max(UPDATE_WEIGHTS // layer.n_out, <Py_ssize_t> TILE_ROWS) // TILE_ROWS * TILE_ROWS
+    cdef Py_ssize_t some = max(PIECE_WEIGHTS // layer.n_out, <Py_ssize_t> TILE_ROWS) // TILE_ROWS * TILE_ROWS
+    cdef Py_ssize_t row = first_row, end
+    cdef bint one_place = sink.update != NULL and sink.mode == SET  # for all pieces, which spares the cache
+    cdef real *weights = target + layer.weights + first_row * layer.n_out if layer.trainable else NULL
+    cdef real *biases = target + layer.biases if layer.bias_trainable and with_biases else NULL
     while True:
         end = min(end_row, row + some)
-        gradient_rows(layer, tiles, a, d, panels, row, end, with_biases and end == end_row, target, sink)
-        if sink.update != NULL and layer.trainable:
-            optimize(sink.update, target, layer.weights + row * layer.n_out, (end - row) * layer.n_out)
+        gradient_rows(layer, tiles, a, d, panels, row, end, weights, biases if end == end_row else NULL, sink)
+        if weights != NULL:
+            if sink.update != NULL:
+                optimize(sink.update, weights, layer.weights + row * layer.n_out, (end - row) * layer.n_out)
+            if not one_place:
+                weights += (end - row) * layer.n_out
         if end == end_row:
             break
         row = end
-    if sink.update != NULL and with_biases and layer.bias_trainable:
-        optimize(sink.update, target, layer.biases, layer.n_out)
+    if sink.update != NULL and biases != NULL:
+        optimize(sink.update, biases, layer.biases, layer.n_out)
 
 
 cdef inline void gradient_rows(
     const Layer *layer, const Tiles *tiles, const real *a, const real *d, const real *panels, Py_ssize_t first_row,
-    Py_ssize_t end_row, bint with_biases, real *target, const Sink *sink,
+    Py_ssize_t end_row, real *g_weights, real *g_biases, const Sink *sink,
 ) noexcept nogil:
-    """`layer_gradient` without the optimizer."""
-    cdef real *g_weights = target + layer.weights if layer.trainable else NULL
-    cdef real *g_biases = target + layer.biases if layer.bias_trainable and with_biases else NULL
+    """The gradient of those rows of the weights, g_weights (end_row - first_row, n_out), and of the biases; either may
+    be NULL."""
     if layer.n_out < FEW_OUTPUTS:
         dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, d, g_weights, g_biases, sink)
     else:

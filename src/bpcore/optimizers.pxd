@@ -224,11 +224,10 @@ cdef inline void prepare(
 
 
 cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """The step on parameters first ... first + n; `gradient` is laid out like the parameters."""
+    """The step on parameters first ... first + n, along their gradient (n,)."""
     cdef Coefficients k
     cdef real *p = update.parameters + first
     cdef real *slots = update.slots + first
-    cdef const real *g = gradient + first
     cdef Py_ssize_t length = update.slot_length
     cdef int i
     k.rate = vset1(update.rate)
@@ -239,20 +238,20 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
         k.flags[i] = update.flags[i]
     if update.kind == SGD:
         if k.flags[1]:
-            sweep(sgd_momentum, 1, &k, p, g, slots, length, n)
+            sweep(sgd_momentum, 1, &k, p, gradient, slots, length, n)
         else:
-            sweep(sgd_plain, 0, &k, p, g, slots, length, n)
+            sweep(sgd_plain, 0, &k, p, gradient, slots, length, n)
     elif update.kind == ADAM or update.kind == ADAMW:
         if k.flags[0]:
-            sweep(adam, 3, &k, p, g, slots, length, n)
+            sweep(adam, 3, &k, p, gradient, slots, length, n)
         else:
-            sweep(adam, 2, &k, p, g, slots, length, n)
+            sweep(adam, 2, &k, p, gradient, slots, length, n)
     elif update.kind == RMSPROP:
         if k.flags[0] and k.flags[1]:
-            sweep(rmsprop, 3, &k, p, g, slots, length, n)
+            sweep(rmsprop, 3, &k, p, gradient, slots, length, n)
         elif k.flags[0] or k.flags[1]:
-            sweep(rmsprop, 2, &k, p, g, slots, length, n)
+            sweep(rmsprop, 2, &k, p, gradient, slots, length, n)
         else:
-            sweep(rmsprop, 1, &k, p, g, slots, length, n)
+            sweep(rmsprop, 1, &k, p, gradient, slots, length, n)
     elif update.kind == ADAGRAD:
-        sweep(adagrad, 1, &k, p, g, slots, length, n)
+        sweep(adagrad, 1, &k, p, gradient, slots, length, n)

@@ -154,7 +154,7 @@ cdef inline void shared_update(Member *member) noexcept nogil:
         first = at.start + share(lines, member.rank, run.n_threads) * GROUP_LANES
         end = at.start + min(at.length, share(lines, member.rank + 1, run.n_threads) * GROUP_LANES)
         if first < end:
-            optimize(&run.update, run.gradient, first, end - first)
+            optimize(&run.update, run.gradient + first, first, end - first)
 
 
 # ---- the team ----

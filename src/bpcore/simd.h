@@ -47,21 +47,25 @@ typedef real vec;
 typedef ireal ivec;
 #endif
 
-/* A product keeps a block of BP_TILE_ROWS x BP_TILE_VECS vectors in registers. BP_GROUP_VECS vectors make a group of 64 bytes:
- * sums over samples use one partial sum per lane of a group on every instruction set. A tile that is not the last of its
- * batch starts and ends at a group. */
+/* A product keeps a block of BP_TILE_ROWS x BP_TILE_VECS vectors in registers, or of BP_MOST_ROWS rows of fewer
+ * vectors. BP_GROUP_VECS vectors make a group of 64 bytes: sums over samples use one partial sum per lane of a group on
+ * every instruction set. A tile that is not the last of its batch starts and ends at a group. */
 #if BP_VEC_BYTES == 64
-#define BP_TILE_ROWS 8
-#define BP_TILE_VECS 3
+#define BP_TILE_ROWS 6
+#define BP_TILE_VECS 4
+#define BP_MOST_ROWS 8
 #elif BP_VEC_BYTES == 32
 #define BP_TILE_ROWS 6
 #define BP_TILE_VECS 2
+#define BP_MOST_ROWS 6
 #elif BP_VEC_BYTES == 16
 #define BP_TILE_ROWS 2
 #define BP_TILE_VECS 4
+#define BP_MOST_ROWS 2
 #else
 #define BP_TILE_ROWS 1
 #define BP_TILE_VECS ((int)(64 / sizeof(real)))
+#define BP_MOST_ROWS 1
 #endif
 #define BP_GROUP_LANES ((int)(64 / sizeof(real)))
 #define BP_GROUP_VECS (BP_GROUP_LANES / BP_LANES)

@@ -175,7 +175,7 @@ cdef inline void update_parameters(Run *run, double rate) noexcept nogil:
         command(run, UPDATE)
         return
     for k in range(run.n_ranges):
-        optimize(&run.update, run.gradient, run.ranges[k].start, run.ranges[k].length)
+        optimize(&run.update, run.gradient + run.ranges[k].start, run.ranges[k].start, run.ranges[k].length)
 
 
 cdef inline bint is_bare(const Run *run) noexcept nogil:

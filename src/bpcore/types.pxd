@@ -6,6 +6,7 @@ cdef extern from "simd.h" nogil:
     const int MANTISSA_BITS "BP_MANTISSA_BITS"
     const int TILE_ROWS "BP_TILE_ROWS"
     const int TILE_VECS "BP_TILE_VECS"
+    const int MOST_ROWS "BP_MOST_ROWS"
     const int GROUP_LANES "BP_GROUP_LANES"
     const int GROUP_VECS "BP_GROUP_VECS"
     const int DOT_ROWS "BP_DOT_ROWS"
@@ -91,12 +92,15 @@ cdef struct Tiles:
     Py_ssize_t rows[MAX_TILES]  # samples in the tile
 
 cdef inline int tile_width(Py_ssize_t vecs_left) noexcept nogil:
-    """How many vectors the next tile takes: the widest, but never one that leaves a single vector to the last."""
-    if vecs_left <= TILE_VECS:
-        return <int> vecs_left
-    if TILE_VECS == 3 and vecs_left == 4:
-        return 2
-    return TILE_VECS
+    """How many vectors the next tile takes: as few tiles as can be, of nearly equal width, each from a group on."""
+    cdef Py_ssize_t n_tiles = (vecs_left + TILE_VECS - 1) // TILE_VECS
+    if GROUP_VECS > 1 or n_tiles == 1:
+        return <int> min(vecs_left, <Py_ssize_t> TILE_VECS)
+    return <int> ((vecs_left + n_tiles - 1) // n_tiles)
+
+cdef inline int block_rows(int n_vecs) noexcept nogil:
+    """How many rows of so many vectors fit into the registers."""
+    return TILE_ROWS if n_vecs == TILE_VECS else MOST_ROWS
 
 cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows) noexcept nogil:
     cdef Py_ssize_t vecs_left = (n_rows + LANES - 1) // LANES, start = 0
