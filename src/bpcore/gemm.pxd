@@ -123,7 +123,7 @@ cdef enum:
     # Weights that outgrow the caches and are read with a long stride by several tiles are first copied into panels,
     # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
     PACK_BLOCKS = 8
-    PACK_BYTES = 1572864
+    PACK_BYTES = 1048576
     PACK_AHEAD = 16  # k to ask for before they are copied
     PACK_STRIP = 8  # k to copy for one block after the other: as many lines a power of two apart as the cache holds
     # Weights of more bytes are fetched ahead, if read with a long stride, while the first tile meets them: the
