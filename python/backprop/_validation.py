@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -399,3 +399,13 @@ def _first(name: str, where: NDArray[np.bool_], array: NDArray[Any]) -> str:
     """Name the first element of `array` for which `where` holds."""
     index = tuple(int(i) for i in np.unravel_index(int(where.argmax()), where.shape))
     return f"{array[index]} at {name}[{', '.join(map(str, index))}]"
+
+
+def span(name: str, value: Any) -> tuple[float, float]:
+    """Return a pair (from, to)."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or len(ends := list(value)) != 2:
+        raise TypeError(f"{name}: needs a pair of numbers (from, to), got {shown(value)}")
+    low, high = (number(f"{name}[{k}]", end) for k, end in enumerate(ends))
+    if low >= high:
+        raise ValueError(f"{name}: needs from < to, got {low:g} and {high:g}")
+    return low, high

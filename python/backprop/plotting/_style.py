@@ -1,0 +1,93 @@
+"""Colours, axes and legends, which all pictures share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop import _validation as check
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = (".png", ".svg", ".pdf")
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+GREY = "#8C8C8C"
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
+
+def require(module: str = "matplotlib.pyplot", extra: str = "plot") -> Any:
+    """Import what draws, or say what to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = {"sklearn": "scikit-learn"}.get(package := module.partition(".")[0], package)
+        raise ImportError(f"plot: needs {name}; install it with: pip install 'bpcore[{extra}]' ({error})") from error
+
+
+def axes_or_new(ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:
+    """Return the Axes given, or that of a new figure."""
+    plt = require()
+    if ax is None:
+        return plt.subplots(figsize=size, layout="constrained")[1]  # type: ignore[no-any-return]
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax: needs a matplotlib Axes or None, got {check.shown(ax)}")
+    return ax
+
+
+def tidy(ax: Axes, *, grid: bool = True) -> None:
+    """Take away what does not carry information."""
+    ax.spines[["top", "right"]].set_visible(False)
+    if grid:
+        ax.grid(alpha=0.3)
+
+
+def text_colour(ax: Axes) -> Any:
+    """Return the colour of the text, dark or light as the style has it."""
+    return ax.xaxis.label.get_color()
+
+
+def signed_colours() -> Any:
+    """Return colours from vermilion (negative) over grey (0) to blue (positive), visible on black and on white."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("backprop", [VERMILION, "#B0A8A0", BLUE])
+
+
+def emptiest_corner(ax: Axes, points: NDArray[Any]) -> Any:
+    """Name the corner where a legend hides the fewest of the points (n, 2)."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    x, y = (points[:, 0] - left) / (right - left), (points[:, 1] - bottom) / (top - bottom)
+    corners = {
+        "upper right": (x > 0.45) & (y > 0.8),
+        "upper left": (x < 0.55) & (y > 0.8),
+        "lower right": (x > 0.45) & (y < 0.2),
+        "lower left": (x < 0.55) & (y < 0.2),
+    }
+    return min(corners, key=lambda name: int(corners[name].sum()))
+
+
+def legend_on_colours(ax: Axes, points: NDArray[np.float64]) -> None:
+    """Put a legend that can be read on any colour where it hides the fewest of the points."""
+    legend = ax.legend(loc=emptiest_corner(ax, points), facecolor="#404040", edgecolor="none", framealpha=0.85)
+    for text in legend.get_texts():
+        text.set_color("white")
+
+
+def log_scale(ax: Axes, values: NDArray[np.float64]) -> None:
+    """Make the vertical axis logarithmic, with labels that can be read."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set_yscale("log")
+    positive = values[values > 0]
+    few = positive.size and positive.max() < 1000 * positive.min()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
