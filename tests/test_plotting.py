@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 
 import backprop as bp  # noqa: E402
 from backprop import plotting  # noqa: E402
+from backprop.plotting import _style  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 
 XOR_X = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
@@ -279,9 +280,9 @@ def test_pictures_of_the_documents(tmp_path):
 @pytest.mark.parametrize("background", ["white", "black"])
 def test_colours_stand_out(background):
     """3:1 is what WCAG 2.1 asks of graphics; the light ones of the palette come last and only after dashes."""
-    for colour in (plotting.BLUE, plotting.VERMILION, plotting.GREEN, plotting.GREY):
+    for colour in (_style.BLUE, _style.VERMILION, _style.GREEN, _style.GREY):
         assert contrast(colour, background) >= 3
-    for colour in plotting.COLOURS:
+    for colour in _style.COLOURS:
         assert contrast(colour, background) >= 2
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backprop._table import aligned, count, decimals, markdown
+from backprop._text import aligned, count, decimals, markdown
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.losses import FROM_SCORES, LOSSES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from backprop._table import aligned
+from backprop._text import aligned
 
 if TYPE_CHECKING:
     from backprop.network import Network

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from backprop import _validation as check
 from backprop import reference
 from backprop._objective import Objective
-from backprop._table import aligned, markdown
+from backprop._text import aligned, markdown
 from backprop._types import Data, RealArray
 from backprop.descent import central_difference
 from backprop.losses import Custom

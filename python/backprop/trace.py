@@ -19,7 +19,7 @@ from backprop import _validation as check
 from backprop import reference
 from backprop._chains import Chains, Explanation, Factor, Path
 from backprop._latex import Latex
-from backprop._table import aligned, count, decimals, markdown
+from backprop._text import aligned, count, decimals, markdown
 from backprop._types import Data, RealArray
 from backprop.descent import central_difference
 from backprop.gradcheck import as_float64

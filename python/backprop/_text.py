@@ -15,7 +15,7 @@ def decimals(values: ArrayLike, digits: int = 10, *, like: ArrayLike | None = No
 
     Examples
     --------
-    >>> from backprop._table import decimals
+    >>> from backprop._text import decimals
     >>> decimals([0.25, -1.5, -1e-9], 3), decimals([1e-9, 2e-9], 3)
     (['0.250', '-1.500', '0.000'], ['1.000e-09', '2.000e-09'])
     """
@@ -34,7 +34,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int =
 
     Examples
     --------
-    >>> from backprop._table import aligned
+    >>> from backprop._text import aligned
     >>> print(aligned(["name", "value"], [["a", "1.5"], ["bc", "10.5"]]))
     name  value
     a       1.5
@@ -56,7 +56,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int 
 
     Examples
     --------
-    >>> from backprop._table import markdown
+    >>> from backprop._text import markdown
     >>> print(markdown(["name", "value"], [["a", "1.5"]]))
     | name | value |
     | :--- | ---: |
@@ -71,7 +71,7 @@ def count(n: int, noun: str) -> str:
 
     Examples
     --------
-    >>> from backprop._table import count
+    >>> from backprop._text import count
     >>> count(1, "row"), count(2000, "row")
     ('1 row', '2,000 rows')
     """
