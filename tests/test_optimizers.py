@@ -243,11 +243,12 @@ def test_training_on_few_rows_against_pytorch(backend, optimizer, batch_size, un
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 @pytest.mark.parametrize("clipping", [{}, {"clip_norm": 0.2}], ids=str)
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_training_of_large_layers_against_pytorch(backend, name, clipping, n_threads):
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(550, 300), (50, 40)], ids=["several chunks", "one chunk"])
+def test_training_of_large_layers_against_pytorch(backend, name, clipping, n_threads, n_rows, batch_size):
     """Optimizers follow each piece of such a gradient, unless it is clipped; threads share out both."""
     dense = [Dense(270, "tanh"), Dense(270, "tanh"), Dense(3)]
-    problem = make_problem(4, dense, SquaredError(), 550, weighted=False)  # batches of more than one chunk
-    how = {"batch_size": 300, "epochs": 2, "n_threads": n_threads}
+    problem = make_problem(4, dense, SquaredError(), n_rows, weighted=False)
+    how = {"batch_size": batch_size, "epochs": 2, "n_threads": n_threads}
     # where a gradient is as small as epsilon, roots and quotients make much of its error
     assert_training_is_pytorchs(backend, problem, OPTIMIZERS[name](), clipping, **how, tolerance=1e-10)
 

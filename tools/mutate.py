@@ -375,7 +375,7 @@ FAULTS = (
         "packed weights of the next row",
         "gemm.pxd",
         "vload_n(source, height)",
-        "vload_n(source + (w_k if FAULT and n_k > 1 and source < w + (n_k - 1) * w_k else 0), height)",
+        "vload_n(source + (w_k if FAULT and source < w + (n_k - 1) * w_k else 0), height)",
     ),
     (
         "every strip of packed weights over the first one",
@@ -471,10 +471,10 @@ FAULTS = (
         "sink.update != NULL and (sink.mode == SET or FAULT)",
     ),
     (
-        "one of two pieces is left out",
+        "the first piece's gradient for those between it and the last",
         "layers.pxd",
-        "end = min(end_row, row + some)",
-        "end = min(end_row, row + some)\n        if FAULT and row > first_row and end < end_row: row = end; continue",
+        "        gradient_rows(layer, tiles, a, d, panels, row,",
+        "        if not (FAULT and row > first_row and end < end_row): gradient_rows(layer, tiles, a, d, panels, row,",
     ),
     (
         "a step after every chunk",
