@@ -727,7 +727,7 @@ def test_stop_from_another_thread(batch_size, backend, data):
     times = []
     timer.start()
     history = net.fit(*data, epochs=10**7, batch_size=batch_size)
-    assert time.perf_counter() - times[0] < 5  # a slice, and room for a busy machine
+    assert time.perf_counter() - times[0] < 0.5  # a slice, and room for a busy machine
     assert history.stop_reason == "stopped"
     twin.fit(*data, epochs=history.epochs, batch_size=batch_size)
     np.testing.assert_array_equal(twin.history.loss, history.loss)

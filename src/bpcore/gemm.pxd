@@ -107,7 +107,7 @@ cdef inline void lanes_any(
     int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *b, real *out,
 ) noexcept nogil:
-    """The same for the narrow last tile of the narrow instruction sets: a loop, not a template."""
+    """The same for the narrow last tile of a core without vectors: a loop, not a template."""
     cdef vec acc
     cdef Py_ssize_t k
     cdef int r, j
@@ -472,7 +472,7 @@ cdef inline void outputs_any(
     int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d, real *g,
     Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
-    """One row of the same, for the narrow last panel of the narrow instruction sets: a loop, not a template."""
+    """One row of the same, for the narrow last panel of a core without vectors: a loop, not a template."""
     cdef vec acc
     cdef Py_ssize_t k, n, width
     cdef int j, t

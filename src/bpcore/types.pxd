@@ -92,7 +92,7 @@ cdef struct Tiles:
     Py_ssize_t rows[MAX_TILES]  # samples in the tile
 
 cdef inline int tile_width(Py_ssize_t vecs_left) noexcept nogil:
-    """How many vectors the next tile takes: as few tiles as can be, of nearly equal width, each from a group on."""
+    """How many vectors the next tile takes: as few tiles as can be, of nearly equal width unless groups forbid it."""
     cdef Py_ssize_t n_tiles = (vecs_left + TILE_VECS - 1) // TILE_VECS
     if GROUP_VECS > 1 or n_tiles == 1:
         return <int> min(vecs_left, <Py_ssize_t> TILE_VECS)
