@@ -14,6 +14,7 @@ cdef extern from * nogil:
     """
     #include <pthread.h>
     #include <sched.h>
+    #include <time.h>
     #include <unistd.h>
     #if defined(__x86_64__) || defined(__i386__)
     #define bp_pause() __builtin_ia32_pause()
@@ -29,7 +30,13 @@ cdef extern from * nogil:
         pthread_mutex_t mutex;
         pthread_cond_t awake;
     } bp_barrier;
-    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 4000 };
+    /* A look takes 10 to 40 ns, so the most take about as long as what counts as a short sleep. */
+    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 25000, BP_SHORT_SLEEP = 500000 /* ns */ };
+    static inline long long bp_clock(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return t.tv_sec * 1000000000LL + t.tv_nsec;
+    }
     static inline int bp_usable_cpus(void) {
     #ifdef CPU_COUNT
         cpu_set_t cpus;
@@ -40,7 +47,7 @@ cdef extern from * nogil:
     }
     /* Nobody may be at the barrier. Where a team has a CPU for each member, whoever is missing will be there soon, and
      * sleeping would cost more than the work between two meetings; where it has not, who waits is in the way: from the
-     * beginning in a large team, and after waiting in vain beside other load. */
+     * beginning in a large team, and beside other load once a sleep lasted long, as the missing one had lost its CPU. */
     static inline void bp_open(bp_barrier *b, int size) {
         b->size = size;
         b->arrived = b->generation = b->sleepers = 0;
@@ -75,14 +82,16 @@ cdef extern from * nogil:
             }
             bp_pause();
         }
-        if (patience / 2 >= BP_FEWEST_LOOKS)
-            __atomic_store_n(&b->patience, patience / 2, __ATOMIC_RELAXED);
+        const long long asleep = bp_clock();
         pthread_mutex_lock(&b->mutex);
         __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
         while (__atomic_load_n(&b->generation, __ATOMIC_SEQ_CST) == generation)
             pthread_cond_wait(&b->awake, &b->mutex);
         __atomic_sub_fetch(&b->sleepers, 1, __ATOMIC_RELAXED);
         pthread_mutex_unlock(&b->mutex);
+        patience = bp_clock() - asleep < BP_SHORT_SLEEP ? 2 * patience : patience / 2;
+        patience = patience < BP_FEWEST_LOOKS ? BP_FEWEST_LOOKS : patience < b->most ? patience : b->most;
+        __atomic_store_n(&b->patience, patience, __ATOMIC_RELAXED);
     }
     static inline int bp_read_flag(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
     static inline void bp_write_flag(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELAXED); }
