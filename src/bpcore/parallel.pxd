@@ -7,18 +7,19 @@ from bpcore.run cimport (
     GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, now, set_chunk,
     weighted_sum,
 )
+from bpcore.shares cimport Shares, add_done, begin_of
 from bpcore.threads cimport close_barrier, meet, open_barrier, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
 
 
 # ---- a chunk, shared ----
 
-cdef inline Py_ssize_t first_row_of(Py_ssize_t n_rows, int rank, int size) noexcept nogil:
+cdef inline Py_ssize_t first_row_of(const Shares *shares, Py_ssize_t n_rows, int rank) noexcept nogil:
     """The first of a chunk's rows that belong to member `rank`: whole groups of lanes each."""
-    return min(n_rows, share((n_rows + GROUP_LANES - 1) // GROUP_LANES, rank, size) * GROUP_LANES)
+    return min(n_rows, begin_of(shares, (n_rows + GROUP_LANES - 1) // GROUP_LANES, rank) * GROUP_LANES)
 
 
-cdef inline void join_tiles(Tiles *whole, Py_ssize_t n_rows, int n_members) noexcept nogil:
+cdef inline void join_tiles(Tiles *whole, Py_ssize_t n_rows, const Shares *shares) noexcept nogil:
     """The tiles of all members, in order."""
     cdef Tiles part
     cdef Py_ssize_t first, end
@@ -26,9 +27,9 @@ cdef inline void join_tiles(Tiles *whole, Py_ssize_t n_rows, int n_members) noex
     whole.n_rows = n_rows
     whole.n_lanes = 0
     whole.n_tiles = 0
-    for rank in range(n_members):
-        first = first_row_of(n_rows, rank, n_members)
-        end = first_row_of(n_rows, rank + 1, n_members)
+    for rank in range(shares.size):
+        first = first_row_of(shares, n_rows, rank)
+        end = first_row_of(shares, n_rows, rank + 1)
         if first == end:
             continue
         cut_tiles(&part, end - first)
@@ -62,8 +63,9 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) no
     cdef Run *run = member.run
     cdef Workspace *ws = &member.ws
     cdef const Network *net = run.net
-    cdef Py_ssize_t begin = first_row_of(n, member.rank, run.n_threads)
-    cdef Py_ssize_t end = first_row_of(n, member.rank + 1, run.n_threads)
+    cdef Py_ssize_t begin = first_row_of(&run.of_samples, n, member.rank)
+    cdef Py_ssize_t end = first_row_of(&run.of_samples, n, member.rank + 1)
+    cdef double begun = now()
     cdef int l
     if begin == end:
         return
@@ -78,26 +80,32 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) no
             transpose_rows(&ws.tiles, net.layers[l].n_out, ws.delta[l + 1], member.tiles.n_lanes, begin, run.panels[l])
         if l > net.first_trainable:
             delta_below(net, run.parameters, ws, l)
+    add_done(&run.of_samples, member.rank, now() - begun, ws.tiles.n_lanes)
 
 
 cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sink) noexcept nogil:
     """A member's rows of every layer's weights: their gradient over all samples of the chunk that begins at `first`."""
-    cdef const Run *run = member.run
+    cdef Run *run = member.run
     cdef const Rows *rows = run.batch.rows
     cdef const Network *net = run.net
     cdef const Layer *layer
     cdef const real *below
+    cdef Py_ssize_t first_row, end_row, amount = 0
+    cdef double begun = now()
     cdef int l
     for l in range(net.first_trainable, net.n_layers):
         layer = net.layers + l
         below = run.ws.dropped[l] if run.batch.drops else run.ws.a[l]
         if l == 0:
             below = rows.all_x + net.n_inputs * first if rows.all_x != NULL else run.ws.own_x
+        first_row = begin_of(&run.of_rows, layer.n_in, member.rank)
+        end_row = begin_of(&run.of_rows, layer.n_in, member.rank + 1)
+        amount += (end_row - first_row) * layer.n_out
         layer_gradient(
-            layer, &member.tiles, below, run.ws.delta[l + 1], run.panels[l],
-            share(layer.n_in, member.rank, run.n_threads), share(layer.n_in, member.rank + 1, run.n_threads),
+            layer, &member.tiles, below, run.ws.delta[l + 1], run.panels[l], first_row, end_row,
             member.rank == 0, run.batch.target, sink,
         )
+    add_done(&run.of_rows, member.rank, now() - begun, amount)
 
 
 cdef inline void shared_gradient(Member *member) noexcept nogil:
@@ -126,7 +134,7 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
         first = batch.first + chunk * batch.chunk
         n = min(batch.chunk, batch.n - chunk * batch.chunk)
         if member.tiles.n_rows != n:
-            join_tiles(&member.tiles, n, run.n_threads)
+            join_tiles(&member.tiles, n, &run.of_samples)
         chunk_deltas(member, first, n)
         meet(&run.barrier)
         if member.rank == 0:

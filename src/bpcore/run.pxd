@@ -19,6 +19,7 @@ from bpcore.dropout cimport place_rows
 from bpcore.gemm cimport ADD, SET, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, input_delta, output_delta
 from bpcore.optimizers cimport Optimizer, Update
+from bpcore.shares cimport MAX_THREADS, Shares
 from bpcore.threads cimport Barrier, read_flag, write_flag
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
@@ -29,7 +30,6 @@ from bpcore.types cimport (
 cdef enum:
     MAX_BLOCKS = 16
     BLOCK_PARAMETERS = 16384  # larger gradients would cost too much to add up
-    MAX_THREADS = 16
     CHUNKS_PER_LOOK = 16
     FEW_NUMBERS = 64  # so few are read one by one, see all_finite
 
@@ -141,6 +141,8 @@ cdef struct Run:
     int n_threads
     int last_team  # how many they were in the call before, which is fewer where the system refused
     Member *members
+    Shares of_samples  # forward, and all deltas back
+    Shares of_rows  # of weights: their gradient, and the optimizer's step
     Barrier barrier
     int command
     real **panels  # transposed deltas of each layer, for all members
