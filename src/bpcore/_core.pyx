@@ -460,7 +460,7 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient, inpu
     with nogil:
         saved = enter_compute()
         denominator = trn.denominator_of(&run, trn.weight_of(&run.data, 0, run.data.n))
-        value = trn.data_loss(&run, &run.data, 0, run.data.n, denominator, run.gradient, Sink(SET, 0, 0, NULL))
+        value = trn.data_loss(&run, &run.data, 0, run.data.n, denominator, run.gradient, Sink(SET, 0, 0, NULL, False))
         value += trn.penalty(&run, run.gradient, 1)
         leave_compute(saved)
     return value
@@ -508,7 +508,7 @@ def backward(Plan plan not None, parameters, X, head, gradient, input_gradient, 
     cdef Py_ssize_t n_rows = len(X), chunk, first = 0, n
     cdef real *outputs_p
     cdef const real *output_gradient_p
-    cdef Sink sink = Sink(SET, 0, 0, NULL)
+    cdef Sink sink = Sink(SET, 0, 0, NULL, False)
     cdef unsigned int saved
     memset(&run, 0, sizeof(run))
     run.net = &plan.net

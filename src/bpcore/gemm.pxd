@@ -9,7 +9,7 @@ from bpcore.activations cimport Finish, finish
 from bpcore.optimizers cimport Update
 from bpcore.types cimport (
     DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, MOST_ROWS, TILE_VECS, Tiles, block_rows,
-    prefetch, real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
+    prefetch, prefetch_to_write, real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
     vtranspose,
 )
 
@@ -242,6 +242,7 @@ cdef struct Sink:
     real rate
     real decay
     const Update *update  # what any optimizer does as soon as a part of the gradient is complete; NULL: nothing
+    bint shared  # other threads have read what changes, so it has to come back from their caches
 
 
 cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
@@ -331,10 +332,6 @@ cdef inline template outputs_block(
     cdef const real *at = a + n_in * tiles.start[0] + row * tiles.vecs[0] * LANES
     cdef Py_ssize_t width = tiles.vecs[0] * LANES, n_k = tiles.rows[0]
     cdef int r, j, t = 0
-    if g_row >= FAR_COLUMNS:
-        for r in range(n_rows):
-            for j in range(n_vecs):
-                prefetch(g + r * g_row + j * LANES)  # it is read or written when the sums are done
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(0)
@@ -417,13 +414,23 @@ cdef inline void sums_product(
         sum_panel(n_vecs, tiles, d, g, n_columns, sink)
 
 
+cdef inline void ask_for(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, int n_vecs) noexcept nogil:
+    """Fetch a block of n_rows rows of n_vecs vectors, to write it when the sums are done."""
+    cdef Py_ssize_t r
+    cdef int j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            prefetch_to_write(x + r * row_length + j * LANES)
+
+
 cdef inline void outputs_product(
     const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
-    const real *panels, real *g_weights, real *g_biases, const Sink *sink,
+    const real *panels, real *g_weights, real *g_biases, real *changes, const Sink *sink,
 ) noexcept nogil:
     """g_weights takes rows first_row ... end_row of a [n_in][lanes] @ d [n_out][lanes].T, and g_biases the sums of d.
 
-    Either may be NULL. panels: d as `transpose_rows` leaves it.
+    Either may be NULL. panels: d as `transpose_rows` leaves it. changes: what is written soon, at those rows of the
+    weights; g_weights itself, or the parameters where an optimizer follows.
     """
     cdef Py_ssize_t n_blocks, rows, taller, block, row, first = 0, n_columns
     cdef int height, n_vecs
@@ -439,6 +446,8 @@ cdef inline void outputs_product(
             taller = (end_row - first_row) % n_blocks
             for block in range(n_blocks):
                 height = <int> (rows + (block < taller))
+                if sink.shared or n_out >= FAR_COLUMNS:
+                    ask_for(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
                 outputs_panel(
                     n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,
                     n_columns, sink,

@@ -134,9 +134,15 @@ cdef inline void layer_gradient(
     cdef bint one_place = sink.update != NULL and sink.mode == SET  # for all pieces, which spares the cache
     cdef real *weights = target + layer.weights + first_row * layer.n_out if layer.trainable else NULL
     cdef real *biases = target + layer.biases if layer.bias_trainable and with_biases else NULL
+    cdef real *changes
     while True:
         end = min(end_row, row + some)
-        gradient_rows(layer, tiles, a, d, panels, row, end, weights, biases if end == end_row else NULL, sink)
+        changes = weights
+        if weights != NULL and sink.update != NULL:
+            changes = sink.update.parameters + layer.weights + row * layer.n_out
+        gradient_rows(
+            layer, tiles, a, d, panels, row, end, weights, biases if end == end_row else NULL, changes, sink
+        )
         if weights != NULL:
             if sink.update != NULL:
                 optimize(sink.update, weights, layer.weights + row * layer.n_out, (end - row) * layer.n_out)
@@ -151,14 +157,14 @@ cdef inline void layer_gradient(
 
 cdef inline void gradient_rows(
     const Layer *layer, const Tiles *tiles, const real *a, const real *d, const real *panels, Py_ssize_t first_row,
-    Py_ssize_t end_row, real *g_weights, real *g_biases, const Sink *sink,
+    Py_ssize_t end_row, real *g_weights, real *g_biases, real *changes, const Sink *sink,
 ) noexcept nogil:
     """The gradient of those rows of the weights, g_weights (end_row - first_row, n_out), and of the biases; either may
-    be NULL."""
+    be NULL. changes: see `outputs_product`."""
     if layer.n_out < FEW_OUTPUTS:
         dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, d, g_weights, g_biases, sink)
     else:
-        outputs_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, panels, g_weights, g_biases, sink)
+        outputs_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, panels, g_weights, g_biases, changes, sink)
 
 
 cdef inline void backward(

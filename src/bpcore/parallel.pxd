@@ -116,6 +116,7 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
     cdef Sink sink = batch.sink
     cdef int block
     cdef double total
+    sink.shared = True
     if batch.n_blocks > 1:
         block = member.rank
         while block < batch.n_blocks:

@@ -245,7 +245,7 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     """One optimizer step on rows first ... first + n of the current order; a part of it where run.paused is set."""
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), loss, penalties = 0
-    cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
+    cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2], NULL, False)
     run.may_pause = True
     if run.n_threads > 1 and not run.paused:
         deal_out(run)
@@ -291,7 +291,7 @@ cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint
     """
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
     cdef double denominator = denominator_of(run, weight), factor, loss, penalties = 0
-    cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL)
+    cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL, False)
     factor = factor_of(run, denominator)
     if not has_passed:
         tiny_pass(run, &run.data, first, n, factor)
@@ -359,7 +359,7 @@ cdef inline void validate(Run *run) noexcept nogil:
         run.validation_sum = factor * weighted_sum(run.ws.value, rows.weight, rows.order, 0, n)
     else:
         run.validation_sum += data_loss(
-            run, rows, run.validated, n, run.validation_denominator, NULL, Sink(SET, 0, 0, NULL)
+            run, rows, run.validated, n, run.validation_denominator, NULL, Sink(SET, 0, 0, NULL, False)
         )
     run.validated += n
 

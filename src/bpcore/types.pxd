@@ -50,6 +50,7 @@ cdef extern from "simd.h" nogil:
     vec vldexp(vec a, vec n) noexcept
     real vlane(vec v, int i) noexcept
     void prefetch "bp_prefetch"(const real *p) noexcept
+    void prefetch_to_write "bp_prefetch_to_write"(real *p) noexcept
     void vtranspose(vec *rows) noexcept
     real vsum(vec v) noexcept
     unsigned int enter_compute "bp_enter_compute"() noexcept
