@@ -9,8 +9,8 @@ from bpcore.activations cimport Finish, finish
 from bpcore.optimizers cimport Update
 from bpcore.types cimport (
     DOT_ROWS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, MOST_ROWS, TILE_VECS, Tiles, block_rows,
-    prefetch, prefetch_to_write, real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
-    vtranspose,
+    prefetch, prefetch_to_write, real, rfma, template, tile_width, unlikely, vec, vfma, vload, vload_n, vset1, vstore,
+    vstore_n, vsum, vtranspose,
 )
 
 

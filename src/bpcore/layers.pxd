@@ -164,7 +164,9 @@ cdef inline void gradient_rows(
     if layer.n_out < FEW_OUTPUTS:
         dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, d, g_weights, g_biases, sink)
     else:
-        outputs_product(tiles, layer.n_in, layer.n_out, first_row, end_row, a, panels, g_weights, g_biases, changes, sink)
+        outputs_product(
+            tiles, layer.n_in, layer.n_out, first_row, end_row, a, panels, g_weights, g_biases, changes, sink
+        )
 
 
 cdef inline void backward(

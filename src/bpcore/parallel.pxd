@@ -7,9 +7,29 @@ from bpcore.run cimport (
     GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, now, set_chunk,
     weighted_sum,
 )
-from bpcore.shares cimport Shares, add_done, begin_of
+from bpcore.shares cimport Shares, add_done, begin_of, deal_anew, equal_shares
 from bpcore.threads cimport close_barrier, meet, open_barrier, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
+
+
+# ---- who takes how much ----
+
+cdef inline void deal_equally(Run *run) noexcept nogil:
+    equal_shares(&run.of_blocks, run.n_threads)
+    equal_shares(&run.of_samples, run.n_threads)
+    equal_shares(&run.of_rows, run.n_threads)
+
+
+cdef inline void deal_by_speed(Run *run) noexcept nogil:
+    """Between two batches: what was gathered lies as the samples were dealt out, and has to be gathered again."""
+    cdef int rank
+    deal_anew(&run.of_blocks)
+    deal_anew(&run.of_rows)
+    if deal_anew(&run.of_samples):
+        run.data.gathered = False
+        run.validation.gathered = False
+        for rank in range(run.n_threads):
+            run.members[rank].tiles.n_rows = 0
 
 
 # ---- a chunk, shared ----
@@ -108,20 +128,27 @@ cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sin
     add_done(&run.of_rows, member.rank, now() - begun, amount)
 
 
+cdef inline void member_blocks(Member *member) noexcept nogil:
+    """The gradients of a member's blocks of run.batch."""
+    cdef Run *run = member.run
+    cdef int first = <int> begin_of(&run.of_blocks, run.batch.n_blocks, member.rank)
+    cdef int end = <int> begin_of(&run.of_blocks, run.batch.n_blocks, member.rank + 1), block
+    cdef double begun = now()
+    for block in range(first, end):
+        block_gradient(run, &member.block_ws, block)
+    add_done(&run.of_blocks, member.rank, now() - begun, end - first)
+
+
 cdef inline void shared_gradient(Member *member) noexcept nogil:
     """Member `rank`'s part of the gradient of run.batch."""
     cdef Run *run = member.run
     cdef const Batch *batch = &run.batch
     cdef Py_ssize_t begin, done, chunk, first, n
     cdef Sink sink = batch.sink
-    cdef int block
     cdef double total
     sink.shared = True
     if batch.n_blocks > 1:
-        block = member.rank
-        while block < batch.n_blocks:
-            block_gradient(run, &member.block_ws, block)
-            block += run.n_threads
+        member_blocks(member)
         return
     begin = done = run.next_chunk[0]
     total = run.block_loss[0]

@@ -141,6 +141,7 @@ cdef struct Run:
     int n_threads
     int last_team  # how many they were in the call before, which is fewer where the system refused
     Member *members
+    Shares of_blocks
     Shares of_samples  # forward, and all deltas back
     Shares of_rows  # of weights: their gradient, and the optimizer's step
     Barrier barrier

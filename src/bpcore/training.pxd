@@ -8,12 +8,12 @@ from bpcore.gemm cimport SET, STEP, Sink, sum_group
 from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
-from bpcore.parallel cimport command, dismiss, hire
+from bpcore.parallel cimport command, deal_by_speed, deal_equally, dismiss, hire
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
     block_gradient, blocks_are_done, end_batch, factor_of, now, set_batch, set_chunk, weighted_sum,
 )
-from bpcore.shares cimport MAX_THREADS, deal_anew, equal_shares
+from bpcore.shares cimport MAX_THREADS
 from bpcore.threads cimport pthread_t, resize
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
@@ -230,17 +230,6 @@ cdef inline void limit_all_norms(Run *run) noexcept nogil:
             limit_norms(run.parameters + layer.weights, layer.n_in, layer.n_out, <real> layer.max_norm)
 
 
-cdef inline void deal_out(Run *run) noexcept nogil:
-    """Let each member's share of the next batch follow what it did of the last ones."""
-    cdef int rank
-    deal_anew(&run.of_rows)
-    if deal_anew(&run.of_samples):
-        run.data.gathered = False
-        run.validation.gathered = False
-        for rank in range(run.n_threads):
-            run.members[rank].tiles.n_rows = 0
-
-
 cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """One optimizer step on rows first ... first + n of the current order; a part of it where run.paused is set."""
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
@@ -248,7 +237,7 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     cdef Sink sink = Sink(SET, <real> rate, <real> run.optimizer.hyper[2], NULL, False)
     run.may_pause = True
     if run.n_threads > 1 and not run.paused:
-        deal_out(run)
+        deal_by_speed(run)
     if run.net.has_dropout:
         run.batch.drops = True
         if not run.paused:
@@ -486,8 +475,7 @@ cdef inline int train(
         resize(&run.barrier, run.n_threads)
     if run.n_threads != run.last_team:
         forget_layout(run)
-        equal_shares(&run.of_samples, run.n_threads)
-        equal_shares(&run.of_rows, run.n_threads)
+        deal_equally(run)
         run.last_team = run.n_threads
     reason = train_alone(run, last_epoch, last_step, seconds, losses, validation_losses)
     if run.n_threads > 1:
