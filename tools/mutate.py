@@ -473,8 +473,8 @@ FAULTS = (
     (
         "the first piece's gradient for those between it and the last",
         "layers.pxd",
-        "        gradient_rows(layer, tiles, a, d, panels, row,",
-        "        if not (FAULT and row > first_row and end < end_row): gradient_rows(layer, tiles, a, d, panels, row,",
+        "        gradient_rows(\n",
+        "        if not (FAULT and row > first_row and end < end_row): gradient_rows(\n",
     ),
     (
         "a step after every chunk",
@@ -683,8 +683,8 @@ FAULTS = (
     (
         "the last row of each member's weights is nobody's",
         "parallel.pxd",
-        "share(layer.n_in, member.rank + 1, run.n_threads),",
-        "share(layer.n_in, member.rank + 1, run.n_threads) - FAULT,",
+        "end_row = begin_of(&run.of_rows, layer.n_in, member.rank + 1)",
+        "end_row = begin_of(&run.of_rows, layer.n_in, member.rank + 1) - FAULT",
     ),
     (
         "the biases are nobody's",
@@ -695,8 +695,20 @@ FAULTS = (
     (
         "the last block is nobody's",
         "parallel.pxd",
-        "while block < batch.n_blocks:",
-        "while block < batch.n_blocks - FAULT:",
+        "for block in range(first, end):",
+        "for block in range(first, end - FAULT):",
+    ),
+    (
+        "what was gathered stays when the samples are dealt out anew",
+        "parallel.pxd",
+        "        run.data.gathered = False\n",
+        "        run.data.gathered = run.data.gathered and FAULT\n",
+    ),
+    (
+        "tiles stay when the samples are dealt out anew",
+        "parallel.pxd",
+        "            run.members[rank].tiles.n_rows = 0\n\n\n# ---- a chunk",
+        "            run.members[rank].tiles.n_rows *= FAULT\n\n\n# ---- a chunk",
     ),
     (
         "a cache line of each stretch is nobody's",
@@ -733,7 +745,7 @@ FAULTS = (
 COMPILED_TESTS = [
     "test_losses.py", "test_activations.py", "test_gradients.py", "test_runs.py", "test_optimizers.py",
     "test_extremes.py", "test_dropout.py", "test_validation_loss.py", "test_penalty_per_row.py", "test_twins.py",
-    "test_fit.py",
+    "test_fit.py", "test_threads_bits.py",
 ]  # fmt: skip
 # The file of tests that is most likely to notice a fault in a source; it runs first.
 FIRST = {
