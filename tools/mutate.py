@@ -695,14 +695,8 @@ FAULTS = (
     (
         "the last block is nobody's",
         "parallel.pxd",
-        "for block in range(first, end):",
-        "for block in range(first, end - FAULT):",
-    ),
-    (
-        "what was gathered stays when the samples are dealt out anew",
-        "parallel.pxd",
-        "        run.data.gathered = False\n",
-        "        run.data.gathered = run.data.gathered and FAULT\n",
+        "<int> begin[member.rank + 1]):",
+        "<int> begin[member.rank + 1] - FAULT):",
     ),
     (
         "tiles stay when the samples are dealt out anew",

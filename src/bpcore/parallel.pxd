@@ -7,7 +7,7 @@ from bpcore.run cimport (
     GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, now, set_chunk,
     weighted_sum,
 )
-from bpcore.shares cimport Shares, add_done, begin_of, deal_anew, equal_shares
+from bpcore.shares cimport MAX_THREADS, Shares, add_done, begin_of, deal_anew, deal_units, equal_shares
 from bpcore.threads cimport close_barrier, meet, open_barrier, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
 
@@ -34,23 +34,24 @@ cdef inline void deal_by_speed(Run *run) noexcept nogil:
 
 # ---- a chunk, shared ----
 
-cdef inline Py_ssize_t first_row_of(const Shares *shares, Py_ssize_t n_rows, int rank) noexcept nogil:
-    """The first of a chunk's rows that belong to member `rank`: whole groups of lanes each."""
-    return min(n_rows, begin_of(shares, (n_rows + GROUP_LANES - 1) // GROUP_LANES, rank) * GROUP_LANES)
-
-
-cdef inline void join_tiles(Tiles *whole, Py_ssize_t n_rows, const Shares *shares) noexcept nogil:
-    """The tiles of all members, in order."""
+cdef inline void cut_chunk(Member *member, Py_ssize_t n_rows) noexcept nogil:
+    """The tiles of all members, in order, and which rows are this one's: whole groups of lanes each."""
+    cdef const Shares *shares = &member.run.of_samples
+    cdef Tiles *whole = &member.tiles
     cdef Tiles part
+    cdef Py_ssize_t begin[MAX_THREADS + 1]
     cdef Py_ssize_t first, end
     cdef int rank, t
+    deal_units(shares, (n_rows + GROUP_LANES - 1) // GROUP_LANES, begin)
+    member.first_row = min(n_rows, begin[member.rank] * GROUP_LANES)
+    member.end_row = min(n_rows, begin[member.rank + 1] * GROUP_LANES)
     whole.n_rows = n_rows
     whole.n_lanes = 0
     whole.n_tiles = 0
     for rank in range(shares.size):
-        first = first_row_of(shares, n_rows, rank)
-        end = first_row_of(shares, n_rows, rank + 1)
-        if first == end:
+        first = begin[rank] * GROUP_LANES
+        end = min(n_rows, begin[rank + 1] * GROUP_LANES)
+        if first >= end:
             continue
         cut_tiles(&part, end - first)
         for t in range(part.n_tiles):
@@ -78,13 +79,12 @@ cdef inline void take_part(const Run *run, Workspace *ws, Py_ssize_t lane) noexc
         ws.kept[l] = run.ws.kept[l] + net.layers[l - 1].n_out * lane
 
 
-cdef inline void chunk_deltas(Member *member, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """A member's samples of the chunk `first` ... `first` + n: forward, losses, and all deltas, also transposed."""
+cdef inline void chunk_deltas(Member *member, Py_ssize_t first) noexcept nogil:
+    """A member's samples of the chunk that begins at `first`: forward, losses, and all deltas, also transposed."""
     cdef Run *run = member.run
     cdef Workspace *ws = &member.ws
     cdef const Network *net = run.net
-    cdef Py_ssize_t begin = first_row_of(&run.of_samples, n, member.rank)
-    cdef Py_ssize_t end = first_row_of(&run.of_samples, n, member.rank + 1)
+    cdef Py_ssize_t begin = member.first_row, end = member.end_row
     cdef double begun = now()
     cdef int l
     if begin == end:
@@ -131,12 +131,13 @@ cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sin
 cdef inline void member_blocks(Member *member) noexcept nogil:
     """The gradients of a member's blocks of run.batch."""
     cdef Run *run = member.run
-    cdef int first = <int> begin_of(&run.of_blocks, run.batch.n_blocks, member.rank)
-    cdef int end = <int> begin_of(&run.of_blocks, run.batch.n_blocks, member.rank + 1), block
     cdef double begun = now()
-    for block in range(first, end):
+    cdef Py_ssize_t begin[MAX_THREADS + 1]
+    cdef int block
+    deal_units(&run.of_blocks, run.batch.n_blocks, begin)
+    for block in range(<int> begin[member.rank], <int> begin[member.rank + 1]):
         block_gradient(run, &member.block_ws, block)
-    add_done(&run.of_blocks, member.rank, now() - begun, end - first)
+    add_done(&run.of_blocks, member.rank, now() - begun, begin[member.rank + 1] - begin[member.rank])
 
 
 cdef inline void shared_gradient(Member *member) noexcept nogil:
@@ -162,8 +163,8 @@ cdef inline void shared_gradient(Member *member) noexcept nogil:
         first = batch.first + chunk * batch.chunk
         n = min(batch.chunk, batch.n - chunk * batch.chunk)
         if member.tiles.n_rows != n:
-            join_tiles(&member.tiles, n, &run.of_samples)
-        chunk_deltas(member, first, n)
+            cut_chunk(member, n)
+        chunk_deltas(member, first)
         meet(&run.barrier)
         if member.rank == 0:
             total += weighted_sum(run.ws.value, batch.rows.weight, batch.rows.order, first, n)

@@ -63,6 +63,8 @@ cdef struct Member:
     int rank
     Workspace ws  # where threads share a chunk: its arrays begin within the run's
     Tiles tiles  # of the whole chunk, as all members cut it
+    Py_ssize_t first_row  # its samples of that chunk
+    Py_ssize_t end_row
     Workspace block_ws  # where they share out blocks: its own
 
 cdef enum Command:

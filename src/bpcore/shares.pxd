@@ -11,7 +11,7 @@ cdef enum:
 # Of one kind of work.
 cdef struct Shares:
     int size
-    double begin[MAX_THREADS + 1]  # member r takes from begin[r] to begin[r + 1] of the whole, which is 1
+    double part[MAX_THREADS]  # of the whole, which is 1
     double speed[MAX_THREADS]  # about 1, averaged over some steps
     # what each member did since the shares were last dealt out
     double seconds[MAX_THREADS]
@@ -22,16 +22,41 @@ cdef inline void equal_shares(Shares *shares, int size) noexcept nogil:
     cdef int rank
     shares.size = size
     for rank in range(size):
-        shares.begin[rank] = <double> rank / size
+        shares.part[rank] = <double> 1 / size
         shares.speed[rank] = 1
         shares.seconds[rank] = 0
         shares.amount[rank] = 0
-    shares.begin[size] = 1
 
 
 cdef inline Py_ssize_t begin_of(const Shares *shares, Py_ssize_t n, int rank) noexcept nogil:
     """Where the part of member `rank` begins when n things are dealt out in order; that of the next is its end."""
-    return <Py_ssize_t> (n * shares.begin[rank] + 0.5)
+    cdef double before = 0.5  # to round
+    cdef int r
+    if rank == shares.size:
+        return n
+    for r in range(rank):
+        before += n * shares.part[r]
+    return min(n, <Py_ssize_t> before)
+
+
+cdef inline void deal_units(const Shares *shares, Py_ssize_t n, Py_ssize_t *begin) noexcept nogil:
+    """The same for few things, of which one more or less counts, and for all members: begin (size + 1,).
+
+    Each thing goes to who would have done it first, so the last one to be ready is ready as soon as can be.
+    """
+    cdef Py_ssize_t count[MAX_THREADS]
+    cdef int rank, first
+    for rank in range(shares.size):
+        count[rank] = 0
+    for _ in range(n):
+        first = 0
+        for rank in range(1, shares.size):
+            if (count[rank] + 1) * shares.part[first] < (count[first] + 1) * shares.part[rank]:
+                first = rank
+        count[first] += 1
+    begin[0] = 0
+    for rank in range(shares.size):
+        begin[rank + 1] = begin[rank] + count[rank]
 
 
 cdef inline void add_done(Shares *shares, int rank, double seconds, Py_ssize_t amount) noexcept nogil:
@@ -40,12 +65,12 @@ cdef inline void add_done(Shares *shares, int rank, double seconds, Py_ssize_t a
 
 
 cdef inline bint deal_anew(Shares *shares) noexcept nogil:
-    """Follow the speeds that the members have shown; whether any share has changed.
+    """Follow the speeds that the members have shown; whether the parts have changed.
 
     They stay as they are while none is off by more than a twentieth: what a member had before lies in its cache.
     """
     cdef double speed[MAX_THREADS]
-    cdef double mean = 0, total = 0, begin = 0
+    cdef double mean = 0, total = 0
     cdef int rank, n = 0
     cdef bint off = False
     for rank in range(shares.size):
@@ -64,10 +89,8 @@ cdef inline bint deal_anew(Shares *shares) noexcept nogil:
         shares.speed[rank] += (speed[rank] - shares.speed[rank]) / 16
         total += shares.speed[rank]
     for rank in range(shares.size):
-        speed[rank] = begin
-        begin += shares.speed[rank] / total
-        off = off or abs(speed[rank] - shares.begin[rank]) * shares.size > 0.05
+        off = off or abs(shares.speed[rank] / total - shares.part[rank]) > 0.05 * shares.part[rank]
     if off:
         for rank in range(shares.size):
-            shares.begin[rank] = speed[rank]
+            shares.part[rank] = shares.speed[rank] / total
     return off
