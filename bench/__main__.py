@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
@@ -23,6 +24,10 @@ TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """How far the final loss of the unshuffled run may be from the expected one, relative. Float32 rounds at 6e-8, and
 hundreds of steps amplify that: correct libraries were seen up to 2e-5 away. A learning rate one percent off is 7e-4 or
 more away."""
+
+SETTLING = 0.1
+"""Seconds between two runs: pools of threads spin for a while when their work is done (OpenBLAS's for 30 ms), which would
+be on the next library's time."""
 
 
 def expected_loss(workload: Workload) -> float:
@@ -84,6 +89,7 @@ def measure(
                     rivals[name] = {"title": PEERS[name].title, "absent": str(error)}
                     del running[name], times[name]
                     continue
+                time.sleep(SETTLING)
                 times[name].append(1e6 * run["seconds"] / (epochs * workload.steps_per_epoch))
                 busy.append(run["busy"])
                 rivals[name]["compile_seconds"] = run["compile_seconds"]

@@ -113,7 +113,7 @@ cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sin
     cdef Py_ssize_t first_row, end_row, amount = 0
     cdef double begun = now()
     cdef int l
-    for l in range(net.first_trainable, net.n_layers):
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):  # the lowest last: the next batch reads it first
         layer = net.layers + l
         below = run.ws.dropped[l] if run.batch.drops else run.ws.a[l]
         if l == 0:
