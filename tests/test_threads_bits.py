@@ -53,7 +53,7 @@ OPTIONS = {
     "norms, online": {"max_norm": 0.3},
 }
 
-# 1,000 steps of these, 200 times over, would take hours: the long version runs them once, and 20 times what has fewer rows.
+# 1,000 steps of these, 200 times over, would take hours: they run once, and 20 times what has fewer rows.
 LONG = ("wide", "chunks, no blocks", "dropout, chunks")
 
 
