@@ -229,3 +229,15 @@ def test_public_names():
     assert all(hasattr(bp, name) for name in bp.__all__ if name != "__version__")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = bp.nothing
+
+
+@pytest.mark.parametrize("hidden", [1, 3, 16, 1000])
+def test_parameters_begin_where_a_cache_line_does(hidden, dtype, tmp_path):
+    net = bp.mlp([2, hidden, 1], dtype=dtype)
+    net.fit([[0, 1], [1, 0]], [[1], [0]], epochs=1, progress=False)
+    net.save(tmp_path / "net.safetensors")
+    for each in (net, net.copy(), pickle.loads(pickle.dumps(net)), bp.load(tmp_path / "net.safetensors")):
+        assert each.parameters.ctypes.data % 64 == 0
+        assert each.parameters.shape == (4 * hidden + 1,)
+        assert each.parameters.dtype == dtype
+        assert each.parameters.flags.carray

@@ -154,10 +154,10 @@ def test_same_bits_under_load(case):
 
 @pytest.mark.usefixtures("load")
 @pytest.mark.parametrize("backend", [name for name in _backend.available() if name != "reference"])
-@pytest.mark.parametrize("case", ["chunks, full batch", "deep"])
+@pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains"])
 def test_same_bits_while_shares_change(case, backend):
-    """Members take as much as they are fast, and with more of them than CPUs their speeds differ all the time."""
-    epochs = epochs_for(case, 300)
+    """Members take work in proportion to their measured speeds, which beside other load differ all the time."""
+    epochs = epochs_for(case, 100)
     expected = digest(case, "float32", backend, 1, epochs)
     for n_threads in (3, 7):
         assert digest(case, "float32", backend, n_threads, epochs) == expected

@@ -22,7 +22,7 @@ from backprop import _backend, _threads, schedules
 from backprop import _validation as check
 from backprop._solvers import Descent, Objective, Problem, minimize
 from backprop._sparse import DENSE_NUMBERS
-from backprop._types import Data, RealArray
+from backprop._types import Data, RealArray, new_parameters
 from backprop.layers import Dense
 from backprop.losses import LOSSES, CrossEntropy, Custom, Loss, SquaredError
 from backprop.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -68,8 +68,12 @@ def _sizes(coefs: Sequence[NDArray[Any]]) -> tuple[int, ...]:
 
 def _pack(coefs: Iterable[NDArray[Any]], intercepts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> RealArray:
     """Return weights and biases as one vector, in the core's order."""
-    parts = [np.ravel(part) for pair in zip(coefs, intercepts, strict=True) for part in pair]
-    flat: RealArray = np.concatenate(parts, dtype=dtype, casting="same_kind")
+    return _join([np.ravel(part) for pair in zip(coefs, intercepts, strict=True) for part in pair], dtype)
+
+
+def _join(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> RealArray:
+    flat = new_parameters(sum(len(part) for part in parts), dtype)
+    np.concatenate(parts, out=flat, casting="same_kind")
     return flat
 
 
@@ -409,8 +413,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             factor = 2.0 if activation in ("logistic", "sigmoid") else 6.0
             bound = math.sqrt(factor / (fan_in + fan_out))
             parts += [random_state.uniform(-bound, bound, size) for size in (fan_in * fan_out, fan_out)]
-        flat: RealArray = np.concatenate(parts, dtype=dtype, casting="same_kind")
-        return flat
+        return _join(parts, dtype)
 
     def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
         """Return a copy of the parameters that there are, to go on from."""

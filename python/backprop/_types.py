@@ -13,6 +13,20 @@ Rows: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, Arra
 """X and y, and perhaps the weights of the rows, as users give them"""
 StopReason: TypeAlias = Literal["epochs", "tolerance", "diverged", "time"]
 
+CACHE_LINE = 64
+"""Bytes"""
+
+
+def new_parameters(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
+    """Return zeros that begin where a cache line does: a core that loads a whole line at a time then meets each once.
+
+    Training 30-16-1 row by row took 10 to 16 % longer from other places.
+    """
+    size = n_parameters * dtype.itemsize
+    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
+    return memory[start : start + size].view(dtype)
+
 
 class Data(NamedTuple):
     """Rows to learn from; checked, C-contiguous, of the network's dtype."""

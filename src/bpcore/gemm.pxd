@@ -242,7 +242,7 @@ cdef struct Sink:
     real rate
     real decay
     const Update *update  # what any optimizer does as soon as a part of the gradient is complete; NULL: nothing
-    bint shared  # other threads have read what changes, so it has to come back from their caches
+    bint shared  # with other threads: what they have read must come back from their caches before it changes
 
 
 cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
@@ -414,7 +414,7 @@ cdef inline void sums_product(
         sum_panel(n_vecs, tiles, d, g, n_columns, sink)
 
 
-cdef inline void ask_for(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, int n_vecs) noexcept nogil:
+cdef inline void prefetch_block(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, int n_vecs) noexcept nogil:
     """Fetch a block of n_rows rows of n_vecs vectors, to write it when the sums are done."""
     cdef Py_ssize_t r
     cdef int j
@@ -447,7 +447,7 @@ cdef inline void outputs_product(
             for block in range(n_blocks):
                 height = <int> (rows + (block < taller))
                 if sink.shared or n_out >= FAR_COLUMNS:
-                    ask_for(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
+                    prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
                 outputs_panel(
                     n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,
                     n_columns, sink,

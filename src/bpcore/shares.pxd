@@ -42,7 +42,7 @@ cdef inline Py_ssize_t begin_of(const Shares *shares, Py_ssize_t n, int rank) no
 cdef inline void deal_units(const Shares *shares, Py_ssize_t n, Py_ssize_t *begin) noexcept nogil:
     """The same for few things, of which one more or less counts, and for all members: begin (size + 1,).
 
-    Each thing goes to who would have done it first, so the last one to be ready is ready as soon as can be.
+    Each goes to the member that would finish it first, so all of them are done as soon as can be.
     """
     cdef Py_ssize_t count[MAX_THREADS]
     cdef int rank, first

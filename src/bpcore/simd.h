@@ -256,6 +256,7 @@ BP_INLINE vec vldexp(vec a, vec n) {
 
 #if defined(__GNUC__)
 BP_INLINE void bp_prefetch(const real *p) { __builtin_prefetch(p, 0, 2); }
+/* Where the compiler may not use PREFETCHW (baseline), it fetches for reading. */
 BP_INLINE void bp_prefetch_to_write(real *p) { __builtin_prefetch(p, 1, 3); }
 #else
 BP_INLINE void bp_prefetch(const real *p) { (void)p; }

@@ -30,8 +30,8 @@ cdef extern from * nogil:
         pthread_mutex_t mutex;
         pthread_cond_t awake;
     } bp_barrier;
-    /* A look takes 10 to 40 ns, so the most take about as long as what counts as a short sleep. */
-    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 25000, BP_SHORT_SLEEP = 500000 }; /* nanoseconds */
+    /* A look takes 10 to 40 ns, so the most take about as long as what counts as a short sleep, which is in ns. */
+    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 25000, BP_SHORT_SLEEP = 500000 };
     static inline long long bp_clock(void) {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
@@ -47,7 +47,8 @@ cdef extern from * nogil:
     }
     /* Nobody may be at the barrier. Where a team has a CPU for each member, whoever is missing will be there soon, and
      * sleeping would cost more than the work between two meetings. Where it has not, who waits is in the way: from the
-     * beginning in a large team, and beside other load once a sleep was long, as the missing one had lost its CPU. */
+     * beginning where there are more members than CPUs, and beside other load once a sleep was long, as the missing one
+     * had lost its CPU. */
     static inline void bp_open(bp_barrier *b, int size) {
         b->size = size;
         b->arrived = b->generation = b->sleepers = 0;
