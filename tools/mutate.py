@@ -887,6 +887,7 @@ def check_compiled(only: Sequence[str], listed: bool) -> list[str]:
     if listed:
         return show(faults)
     os.environ["BACKPROP_BACKEND"] = "baseline"
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's OpenMP hangs in a fork once it has had a team
     folder = ROOT / "build/mutate"
     package = build(folder, "debug", ["baseline"], source=planted(folder / "source"))
     return report("compiled", faults, missed(package, faults, "not reference"))
