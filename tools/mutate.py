@@ -699,12 +699,6 @@ FAULTS = (
         "<int> begin[member.rank + 1] - FAULT):",
     ),
     (
-        "tiles stay when the samples are dealt out anew",
-        "parallel.pxd",
-        "            run.members[rank].tiles.n_rows = 0\n\n\n# ---- a chunk",
-        "            run.members[rank].tiles.n_rows *= FAULT\n\n\n# ---- a chunk",
-    ),
-    (
         "a cache line of each stretch is nobody's",
         "parallel.pxd",
         "share(lines, member.rank + 1, run.n_threads) * GROUP_LANES)",
