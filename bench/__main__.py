@@ -26,8 +26,8 @@ hundreds of steps amplify that: correct libraries were seen up to 2e-5 away. A l
 more away."""
 
 SETTLING = 0.1
-"""Seconds between two runs: pools of threads spin for a while when their work is done (OpenBLAS's for 30 ms), which
-would be on the next library's time."""
+"""Seconds between two runs: pools of threads (OpenBLAS's) spin for a while when their work is done, which would be on
+the next library's time."""
 
 
 def expected_loss(workload: Workload) -> float:

@@ -969,3 +969,12 @@ def test_parameters_are_those_of_scikit_learn_and_more():
                 theirs.set_params(max_iter=2, **settings).fit(X, y)
                 fitted = {name for name in vars(theirs) if name.endswith("_") and not name.startswith("_")}
                 assert fitted <= set(vars(ours.set_params(max_iter=2, **settings).fit(X, y)))
+
+
+def test_parameters_begin_where_a_cache_line_does():
+    X = np.random.default_rng(0).random((50, 3))
+    for hidden in range(1, 9):  # NumPy's own arrays begin there by chance only
+        net = MLPRegressor(hidden_layer_sizes=(hidden,), max_iter=2).fit(X, X.sum(axis=1))
+        assert net.coefs_[0].ctypes.data % 64 == 0
+        net.partial_fit(X, X.sum(axis=1))
+        assert net.coefs_[0].ctypes.data % 64 == 0

@@ -4,11 +4,11 @@ from bpcore.gemm cimport ADD, SET, Sink, transpose_rows
 from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
 from bpcore.optimizers cimport optimize
 from bpcore.run cimport (
-    GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, now, set_chunk,
+    GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, set_chunk,
     weighted_sum,
 )
 from bpcore.shares cimport MAX_THREADS, Shares, add_done, begin_of, deal_anew, deal_units, equal_shares
-from bpcore.threads cimport close_barrier, meet, open_barrier, pthread_create, pthread_join, pthread_t, share
+from bpcore.threads cimport close_barrier, meet, now, open_barrier, pthread_create, pthread_join, pthread_t, share
 from bpcore.types cimport GROUP_LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real
 
 

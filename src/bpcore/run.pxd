@@ -12,7 +12,6 @@ A gradient that takes longer than a call may is left between two chunks and gone
 """
 
 from libc.stdint cimport int64_t, uint64_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, scatter_rows
 from bpcore.dropout cimport place_rows
@@ -20,7 +19,7 @@ from bpcore.gemm cimport ADD, SET, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, input_delta, output_delta
 from bpcore.optimizers cimport Optimizer, Update
 from bpcore.shares cimport MAX_THREADS, Shares
-from bpcore.threads cimport Barrier, read_flag, write_flag
+from bpcore.threads cimport Barrier, now, read_flag, write_flag
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
     GROUP_LANES, LANES, Tiles, cut_tiles, real, rfma, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum,
@@ -284,12 +283,6 @@ cdef inline double chunk_gradient(
 
 
 # ---- one block ----
-
-cdef inline double now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return t.tv_sec + 1e-9 * t.tv_nsec
-
 
 cdef inline Py_ssize_t first_chunk(const Batch *batch, int block) noexcept nogil:
     return batch.n_chunks * block // batch.n_blocks if batch.n_blocks > 1 else batch.n_chunks * block

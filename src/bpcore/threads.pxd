@@ -30,12 +30,13 @@ cdef extern from * nogil:
         pthread_mutex_t mutex;
         pthread_cond_t awake;
     } bp_barrier;
-    /* A look takes 10 to 40 ns, so the most take about as long as what counts as a short sleep, which is in ns. */
-    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 25000, BP_SHORT_SLEEP = 500000 };
-    static inline long long bp_clock(void) {
+    /* A look takes 10 to 40 ns, so the most take about as long as what counts as a short sleep, in seconds. */
+    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 25000 };
+    static const double BP_SHORT_SLEEP = 0.0005;
+    static inline double bp_now(void) {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
-        return t.tv_sec * 1000000000LL + t.tv_nsec;
+        return t.tv_sec + 1e-9 * t.tv_nsec;
     }
     static inline int bp_usable_cpus(void) {
     #ifdef CPU_COUNT
@@ -83,14 +84,14 @@ cdef extern from * nogil:
             }
             bp_pause();
         }
-        const long long asleep = bp_clock();
+        const double asleep = bp_now();
         pthread_mutex_lock(&b->mutex);
         __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
         while (__atomic_load_n(&b->generation, __ATOMIC_SEQ_CST) == generation)
             pthread_cond_wait(&b->awake, &b->mutex);
         __atomic_sub_fetch(&b->sleepers, 1, __ATOMIC_RELAXED);
         pthread_mutex_unlock(&b->mutex);
-        patience = bp_clock() - asleep < BP_SHORT_SLEEP ? 2 * patience : patience / 2;
+        patience = bp_now() - asleep < BP_SHORT_SLEEP ? 2 * patience : patience / 2;
         patience = patience < BP_FEWEST_LOOKS ? BP_FEWEST_LOOKS : patience < b->most ? patience : b->most;
         __atomic_store_n(&b->patience, patience, __ATOMIC_RELAXED);
     }
@@ -105,6 +106,7 @@ cdef extern from * nogil:
     void close_barrier "bp_close"(Barrier *barrier)
     void meet "bp_meet"(Barrier *barrier)
     void resize "bp_resize"(Barrier *barrier, int size)
+    double now "bp_now"()  # seconds, from some point on
     int read_flag "bp_read_flag"(const int *flag)  # one that any thread may write
     void write_flag "bp_write_flag"(int *flag, int value)
 

@@ -11,10 +11,10 @@ from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, deal_by_speed, deal_equally, dismiss, hire
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
-    block_gradient, blocks_are_done, end_batch, factor_of, now, set_batch, set_chunk, weighted_sum,
+    block_gradient, blocks_are_done, end_batch, factor_of, set_batch, set_chunk, weighted_sum,
 )
 from bpcore.shares cimport MAX_THREADS
-from bpcore.threads cimport pthread_t, resize
+from bpcore.threads cimport now, pthread_t, resize
 from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
     GROUP_LANES, GROUP_VECS, LANES, Layer, MAX_VECS, cut_tiles, real, vabs, vec, vfma, vload, vload_n, vset1, vstore,
