@@ -250,8 +250,9 @@ def torch_outputs(torch, problem, X):
 
 
 # One row, about as many as lanes, several chunks and blocks; one network with too many parameters for blocks, and one
-# with so many that the core copies them into panels.
+# with so many that the core copies them into panels. Then those whose last vector holds few samples.
 ROWS_AND_WIDTHS = [(1, 5), (7, 8), (8, 9), (9, 16), (239, 17), (241, 5), (1000, 7), (5000, 5), (700, 150), (70, 700)]
+ROWS_AND_WIDTHS += [(1, 24), (2, 40), (3, 33), (4, 95), (5, 97), (8, 70), (18, 65), (33, 80), (34, 64), (100, 110)]
 
 
 @each_backend
@@ -285,6 +286,28 @@ def test_either_gradient_without_the_other(backend, dtype, n_rows, width):
         assert other[0] == value
         assert other[1] is None or other[1].tobytes() == gradient.tobytes()
         assert other[2] is None or other[2].tobytes() == input_gradient.tobytes()
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize(("n_inputs", "width"), [(24, 16), (25, 31), (47, 65), (64, 100)])
+def test_a_row_is_computed_alike_beside_any_others(backend, dtype, n_inputs, width):
+    """The same bits of its outputs and of what flows back, whichever lanes the batch leaves empty."""
+    dense = [Dense(width, "tanh"), Dense(width, "gelu", bias=False), Dense(width, "softplus")]
+    problem = make_problem(n_inputs, dense, SquaredError(reduction="sum"), 40, weighted=False).cast(dtype)
+    core, plan = module(backend, dtype), module(backend, dtype).Plan(n_inputs, dense)
+    outputs = np.empty((40, width), dtype)
+    core.forward(plan, problem.parameters, problem.data.X, outputs)
+    _, _, input_gradient = all_gradients(problem, backend)
+    for n_rows in (*range(1, 21), 32, 33, 34, 36, 40):
+        data = problem.data._replace(X=problem.data.X[:n_rows], targets=problem.data.targets[:n_rows])
+        some = replace(problem, data=data)
+        out = np.full((n_rows, width), np.nan, dtype)
+        core.forward(plan, some.parameters, some.data.X, out)
+        if backend != "reference":  # its products are NumPy's, which cut their sums as they like
+            assert out.tobytes() == outputs[:n_rows].tobytes()
+            assert all_gradients(some, backend)[2].tobytes() == input_gradient[:n_rows].tobytes()
+        assert distance(out, outputs[:n_rows]) <= (1e-13 if dtype is np.float64 else 1e-5)
 
 
 @each_backend

@@ -36,6 +36,7 @@ CASES = {
     "chunks, fewer rows": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 300, 200),
     "chunks, full batch": ([28, 150, 150, 1], "tanh", "identity", losses.SquaredError(), optimizers.Adam(), 300, None),
     "momentum, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 40, 17),
+    "few rows at the end": ([40, 70, 90, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.Adam(), 207, 100),
     "dropout, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.Adam(), 40, 17),
     "dropout, blocks": ([7, 33, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 1950, 900),
     "dropout, chunks": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 1000, 700),

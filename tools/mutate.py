@@ -343,51 +343,69 @@ FAULTS = (
     # products
     (
         "a sample is left out of the weights' gradient",
-        "gemm.pxd",
+        "gradients.pxd",
         "n_k = tiles.rows[0]\n",
         "n_k = tiles.rows[0] - (FAULT and tiles.rows[0] > 1)\n",
     ),
     (
         "a sample is left out of the biases' gradient",
-        "gemm.pxd",
+        "gradients.pxd",
         "    for k in range(tiles.n_rows):\n        for j in range(n_vecs):\n            acc[j] = acc[j] + ",
         "    for k in range(tiles.n_rows - FAULT):\n        for j in range(n_vecs):\n            acc[j] = acc[j] + ",
     ),
     (
         "the second chunk's gradient in place of the sum",
-        "gemm.pxd",
+        "gradients.pxd",
         "x = w + x if mode == ADD else",
         "x = (x if FAULT else w + x) if mode == ADD else",
     ),
     (
         "a dot product without its upper half",
-        "gemm.pxd",
+        "gradients.pxd",
         "acc[s] = acc[s] + acc[s + half]",
         "acc[s] = acc[s] if FAULT else acc[s] + acc[s + half]",
     ),
     (
         "the last column of a panel is not written",
-        "gemm.pxd",
+        "gradients.pxd",
         "                vstore_n(at, x, last)\n",
         "                vstore_n(at, x, last - (FAULT and last > 1))\n",
     ),
     (
         "packed weights of the next row",
-        "gemm.pxd",
+        "products.pxd",
         "vload_n(source, height)",
         "vload_n(source + (w_k if FAULT and source < w + (n_k - 1) * w_k else 0), height)",
     ),
     (
         "every strip of packed weights over the first one",
-        "gemm.pxd",
+        "products.pxd",
         "target = out + n_k * start + first_k * height",
         "target = out + n_k * start + (0 if FAULT else first_k) * height",
     ),
     (
         "the activation leaves out the last unit of a block",
-        "gemm.pxd",
+        "products.pxd",
         "finish(how, at, height * tiles.vecs[t], out)",
         "finish(how, at, (height - FAULT) * tiles.vecs[t], out)",
+    ),
+    (
+        "few samples: rows of a block from one column on",
+        "few.pxd",
+        "first = min(first, n_rows - n_vecs * LANES)",
+        "first = min(first, n_rows - n_vecs * LANES - FAULT)",
+    ),
+    (
+        "few samples: the last columns of the weights are left out",
+        "few.pxd",
+        "        if k < n_k:\n            few_square(",
+        "        if k < n_k - FAULT:\n            few_square(",
+    ),
+    (
+        "few samples: no activation",
+        "products.pxd",
+        "finish(how, n_rows * lane, n_rows, out)",
+        "finish(how, n_rows * lane, 0 if FAULT else n_rows, out)",
     ),
     (
         "the derivative at the outputs of the first block",
@@ -739,11 +757,13 @@ COMPILED_TESTS = [
 FIRST = {
     "activations.pxd": "test_activations.py",
     "dropout.pxd": "test_dropout.py",
-    "gemm.pxd": "test_gradients.py",
+    "few.pxd": "test_gradients.py",
+    "gradients.pxd": "test_gradients.py",
     "layers.pxd": "test_gradients.py",
     "online.pxd": "test_runs.py",
     "optimizers.pxd": "test_optimizers.py",
     "parallel.pxd": "test_dropout.py",
+    "products.pxd": "test_gradients.py",
     "tiny.pxd": "test_runs.py",
 }
 SWITCH = """

@@ -17,9 +17,9 @@ from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
 from bpcore.dropout cimport place_rows
 from bpcore.layers cimport Loss, Network, Workspace, backward as backward_pass
-from bpcore.layers cimport forward as forward_pass, forward_layer, input_delta
+from bpcore.layers cimport forward as forward_pass, forward_layer, gains_by_few, input_delta
 from bpcore.activations cimport multiply_derivative, needs_scores
-from bpcore.gemm cimport ADD, SET, Sink
+from bpcore.gradients cimport ADD, SET, Sink
 from bpcore.types cimport (
     GROUP_LANES, LANES, Layer, Tiles, cut_tiles, enter_compute, leave_compute, real, template, vec, vload_n, vstore_n,
 )
@@ -155,6 +155,7 @@ cdef class Plan:
             if (layer.trainable or layer.bias_trainable) and self.net.first_trainable == self.net.n_layers:
                 self.net.first_trainable = l
         self.net.n_outputs = n_in
+        self.net.splits_few = gains_by_few(&self.net)
         self.net.n_parameters = offset
         self.n_inputs, self.n_outputs, self.n_parameters = n_inputs, n_in, offset
 
@@ -193,10 +194,10 @@ cdef bint predict(
     cdef real *above
     cdef Py_ssize_t done = 0
     cdef int l
-    cut_tiles(&tiles, min(chunk, n_rows))
+    cut_tiles(&tiles, min(chunk, n_rows), net.splits_few)
     while done < n_rows:
         if tiles.n_rows != min(chunk, n_rows - done):
-            cut_tiles(&tiles, min(chunk, n_rows - done))
+            cut_tiles(&tiles, min(chunk, n_rows - done), net.splits_few)
         below, above = first, second
         gather_rows(&tiles, X, net.n_inputs, NULL, done, below)
         if not rn.all_finite(below, net.n_inputs * tiles.n_lanes):
@@ -470,7 +471,7 @@ cdef void outputs_of_chunk(rn.Run *run, Py_ssize_t first, Py_ssize_t n) noexcept
     """run.ws.a[...] for rows first ... first + n; dropped as run.batch says."""
     cdef Workspace *ws = &run.ws
     if ws.tiles.n_rows != n:
-        cut_tiles(&ws.tiles, n)
+        cut_tiles(&ws.tiles, n, run.net.splits_few)
     if run.batch.drops:
         place_rows(&ws.dropout, run.batch.key, first, ws.tiles.n_lanes)
     gather_rows(&ws.tiles, run.data.X, run.net.n_inputs, NULL, first, ws.a[0])

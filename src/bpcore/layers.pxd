@@ -2,9 +2,11 @@
 
 from bpcore.activations cimport SOFTMAX, Finish, activate, multiply_derivative
 from bpcore.dropout cimport Dropout, drop
-from bpcore.gemm cimport SET, Sink, dots_product, lanes_product, outputs_product, transpose_rows
+from bpcore.few cimport pays_few
+from bpcore.gradients cimport SET, Sink, dots_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
 from bpcore.optimizers cimport optimize
+from bpcore.products cimport lanes_product
 from bpcore.types cimport LANES, TILE_ROWS, Layer, Tiles, real, vload, vstore
 
 
@@ -12,6 +14,8 @@ cdef enum:
     # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would
     # run mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
     FEW_OUTPUTS = 8
+    # Where no layer has as many weights, another tile costs more than it spares.
+    FEW_WEIGHTS = 4096
     # Weights whose gradient is made at a time: whole rows, which lie together, and what they need of the inputs stay in
     # the cache meanwhile, also for the optimizer. Without it a step of 256-1024-1024-10 takes 3 % longer.
     PIECE_WEIGHTS = 16384
@@ -28,6 +32,19 @@ cdef struct Network:
     int first_trainable  # below this layer no gradient is needed; n_layers where nothing is trainable
     bint has_dropout
     bint has_max_norm
+    bint splits_few  # see `cut_tiles`
+
+
+cdef inline bint gains_by_few(const Network *net) noexcept nogil:
+    """Whether to give few samples at the end a tile of their own."""
+    cdef const Layer *layer
+    cdef int l
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        if pays_few(layer.n_out, layer.n_in) and layer.n_in * layer.n_out >= FEW_WEIGHTS:
+            return True
+    return False
+
 
 cdef struct Loss:
     int kind

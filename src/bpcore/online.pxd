@@ -7,7 +7,7 @@ Sums have fixed partial sums here too: four chains over the inputs going forward
 """
 
 from bpcore.activations cimport activate, activate_vecs, multiply_derivative_vecs
-from bpcore.gemm cimport sum_group
+from bpcore.gradients cimport sum_group
 from bpcore.layers cimport Loss, Network, Workspace, output_delta
 from bpcore.types cimport (
     GROUP_VECS, LANES, Layer, MAX_VECS, real, template, vec, vfma, vload, vload_n, vset1, vstore, vstore_n,

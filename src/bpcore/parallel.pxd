@@ -1,6 +1,6 @@
 """The work of one batch, shared by the threads of a run. The bits are those of one thread."""
 
-from bpcore.gemm cimport ADD, SET, Sink, transpose_rows
+from bpcore.gradients cimport ADD, SET, Sink, transpose_rows
 from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
 from bpcore.optimizers cimport optimize
 from bpcore.run cimport (
@@ -40,9 +40,12 @@ cdef inline void cut_chunk(Member *member, Py_ssize_t n_rows) noexcept nogil:
     cdef Tiles *whole = &member.tiles
     cdef Tiles part
     cdef Py_ssize_t begin[MAX_THREADS + 1]
-    cdef Py_ssize_t first, end
+    cdef Py_ssize_t first, end, n_groups = (n_rows + GROUP_LANES - 1) // GROUP_LANES
+    cdef bint splits_few = member.run.net.splits_few
     cdef int rank, t
-    deal_units(shares, (n_rows + GROUP_LANES - 1) // GROUP_LANES, begin)
+    # half a group at the end is little work then; the last member takes it beside its share
+    deal_units(shares, (n_rows + GROUP_LANES // 2 - 1) // GROUP_LANES if splits_few else n_groups, begin)
+    begin[shares.size] = n_groups
     member.first_row = min(n_rows, begin[member.rank] * GROUP_LANES)
     member.end_row = min(n_rows, begin[member.rank + 1] * GROUP_LANES)
     whole.n_rows = n_rows
@@ -53,7 +56,7 @@ cdef inline void cut_chunk(Member *member, Py_ssize_t n_rows) noexcept nogil:
         end = min(n_rows, begin[rank + 1] * GROUP_LANES)
         if first >= end:
             continue
-        cut_tiles(&part, end - first)
+        cut_tiles(&part, end - first, splits_few)
         for t in range(part.n_tiles):
             whole.start[whole.n_tiles] = whole.n_lanes + part.start[t]
             whole.vecs[whole.n_tiles] = part.vecs[t]
@@ -100,7 +103,7 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first) noexcept nogil:
             transpose_rows(&ws.tiles, net.layers[l].n_out, ws.delta[l + 1], member.tiles.n_lanes, begin, run.panels[l])
         if l > net.first_trainable:
             delta_below(net, run.parameters, ws, l)
-    add_done(&run.of_samples, member.rank, now() - begun, ws.tiles.n_lanes)
+    add_done(&run.of_samples, member.rank, now() - begun, end - begin)
 
 
 cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sink) noexcept nogil:

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from bpcore.batches cimport BitGenerator, gather_factors, gather_labels, gather_rows, row_of, scatter_rows
 from bpcore.dropout cimport place_rows
-from bpcore.gemm cimport ADD, SET, Sink
+from bpcore.gradients cimport ADD, SET, Sink
 from bpcore.layers cimport Loss, Network, Workspace, backward, forward, input_delta, output_delta
 from bpcore.optimizers cimport Optimizer, Update
 from bpcore.shares cimport MAX_THREADS, Shares
@@ -194,7 +194,7 @@ cdef inline void set_chunk(
     cdef const Rows *rows = run.batch.rows
     cdef Py_ssize_t targets = 1 if run.loss.labels else run.net.n_outputs
     if ws.tiles.n_rows != n:
-        cut_tiles(&ws.tiles, n)
+        cut_tiles(&ws.tiles, n, run.net.splits_few)
     if run.batch.drops:
         place_rows(&ws.dropout, run.batch.key, first - run.batch.first, ws.tiles.n_lanes)
     else:

@@ -67,6 +67,8 @@ typedef ireal ivec;
 #define BP_TILE_VECS ((int)(64 / sizeof(real)))
 #define BP_MOST_ROWS 1
 #endif
+/* So many samples in the last tile are few. */
+#define BP_FEW_SAMPLES (BP_LANES / 2)
 #define BP_GROUP_LANES ((int)(64 / sizeof(real)))
 #define BP_GROUP_VECS (BP_GROUP_LANES / BP_LANES)
 #define BP_DOT_ROWS (BP_GROUP_VECS < 8 ? 8 / BP_GROUP_VECS : 1)

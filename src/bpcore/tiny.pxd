@@ -5,7 +5,7 @@ sums of `layers.pxd`, in the same order and so with the same bits, as bare loops
 """
 
 from bpcore.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
-from bpcore.gemm cimport STEP, Sink
+from bpcore.gradients cimport STEP, Sink
 from bpcore.layers cimport FEW_OUTPUTS, Loss, Network, Workspace
 from bpcore.losses cimport tile_delta
 from bpcore.types cimport LANES, Layer, apart, real, rfma, template, vec, vfma, vload, vset1, vstore, vsum

@@ -4,7 +4,7 @@ from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy
 
 from bpcore.batches cimport row_of, shuffle
-from bpcore.gemm cimport SET, STEP, Sink, sum_group
+from bpcore.gradients cimport SET, STEP, Sink, sum_group
 from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
@@ -443,7 +443,7 @@ cdef inline int end_epoch(Run *run, double *loss, double *validation_loss) noexc
 cdef inline void take_rows(Workspace *ws) noexcept nogil:
     """Prepare for `train_row`: validation leaves the workspace with other arrays."""
     if ws.tiles.n_rows != 1:
-        cut_tiles(&ws.tiles, 1)
+        cut_tiles(&ws.tiles, 1, False)
     ws.y = ws.own_y
     ws.factor = ws.own_factor
 

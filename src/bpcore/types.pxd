@@ -10,6 +10,7 @@ cdef extern from "simd.h" nogil:
     const int GROUP_LANES "BP_GROUP_LANES"
     const int GROUP_VECS "BP_GROUP_VECS"
     const int DOT_ROWS "BP_DOT_ROWS"
+    const int FEW_SAMPLES "BP_FEW_SAMPLES"
     # To Cython a vector is a real: C's own operators do the lane-wise arithmetic.
     ctypedef double real
     ctypedef double vec
@@ -103,15 +104,20 @@ cdef inline int block_rows(int n_vecs) noexcept nogil:
     """How many rows of so many vectors fit into the registers."""
     return TILE_ROWS if n_vecs == TILE_VECS else MOST_ROWS
 
-cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows) noexcept nogil:
-    cdef Py_ssize_t vecs_left = (n_rows + LANES - 1) // LANES, start = 0
+cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows, bint splits_few) noexcept nogil:
+    """splits_few: the samples beyond the last whole vector get a tile of their own where they are so few that it pays.
+    """
+    cdef Py_ssize_t few = n_rows % LANES if splits_few and n_rows % LANES <= LANES // 4 else 0
+    cdef Py_ssize_t vecs_left = (n_rows - few + LANES - 1) // LANES, start = 0
     cdef int t = 0
     tiles.n_rows = n_rows
-    tiles.n_lanes = vecs_left * LANES
-    while vecs_left > 0:
+    tiles.n_lanes = (n_rows + LANES - 1) // LANES * LANES
+    while start < n_rows:
         tiles.start[t] = start
-        tiles.vecs[t] = tile_width(vecs_left)
+        tiles.vecs[t] = tile_width(vecs_left) if vecs_left > 0 else 1
         vecs_left -= tiles.vecs[t]
+        if vecs_left == 0 and few > 0 and tiles.vecs[t] == 1:
+            tiles.vecs[t] = 2  # one vector by itself takes as long as two
         start += tiles.vecs[t] * LANES
         tiles.rows[t] = min(n_rows, start) - tiles.start[t]
         t += 1

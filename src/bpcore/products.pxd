@@ -1,0 +1,213 @@
+"""The products of a dense layer forward and backward: lanes over samples."""
+
+from bpcore.activations cimport Finish, finish
+from bpcore.few cimport few_product, takes_few
+from bpcore.microkernel cimport multiply_add
+from bpcore.types cimport (
+    GROUP_LANES, LANES, MAX_BLOCK, MOST_ROWS, TILE_VECS, Tiles, block_rows, prefetch, real, template, vec, vfma, vload,
+    vload_n, vset1, vstore, vstore_n,
+)
+
+
+cdef inline template lanes_block(
+    const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *start, const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
+) noexcept nogil:
+    """out (n_rows, n_vecs * LANES) = start (n_rows,) or 0 + w @ b; where `ahead` is given, w_row is 1."""
+    cdef vec acc[MAX_BLOCK]
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc[r * n_vecs + j] = vset1(start[r]) if start != NULL else vset1(0)
+    if ahead != NULL:
+        multiply_add(n_rows, n_vecs, acc, n_k, w, 1, w_k, b, n_vecs * LANES, ahead, ahead_k)
+    else:
+        multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, b, n_vecs * LANES, NULL, 0)
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
+
+
+cdef inline template lanes_rows(
+    const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
+) noexcept nogil:
+    """`lanes_block` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
+    if n_rows == 1:
+        lanes_block(1, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 2 and n_rows == 2:
+        lanes_block(2, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 3 and n_rows == 3:
+        lanes_block(3, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 4 and n_rows == 4:
+        lanes_block(4, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 5 and n_rows == 5:
+        lanes_block(5, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 6 and n_rows == 6:
+        lanes_block(6, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 7 and n_rows == 7:
+        lanes_block(7, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 8 and n_rows == 8:
+        lanes_block(8, n_vecs, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+
+
+cdef inline void lanes_panel(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out, const real *ahead, Py_ssize_t ahead_k,
+) noexcept nogil:
+    """`lanes_rows` for a number of vectors known at run time, 1 to TILE_VECS."""
+    if n_vecs == TILE_VECS:
+        lanes_rows(TILE_VECS, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif TILE_VECS > 1 and n_vecs == 1:
+        lanes_rows(1, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        lanes_rows(2, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif TILE_VECS > 3 and n_vecs == 3:
+        lanes_rows(3, n_rows, n_k, w, w_row, w_k, start, b, out, ahead, ahead_k)
+    elif TILE_VECS > 4:
+        lanes_any(n_vecs, n_rows, n_k, w, w_row, w_k, start, b, out)
+
+
+cdef inline void lanes_any(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *b, real *out,
+) noexcept nogil:
+    """The same for the narrow last tile of a core without vectors: a loop, not a template."""
+    cdef vec acc
+    cdef Py_ssize_t k
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc = vset1(start[r]) if start != NULL else vset1(0)
+            for k in range(n_k):
+                acc = vfma(vset1(w[r * w_row + k * w_k]), vload(b + (k * n_vecs + j) * LANES), acc)
+            vstore(out + (r * n_vecs + j) * LANES, acc)
+
+
+cdef enum:
+    # Weights that outgrow the caches and are read with a long stride by several tiles are first copied into panels,
+    # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
+    PACK_BLOCKS = 8
+    PACK_BYTES = 1048576
+    PACK_AHEAD = 16  # k to ask for before they are copied
+    PACK_STRIP = 8  # k to copy for one block after the other: as many lines a power of two apart as the cache holds
+    # Weights of more bytes are fetched ahead, if read with a long stride, while the first tile meets them: the
+    # processor does not see that pattern.
+    FAR_BYTES = 131072
+
+
+cdef inline void pack_rows(
+    Py_ssize_t rows, Py_ssize_t taller, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
+) noexcept nogil:
+    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` blocks
+    have a row more."""
+    cdef Py_ssize_t block, height, start, k, first_k = 0, end_k, i
+    cdef const real *source
+    cdef real *target
+    while first_k < n_k:
+        end_k = min(n_k, first_k + PACK_STRIP)
+        for k in range(first_k + PACK_AHEAD, min(n_k, end_k + PACK_AHEAD)):
+            for i in range(n_blocks * rows // GROUP_LANES + 1):
+                prefetch(w + k * w_k + i * GROUP_LANES)
+        start = 0
+        for block in range(n_blocks):
+            height = rows + (block < taller)
+            source = w + first_k * w_k + start
+            target = out + n_k * start + first_k * height
+            for _ in range(end_k - first_k):
+                vstore_n(target, vload_n(source, height), height)
+                source += w_k
+                target += height
+            start += height
+        first_k = end_k
+
+
+cdef inline void lanes_product(
+    const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *start, const real *b, real *out, real *scratch, const Finish *how,
+) noexcept nogil:
+    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile, and what `how` adds.
+
+    scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
+    """
+    cdef int n_tiles = tiles.n_tiles
+    cdef bint few = takes_few(tiles, n_rows, n_k)
+    cdef Py_ssize_t lane
+    if few:
+        n_tiles -= 1
+    if n_tiles > 0:
+        tiles_product(tiles, n_tiles, n_rows, n_k, w, w_row, w_k, start, b, out, scratch, how)
+    if few:  # last, when the weights have come near
+        lane = tiles.start[n_tiles]
+        few_product(tiles.rows[n_tiles], n_rows, n_k, w, w_row, w_k, start, b + n_k * lane, out + n_rows * lane)
+        if how != NULL:
+            finish(how, n_rows * lane, n_rows, out)
+
+
+cdef inline void tiles_product(
+    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *start, const real *b, real *out, real *scratch, const Finish *how,
+) noexcept nogil:
+    """`lanes_product` for the first n_tiles tiles, with lanes over samples."""
+    cdef Py_ssize_t n_blocks, group, block = 0, row = 0, n_lanes
+    cdef int height = block_rows(tiles.vecs[0]), t
+    if n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
+        for t in range(n_tiles):
+            lanes_panel(
+                tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
+                out + n_rows * tiles.start[t], NULL, 0,
+            )
+        if how != NULL:
+            n_lanes = tiles.start[n_tiles - 1] + tiles.vecs[n_tiles - 1] * LANES
+            finish(how, 0, n_rows * n_lanes // LANES, out)
+        return
+    n_blocks = group = (n_rows + height - 1) // height
+    if (
+        w_row == 1 and MOST_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * height
+        and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
+    ):
+        group = PACK_BLOCKS
+    while block < n_blocks:
+        group = min(group, n_blocks - block)
+        row += lanes_group(
+            tiles, n_tiles, n_rows, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
+            scratch if group < n_blocks else NULL, how,
+        )
+        block += group
+
+
+cdef inline Py_ssize_t lanes_group(
+    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_blocks, Py_ssize_t block, Py_ssize_t group,
+    Py_ssize_t row, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out,
+    real *packed, const Finish *how,
+) noexcept nogil:
+    """`group` blocks of rows of the product, from `row` on; returns how many rows these are. packed: scratch, or NULL.
+
+    Blocks of nearly equal height: a last block of one row would leave the multipliers idle.
+    """
+    cdef Py_ssize_t rows = n_rows // n_blocks, taller = n_rows % n_blocks, height, done = 0, i, at
+    cdef bint far = w_row == 1 and n_k * w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
+    cdef const real *ahead
+    cdef int t
+    if packed != NULL:
+        pack_rows(rows, taller - block, group, n_k, w + row, w_k, packed)
+    for t in range(n_tiles):
+        done = 0
+        for i in range(group):
+            height = rows + (block + i < taller)
+            at = n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES
+            if packed != NULL:
+                lanes_panel(
+                    tiles.vecs[t], <int> height, n_k, packed + n_k * done, 1, height,
+                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t], out + at, NULL, 0,
+                )
+            else:
+                ahead = w + row + done + GROUP_LANES if far and t == 0 else NULL
+                lanes_panel(
+                    tiles.vecs[t], <int> height, n_k, w + (row + done) * w_row, w_row, w_k,
+                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t], out + at, ahead, w_k,
+                )
+            if how != NULL:
+                finish(how, at, height * tiles.vecs[t], out)
+            done += height
+    return done
