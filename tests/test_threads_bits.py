@@ -36,6 +36,10 @@ CASES = {
     "chunks, fewer rows": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 300, 200),
     "chunks, full batch": ([28, 150, 150, 1], "tanh", "identity", losses.SquaredError(), optimizers.Adam(), 300, None),
     "momentum, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 40, 17),
+    "units, chunks, full batch": ([16, 700, 700, 1], "tanh", "exp", losses.Poisson(), optimizers.Adam(), 300, None),
+    "units": ([40, 600, 500, 3], "softmax", "softmax", losses.CrossEntropy(), optimizers.Adam(), 80, 33),
+    "dropout, units": ([40, 600, 500, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 120, 50),
+    "dropout, softmax": ([40, 600, 500, 3], "softmax", "sigmoid", losses.SquaredError(), optimizers.Adam(), 50, 50),
     "few rows at the end": ([40, 70, 90, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.Adam(), 207, 100),
     "dropout, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.Adam(), 40, 17),
     "dropout, blocks": ([7, 33, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 1950, 900),
@@ -50,12 +54,14 @@ OPTIONS = {
     "dropout, blocks": {"dropout": 0.3, "l2": 1e-3},
     "dropout, chunks": {"dropout": 0.1, "max_norm": 0.8},
     "dropout, chunks, fewer rows": {"dropout": 0.1, "max_norm": 0.8},
+    "dropout, units": {"dropout": 0.3, "l2": 1e-3},
+    "dropout, softmax": {"dropout": 0.2, "max_norm": 0.9},
     "dropout, online": {"dropout": 0.2, "max_norm": 0.5},
     "norms, online": {"max_norm": 0.3},
 }
 
 # 1,000 steps of these, 200 times over, would take hours: they run once, and 20 times what has fewer rows.
-LONG = ("wide", "chunks, no blocks", "dropout, chunks")
+LONG = ("wide", "units, chunks, full batch", "chunks, no blocks", "dropout, chunks")
 
 
 def digest(case, dtype, backend, n_threads, epochs, seconds=1e9):
@@ -147,7 +153,7 @@ def assert_same_bits_under_load(case, dtype, steps, expected):
 
 @pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
 @pytest.mark.usefixtures("load")
-@pytest.mark.parametrize("case", ["digits", "blocks, short last batch", "momentum, few rows", "dropout, few rows"])
+@pytest.mark.parametrize("case", ["digits", "blocks, short last batch", "dropout, few rows", "dropout, softmax"])
 def test_same_bits_under_load(case):
     expected = digest(case, "float32", FUSED[0], 1, epochs_for(case, 5))
     assert_same_bits_under_load(case, "float32", 5, expected)
@@ -155,7 +161,7 @@ def test_same_bits_under_load(case):
 
 @pytest.mark.usefixtures("load")
 @pytest.mark.parametrize("backend", [name for name in _backend.available() if name != "reference"])
-@pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains"])
+@pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains", "dropout, units"])
 def test_same_bits_while_shares_change(case, backend):
     """Members take work in proportion to their measured speeds, which beside other load differ all the time."""
     epochs = epochs_for(case, 100)

@@ -390,10 +390,28 @@ FAULTS = (
         "finish(how, at, (height - FAULT) * tiles.vecs[t], out)",
     ),
     (
-        "few samples: rows of a block from one column on",
+        "shared units: a member leaves out the last one",
+        "parallel.pxd",
+        "        layer, begin, end, run.parameters, tiles,",
+        "        layer, begin, end - FAULT, run.parameters, tiles,",
+    ),
+    (
+        "shared units: the dropout of the first ones for all",
+        "layers.pxd",
+        "at = n * tiles.start[t] + (first * tiles.vecs[t] + i) * LANES",
+        "at = n * tiles.start[t] + ((0 if FAULT else first) * tiles.vecs[t] + i) * LANES",
+    ),
+    (
+        "shared units: the samples of a member from its own tile on",
+        "parallel.pxd",
+        "own.start[t] = whole.start[first + t]",
+        "own.start[t] = whole.start[t if FAULT else first + t]",
+    ),
+    (
+        "few samples: the biases of the first block for all",
         "few.pxd",
-        "first = min(first, n_rows - n_vecs * LANES)",
-        "first = min(first, n_rows - n_vecs * LANES - FAULT)",
+        "biases = start + first if",
+        "biases = start + (0 if FAULT else first) if",
     ),
     (
         "few samples: the last columns of the weights are left out",
@@ -404,8 +422,8 @@ FAULTS = (
     (
         "few samples: no activation",
         "products.pxd",
-        "finish(how, n_rows * lane, n_rows, out)",
-        "finish(how, n_rows * lane, 0 if FAULT else n_rows, out)",
+        "finish(how, at, n_here, out)",
+        "finish(how, at, 0 if FAULT else n_here, out)",
     ),
     (
         "the derivative at the outputs of the first block",

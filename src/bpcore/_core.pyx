@@ -473,7 +473,7 @@ cdef void outputs_of_chunk(rn.Run *run, Py_ssize_t first, Py_ssize_t n) noexcept
     if ws.tiles.n_rows != n:
         cut_tiles(&ws.tiles, n, run.net.splits_few)
     if run.batch.drops:
-        place_rows(&ws.dropout, run.batch.key, first, ws.tiles.n_lanes)
+        place_rows(&ws.dropout, run.batch.key, first, &ws.tiles)
     gather_rows(&ws.tiles, run.data.X, run.net.n_inputs, NULL, first, ws.a[0])
     forward_pass(run.net, run.parameters, ws)
 

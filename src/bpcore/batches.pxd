@@ -92,17 +92,22 @@ cdef inline void gather_labels(
 ) noexcept nogil:
     """out (lanes,) = labels[order[first:first + n_rows]] as reals; lanes beyond the last row repeat it."""
     cdef Py_ssize_t k
-    for k in range(tiles.n_lanes):
-        out[k] = <real> labels[row_of(order, first + min(k, tiles.n_rows - 1))]
+    cdef int t
+    for t in range(tiles.n_tiles):
+        for k in range(tiles.start[t], tiles.start[t] + tiles.vecs[t] * LANES):
+            out[k] = <real> labels[row_of(order, first + min(k, tiles.n_rows - 1))]
 
 
 cdef inline void gather_factors(
     const Tiles *tiles, const real *weight, const int64_t *order, Py_ssize_t first, double common, real *out,
 ) noexcept nogil:
     """out (lanes,) = common * weight[order[first:first + n_rows]], 0 beyond the last row; weight NULL stands for 1."""
-    cdef Py_ssize_t k
-    for k in range(tiles.n_rows):
-        # in double: the two may lie at opposite ends of the range of a float
-        out[k] = <real> (common if weight == NULL else common * weight[row_of(order, first + k)])
-    for k in range(tiles.n_rows, tiles.n_lanes):
-        out[k] = 0
+    cdef Py_ssize_t k, end
+    cdef int t
+    for t in range(tiles.n_tiles):
+        end = tiles.start[t] + tiles.rows[t]
+        for k in range(tiles.start[t], end):
+            # in double: the two may lie at opposite ends of the range of a float
+            out[k] = <real> (common if weight == NULL else common * weight[row_of(order, first + k)])
+        for k in range(end, tiles.start[t] + tiles.vecs[t] * LANES):
+            out[k] = 0

@@ -28,20 +28,26 @@ cdef inline uint32_t mix(uint32_t x) noexcept nogil:
     return x ^ (x >> 15)
 
 
-cdef inline void place_rows(Dropout *dropout, uint64_t key, Py_ssize_t first, Py_ssize_t n_lanes) noexcept nogil:
-    """Prepare for samples first ... first + n_lanes of a batch whose step drew `key`."""
+cdef inline void place_rows(Dropout *dropout, uint64_t key, Py_ssize_t first, const Tiles *tiles) noexcept nogil:
+    """Prepare for the samples from `first` on of a batch whose step drew `key`."""
     cdef uint32_t row_key = <uint32_t> key
     cdef Py_ssize_t k
+    cdef int t
     dropout.active = True
     dropout.unit_key = <uint32_t> (key >> 32)
-    for k in range(n_lanes):
-        dropout.rows[k] = mix(<uint32_t> (first + k) ^ row_key)
+    for t in range(tiles.n_tiles):
+        for k in range(tiles.start[t], tiles.start[t] + tiles.vecs[t] * LANES):
+            dropout.rows[k] = mix(<uint32_t> (first + k) ^ row_key)
 
 
 cdef inline void drop(
-    const Dropout *dropout, const Layer *layer, int number, const Tiles *tiles, const real *a, real *factor, real *out,
+    const Dropout *dropout, const Layer *layer, int number, const Tiles *tiles, Py_ssize_t first, Py_ssize_t end,
+    const real *a, real *factor, real *out,
 ) noexcept nogil:
-    """factor [n][lanes] = 0 or 1 / (1 - rate), out = a * factor, for the layer with that number, from 0."""
+    """factor [n][lanes] = 0 or 1 / (1 - rate), out = a * factor, for the layer with that number, from 0.
+
+    Units first ... end of it.
+    """
     cdef uint32_t threshold = <uint32_t> (layer.dropout * 2147483648.0), unit
     cdef real scale = <real> (1 / (1 - layer.dropout))
     cdef const uint32_t *rows
@@ -50,7 +56,7 @@ cdef inline void drop(
     for t in range(tiles.n_tiles):
         width = tiles.vecs[t] * LANES
         rows = dropout.rows + tiles.start[t]
-        for o in range(layer.n_out):
+        for o in range(first, end):
             unit = mix((<uint32_t> o + <uint32_t> number * <uint32_t> LAYER_STRIDE) ^ dropout.unit_key)
             at = layer.n_out * tiles.start[t] + o * width
             for k in range(width):

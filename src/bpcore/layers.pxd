@@ -78,17 +78,29 @@ cdef inline real *inputs_of(const Workspace *ws, int l) noexcept nogil:
     return ws.dropped[l] if ws.dropout.active and l > 0 else ws.a[l]
 
 
+cdef inline bint is_whole(const Layer *layer) noexcept nogil:
+    """Whether the activation and its derivative need all units of a sample."""
+    return layer.activation == SOFTMAX
+
+
+cdef inline void forward_units(
+    const Layer *layer, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles,
+    const real *below, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `is_whole`."""
+    cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
+    lanes_product(
+        tiles, layer.n_out, first, end, layer.n_in, parameters + layer.weights, 1, layer.n_out,
+        parameters + layer.biases if layer.has_bias else NULL, below, z, scratch, NULL if is_whole(layer) else &how,
+    )
+
+
 cdef inline void forward_layer(
     const Layer *layer, const real *parameters, const Tiles *tiles, const real *below, real *z, real *a, real *scratch,
 ) noexcept nogil:
     """z [n_out][lanes] and a = activation(z) from what the layer reads, below [n_in][lanes]; a may be z."""
-    cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
-    cdef bint whole = layer.activation == SOFTMAX  # needs all units of a sample
-    lanes_product(
-        tiles, layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-        parameters + layer.biases if layer.has_bias else NULL, below, z, scratch, NULL if whole else &how,
-    )
-    if whole:
+    forward_units(layer, 0, layer.n_out, parameters, tiles, below, z, a, scratch)
+    if is_whole(layer):
         activate(layer.activation, layer.alpha, tiles, layer.n_out, z, a)
 
 
@@ -100,7 +112,7 @@ cdef inline void forward(const Network *net, const real *parameters, Workspace *
         layer = net.layers + l
         forward_layer(layer, parameters, &ws.tiles, inputs_of(ws, l), ws.z[l + 1], ws.a[l + 1], ws.scratch)
         if ws.dropout.active and layer.dropout > 0:
-            drop(&ws.dropout, layer, l, &ws.tiles, ws.a[l + 1], ws.kept[l + 1], ws.dropped[l + 1])
+            drop(&ws.dropout, layer, l, &ws.tiles, 0, layer.n_out, ws.a[l + 1], ws.kept[l + 1], ws.dropped[l + 1])
 
 
 cdef inline void output_delta(const Network *net, const Loss *loss, Workspace *ws) noexcept nogil:
@@ -113,28 +125,45 @@ cdef inline void output_delta(const Network *net, const Loss *loss, Workspace *w
     )
 
 
-cdef inline void multiply(const real *factor, real *x, Py_ssize_t n_vecs) noexcept nogil:
-    """x *= factor, n_vecs vectors."""
-    cdef Py_ssize_t i
-    for i in range(n_vecs):
-        vstore(x + i * LANES, vload(x + i * LANES) * vload(factor + i * LANES))
+cdef inline void multiply_units(
+    const Tiles *tiles, Py_ssize_t n, Py_ssize_t first, Py_ssize_t end, const real *factor, real *x,
+) noexcept nogil:
+    """Rows first ... end of x [n][lanes] *= factor [n][lanes]."""
+    cdef Py_ssize_t at, i
+    cdef int t
+    for t in range(tiles.n_tiles):
+        for i in range((end - first) * tiles.vecs[t]):
+            at = n * tiles.start[t] + (first * tiles.vecs[t] + i) * LANES
+            vstore(x + at, vload(x + at) * vload(factor + at))
+
+
+cdef inline void delta_units(
+    const Network *net, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles, Workspace *ws,
+    int l,
+) noexcept nogil:
+    """Units first ... end of what `delta_below` computes, but for the derivative of a layer that `is_whole`."""
+    cdef const Layer *layer = net.layers + l
+    cdef const Layer *below = layer - 1
+    cdef Finish how = Finish(below.activation, below.alpha, True, ws.z[l], ws.a[l])
+    lanes_product(
+        tiles, layer.n_in, first, end, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
+        ws.delta[l], ws.scratch, NULL if is_whole(below) else &how,
+    )
+    if ws.dropout.active and below.dropout > 0:
+        multiply_units(tiles, layer.n_in, first, end, ws.kept[l], ws.delta[l])
+
+
+cdef inline void derivative_below(const Network *net, Workspace *ws, int l) noexcept nogil:
+    """The rest, where the layer below layer l `is_whole`: it waits for all units, and for dropout."""
+    cdef const Layer *below = net.layers + l - 1
+    multiply_derivative(below.activation, below.alpha, &ws.tiles, below.n_out, ws.z[l], ws.a[l], ws.delta[l])
 
 
 cdef inline void delta_below(const Network *net, const real *parameters, Workspace *ws, int l) noexcept nogil:
     """ws.delta[l], of the layer below layer l, from ws.delta[l + 1]."""
-    cdef const Layer *layer = net.layers + l
-    cdef const Layer *below = layer - 1
-    cdef Finish how = Finish(below.activation, below.alpha, True, ws.z[l], ws.a[l])
-    # the derivative of softmax mixes the units of a sample, so it waits for all, and for dropout
-    cdef bint whole = below.activation == SOFTMAX
-    lanes_product(
-        &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
-        ws.delta[l], ws.scratch, NULL if whole else &how,
-    )
-    if ws.dropout.active and below.dropout > 0:
-        multiply(ws.kept[l], ws.delta[l], layer.n_in * ws.tiles.n_lanes // LANES)
-    if whole:
-        multiply_derivative(below.activation, below.alpha, &ws.tiles, layer.n_in, ws.z[l], ws.a[l], ws.delta[l])
+    delta_units(net, 0, net.layers[l].n_in, parameters, &ws.tiles, ws, l)
+    if is_whole(net.layers + l - 1):
+        derivative_below(net, ws, l)
 
 
 cdef inline void layer_gradient(
@@ -212,6 +241,6 @@ cdef inline void input_delta(const Network *net, const real *parameters, Workspa
     for l in range(net.n_layers - 1, 0, -1):
         delta_below(net, parameters, ws, l)
     lanes_product(
-        &ws.tiles, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[1], ws.delta[0],
-        ws.scratch, NULL,
+        &ws.tiles, layer.n_in, 0, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL,
+        ws.delta[1], ws.delta[0], ws.scratch, NULL,
     )

@@ -1,7 +1,12 @@
 """The work of one batch, shared by the threads of a run. The bits are those of one thread."""
 
+from bpcore.activations cimport activate
+from bpcore.dropout cimport drop
 from bpcore.gradients cimport ADD, SET, Sink, transpose_rows
-from bpcore.layers cimport FEW_OUTPUTS, Network, Workspace, delta_below, forward, layer_gradient, output_delta
+from bpcore.layers cimport (
+    FEW_OUTPUTS, Network, Workspace, delta_below, delta_units, derivative_below, forward, forward_units, inputs_of,
+    is_whole, layer_gradient, output_delta,
+)
 from bpcore.optimizers cimport optimize
 from bpcore.run cimport (
     GRADIENT, Batch, Member, QUIT, Range, Rows, Run, UPDATE, block_gradient, looks_at_clock, set_chunk,
@@ -32,9 +37,49 @@ cdef inline void deal_by_speed(Run *run) noexcept nogil:
             run.members[rank].tiles.n_rows = 0
 
 
-# ---- a chunk, shared ----
+# ---- how a chunk lies ----
+
+cdef enum:
+    UNITS_BYTES = 4194304
+
+
+cdef inline bint shares_units(const Run *run, Py_ssize_t n_rows) noexcept nogil:
+    """Whether members share the units of each layer of a chunk, and not its samples.
+
+    Then each of them reads its part of the weights only, but the activations of all samples, which others have just
+    written. That pays the more, the larger the weights are, and the more of them there are for each activation.
+    """
+    cdef double n = run.net.n_parameters
+    return n * sizeof(real) * n >= <double> UNITS_BYTES * run.net.width_sum * n_rows
+
 
 cdef inline void cut_chunk(Member *member, Py_ssize_t n_rows) noexcept nogil:
+    """The tiles of the chunk, in member.tiles, and of this member, in member.ws.tiles."""
+    if shares_units(member.run, n_rows):
+        cut_whole(member, n_rows)
+    else:
+        cut_samples(member, n_rows)
+
+
+cdef inline void cut_whole(Member *member, Py_ssize_t n_rows) noexcept nogil:
+    """This member's tiles are some of the chunk's, for what is done sample by sample."""
+    cdef const Run *run = member.run
+    cdef const Tiles *whole = &member.tiles
+    cdef Tiles *own = &member.ws.tiles
+    cdef Py_ssize_t first
+    cdef int t
+    cut_tiles(&member.tiles, n_rows, run.net.splits_few)
+    own.n_rows = n_rows
+    own.n_lanes = whole.n_lanes
+    first = share(whole.n_tiles, member.rank, run.n_threads)
+    own.n_tiles = <int> (share(whole.n_tiles, member.rank + 1, run.n_threads) - first)
+    for t in range(own.n_tiles):
+        own.start[t] = whole.start[first + t]
+        own.vecs[t] = whole.vecs[first + t]
+        own.rows[t] = whole.rows[first + t]
+
+
+cdef inline void cut_samples(Member *member, Py_ssize_t n_rows) noexcept nogil:
     """The tiles of all members, in order, and which rows are this one's: whole groups of lanes each."""
     cdef const Shares *shares = &member.run.of_samples
     cdef Tiles *whole = &member.tiles
@@ -48,6 +93,7 @@ cdef inline void cut_chunk(Member *member, Py_ssize_t n_rows) noexcept nogil:
     begin[shares.size] = n_groups
     member.first_row = min(n_rows, begin[member.rank] * GROUP_LANES)
     member.end_row = min(n_rows, begin[member.rank + 1] * GROUP_LANES)
+    cut_tiles(&member.ws.tiles, member.end_row - member.first_row, splits_few)
     whole.n_rows = n_rows
     whole.n_lanes = 0
     whole.n_tiles = 0
@@ -82,8 +128,17 @@ cdef inline void take_part(const Run *run, Workspace *ws, Py_ssize_t lane) noexc
         ws.kept[l] = run.ws.kept[l] + net.layers[l - 1].n_out * lane
 
 
+# ---- a chunk, shared ----
+
 cdef inline void chunk_deltas(Member *member, Py_ssize_t first) noexcept nogil:
-    """A member's samples of the chunk that begins at `first`: forward, losses, and all deltas, also transposed."""
+    """A member's part of the chunk that begins at `first`: forward, losses, and all deltas, also transposed."""
+    if shares_units(member.run, member.tiles.n_rows):
+        deltas_by_units(member, first)
+    else:
+        deltas_by_samples(member, first)
+
+
+cdef inline void deltas_by_samples(Member *member, Py_ssize_t first) noexcept nogil:
     cdef Run *run = member.run
     cdef Workspace *ws = &member.ws
     cdef const Network *net = run.net
@@ -104,6 +159,59 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first) noexcept nogil:
         if l > net.first_trainable:
             delta_below(net, run.parameters, ws, l)
     add_done(&run.of_samples, member.rank, now() - begun, end - begin)
+
+
+cdef inline void deltas_by_units(Member *member, Py_ssize_t first) noexcept nogil:
+    """What the members leave of one layer, they meet before they go on to the next."""
+    cdef Run *run = member.run
+    cdef Workspace *ws = &member.ws
+    cdef const Network *net = run.net
+    cdef int l
+    take_part(run, ws, 0)
+    set_chunk(run, ws, first, member.tiles.n_rows, run.batch.factor)
+    for l in range(net.n_layers):
+        meet(&run.barrier)
+        shared_forward(member, l)
+    meet(&run.barrier)
+    output_delta(net, &run.loss, ws)
+    if run.batch.target == NULL:
+        return
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
+        meet(&run.barrier)
+        if net.layers[l].n_out >= FEW_OUTPUTS:
+            transpose_rows(&ws.tiles, net.layers[l].n_out, ws.delta[l + 1], member.tiles.n_lanes, 0, run.panels[l])
+        if l > net.first_trainable:
+            shared_delta(member, l)
+
+
+cdef inline void shared_forward(Member *member, int l) noexcept nogil:
+    """A member's units of layer l; where the activation needs all of them, its samples."""
+    cdef Run *run = member.run
+    cdef Workspace *ws = &member.ws
+    cdef const Layer *layer = run.net.layers + l
+    cdef const Tiles *tiles = &member.tiles
+    cdef Py_ssize_t begin = begin_of(&run.of_rows, layer.n_out, member.rank)
+    cdef Py_ssize_t end = begin_of(&run.of_rows, layer.n_out, member.rank + 1)
+    forward_units(
+        layer, begin, end, run.parameters, tiles, inputs_of(ws, l), ws.z[l + 1], ws.a[l + 1], ws.scratch
+    )
+    if is_whole(layer):
+        meet(&run.barrier)
+        tiles, begin, end = &ws.tiles, 0, layer.n_out
+        activate(layer.activation, layer.alpha, tiles, layer.n_out, ws.z[l + 1], ws.a[l + 1])
+    if ws.dropout.active and layer.dropout > 0:
+        drop(&ws.dropout, layer, l, tiles, begin, end, ws.a[l + 1], ws.kept[l + 1], ws.dropped[l + 1])
+
+
+cdef inline void shared_delta(Member *member, int l) noexcept nogil:
+    """A member's units of the delta below layer l; where the derivative needs all of them, its samples."""
+    cdef Run *run = member.run
+    cdef Py_ssize_t n = run.net.layers[l].n_in
+    cdef Py_ssize_t begin = begin_of(&run.of_rows, n, member.rank), end = begin_of(&run.of_rows, n, member.rank + 1)
+    delta_units(run.net, begin, end, run.parameters, &member.tiles, &member.ws, l)
+    if is_whole(run.net.layers + l - 1):
+        meet(&run.barrier)
+        derivative_below(run.net, &member.ws, l)
 
 
 cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sink) noexcept nogil:

@@ -123,35 +123,39 @@ cdef inline void pack_rows(
 
 
 cdef inline void lanes_product(
-    const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out, real *scratch, const Finish *how,
+    const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t first_row, Py_ssize_t end_row, Py_ssize_t n_k, const real *w,
+    Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out, real *scratch, const Finish *how,
 ) noexcept nogil:
-    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], tile by tile, and what `how` adds.
+    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], and what `how` adds, tile by tile.
 
-    scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
+    Rows first_row ... end_row of it. scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
     """
     cdef int n_tiles = tiles.n_tiles
-    cdef bint few = takes_few(tiles, n_rows, n_k)
-    cdef Py_ssize_t lane
+    cdef Py_ssize_t n_here = end_row - first_row, at
+    cdef bint few = takes_few(tiles, n_here, n_k)
     if few:
         n_tiles -= 1
     if n_tiles > 0:
-        tiles_product(tiles, n_tiles, n_rows, n_k, w, w_row, w_k, start, b, out, scratch, how)
+        tiles_product(tiles, n_tiles, n_rows, first_row, end_row, n_k, w, w_row, w_k, start, b, out, scratch, how)
     if few:  # last, when the weights have come near
-        lane = tiles.start[n_tiles]
-        few_product(tiles.rows[n_tiles], n_rows, n_k, w, w_row, w_k, start, b + n_k * lane, out + n_rows * lane)
+        at = n_rows * tiles.start[n_tiles] + first_row * LANES
+        few_product(
+            tiles.rows[n_tiles], n_here, n_k, w + first_row * w_row, w_row, w_k,
+            start + first_row if start != NULL else NULL, b + n_k * tiles.start[n_tiles], out + at,
+        )
         if how != NULL:
-            finish(how, n_rows * lane, n_rows, out)
+            finish(how, at, n_here, out)
 
 
 cdef inline void tiles_product(
-    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out, real *scratch, const Finish *how,
+    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t first_row, Py_ssize_t end_row, Py_ssize_t n_k,
+    const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out, real *scratch,
+    const Finish *how,
 ) noexcept nogil:
     """`lanes_product` for the first n_tiles tiles, with lanes over samples."""
-    cdef Py_ssize_t n_blocks, group, block = 0, row = 0, n_lanes
+    cdef Py_ssize_t n_here = end_row - first_row, n_blocks, group, block = 0, row = first_row, n_lanes
     cdef int height = block_rows(tiles.vecs[0]), t
-    if n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
+    if n_here == n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
         for t in range(n_tiles):
             lanes_panel(
                 tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
@@ -161,7 +165,7 @@ cdef inline void tiles_product(
             n_lanes = tiles.start[n_tiles - 1] + tiles.vecs[n_tiles - 1] * LANES
             finish(how, 0, n_rows * n_lanes // LANES, out)
         return
-    n_blocks = group = (n_rows + height - 1) // height
+    n_blocks = group = (n_here + height - 1) // height
     if (
         w_row == 1 and MOST_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * height
         and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
@@ -170,22 +174,22 @@ cdef inline void tiles_product(
     while block < n_blocks:
         group = min(group, n_blocks - block)
         row += lanes_group(
-            tiles, n_tiles, n_rows, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
+            tiles, n_tiles, n_rows, n_here, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
             scratch if group < n_blocks else NULL, how,
         )
         block += group
 
 
 cdef inline Py_ssize_t lanes_group(
-    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_blocks, Py_ssize_t block, Py_ssize_t group,
-    Py_ssize_t row, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out,
-    real *packed, const Finish *how,
+    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_here, Py_ssize_t n_blocks, Py_ssize_t block,
+    Py_ssize_t group, Py_ssize_t row, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
+    const real *start, const real *b, real *out, real *packed, const Finish *how,
 ) noexcept nogil:
     """`group` blocks of rows of the product, from `row` on; returns how many rows these are. packed: scratch, or NULL.
 
-    Blocks of nearly equal height: a last block of one row would leave the multipliers idle.
+    n_here rows make n_blocks blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
-    cdef Py_ssize_t rows = n_rows // n_blocks, taller = n_rows % n_blocks, height, done = 0, i, at
+    cdef Py_ssize_t rows = n_here // n_blocks, taller = n_here % n_blocks, height, done = 0, i, at
     cdef bint far = w_row == 1 and n_k * w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
     cdef const real *ahead
     cdef int t

@@ -196,7 +196,7 @@ cdef inline void set_chunk(
     if ws.tiles.n_rows != n:
         cut_tiles(&ws.tiles, n, run.net.splits_few)
     if run.batch.drops:
-        place_rows(&ws.dropout, run.batch.key, first - run.batch.first, ws.tiles.n_lanes)
+        place_rows(&ws.dropout, run.batch.key, first - run.batch.first, &ws.tiles)
     else:
         ws.dropout.active = False
     if rows.all_x != NULL:
