@@ -77,13 +77,18 @@ def erf_rest(y: mp.mpf) -> mp.mpf:
     return mp.erf(mp.sqrt(y)) / mp.sqrt(y) - 1
 
 
-def root_error(c: float) -> float:
-    """The largest relative error of 1 / sqrt(x) after the first step, for the bits of c 2^63 less half those of x."""
+def guess_errors(c: float) -> tuple[float, float]:
+    """The range of 1 - x r^2, where the bits of r are those of c 2^63 less half those of x."""
     x = np.linspace(1, 4, 10001).astype(np.float32)
     bits = np.float32(c * 2.0**63).view(np.int32)
     r = (bits - (x.view(np.int32) >> 1)).view(np.float32).astype(float)
     e = 1 - x * r * r
-    return float(np.abs((r + r * e * (0.5 + 0.375 * e)) * np.sqrt(x.astype(float)) - 1).max())
+    return float(e.min()), float(e.max())
+
+
+def root_rest(e: mp.mpf) -> mp.mpf:
+    """((1 - e)^(-1/2) - 1) / e."""
+    return 1 / (mp.sqrt(1 - e) * (1 + mp.sqrt(1 - e)))
 
 
 def main() -> None:
@@ -110,8 +115,10 @@ def main() -> None:
         lambda x: mp.erfc(x) * mp.exp(x * x), lambda x: mp.exp(-x * x) / mp.erf(x), 1, 6, 6, 6,
     )  # fmt: skip
 
-    best = min(np.arange(1.40, 1.46, 0.0002), key=root_error)
-    print(f"root: {best:.4f} 2^63 and 2^511: {root_error(best):.2g} after the first step")
+    best = min(np.arange(1.40, 1.46, 0.0002), key=lambda c: max(map(abs, guess_errors(c))))
+    low, high = guess_errors(best)
+    print(f"root, the guess: {best:.4f} 2^63 and 2^511, e from {low:.4f} to {high:.4f}")
+    fit("root = x r (1 + e P(e))", 32, root_rest, lambda e: abs(e) * mp.sqrt(1 - e), -0.0682, 0.0684, 4)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ cdef struct Optimizer:
 # One step: its numbers, the same for all parameters, and what it changes.
 cdef struct Update:
     int kind
-    bint flags[2]
+    bint flags[3]
     real rate
     real decay  # weight decay
     real c[6]
@@ -51,7 +51,7 @@ cdef struct Coefficients:
     vec rate
     vec decay
     vec c[6]
-    bint flags[2]
+    bint flags[3]
 
 # n <= LANES parameters at a time, `slots` being where each slot's own n numbers are.
 ctypedef void (*Rule)(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil
@@ -89,7 +89,7 @@ cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept
     cdef vec v
     if k.flags[1]:  # decoupled
         p[0] = p[0] * k.c[5]
-    else:
+    elif k.flags[2]:
         g = vfma(k.decay, p[0], g)
     slots[0] = vfma(g - slots[0], k.c[0], slots[0])
     slots[1] = vfma(k.c[2] * g, g, k.c[1] * slots[1])
@@ -207,6 +207,7 @@ cdef inline void prepare(
         update.c[5] = <real> (1 - rate * h[3])
         update.flags[0] = h[4] != 0
         update.flags[1] = optimizer.kind == ADAMW
+        update.flags[2] = h[3] != 0
     elif optimizer.kind == RMSPROP:
         # alpha, epsilon, weight_decay, momentum, centered
         update.decay = <real> h[2]
@@ -234,7 +235,7 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
     k.decay = vset1(update.decay)
     for i in range(6):
         k.c[i] = vset1(update.c[i])
-    for i in range(2):
+    for i in range(3):
         k.flags[i] = update.flags[i]
     if update.kind == SGD:
         if k.flags[1]:
