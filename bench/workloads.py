@@ -238,6 +238,14 @@ OTHERS = (
         rows=569, batch=5, optimizer="adagrad", learning_rate=0.01, check_epochs=3,
     ),
     Workload(
+        name="eights", sizes=(64, 128, 128, 10), activation="relu", head="cross_entropy", data="digits", rows=1797,
+        batch=8, optimizer="sgd", learning_rate=0.05, check_epochs=2,
+    ),
+    Workload(
+        name="broad", sizes=(784, 512, 10), activation="relu", head="cross_entropy", data="random", rows=3200,
+        batch=64, optimizer="adam", learning_rate=1e-3, check_epochs=1,
+    ),
+    Workload(
         name="surrogate", sizes=(13, 50, 50, 5), activation="tanh", head="mse", data="random", rows=3000, batch=100,
         optimizer="adamw", learning_rate=1e-3, check_epochs=2,
     ),
