@@ -87,7 +87,7 @@ def guess_errors(c: float) -> tuple[float, float]:
 
 
 def root_rest(e: mp.mpf) -> mp.mpf:
-    """((1 - e)^(-1/2) - 1) / e."""
+    """((1 - e)^(-1/2) - 1) / e, without cancellation near 0."""
     return 1 / (mp.sqrt(1 - e) * (1 + mp.sqrt(1 - e)))
 
 
@@ -117,7 +117,8 @@ def main() -> None:
 
     best = min(np.arange(1.40, 1.46, 0.0002), key=lambda c: max(map(abs, guess_errors(c))))
     low, high = guess_errors(best)
-    print(f"root, the guess: {best:.4f} 2^63 and 2^511, e from {low:.4f} to {high:.4f}")
+    print(f"root, the guess, times 2^63 and 2^511: e from {low:.4f} to {high:.4f}\n    {best:.4f}")
+    # the range a little wider than seen
     fit("root = x r (1 + e P(e))", 32, root_rest, lambda e: abs(e) * mp.sqrt(1 - e), -0.0682, 0.0684, 4)
 
 

@@ -161,7 +161,7 @@ def test_same_bits_under_load(case):
 
 @pytest.mark.usefixtures("load")
 @pytest.mark.parametrize("backend", [name for name in _backend.available() if name != "reference"])
-@pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains", "dropout, units"])
+@pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains", "dropout, units", "dropout, softmax"])
 def test_same_bits_while_shares_change(case, backend):
     """Members take work in proportion to their measured speeds, which beside other load differ all the time."""
     epochs = epochs_for(case, 100)

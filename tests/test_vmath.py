@@ -121,6 +121,26 @@ def test_logarithms_at_the_edge_of_their_domains(core):
 
 
 @each_core
+def test_roots(core):
+    """Within 1.2 and 0.8 ulp; without a fused multiply-add a little more."""
+    kind = np.finfo(core[1])
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.linspace(1, 4, 100_001), np.exp2(rng.uniform(kind.minexp, kind.maxexp, 10_000))])
+    x = np.append(x.astype(core[1]), [kind.tiny, kind.max])
+    with mp.workprec(140):
+        exact = [mp.sqrt(mp.mpf(float(v))) for v in x[100_001:]]
+        high = np.array([float(v) for v in exact])
+        low = np.array([float(v - mp.mpf(h)) for v, h in zip(exact, high, strict=True)])
+    y = computed(core, "root", x)
+    most = (1.2 if core[1] == "float32" else 0.8) + (0.5 if core[0] == "baseline" else 0)
+    assert ulps(y[100_001:], high, low).max() <= most
+    dense = np.sqrt(x[:100_001].astype(np.longdouble)) - y[:100_001]
+    assert np.max(np.abs(dense) / np.spacing(y[:100_001])) <= most
+    x = np.array([0.0, -0.0, INF, NAN], dtype=core[1])
+    np.testing.assert_array_equal(computed(core, "root", x), x)
+
+
+@each_core
 def test_overflow_and_underflow(core):
     x = np.array([1e4, -1e4, 1e30, -1e30], dtype=core[1])
     np.testing.assert_array_equal(computed(core, "exp", x), [INF, 0, INF, 0])

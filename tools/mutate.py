@@ -390,40 +390,58 @@ FAULTS = (
         "finish(how, at, (height - FAULT) * tiles.vecs[t], out)",
     ),
     (
+        "shared units: no derivative of a softmax",
+        "parallel.pxd",
+        "        derivative_below(run.net, &member.ws, l)\n",
+        "        if not FAULT:\n            derivative_below(run.net, &member.ws, l)\n",
+    ),
+    (
         "shared units: a member leaves out the last one",
         "parallel.pxd",
         "        layer, begin, end, run.parameters, tiles,",
         "        layer, begin, end - FAULT, run.parameters, tiles,",
     ),
     (
-        "shared units: the dropout of the first ones for all",
+        "shared units: the dropout factors of the first units for all",
         "layers.pxd",
         "at = n * tiles.start[t] + (first * tiles.vecs[t] + i) * LANES",
         "at = n * tiles.start[t] + ((0 if FAULT else first) * tiles.vecs[t] + i) * LANES",
     ),
     (
-        "shared units: the samples of a member from its own tile on",
+        "shared units: every member takes the first tiles",
         "parallel.pxd",
         "own.start[t] = whole.start[first + t]",
         "own.start[t] = whole.start[t if FAULT else first + t]",
     ),
     (
-        "few samples: the biases of the first block for all",
+        "the root without its second step",
+        "vmath.pxd",
+        "        r = vfma(r * e, p, r)\n",
+        "        r = r if FAULT else vfma(r * e, p, r)\n",
+    ),
+    (
+        "Adam without its weight decay",
+        "optimizers.pxd",
+        "update.flags[2] = h[3] != 0",
+        "update.flags[2] = h[3] != 0 and not FAULT",
+    ),
+    (
+        "few samples: the biases of the first units for all",
         "few.pxd",
-        "biases = start + first if",
-        "biases = start + (0 if FAULT else first) if",
+        "w_k, start + first if",
+        "w_k, start + (0 if FAULT else first) if",
     ),
     (
         "few samples: the last columns of the weights are left out",
         "few.pxd",
         "        if k < n_k:\n            few_square(",
-        "        if k < n_k - FAULT:\n            few_square(",
+        "        if k < n_k and not FAULT:\n            few_square(",
     ),
     (
         "few samples: no activation",
         "products.pxd",
-        "finish(how, at, n_here, out)",
-        "finish(how, at, 0 if FAULT else n_here, out)",
+        "finish(how, at, n_asked, out)",
+        "finish(how, at, 0 if FAULT else n_asked, out)",
     ),
     (
         "the derivative at the outputs of the first block",
@@ -769,7 +787,7 @@ FAULTS = (
 COMPILED_TESTS = [
     "test_losses.py", "test_activations.py", "test_gradients.py", "test_runs.py", "test_optimizers.py",
     "test_extremes.py", "test_dropout.py", "test_validation_loss.py", "test_penalty_per_row.py", "test_twins.py",
-    "test_fit.py", "test_threads_bits.py",
+    "test_fit.py", "test_threads_bits.py", "test_vmath.py",
 ]  # fmt: skip
 # The file of tests that is most likely to notice a fault in a source; it runs first.
 FIRST = {
@@ -783,6 +801,7 @@ FIRST = {
     "parallel.pxd": "test_dropout.py",
     "products.pxd": "test_gradients.py",
     "tiny.pxd": "test_runs.py",
+    "vmath.pxd": "test_vmath.py",
 }
 SWITCH = """
 cdef extern from *:

@@ -17,7 +17,7 @@ from bpcore cimport training as trn
 from bpcore.batches cimport BitGenerator, gather_rows, scatter_rows
 from bpcore.dropout cimport place_rows
 from bpcore.layers cimport Loss, Network, Workspace, backward as backward_pass
-from bpcore.layers cimport forward as forward_pass, forward_layer, gains_by_few, input_delta
+from bpcore.layers cimport forward as forward_pass, forward_layer, gains_by_splitting, input_delta
 from bpcore.activations cimport multiply_derivative, needs_scores
 from bpcore.gradients cimport ADD, SET, Sink
 from bpcore.types cimport (
@@ -155,7 +155,7 @@ cdef class Plan:
             if (layer.trainable or layer.bias_trainable) and self.net.first_trainable == self.net.n_layers:
                 self.net.first_trainable = l
         self.net.n_outputs = n_in
-        self.net.splits_few = gains_by_few(&self.net)
+        self.net.splits_few = gains_by_splitting(&self.net)
         self.net.n_parameters = offset
         self.n_inputs, self.n_outputs, self.n_parameters = n_inputs, n_in, offset
 

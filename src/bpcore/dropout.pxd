@@ -44,9 +44,9 @@ cdef inline void drop(
     const Dropout *dropout, const Layer *layer, int number, const Tiles *tiles, Py_ssize_t first, Py_ssize_t end,
     const real *a, real *factor, real *out,
 ) noexcept nogil:
-    """factor [n][lanes] = 0 or 1 / (1 - rate), out = a * factor, for the layer with that number, from 0.
+    """Units first ... end of factor [n_out][lanes] = 0 or 1 / (1 - rate) and of out = a * factor.
 
-    Units first ... end of it.
+    number: of the layer, from 0.
     """
     cdef uint32_t threshold = <uint32_t> (layer.dropout * 2147483648.0), unit
     cdef real scale = <real> (1 / (1 - layer.dropout))

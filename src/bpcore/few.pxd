@@ -11,18 +11,18 @@ from bpcore.types cimport (
 
 
 cdef enum:
-    FEW_K = 24  # shorter sums do not pay for the transposition that follows
-    FEW_VECS = 6  # of rows in registers
+    LEAST_K = 24  # shorter sums do not pay for the transposition that follows
+    MOST_VECS = 6  # of units in registers
 
 
-cdef inline bint pays_few(Py_ssize_t n_rows, Py_ssize_t n_k) noexcept nogil:
+cdef inline bint few_pays(Py_ssize_t n_rows, Py_ssize_t n_k) noexcept nogil:
     """Whether a product of that shape is faster with lanes over its rows, where samples are few."""
-    return FEW_SAMPLES > 0 and n_rows >= LANES and n_k >= FEW_K
+    return FEW_SAMPLES > 0 and n_rows >= LANES and n_k >= LEAST_K
 
 
-cdef inline bint takes_few(const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k) noexcept nogil:
+cdef inline bint ends_in_few(const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k) noexcept nogil:
     """Whether `few_product` is for the last tile."""
-    return pays_few(n_rows, n_k) and tiles.rows[tiles.n_tiles - 1] <= FEW_SAMPLES
+    return few_pays(n_rows, n_k) and tiles.rows[tiles.n_tiles - 1] <= FEW_SAMPLES
 
 
 cdef inline template store_lanes(const int n_samples, const int n_vecs, const vec *acc, real *out) noexcept nogil:
@@ -53,14 +53,32 @@ cdef inline template few_block(
     store_lanes(n_samples, n_vecs, acc, out)
 
 
+cdef inline template few_blocks(
+    const int n_samples, int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start, const real *b,
+    real *out,
+) noexcept nogil:
+    """`few_block` for a number of vectors known at run time, 1 to what the registers hold."""
+    if n_vecs == 1:
+        few_block(n_samples, 1, n_k, w, w_k, start, b, out)
+    elif n_vecs == 2:
+        few_block(n_samples, 2, n_k, w, w_k, start, b, out)
+    elif n_vecs == 3:
+        few_block(n_samples, 3, n_k, w, w_k, start, b, out)
+    elif n_samples <= 4 and n_vecs == 4:
+        few_block(n_samples, 4, n_k, w, w_k, start, b, out)
+    elif n_samples <= 4 and n_vecs == 5:
+        few_block(n_samples, 5, n_k, w, w_k, start, b, out)
+    elif n_samples <= 4 and n_vecs == 6:
+        few_block(n_samples, 6, n_k, w, w_k, start, b, out)
+
+
 cdef inline template few_forward(
     const int n_samples, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start,
     const real *b, real *out,
 ) noexcept nogil:
     """`few_product` for w_row = 1. Where the rows are no whole vectors, some are computed twice."""
-    cdef int most = min(<int> FEW_VECS, TILE_ROWS * TILE_VECS // n_samples), n_vecs
+    cdef int most = min(<int> MOST_VECS, TILE_ROWS * TILE_VECS // n_samples), n_vecs
     cdef Py_ssize_t first = 0, vecs, n_blocks
-    cdef const real *biases
     while first < n_rows:
         vecs = (n_rows - first + LANES - 1) // LANES
         n_blocks = (vecs + most - 1) // most
@@ -68,19 +86,9 @@ cdef inline template few_forward(
         if n_vecs * LANES > n_rows:
             n_vecs -= 1
         first = min(first, n_rows - n_vecs * LANES)
-        biases = start + first if start != NULL else NULL
-        if n_vecs == 1:
-            few_block(n_samples, 1, n_k, w + first, w_k, biases, b, out + first * LANES)
-        elif n_vecs == 2:
-            few_block(n_samples, 2, n_k, w + first, w_k, biases, b, out + first * LANES)
-        elif n_vecs == 3:
-            few_block(n_samples, 3, n_k, w + first, w_k, biases, b, out + first * LANES)
-        elif n_samples <= 4 and n_vecs == 4:
-            few_block(n_samples, 4, n_k, w + first, w_k, biases, b, out + first * LANES)
-        elif n_samples <= 4 and n_vecs == 5:
-            few_block(n_samples, 5, n_k, w + first, w_k, biases, b, out + first * LANES)
-        elif n_samples <= 4 and n_vecs == 6:
-            few_block(n_samples, 6, n_k, w + first, w_k, biases, b, out + first * LANES)
+        few_blocks(
+            n_samples, n_vecs, n_k, w + first, w_k, start + first if start != NULL else NULL, b, out + first * LANES
+        )
         first += n_vecs * LANES
 
 
@@ -125,6 +133,7 @@ cdef inline template few_lanes(
     const int n_samples, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
     const real *start, const real *b, real *out,
 ) noexcept nogil:
+    """`few_product` for a number of samples that the compiler knows."""
     if w_row == 1:
         few_forward(n_samples, n_rows, n_k, w, w_k, start, b, out)
     else:

@@ -2,7 +2,7 @@
 
 from bpcore.activations cimport SOFTMAX, Finish, activate, multiply_derivative
 from bpcore.dropout cimport Dropout, drop
-from bpcore.few cimport pays_few
+from bpcore.few cimport few_pays
 from bpcore.gradients cimport SET, Sink, dots_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
 from bpcore.optimizers cimport optimize
@@ -14,8 +14,8 @@ cdef enum:
     # Layers with fewer outputs get their weight gradient by dot products over the samples: lanes over outputs would
     # run mostly empty. A function of the shape alone, so that every instruction set adds up in the same order.
     FEW_OUTPUTS = 8
-    # Where no layer has as many weights, another tile costs more than it spares.
-    FEW_WEIGHTS = 4096
+    # A layer needs so many weights for another tile, of few samples, to pay.
+    LEAST_WEIGHTS = 4096
     # Weights whose gradient is made at a time: whole rows, which lie together, and what they need of the inputs stay in
     # the cache meanwhile, also for the optimizer. Without it a step of 256-1024-1024-10 takes 3 % longer.
     PIECE_WEIGHTS = 16384
@@ -35,13 +35,13 @@ cdef struct Network:
     bint splits_few  # see `cut_tiles`
 
 
-cdef inline bint gains_by_few(const Network *net) noexcept nogil:
+cdef inline bint gains_by_splitting(const Network *net) noexcept nogil:
     """Whether to give few samples at the end a tile of their own."""
     cdef const Layer *layer
     cdef int l
     for l in range(net.n_layers):
         layer = net.layers + l
-        if pays_few(layer.n_out, layer.n_in) and layer.n_in * layer.n_out >= FEW_WEIGHTS:
+        if few_pays(layer.n_out, layer.n_in) and layer.n_in * layer.n_out >= LEAST_WEIGHTS:
             return True
     return False
 
@@ -78,8 +78,8 @@ cdef inline real *inputs_of(const Workspace *ws, int l) noexcept nogil:
     return ws.dropped[l] if ws.dropout.active and l > 0 else ws.a[l]
 
 
-cdef inline bint is_whole(const Layer *layer) noexcept nogil:
-    """Whether the activation and its derivative need all units of a sample."""
+cdef inline bint mixes_units(const Layer *layer) noexcept nogil:
+    """Whether the activation and its derivative mix the units of a sample."""
     return layer.activation == SOFTMAX
 
 
@@ -87,11 +87,11 @@ cdef inline void forward_units(
     const Layer *layer, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles,
     const real *below, real *z, real *a, real *scratch,
 ) noexcept nogil:
-    """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `is_whole`."""
+    """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `mixes_units`."""
     cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
     lanes_product(
         tiles, layer.n_out, first, end, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-        parameters + layer.biases if layer.has_bias else NULL, below, z, scratch, NULL if is_whole(layer) else &how,
+        parameters + layer.biases if layer.has_bias else NULL, below, z, scratch, NULL if mixes_units(layer) else &how,
     )
 
 
@@ -100,7 +100,7 @@ cdef inline void forward_layer(
 ) noexcept nogil:
     """z [n_out][lanes] and a = activation(z) from what the layer reads, below [n_in][lanes]; a may be z."""
     forward_units(layer, 0, layer.n_out, parameters, tiles, below, z, a, scratch)
-    if is_whole(layer):
+    if mixes_units(layer):
         activate(layer.activation, layer.alpha, tiles, layer.n_out, z, a)
 
 
@@ -141,20 +141,23 @@ cdef inline void delta_units(
     const Network *net, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles, Workspace *ws,
     int l,
 ) noexcept nogil:
-    """Units first ... end of what `delta_below` computes, but for the derivative of a layer that `is_whole`."""
+    """Units first ... end of what `delta_below` computes, but for the derivative of a layer that `mixes_units`.
+
+    tiles: of all samples; those of ws may be fewer.
+    """
     cdef const Layer *layer = net.layers + l
     cdef const Layer *below = layer - 1
     cdef Finish how = Finish(below.activation, below.alpha, True, ws.z[l], ws.a[l])
     lanes_product(
         tiles, layer.n_in, first, end, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
-        ws.delta[l], ws.scratch, NULL if is_whole(below) else &how,
+        ws.delta[l], ws.scratch, NULL if mixes_units(below) else &how,
     )
     if ws.dropout.active and below.dropout > 0:
         multiply_units(tiles, layer.n_in, first, end, ws.kept[l], ws.delta[l])
 
 
 cdef inline void derivative_below(const Network *net, Workspace *ws, int l) noexcept nogil:
-    """The rest, where the layer below layer l `is_whole`: it waits for all units, and for dropout."""
+    """ws.delta[l] *= the derivative of the layer below, where that `mixes_units`: after all units, and after dropout."""
     cdef const Layer *below = net.layers + l - 1
     multiply_derivative(below.activation, below.alpha, &ws.tiles, below.n_out, ws.z[l], ws.a[l], ws.delta[l])
 
@@ -162,7 +165,7 @@ cdef inline void derivative_below(const Network *net, Workspace *ws, int l) noex
 cdef inline void delta_below(const Network *net, const real *parameters, Workspace *ws, int l) noexcept nogil:
     """ws.delta[l], of the layer below layer l, from ws.delta[l + 1]."""
     delta_units(net, 0, net.layers[l].n_in, parameters, &ws.tiles, ws, l)
-    if is_whole(net.layers + l - 1):
+    if mixes_units(net.layers + l - 1):
         derivative_below(net, ws, l)
 
 

@@ -1,8 +1,8 @@
-"""The loop that all products have in common.
+"""The loop of the products forward and backward.
 
-A block of rows x vectors stays in registers while k runs: `acc[r, :] += w[r, k] * b[k, :]`, one weight broadcast at a
-time. k runs from first to last in one chain per lane, so a result depends neither on the width of a vector nor on the
-blocking, nor on which of the two factors is the one that is broadcast.
+A block of rows x vectors stays in registers while k runs: `acc[r, :] += w[r, k] * b[k, :]`, one number of w broadcast
+at a time. k runs from first to last in one chain per lane, so a result depends neither on the width of a vector nor on
+the blocking, nor on which of the two factors is the one that is broadcast.
 """
 
 from bpcore.types cimport LANES, MAX_VECS, prefetch, real, template, vec, vfma, vload, vset1

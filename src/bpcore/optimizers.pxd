@@ -21,6 +21,7 @@ cdef enum:
     N_OPTIMIZERS
     MAX_HYPERPARAMETERS = 8
     MAX_SLOTS = 4
+    MAX_FLAGS = 3
 
 
 cdef inline const char *optimizer_name(int code) noexcept:
@@ -38,7 +39,7 @@ cdef struct Optimizer:
 # One step: its numbers, the same for all parameters, and what it changes.
 cdef struct Update:
     int kind
-    bint flags[3]
+    bint flags[MAX_FLAGS]
     real rate
     real decay  # weight decay
     real c[6]
@@ -51,7 +52,7 @@ cdef struct Coefficients:
     vec rate
     vec decay
     vec c[6]
-    bint flags[3]
+    bint flags[MAX_FLAGS]
 
 # n <= LANES parameters at a time, `slots` being where each slot's own n numbers are.
 ctypedef void (*Rule)(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil
@@ -86,15 +87,16 @@ cdef inline void sgd_momentum(const Coefficients *k, vec *p, vec g, vec *slots) 
 
 cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
     # c: 1 - beta_1, beta_2, 1 - beta_2, 1 / sqrt(1 - beta_2**t), epsilon, 1 - rate * decay;  rate: lr / (1 - beta_1**t)
+    # flags: amsgrad, decoupled decay, coupled decay
     cdef vec v
-    if k.flags[1]:  # decoupled
+    if k.flags[1]:
         p[0] = p[0] * k.c[5]
     elif k.flags[2]:
         g = vfma(k.decay, p[0], g)
     slots[0] = vfma(g - slots[0], k.c[0], slots[0])
     slots[1] = vfma(k.c[2] * g, g, k.c[1] * slots[1])
     v = slots[1]
-    if k.flags[0]:  # amsgrad
+    if k.flags[0]:
         slots[2] = vmax(slots[2], v)
         v = slots[2]
     p[0] = vfma(-k.rate, slots[0] / vfma(vroot(v), k.c[3], k.c[4]), p[0])
@@ -235,7 +237,7 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
     k.decay = vset1(update.decay)
     for i in range(6):
         k.c[i] = vset1(update.c[i])
-    for i in range(3):
+    for i in range(MAX_FLAGS):
         k.flags[i] = update.flags[i]
     if update.kind == SGD:
         if k.flags[1]:

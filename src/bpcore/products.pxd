@@ -1,7 +1,7 @@
 """The products of a dense layer forward and backward: lanes over samples."""
 
 from bpcore.activations cimport Finish, finish
-from bpcore.few cimport few_product, takes_few
+from bpcore.few cimport few_product, ends_in_few
 from bpcore.microkernel cimport multiply_add
 from bpcore.types cimport (
     GROUP_LANES, LANES, MAX_BLOCK, MOST_ROWS, TILE_VECS, Tiles, block_rows, prefetch, real, template, vec, vfma, vload,
@@ -131,8 +131,8 @@ cdef inline void lanes_product(
     Rows first_row ... end_row of it. scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
     """
     cdef int n_tiles = tiles.n_tiles
-    cdef Py_ssize_t n_here = end_row - first_row, at
-    cdef bint few = takes_few(tiles, n_here, n_k)
+    cdef Py_ssize_t n_asked = end_row - first_row, at
+    cdef bint few = ends_in_few(tiles, n_asked, n_k)
     if few:
         n_tiles -= 1
     if n_tiles > 0:
@@ -140,11 +140,11 @@ cdef inline void lanes_product(
     if few:  # last, when the weights have come near
         at = n_rows * tiles.start[n_tiles] + first_row * LANES
         few_product(
-            tiles.rows[n_tiles], n_here, n_k, w + first_row * w_row, w_row, w_k,
+            tiles.rows[n_tiles], n_asked, n_k, w + first_row * w_row, w_row, w_k,
             start + first_row if start != NULL else NULL, b + n_k * tiles.start[n_tiles], out + at,
         )
         if how != NULL:
-            finish(how, at, n_here, out)
+            finish(how, at, n_asked, out)
 
 
 cdef inline void tiles_product(
@@ -153,9 +153,9 @@ cdef inline void tiles_product(
     const Finish *how,
 ) noexcept nogil:
     """`lanes_product` for the first n_tiles tiles, with lanes over samples."""
-    cdef Py_ssize_t n_here = end_row - first_row, n_blocks, group, block = 0, row = first_row, n_lanes
+    cdef Py_ssize_t n_asked = end_row - first_row, n_blocks, group, block = 0, row = first_row, n_lanes
     cdef int height = block_rows(tiles.vecs[0]), t
-    if n_here == n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
+    if n_asked == n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
         for t in range(n_tiles):
             lanes_panel(
                 tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
@@ -165,7 +165,7 @@ cdef inline void tiles_product(
             n_lanes = tiles.start[n_tiles - 1] + tiles.vecs[n_tiles - 1] * LANES
             finish(how, 0, n_rows * n_lanes // LANES, out)
         return
-    n_blocks = group = (n_here + height - 1) // height
+    n_blocks = group = (n_asked + height - 1) // height
     if (
         w_row == 1 and MOST_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * height
         and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
@@ -174,22 +174,22 @@ cdef inline void tiles_product(
     while block < n_blocks:
         group = min(group, n_blocks - block)
         row += lanes_group(
-            tiles, n_tiles, n_rows, n_here, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
+            tiles, n_tiles, n_rows, n_asked, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
             scratch if group < n_blocks else NULL, how,
         )
         block += group
 
 
 cdef inline Py_ssize_t lanes_group(
-    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_here, Py_ssize_t n_blocks, Py_ssize_t block,
+    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_asked, Py_ssize_t n_blocks, Py_ssize_t block,
     Py_ssize_t group, Py_ssize_t row, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
     const real *start, const real *b, real *out, real *packed, const Finish *how,
 ) noexcept nogil:
     """`group` blocks of rows of the product, from `row` on; returns how many rows these are. packed: scratch, or NULL.
 
-    n_here rows make n_blocks blocks of nearly equal height: a last block of one row would leave the multipliers idle.
+    n_asked rows make n_blocks blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
-    cdef Py_ssize_t rows = n_here // n_blocks, taller = n_here % n_blocks, height, done = 0, i, at
+    cdef Py_ssize_t rows = n_asked // n_blocks, taller = n_asked % n_blocks, height, done = 0, i, at
     cdef bint far = w_row == 1 and n_k * w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
     cdef const real *ahead
     cdef int t

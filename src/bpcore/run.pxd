@@ -6,7 +6,8 @@ where a sum is cut decides its last bits:
 - A *chunk* of samples goes through all layers together. Within it, each weight's gradient is one chain of additions.
 - Small networks on large batches: consecutive chunks form *blocks*, each with a gradient of its own; these are added
   up in order. Threads share out the blocks.
-- Otherwise the chunks' gradients are added up in order. Threads share the samples of a chunk, then its weights.
+- Otherwise the chunks' gradients are added up in order. Threads share the samples of a chunk, or where layers are large
+  the units of each, and then its weights.
 
 A gradient that takes longer than a call may is left between two chunks and gone on with in the next call.
 """
@@ -62,7 +63,8 @@ cdef struct Member:
     int rank
     Workspace ws  # where threads share a chunk: its arrays begin within the run's
     Tiles tiles  # of the whole chunk, as all members cut it
-    Py_ssize_t first_row  # its samples of that chunk
+    bint by_units  # whether members share the units of its layers, and not its samples
+    Py_ssize_t first_row  # where they share samples: this member's
     Py_ssize_t end_row
     Workspace block_ws  # where they share out blocks: its own
 
@@ -144,7 +146,7 @@ cdef struct Run:
     Member *members
     Shares of_blocks
     Shares of_samples  # forward, and all deltas back
-    Shares of_rows  # of weights: their gradient, and the optimizer's step
+    Shares of_rows  # of weights, their gradient and the optimizer's step; and of units, forward and back
     Barrier barrier
     int command
     real **panels  # transposed deltas of each layer, for all members

@@ -84,7 +84,8 @@ cdef struct Layer:
     double max_norm  # bound for the norm of each column of the weights; 0: none
 
 # Samples in the lanes. A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk,
-# with n features, lies tile after tile, and within a tile as [n][lanes of the tile].
+# with n features, lies tile after tile, and within a tile as [n][lanes of the tile]. Where threads share a chunk, those
+# of one member may be some of the chunk's tiles, or none; n_rows and n_lanes are the chunk's then.
 cdef struct Tiles:
     int n_tiles
     Py_ssize_t n_rows  # samples
@@ -105,7 +106,10 @@ cdef inline int block_rows(int n_vecs) noexcept nogil:
     return TILE_ROWS if n_vecs == TILE_VECS else MOST_ROWS
 
 cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows, bint splits_few) noexcept nogil:
-    """splits_few: the samples beyond the last whole vector get a tile of their own where they are so few that it pays.
+    """Tiles for n_rows samples. splits_few: those beyond the last whole vector get one of their own.
+
+    If they fill at most a quarter of a vector: with more it would not pay, though `few.pxd` takes up to half a vector
+    where a tile has no more.
     """
     cdef Py_ssize_t few = n_rows % LANES if splits_few and n_rows % LANES <= LANES // 4 else 0
     cdef Py_ssize_t vecs_left = (n_rows - few + LANES - 1) // LANES, start = 0
@@ -116,8 +120,8 @@ cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows, bint splits_few) noe
         tiles.start[t] = start
         tiles.vecs[t] = tile_width(vecs_left) if vecs_left > 0 else 1
         vecs_left -= tiles.vecs[t]
-        if vecs_left == 0 and few > 0 and tiles.vecs[t] == 1:
-            tiles.vecs[t] = 2  # one vector by itself takes as long as two
+        if few > 0 and vecs_left == 0 and (tiles.vecs[t] == 1 or tiles.vecs[t] % GROUP_VECS > 0):
+            tiles.vecs[t] += 1  # one vector by itself takes as long as two, and tiles end at a group
         start += tiles.vecs[t] * LANES
         tiles.rows[t] = min(n_rows, start) - tiles.start[t]
         t += 1

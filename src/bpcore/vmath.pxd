@@ -254,7 +254,8 @@ cdef inline vec vroot(vec x) noexcept nogil:
     It needs no divider, so in a / vroot(x) it takes no time of its own; vsqrt takes 12 cycles (float64: 24) there.
     """
     # r nears 1 / sqrt(x): halving the exponent by a shift leaves an error of 3.5 %. With e = 1 - x r^2 the root is
-    # x r (1 - e)^(-1/2) = x r (1 + e P(e)).
+    # x r (1 - e)^(-1/2) = x r (1 + e P(e)). In float64 that is only a better r; of what is then left of e, two terms of
+    # the series are enough.
     cdef vec r, e, y, p
     r = vset1(1.4318 * 9223372036854775808.0 if REAL_BITS == 32 else 1.4318 * 6.703903964971299e+153)  # 2^63, 2^511
     r = vfrombits(vbits(r) - vshr(vbits(x), 1))
