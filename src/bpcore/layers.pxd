@@ -157,7 +157,7 @@ cdef inline void delta_units(
 
 
 cdef inline void derivative_below(const Network *net, Workspace *ws, int l) noexcept nogil:
-    """ws.delta[l] *= the derivative of the layer below, where that `mixes_units`: after all units, and after dropout."""
+    """ws.delta[l] *= the derivative of the layer below, where that `mixes_units`: after all units and after dropout."""
     cdef const Layer *below = net.layers + l - 1
     multiply_derivative(below.activation, below.alpha, &ws.tiles, below.n_out, ws.z[l], ws.a[l], ws.delta[l])
 
