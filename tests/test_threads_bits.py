@@ -36,7 +36,7 @@ CASES = {
     "chunks, fewer rows": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 300, 200),
     "chunks, full batch": ([28, 150, 150, 1], "tanh", "identity", losses.SquaredError(), optimizers.Adam(), 300, None),
     "momentum, few rows": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 40, 17),
-    "units, chunks, full batch": ([16, 700, 700, 1], "tanh", "exp", losses.Poisson(), optimizers.Adam(), 300, None),
+    "wide, by units, chunks": ([16, 700, 700, 1], "tanh", "exp", losses.Poisson(), optimizers.Adam(), 300, None),
     "units": ([40, 600, 500, 3], "softmax", "softmax", losses.CrossEntropy(), optimizers.Adam(), 80, 33),
     "dropout, units": ([40, 600, 500, 3], "gelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 120, 50),
     "dropout, softmax": ([40, 600, 500, 3], "softmax", "sigmoid", losses.SquaredError(), optimizers.Adam(), 50, 50),
@@ -61,7 +61,7 @@ OPTIONS = {
 }
 
 # 1,000 steps of these, 200 times over, would take hours: they run once, and 20 times what has fewer rows.
-LONG = ("wide", "units, chunks, full batch", "chunks, no blocks", "dropout, chunks")
+LONG = ("wide", "wide, by units, chunks", "chunks, no blocks", "dropout, chunks")
 
 
 def digest(case, dtype, backend, n_threads, epochs, seconds=1e9):

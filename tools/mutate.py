@@ -386,8 +386,8 @@ FAULTS = (
     (
         "the activation leaves out the last unit of a block",
         "products.pxd",
-        "finish(how, at, height * tiles.vecs[t], out)",
-        "finish(how, at, (height - FAULT) * tiles.vecs[t], out)",
+        "finish(how, at, height * tiles.vecs[t], p.out)",
+        "finish(how, at, (height - FAULT) * tiles.vecs[t], p.out)",
     ),
     (
         "shared units: no derivative of a softmax",
@@ -440,8 +440,8 @@ FAULTS = (
     (
         "few samples: no activation",
         "products.pxd",
-        "finish(how, at, n_asked, out)",
-        "finish(how, at, 0 if FAULT else n_asked, out)",
+        "finish(how, at, n_asked, p.out)",
+        "finish(how, at, 0 if FAULT else n_asked, p.out)",
     ),
     (
         "the derivative at the outputs of the first block",

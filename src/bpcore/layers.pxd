@@ -6,7 +6,7 @@ from bpcore.few cimport few_pays
 from bpcore.gradients cimport SET, Sink, dots_product, outputs_product, transpose_rows
 from bpcore.losses cimport loss_and_delta
 from bpcore.optimizers cimport optimize
-from bpcore.products cimport lanes_product
+from bpcore.products cimport Product, lanes_product
 from bpcore.types cimport LANES, TILE_ROWS, Layer, Tiles, real, vload, vstore
 
 
@@ -89,10 +89,11 @@ cdef inline void forward_units(
 ) noexcept nogil:
     """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `mixes_units`."""
     cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
-    lanes_product(
-        tiles, layer.n_out, first, end, layer.n_in, parameters + layer.weights, 1, layer.n_out,
-        parameters + layer.biases if layer.has_bias else NULL, below, z, scratch, NULL if mixes_units(layer) else &how,
+    cdef const real *biases = parameters + layer.biases if layer.has_bias else NULL
+    cdef Product product = Product(
+        layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out, biases, below, z
     )
+    lanes_product(tiles, &product, first, end, scratch, NULL if mixes_units(layer) else &how)
 
 
 cdef inline void forward_layer(
@@ -137,6 +138,15 @@ cdef inline void multiply_units(
             vstore(x + at, vload(x + at) * vload(factor + at))
 
 
+cdef inline Product backward_product(
+    const Layer *layer, const real *parameters, const real *delta, real *below,
+) noexcept nogil:
+    """below [n_in][lanes] = W @ delta [n_out][lanes]."""
+    return Product(
+        layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, delta, below
+    )
+
+
 cdef inline void delta_units(
     const Network *net, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles, Workspace *ws,
     int l,
@@ -148,10 +158,8 @@ cdef inline void delta_units(
     cdef const Layer *layer = net.layers + l
     cdef const Layer *below = layer - 1
     cdef Finish how = Finish(below.activation, below.alpha, True, ws.z[l], ws.a[l])
-    lanes_product(
-        tiles, layer.n_in, first, end, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, ws.delta[l + 1],
-        ws.delta[l], ws.scratch, NULL if mixes_units(below) else &how,
-    )
+    cdef Product product = backward_product(layer, parameters, ws.delta[l + 1], ws.delta[l])
+    lanes_product(tiles, &product, first, end, ws.scratch, NULL if mixes_units(below) else &how)
     if ws.dropout.active and below.dropout > 0:
         multiply_units(tiles, layer.n_in, first, end, ws.kept[l], ws.delta[l])
 
@@ -239,11 +247,8 @@ cdef inline void backward(
 
 cdef inline void input_delta(const Network *net, const real *parameters, Workspace *ws) noexcept nogil:
     """ws.delta[0], the gradient with respect to the network's input, and all deltas above it."""
-    cdef const Layer *layer = net.layers
+    cdef Product product = backward_product(net.layers, parameters, ws.delta[1], ws.delta[0])
     cdef int l
     for l in range(net.n_layers - 1, 0, -1):
         delta_below(net, parameters, ws, l)
-    lanes_product(
-        &ws.tiles, layer.n_in, 0, layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL,
-        ws.delta[1], ws.delta[0], ws.scratch, NULL,
-    )
+    lanes_product(&ws.tiles, &product, 0, net.n_inputs, ws.scratch, NULL)

@@ -122,96 +122,107 @@ cdef inline void pack_rows(
         first_k = end_k
 
 
-cdef inline void lanes_product(
-    const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t first_row, Py_ssize_t end_row, Py_ssize_t n_k, const real *w,
-    Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out, real *scratch, const Finish *how,
-) noexcept nogil:
-    """out [n_rows][lanes] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][lanes], and what `how` adds, tile by tile.
+# out = start or 0 + w @ b
+cdef struct Product:
+    Py_ssize_t n_rows
+    Py_ssize_t n_k
+    const real *w  # (n_rows, n_k), their rows w_row apart and their columns w_k
+    Py_ssize_t w_row
+    Py_ssize_t w_k
+    const real *start  # (n_rows,), or NULL
+    const real *b  # [n_k][lanes]
+    real *out  # [n_rows][lanes]
 
-    Rows first_row ... end_row of it. scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
+
+cdef inline void lanes_product(
+    const Tiles *tiles, const Product *p, Py_ssize_t first_row, Py_ssize_t end_row, real *scratch, const Finish *how,
+) noexcept nogil:
+    """Rows first_row ... end_row of a product, and what `how` adds to it, tile by tile.
+
+    scratch: n_lanes * n_k, for weights that are worth packing. how: NULL for nothing.
     """
     cdef int n_tiles = tiles.n_tiles
     cdef Py_ssize_t n_asked = end_row - first_row, at
-    cdef bint few = ends_in_few(tiles, n_asked, n_k)
+    cdef bint few = ends_in_few(tiles, n_asked, p.n_k)
     if few:
         n_tiles -= 1
     if n_tiles > 0:
-        tiles_product(tiles, n_tiles, n_rows, first_row, end_row, n_k, w, w_row, w_k, start, b, out, scratch, how)
+        tiles_product(tiles, n_tiles, p, first_row, end_row, scratch, how)
     if few:  # last, when the weights have come near
-        at = n_rows * tiles.start[n_tiles] + first_row * LANES
+        at = p.n_rows * tiles.start[n_tiles] + first_row * LANES
         few_product(
-            tiles.rows[n_tiles], n_asked, n_k, w + first_row * w_row, w_row, w_k,
-            start + first_row if start != NULL else NULL, b + n_k * tiles.start[n_tiles], out + at,
+            tiles.rows[n_tiles], n_asked, p.n_k, p.w + first_row * p.w_row, p.w_row, p.w_k,
+            p.start + first_row if p.start != NULL else NULL, p.b + p.n_k * tiles.start[n_tiles], p.out + at,
         )
         if how != NULL:
-            finish(how, at, n_asked, out)
+            finish(how, at, n_asked, p.out)
 
 
 cdef inline void tiles_product(
-    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t first_row, Py_ssize_t end_row, Py_ssize_t n_k,
-    const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start, const real *b, real *out, real *scratch,
+    const Tiles *tiles, int n_tiles, const Product *p, Py_ssize_t first_row, Py_ssize_t end_row, real *scratch,
     const Finish *how,
 ) noexcept nogil:
     """`lanes_product` for the first n_tiles tiles, with lanes over samples."""
     cdef Py_ssize_t n_asked = end_row - first_row, n_blocks, group, block = 0, row = first_row, n_lanes
     cdef int height = block_rows(tiles.vecs[0]), t
-    if n_asked == n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
+    if n_asked == p.n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
         for t in range(n_tiles):
             lanes_panel(
-                tiles.vecs[t], <int> n_rows, n_k, w, w_row, w_k, start, b + n_k * tiles.start[t],
-                out + n_rows * tiles.start[t], NULL, 0,
+                tiles.vecs[t], <int> p.n_rows, p.n_k, p.w, p.w_row, p.w_k, p.start, p.b + p.n_k * tiles.start[t],
+                p.out + p.n_rows * tiles.start[t], NULL, 0,
             )
         if how != NULL:
             n_lanes = tiles.start[n_tiles - 1] + tiles.vecs[n_tiles - 1] * LANES
-            finish(how, 0, n_rows * n_lanes // LANES, out)
+            finish(how, 0, p.n_rows * n_lanes // LANES, p.out)
         return
     n_blocks = group = (n_asked + height - 1) // height
     if (
-        w_row == 1 and MOST_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * height
-        and n_k * w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
+        p.w_row == 1 and MOST_ROWS <= LANES and tiles.n_lanes >= PACK_BLOCKS * height
+        and p.n_k * p.w_k * <Py_ssize_t> sizeof(real) >= PACK_BYTES
     ):
         group = PACK_BLOCKS
     while block < n_blocks:
         group = min(group, n_blocks - block)
         row += lanes_group(
-            tiles, n_tiles, n_rows, n_asked, n_blocks, block, group, row, n_k, w, w_row, w_k, start, b, out,
-            scratch if group < n_blocks else NULL, how,
+            tiles, n_tiles, p, n_asked, n_blocks, block, group, row, scratch if group < n_blocks else NULL, how,
         )
         block += group
 
 
 cdef inline Py_ssize_t lanes_group(
-    const Tiles *tiles, int n_tiles, Py_ssize_t n_rows, Py_ssize_t n_asked, Py_ssize_t n_blocks, Py_ssize_t block,
-    Py_ssize_t group, Py_ssize_t row, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out, real *packed, const Finish *how,
+    const Tiles *tiles, int n_tiles, const Product *p, Py_ssize_t n_asked, Py_ssize_t n_blocks, Py_ssize_t block,
+    Py_ssize_t group, Py_ssize_t row, real *packed, const Finish *how,
 ) noexcept nogil:
     """`group` blocks of rows of the product, from `row` on; returns how many rows these are. packed: scratch, or NULL.
 
     n_asked rows make n_blocks blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
     cdef Py_ssize_t rows = n_asked // n_blocks, taller = n_asked % n_blocks, height, done = 0, i, at
-    cdef bint far = w_row == 1 and n_k * w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
+    cdef bint far = p.w_row == 1 and p.n_k * p.w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
     cdef const real *ahead
+    cdef const real *start
+    cdef const real *b
     cdef int t
     if packed != NULL:
-        pack_rows(rows, taller - block, group, n_k, w + row, w_k, packed)
+        pack_rows(rows, taller - block, group, p.n_k, p.w + row, p.w_k, packed)
     for t in range(n_tiles):
+        b = p.b + p.n_k * tiles.start[t]
         done = 0
         for i in range(group):
             height = rows + (block + i < taller)
-            at = n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES
+            at = p.n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES
+            start = p.start + row + done if p.start != NULL else NULL
             if packed != NULL:
                 lanes_panel(
-                    tiles.vecs[t], <int> height, n_k, packed + n_k * done, 1, height,
-                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t], out + at, NULL, 0,
+                    tiles.vecs[t], <int> height, p.n_k, packed + p.n_k * done, 1, height, start, b, p.out + at, NULL, 0
                 )
             else:
-                ahead = w + row + done + GROUP_LANES if far and t == 0 else NULL
+                ahead = p.w + row + done + GROUP_LANES if far and t == 0 else NULL
                 lanes_panel(
-                    tiles.vecs[t], <int> height, n_k, w + (row + done) * w_row, w_row, w_k,
-                    start + row + done if start != NULL else NULL, b + n_k * tiles.start[t], out + at, ahead, w_k,
+                    tiles.vecs[t], <int> height, p.n_k, p.w + (row + done) * p.w_row, p.w_row, p.w_k, start, b,
+                    p.out + at, ahead, p.w_k,
                 )
             if how != NULL:
-                finish(how, at, height * tiles.vecs[t], out)
+                finish(how, at, height * tiles.vecs[t], p.out)
             done += height
     return done
