@@ -27,7 +27,7 @@ from backends import (
 )
 from backprop import reference
 from backprop.layers import Dense
-from backprop.losses import CrossEntropy, SquaredError
+from backprop.losses import CrossEntropy, Poisson, SquaredError
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.layers import objective
 from backprop.reference.losses import LOSSES
@@ -309,6 +309,23 @@ def test_a_row_is_computed_alike_beside_any_others(backend, dtype, n_inputs, wid
         else:
             assert out.tobytes() == outputs[:n_rows].tobytes()
             assert all_gradients(some, backend)[2].tobytes() == input_gradient[:n_rows].tobytes()
+
+
+@each_backend
+@each_dtype
+def test_lanes_without_a_sample_do_not_count(backend, dtype):
+    """Each sample is finite here; a state that no sample has, such as hidden scores of 0, would overflow."""
+    dense = [Dense(40, "sigmoid"), Dense(1, "exp")]
+    weight = 8.0 if dtype is np.float32 else 60.0
+    rng = np.random.default_rng(0)
+    parameters = np.concatenate([rng.normal(size=24 * 40) / 100, np.full(40, -6.0), np.full(40, weight), [0.0]])
+    for n_rows in range(1, 37):
+        problem = make_problem(24, dense, Poisson(), n_rows)
+        problem = replace(problem, parameters=parameters).cast(dtype)
+        value, gradient, input_gradient = all_gradients(problem, backend)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+        assert np.isfinite(input_gradient).all()
 
 
 @each_backend

@@ -438,6 +438,12 @@ FAULTS = (
         "        if k < n_k and not FAULT:\n            few_square(",
     ),
     (
+        "few samples: hidden scores of 0 in the lanes without a sample",
+        "few.pxd",
+        "* n_vecs + j] if repeats else vset1(0)",
+        "* n_vecs + j] if repeats and not FAULT else vset1(0)",
+    ),
+    (
         "few samples: no activation",
         "products.pxd",
         "finish(how, at, n_asked, p.out)",

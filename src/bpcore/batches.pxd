@@ -41,8 +41,7 @@ cdef inline void gather_rows(
 ) noexcept nogil:
     """out [n][lanes] = rows[order[first:first + n_rows]] (n_rows, n), transposed; order NULL stands for 0, 1, 2, ...
 
-    Lanes beyond the last row repeat it: they are finite where it is, and their gradient is multiplied with 0. (In the
-    layers above they may hold what follows from a score of 0 instead.)
+    Lanes beyond the last row repeat it: they are finite where it is, and their gradient is multiplied with 0.
     """
     cdef vec block[MAX_LANES]
     cdef const real *source[MAX_LANES]

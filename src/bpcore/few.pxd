@@ -25,13 +25,18 @@ cdef inline bint ends_in_few(const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n
     return few_pays(n_rows, n_k) and tiles.rows[tiles.n_tiles - 1] <= FEW_SAMPLES
 
 
-cdef inline template store_lanes(const int n_samples, const int n_vecs, const vec *acc, real *out) noexcept nogil:
-    """out [n_vecs * LANES][LANES] = acc (n_samples, n_vecs), transposed; 0 in the other lanes."""
+cdef inline template store_lanes(
+    const int n_samples, const int n_vecs, const bint repeats, const vec *acc, real *out,
+) noexcept nogil:
+    """out [n_vecs * LANES][LANES] = acc (n_samples, n_vecs), transposed; in the other lanes the last sample, or 0."""
     cdef vec rows[MAX_LANES]
     cdef int i, j
     for j in range(n_vecs):
         for i in range(LANES):
-            rows[i] = acc[i * n_vecs + j] if i < n_samples else vset1(0)
+            if i < n_samples:
+                rows[i] = acc[i * n_vecs + j]
+            else:
+                rows[i] = acc[(n_samples - 1) * n_vecs + j] if repeats else vset1(0)
         vtranspose(rows)
         for i in range(LANES):
             vstore(out + (j * LANES + i) * LANES, rows[i])
@@ -50,7 +55,7 @@ cdef inline template few_block(
         for j in range(n_vecs):
             acc[s * n_vecs + j] = vload(start + j * LANES) if start != NULL else vset1(0)
     multiply_add(n_samples, n_vecs, acc, n_k, b, 1, LANES, w, w_k, NULL, 0)
-    store_lanes(n_samples, n_vecs, acc, out)
+    store_lanes(n_samples, n_vecs, True, acc, out)
 
 
 cdef inline template few_blocks(
@@ -125,7 +130,7 @@ cdef inline template few_backward(
         k = n_k // LANES * LANES
         if k < n_k:
             few_square(n_samples, n_k - k, w + first * w_row + k, w_row, b + k * LANES, acc)
-        store_lanes(n_samples, 1, acc, out + first * LANES)
+        store_lanes(n_samples, 1, False, acc, out + first * LANES)
         first += LANES
 
 
@@ -146,8 +151,8 @@ cdef inline void few_product(
 ) noexcept nogil:
     """out [n_rows][LANES] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][LANES] for the first n_samples lanes.
 
-    n_samples <= FEW_SAMPLES, n_rows >= LANES. Either w_row is 1, or w_k is and start is NULL. The other lanes become 0,
-    or what follows from what is in theirs.
+    n_samples <= FEW_SAMPLES, n_rows >= LANES. Either w_row is 1, or w_k is and start is NULL. Lanes without a sample hold
+    forward what the last sample's does, which is finite where it is, and backward 0.
     """
     if n_samples <= 2:
         few_lanes(2, n_rows, n_k, w, w_row, w_k, start, b, out)

@@ -249,7 +249,7 @@ cdef inline vec verf(vec x) noexcept nogil:
 
 
 cdef inline vec vroot(vec x) noexcept nogil:
-    """sqrt x for x >= 0, within 1.2 and 0.8 ulp; a subnormal x gives between 0 and its root.
+    """sqrt x for x >= 0, within 1.2 and 0.8 ulp (baseline: 1.6 and 1.3); a subnormal x gives between 0 and its root.
 
     It needs no divider, so in a / vroot(x) it takes no time of its own; vsqrt takes 12 cycles (float64: 24) there.
     """
