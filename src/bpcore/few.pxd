@@ -151,8 +151,8 @@ cdef inline void few_product(
 ) noexcept nogil:
     """out [n_rows][LANES] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][LANES] for the first n_samples lanes.
 
-    n_samples <= FEW_SAMPLES, n_rows >= LANES. Either w_row is 1, or w_k is and start is NULL. Lanes without a sample hold
-    forward what the last sample's does, which is finite where it is, and backward 0.
+    n_samples <= FEW_SAMPLES, n_rows >= LANES. Either w_row is 1, or w_k is and start is NULL. Lanes without a sample
+    hold forward what the last sample's does, which is finite where it is, and backward 0.
     """
     if n_samples <= 2:
         few_lanes(2, n_rows, n_k, w, w_row, w_k, start, b, out)
