@@ -319,8 +319,8 @@ FAULTS = (
     (
         "the biases are left out",
         "layers.pxd",
-        "parameters + layer.biases if layer.has_bias else NULL, below, z, scratch",
-        "parameters + layer.biases if layer.has_bias and not FAULT else NULL, below, z, scratch",
+        "parameters + layer.biases if layer.has_bias else NULL\n",
+        "parameters + layer.biases if layer.has_bias and not FAULT else NULL\n",
     ),
     (
         "no gradient for the biases",
