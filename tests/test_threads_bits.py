@@ -153,7 +153,9 @@ def assert_same_bits_under_load(case, dtype, steps, expected):
 
 @pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
 @pytest.mark.usefixtures("load")
-@pytest.mark.parametrize("case", ["digits", "blocks, short last batch", "dropout, few rows", "dropout, softmax"])
+@pytest.mark.parametrize(
+    "case", ["digits", "blocks, short last batch", "momentum, few rows", "dropout, few rows", "dropout, softmax"]
+)
 def test_same_bits_under_load(case):
     expected = digest(case, "float32", FUSED[0], 1, epochs_for(case, 5))
     assert_same_bits_under_load(case, "float32", 5, expected)
@@ -164,7 +166,7 @@ def test_same_bits_under_load(case):
 @pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains", "dropout, units", "dropout, softmax"])
 def test_same_bits_while_shares_change(case, backend):
     """Members take work in proportion to their measured speeds, which beside other load differ all the time."""
-    epochs = epochs_for(case, 100)
+    epochs = epochs_for(case, 300)
     expected = digest(case, "float32", backend, 1, epochs)
     for n_threads in (3, 7):
         assert digest(case, "float32", backend, n_threads, epochs) == expected
