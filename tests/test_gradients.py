@@ -329,6 +329,30 @@ def test_lanes_without_a_sample_do_not_count(backend, dtype):
 
 
 @each_backend
+@each_dtype
+def test_lanes_without_a_sample_drop_nothing_else(backend, dtype):
+    """How many of the equal hidden units are kept decides whether a row overflows; only what the rows keep may count."""
+    dense = [Dense(40, "sigmoid", dropout=0.5), Dense(1, "exp")]
+    most = np.log(np.finfo(dtype).max)
+    parameters = np.concatenate([np.zeros(24 * 40 + 40), np.full(40, most / 20), [0.0]]).astype(dtype)
+    core, seen = module(backend, dtype), 0
+    for n_rows in (1, 2, 3):
+        X, gradient = np.zeros((n_rows, 24), dtype), np.empty_like(parameters)
+        for key in range(40):
+            outputs = []
+
+            def head(a, outputs=outputs):
+                outputs.append(np.isfinite(a).all())
+                return np.zeros_like(a)
+
+            core.backward(core.Plan(24, dense), parameters, X, head, gradient, np.empty_like(X), key)
+            if outputs[0]:
+                seen += 1
+                assert np.isfinite(gradient).all()
+    assert 10 < seen < 110  # of 120: some rows overflow, and some do not
+
+
+@each_backend
 def test_inputs_do_not_need_anything_trainable(backend):
     dense = [Dense(5, "tanh"), Dense(3, "silu"), Dense(2)]
     problem = make_problem(4, dense, SquaredError(), 11)

@@ -457,6 +457,12 @@ FAULTS = (
     ),
     # dropout
     (
+        "lanes without a sample drop units of their own",
+        "dropout.pxd",
+        "first + min(k, tiles.n_rows - 1)",
+        "first + (k if FAULT else min(k, tiles.n_rows - 1))",
+    ),
+    (
         "what dropout keeps is not scaled up",
         "dropout.pxd",
         "<real> (1 / (1 - layer.dropout))",

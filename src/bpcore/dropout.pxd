@@ -29,7 +29,7 @@ cdef inline uint32_t mix(uint32_t x) noexcept nogil:
 
 
 cdef inline void place_rows(Dropout *dropout, uint64_t key, Py_ssize_t first, const Tiles *tiles) noexcept nogil:
-    """Prepare for the samples from `first` on of a batch whose step drew `key`."""
+    """Prepare for the samples from `first` on of a batch whose step drew `key`; lanes beyond the last repeat it."""
     cdef uint32_t row_key = <uint32_t> key
     cdef Py_ssize_t k
     cdef int t
@@ -37,7 +37,7 @@ cdef inline void place_rows(Dropout *dropout, uint64_t key, Py_ssize_t first, co
     dropout.unit_key = <uint32_t> (key >> 32)
     for t in range(tiles.n_tiles):
         for k in range(tiles.start[t], tiles.start[t] + tiles.vecs[t] * LANES):
-            dropout.rows[k] = mix(<uint32_t> (first + k) ^ row_key)
+            dropout.rows[k] = mix(<uint32_t> (first + min(k, tiles.n_rows - 1)) ^ row_key)
 
 
 cdef inline void drop(
