@@ -459,8 +459,8 @@ FAULTS = (
     (
         "lanes without a sample drop units of their own",
         "dropout.pxd",
-        "first + min(k, tiles.n_rows - 1)",
-        "first + (k if FAULT else min(k, tiles.n_rows - 1))",
+        "min(k, tiles.n_rows - 1)) ^ row_key)",
+        "(k if FAULT else min(k, tiles.n_rows - 1))) ^ row_key)",
     ),
     (
         "what dropout keeps is not scaled up",
@@ -477,8 +477,8 @@ FAULTS = (
     (
         "each chunk drops what the first one does",
         "dropout.pxd",
-        "mix(<uint32_t> (first + k) ^ row_key)",
-        "mix(<uint32_t> (k if FAULT else first + k) ^ row_key)",
+        "mix(<uint32_t> (first +",
+        "mix(<uint32_t> ((0 if FAULT else first) +",
     ),
     (
         "the delta passes what dropout has closed",
