@@ -331,7 +331,7 @@ def test_lanes_without_a_sample_do_not_count(backend, dtype):
 @each_backend
 @each_dtype
 def test_lanes_without_a_sample_drop_nothing_else(backend, dtype):
-    """How many of the equal hidden units are kept decides whether a row overflows; only what the rows keep may count."""
+    """How many of the equal hidden units are kept decides whether a row overflows; only what rows keep may count."""
     dense = [Dense(40, "sigmoid", dropout=0.5), Dense(1, "exp")]
     most = np.log(np.finfo(dtype).max)
     parameters = np.concatenate([np.zeros(24 * 40 + 40), np.full(40, most / 20), [0.0]]).astype(dtype)
