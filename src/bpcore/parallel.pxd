@@ -197,9 +197,11 @@ cdef inline void forward_by_units(Member *member, int l) noexcept nogil:
     cdef const Tiles *tiles = &member.tiles
     cdef Py_ssize_t begin = begin_of(&run.of_rows, layer.n_out, member.rank)
     cdef Py_ssize_t end = begin_of(&run.of_rows, layer.n_out, member.rank + 1)
+    cdef double begun = now()
     forward_units(
         layer, begin, end, run.parameters, tiles, inputs_of(ws, l), ws.z[l + 1], ws.a[l + 1], ws.scratch
     )
+    add_done(&run.of_rows, member.rank, now() - begun, (end - begin) * layer.n_in)
     if mixes_units(layer):
         meet(&run.barrier)
         tiles, begin, end = &ws.tiles, 0, layer.n_out  # from here on all units of this member's samples
@@ -213,7 +215,9 @@ cdef inline void delta_by_units(Member *member, int l) noexcept nogil:
     cdef Run *run = member.run
     cdef Py_ssize_t n = run.net.layers[l].n_in
     cdef Py_ssize_t begin = begin_of(&run.of_rows, n, member.rank), end = begin_of(&run.of_rows, n, member.rank + 1)
+    cdef double begun = now()
     delta_units(run.net, begin, end, run.parameters, &member.tiles, &member.ws, l)
+    add_done(&run.of_rows, member.rank, now() - begun, (end - begin) * run.net.layers[l].n_out)
     if mixes_units(run.net.layers + l - 1):
         meet(&run.barrier)
         derivative_below(run.net, &member.ws, l)
