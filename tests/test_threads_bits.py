@@ -47,6 +47,10 @@ CASES = {
     "dropout, chunks, fewer rows": ([28, 150, 150, 1], "silu", "exp", losses.Poisson(), optimizers.SGD(), 300, 200),
     "dropout, online": ([9, 16, 7, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 50, 1),
     "norms, online": ([9, 16, 7, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 50, 1),
+    "tiny, sixes": ([3, 5, 2], "tanh", "sigmoid", losses.SquaredError(), optimizers.Adam(), 20, 6),
+    "pairs": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 41, 2),
+    "norms, fours": ([30, 15, 33, 1], "gelu", "exp", losses.Poisson(), optimizers.Adam(), 51, 4),
+    "norms, sevens": ([9, 40, 1, 17, 20], "tanh", "softmax", losses.CrossEntropy(), optimizers.SGD(), 50, 7),
 }
 # What hidden layers have beside it; these cases have validation data too.
 OPTIONS = {
@@ -58,6 +62,8 @@ OPTIONS = {
     "dropout, softmax": {"dropout": 0.2, "max_norm": 0.9},
     "dropout, online": {"dropout": 0.2, "max_norm": 0.5},
     "norms, online": {"max_norm": 0.3},
+    "norms, fours": {"max_norm": 0.7, "l1": 1e-3},
+    "norms, sevens": {"max_norm": 0.9},
 }
 
 # 1,000 steps of these, 200 times over, would take hours: they run once, and 20 times what has fewer rows.

@@ -27,7 +27,7 @@ from backends import (
 from backprop._types import TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import CrossEntropy, SquaredError
-from backprop.optimizers import OPTIMIZERS, SGD, Adam
+from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, RMSprop
 
 # float64: the twins round differently, by about 1e-16 in each of some thousand operations, and 50 steps of training
 # amplify that somewhat. (float32 has a bound of its own, see `assert_as_good`.)
@@ -196,6 +196,46 @@ def test_odd_shapes(backend, dtype, shape):
         assert_as_good(actual, twin[1], gradient[1], "gradient")
         assert_as_good(losses, twin_run[1], run[1], "losses")
         assert_as_good(state.parameters, twin_run[0].parameters, run[0].parameters, "parameters")
+
+
+# Batches of a few rows: widths about where one way to add up follows another, and options that take a way of their own.
+FEW_ROWS = [
+    ((6, 16, 1), 2, Adam(epsilon=1e-2), {}),
+    ((1, 17, 1), 3, SGD(), {"bias": False}),
+    ((70, 1, 16, 3), 4, SGD(weight_decay=0.05), {}),
+    ((9, 2, 33, 15, 8), 5, SGD(momentum=0.9), {"bias_trainable": False}),
+    ((33, 15, 18, 16), 6, RMSprop(epsilon=1e-2), {"l1": 0.01, "l2": 0.02}),
+    ((8, 100, 2), 7, SGD(), {"trainable": False}),
+    ((3, 40, 40, 1), 8, Adagrad(epsilon=1e-2), {"max_norm": 0.8}),
+    ((21, 49, 31), 4, Adam(epsilon=1e-2), {"trainable": False, "bias_trainable": False}),
+]
+
+
+@each_compiled
+@each_dtype
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("case", FEW_ROWS, ids=lambda case: f"{'-'.join(map(str, case[0]))} by {case[1]}")
+def test_few_rows(backend, dtype, case, weighted):
+    (n_inputs, first, *others), batch, optimizer, options = case
+    k = FEW_ROWS.index(case)
+    hidden = hidden_activations()[k % len(hidden_activations())]
+    *between, n_outputs = others
+    output, loss = ("softmax", CrossEntropy()) if n_outputs > 1 else ("identity", SquaredError())
+    dense = [Dense(first, hidden, **options), *(Dense(n, "tanh") for n in between), Dense(n_outputs, output)]
+    problem = make_problem(n_inputs, dense, loss, 2 * batch + 1, weighted=weighted, labels=k % 2 == 0, seed=k)
+    if hidden == "exp":
+        problem.parameters *= 0.25
+    problem = problem.cast(np.float32).cast(float)
+    settings = TrainingSettings(batch_size=batch)
+    run = train("reference", problem, optimizer, settings, 7)
+    if dtype is np.float64:
+        assert_twins(problem, train(backend, problem, optimizer, settings, 7), run)
+        return
+    single = problem.cast(dtype)
+    twin_run = train("reference", single, optimizer, settings, 7)
+    state, losses, _ = train(backend, single, optimizer, settings, 7)
+    assert_as_good(losses, twin_run[1], run[1], "losses")
+    assert_as_good(state.parameters, twin_run[0].parameters, run[0].parameters, "parameters")
 
 
 @each_compiled

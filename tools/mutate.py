@@ -428,14 +428,14 @@ FAULTS = (
     (
         "few samples: the biases of the first units for all",
         "few.pxd",
-        "w_k, start + first if",
-        "w_k, start + (0 if FAULT else first) if",
+        "vload(p.start + first + j * LANES)",
+        "vload(p.start + (0 if FAULT else first) + j * LANES)",
     ),
     (
         "few samples: the last columns of the weights are left out",
         "few.pxd",
-        "        if k < n_k:\n            few_square(",
-        "        if k < n_k and not FAULT:\n            few_square(",
+        "        if k < p.n_k:\n",
+        "        if k < p.n_k and not FAULT:\n",
     ),
     (
         "few samples: hidden scores of 0 in the lanes without a sample",
@@ -715,10 +715,77 @@ FAULTS = (
         "        dv = vset1(-d[0] if FAULT else d[0])\n",
     ),
     (
-        "online: no max_norm",
+        "small batches: no max_norm",
         "training.pxd",
-        "    if run.net.has_max_norm:\n        limit_all_norms(run)\n    add_loss(run, scale",
-        "    if run.net.has_max_norm and not FAULT:\n        limit_all_norms(run)\n    add_loss(run, scale",
+        "penalties = step_along_gradient(run, rate, weight)\n    if run.net.has_max_norm:\n",
+        "penalties = step_along_gradient(run, rate, weight)\n    if run.net.has_max_norm and not FAULT:\n",
+    ),
+    # batches of a few rows
+    (
+        "a few rows: in their own order",
+        "batches.pxd",
+        "rows + row_of(order, first + k) * n, n * sizeof(real))",
+        "rows + (first + k if FAULT else row_of(order, first + k)) * n, n * sizeof(real))",
+    ),
+    (
+        "a few rows: the second group reads the samples of the first",
+        "few.pxd",
+        "        p.b += some * p.n_k\n",
+        "        p.b += 0 if FAULT else some * p.n_k\n",
+    ),
+    (
+        "a few rows: scores of a single output without its bias",
+        "row_major.pxd",
+        "            if biases != NULL:\n",
+        "            if biases != NULL and not FAULT:\n",
+    ),
+    (
+        "a few rows: the last vector of activations is left out",
+        "row_major.pxd",
+        "vecs_of(n_rows * layer.n_out), ws.z[l + 1]",
+        "vecs_of(n_rows * layer.n_out) - FAULT, ws.z[l + 1]",
+    ),
+    (
+        "a few rows: the last vector of derivatives is left out",
+        "row_major.pxd",
+        "vecs_of(n_rows * layer.n_in), ws.z[l], ws.a[l],",
+        "vecs_of(n_rows * layer.n_in) - FAULT, ws.z[l], ws.a[l],",
+    ),
+    (
+        "a few rows: the delta of a single unit from the first row",
+        "row_major.pxd",
+        "out[s] = dot(w, d + s * n_out, n_out)",
+        "out[s] = dot(w, d + (0 if FAULT else s * n_out), n_out)",
+    ),
+    (
+        "a few rows: the last of an odd number of inputs has no gradient",
+        "row_major.pxd",
+        "    if n_rows & 1:\n",
+        "    if n_rows & 1 and not FAULT:\n",
+    ),
+    (
+        "a few rows: plain SGD becomes its gradient",
+        "row_major.pxd",
+        "    if sink.mode == STEP:\n",
+        "    if sink.mode == STEP and not FAULT:\n",
+    ),
+    (
+        "a few rows: the gradient of a single weight without the last row",
+        "row_major.pxd",
+        "        for k in range(n_k):\n",
+        "        for k in range(n_k - FAULT):\n",
+    ),
+    (
+        "a few rows: the biases get the gradient of the first row alone",
+        "row_major.pxd",
+        "sums_over_rows(n_rows, 1, n_out, &one, 0, d, n_out,",
+        "sums_over_rows(1 if FAULT else n_rows, 1, n_out, &one, 0, d, n_out,",
+    ),
+    (
+        "a few rows: weights that are not trainable change",
+        "row_major.pxd",
+        "    if layer.trainable:\n",
+        "    if layer.trainable or FAULT:\n",
     ),
     # tiny networks
     (
@@ -812,6 +879,7 @@ FIRST = {
     "optimizers.pxd": "test_optimizers.py",
     "parallel.pxd": "test_dropout.py",
     "products.pxd": "test_gradients.py",
+    "row_major.pxd": "test_twins.py",
     "tiny.pxd": "test_runs.py",
     "vmath.pxd": "test_vmath.py",
 }

@@ -1,6 +1,7 @@
 """Rows to lanes: shuffling the order of the rows, and gathering a batch into feature-major tiles."""
 
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
 from bpcore.types cimport LANES, MAX_LANES, Tiles, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose
 
@@ -34,6 +35,15 @@ cdef inline void shuffle(BitGenerator *bits, int64_t *order, Py_ssize_t n) noexc
 
 cdef inline Py_ssize_t row_of(const int64_t *order, Py_ssize_t k) noexcept nogil:
     return order[k] if order != NULL else k
+
+
+cdef inline void copy_rows(
+    Py_ssize_t n_rows, const real *rows, Py_ssize_t n, const int64_t *order, Py_ssize_t first, real *out,
+) noexcept nogil:
+    """out (n_rows, n) = rows[order[first:first + n_rows]]; order NULL stands for 0, 1, 2, ..."""
+    cdef Py_ssize_t k
+    for k in range(n_rows):
+        memcpy(out + k * n, rows + row_of(order, first + k) * n, n * sizeof(real))
 
 
 cdef inline void gather_rows(

@@ -1,6 +1,7 @@
-"""The products forward and backward where the last tile holds few samples: lanes over rows, that is over units.
+"""The products forward and backward for few samples: lanes over rows, that is over units.
 
-With lanes over samples most of them would be empty. Every sum keeps its order, so the bits are the same.
+With lanes over samples most of them would be empty. Every sum keeps its order, so the bits are the same. Samples lie in
+the lanes, as elsewhere, or row by row in memory (`row_major.pxd`).
 """
 
 from bpcore.microkernel cimport multiply_add
@@ -25,6 +26,27 @@ cdef inline bint ends_in_few(const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n
     return few_pays(n_rows, n_k) and tiles.rows[tiles.n_tiles - 1] <= FEW_SAMPLES
 
 
+# out = start or 0 + w @ b, for few samples
+cdef struct FewProduct:
+    Py_ssize_t n_rows  # LANES at least
+    Py_ssize_t n_k
+    const real *w  # (n_rows, n_k), their rows w_row apart and their columns w_k: forward w_row is 1, backward w_k
+    Py_ssize_t w_row
+    Py_ssize_t w_k
+    const real *start  # (n_rows,), or NULL, as it always is backward
+    const real *b  # (n_k, samples): [n_k][LANES], or row-major [samples][n_k]
+    real *out  # (n_rows, samples): [n_rows][LANES], or row-major [samples][n_rows]
+
+
+cdef inline Py_ssize_t k_stride(const bint row_major) noexcept nogil:
+    """How far apart the numbers of `b` are that belong to one sample."""
+    return 1 if row_major else LANES
+
+
+cdef inline Py_ssize_t sample_stride(const bint row_major, const FewProduct *p) noexcept nogil:
+    return p.n_k if row_major else 1
+
+
 cdef inline template store_lanes(
     const int n_samples, const int n_vecs, const bint repeats, const vec *acc, real *out,
 ) noexcept nogil:
@@ -42,121 +64,150 @@ cdef inline template store_lanes(
             vstore(out + (j * LANES + i) * LANES, rows[i])
 
 
+cdef inline template store_few(
+    const int n_samples, const int n_vecs, const bint row_major, const bint repeats, const FewProduct *p,
+    Py_ssize_t first, const vec *acc,
+) noexcept nogil:
+    """Rows first ... of p.out = acc (n_samples, n_vecs)."""
+    cdef int s, j
+    if not row_major:
+        store_lanes(n_samples, n_vecs, repeats, acc, p.out + first * LANES)
+        return
+    for s in range(n_samples):
+        for j in range(n_vecs):
+            vstore(p.out + s * p.n_rows + first + j * LANES, acc[s * n_vecs + j])
+
+
 # ---- weights whose rows lie side by side: forward ----
 
 cdef inline template few_block(
-    const int n_samples, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start,
-    const real *b, real *out,
+    const int n_samples, const int n_vecs, const bint row_major, const FewProduct *p, Py_ssize_t first,
 ) noexcept nogil:
-    """out [n_vecs * LANES][LANES] = start (n_vecs * LANES,) or 0 + w [n_k][n_vecs * LANES].T @ b [n_k][LANES]."""
+    """Rows first ... first + n_vecs * LANES of the product."""
     cdef vec acc[MAX_BLOCK]
     cdef int s, j
     for s in range(n_samples):
         for j in range(n_vecs):
-            acc[s * n_vecs + j] = vload(start + j * LANES) if start != NULL else vset1(0)
-    multiply_add(n_samples, n_vecs, acc, n_k, b, 1, LANES, w, w_k, NULL, 0)
-    store_lanes(n_samples, n_vecs, True, acc, out)
+            acc[s * n_vecs + j] = vload(p.start + first + j * LANES) if p.start != NULL else vset1(0)
+    multiply_add(
+        n_samples, n_vecs, acc, p.n_k, p.b, sample_stride(row_major, p), k_stride(row_major), p.w + first, p.w_k, NULL,
+        0,
+    )
+    store_few(n_samples, n_vecs, row_major, True, p, first, acc)
 
 
 cdef inline template few_blocks(
-    const int n_samples, int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start, const real *b,
-    real *out,
+    const int n_samples, int n_vecs, const bint row_major, const FewProduct *p, Py_ssize_t first,
 ) noexcept nogil:
     """`few_block` for a number of vectors known at run time, 1 to what the registers hold."""
     if n_vecs == 1:
-        few_block(n_samples, 1, n_k, w, w_k, start, b, out)
+        few_block(n_samples, 1, row_major, p, first)
     elif n_vecs == 2:
-        few_block(n_samples, 2, n_k, w, w_k, start, b, out)
+        few_block(n_samples, 2, row_major, p, first)
     elif n_vecs == 3:
-        few_block(n_samples, 3, n_k, w, w_k, start, b, out)
-    elif n_samples <= 4 and n_vecs == 4:
-        few_block(n_samples, 4, n_k, w, w_k, start, b, out)
-    elif n_samples <= 4 and n_vecs == 5:
-        few_block(n_samples, 5, n_k, w, w_k, start, b, out)
-    elif n_samples <= 4 and n_vecs == 6:
-        few_block(n_samples, 6, n_k, w, w_k, start, b, out)
+        few_block(n_samples, 3, row_major, p, first)
+    elif n_samples * 4 <= TILE_ROWS * TILE_VECS and n_vecs == 4:
+        few_block(n_samples, 4, row_major, p, first)
+    elif n_samples * 5 <= TILE_ROWS * TILE_VECS and n_vecs == 5:
+        few_block(n_samples, 5, row_major, p, first)
+    elif n_samples * 6 <= TILE_ROWS * TILE_VECS and n_vecs == 6:
+        few_block(n_samples, 6, row_major, p, first)
 
 
-cdef inline template few_forward(
-    const int n_samples, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start,
-    const real *b, real *out,
-) noexcept nogil:
-    """`few_product` for w_row = 1. Where the rows are no whole vectors, some are computed twice."""
+cdef inline template few_forward(const int n_samples, const bint row_major, const FewProduct *p) noexcept nogil:
+    """A product with w_row = 1. Where the rows are no whole vectors, some are computed twice."""
     cdef int most = min(<int> MOST_VECS, TILE_ROWS * TILE_VECS // n_samples), n_vecs
     cdef Py_ssize_t first = 0, vecs, n_blocks
-    while first < n_rows:
-        vecs = (n_rows - first + LANES - 1) // LANES
+    while first < p.n_rows:
+        vecs = (p.n_rows - first + LANES - 1) // LANES
         n_blocks = (vecs + most - 1) // most
         n_vecs = <int> ((vecs + n_blocks - 1) // n_blocks)
-        if n_vecs * LANES > n_rows:
+        if n_vecs * LANES > p.n_rows:
             n_vecs -= 1
-        first = min(first, n_rows - n_vecs * LANES)
-        few_blocks(
-            n_samples, n_vecs, n_k, w + first, w_k, start + first if start != NULL else NULL, b, out + first * LANES
-        )
+        first = min(first, p.n_rows - n_vecs * LANES)
+        few_blocks(n_samples, n_vecs, row_major, p, first)
         first += n_vecs * LANES
 
 
 # ---- weights whose rows lie one after the other: backward ----
 
 cdef inline template few_square(
-    const int n_samples, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, const real *b, vec *acc,
+    const int n_samples, const bint row_major, Py_ssize_t n_k, const FewProduct *p, Py_ssize_t first,
+    Py_ssize_t first_k, vec *acc,
 ) noexcept nogil:
-    """acc (n_samples, LANES) += b [n_k][LANES].T @ w (LANES, n_k).T for n_k <= LANES."""
+    """acc (n_samples, LANES) += rows first ... of w @ b, for n_k <= LANES columns from first_k on."""
     cdef vec columns[MAX_LANES]
+    cdef const real *w = p.w + first * p.w_row + first_k
+    cdef const real *b = p.b + first_k * k_stride(row_major)
     cdef int i, k, s
     for i in range(LANES):
-        columns[i] = vload(w + i * w_row) if n_k == LANES else vload_n(w + i * w_row, n_k)
+        columns[i] = vload(w + i * p.w_row) if n_k == LANES else vload_n(w + i * p.w_row, n_k)
     vtranspose(columns)
     for k in range(LANES):
         if k < n_k:
             for s in range(n_samples):
-                acc[s] = vfma(vset1(b[k * LANES + s]), columns[k], acc[s])
+                acc[s] = vfma(vset1(b[k * k_stride(row_major) + s * sample_stride(row_major, p)]), columns[k], acc[s])
 
 
-cdef inline template few_backward(
-    const int n_samples, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, const real *b, real *out,
-) noexcept nogil:
-    """`few_product` for w_k = 1 and no start; as above, some rows may be computed twice."""
+cdef inline template few_backward(const int n_samples, const bint row_major, const FewProduct *p) noexcept nogil:
+    """A product with w_k = 1; as above, some rows may be computed twice."""
     cdef vec acc[MAX_LANES]
     cdef Py_ssize_t first = 0, k
     cdef int s
-    while first < n_rows:
-        first = min(first, n_rows - LANES)
+    while first < p.n_rows:
+        first = min(first, p.n_rows - LANES)
         for s in range(n_samples):
             acc[s] = vset1(0)
-        for k in range(n_k // LANES):
-            few_square(n_samples, LANES, w + first * w_row + k * LANES, w_row, b + k * LANES * LANES, acc)
-        k = n_k // LANES * LANES
-        if k < n_k:
-            few_square(n_samples, n_k - k, w + first * w_row + k, w_row, b + k * LANES, acc)
-        store_lanes(n_samples, 1, False, acc, out + first * LANES)
+        for k in range(p.n_k // LANES):
+            few_square(n_samples, row_major, LANES, p, first, k * LANES, acc)
+        k = p.n_k // LANES * LANES
+        if k < p.n_k:
+            few_square(n_samples, row_major, p.n_k - k, p, first, k, acc)
+        store_few(n_samples, 1, row_major, False, p, first, acc)
         first += LANES
 
 
-cdef inline template few_lanes(
-    const int n_samples, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out,
-) noexcept nogil:
-    """`few_product` for a number of samples that the compiler knows."""
-    if w_row == 1:
-        few_forward(n_samples, n_rows, n_k, w, w_k, start, b, out)
+# ---- for a number of samples that the compiler does not know ----
+
+cdef inline template few_samples(const int n_samples, const bint row_major, const FewProduct *p) noexcept nogil:
+    if p.w_row == 1:
+        few_forward(n_samples, row_major, p)
     else:
-        few_backward(n_samples, n_rows, n_k, w, w_row, b, out)
+        few_backward(n_samples, row_major, p)
 
 
-cdef inline void few_product(
-    Py_ssize_t n_samples, Py_ssize_t n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *b, real *out,
-) noexcept nogil:
-    """out [n_rows][LANES] = start (n_rows,) or 0 + w (n_rows, n_k) @ b [n_k][LANES] for the first n_samples lanes.
+cdef inline void few_lanes(Py_ssize_t n_samples, const FewProduct *p) noexcept nogil:
+    """A product whose n_samples <= FEW_SAMPLES lie in the lanes.
 
-    n_samples <= FEW_SAMPLES, n_rows >= LANES. Either w_row is 1, or w_k is and start is NULL. Lanes without a sample
-    hold forward what the last sample's does, which is finite where it is, and backward 0.
+    Lanes without a sample hold forward what the last sample's does, which is finite where it is, and backward 0.
     """
     if n_samples <= 2:
-        few_lanes(2, n_rows, n_k, w, w_row, w_k, start, b, out)
+        few_samples(2, False, p)
     elif n_samples <= 4:
-        few_lanes(4, n_rows, n_k, w, w_row, w_k, start, b, out)
+        few_samples(4, False, p)
     elif FEW_SAMPLES > 4:
-        few_lanes(8, n_rows, n_k, w, w_row, w_k, start, b, out)
+        few_samples(8, False, p)
+
+
+cdef inline void few_rows(Py_ssize_t n_samples, FewProduct p) noexcept nogil:
+    """A product whose samples, 2 at least, lie row by row; a row beyond the last may be computed, too."""
+    cdef Py_ssize_t some
+    while n_samples > 0:
+        if FEW_SAMPLES >= 8 and n_samples > 6:
+            some = 8
+            few_samples(8, True, &p)
+        elif FEW_SAMPLES >= 8 and n_samples > 4:
+            some = 6
+            few_samples(6, True, &p)
+        elif n_samples == 2:
+            some = 2
+            few_samples(2, True, &p)
+        elif n_samples == 3 or n_samples == 5:  # none is left by itself
+            some = 3
+            few_samples(3, True, &p)
+        else:
+            some = 4
+            few_samples(4, True, &p)
+        p.b += some * p.n_k
+        p.out += some * p.n_rows
+        n_samples -= some

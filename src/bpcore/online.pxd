@@ -204,7 +204,7 @@ cdef inline template row_gradient(
         outer_product(step, rate, decay, 1, n_out, &one, d, b)
 
 
-cdef inline void delta_below(
+cdef inline void row_delta(
     Py_ssize_t n_in, Py_ssize_t n_out, const real *w, const real *d, real *out,
 ) noexcept nogil:
     """out (n_in,) = w (n_in, n_out) @ d (n_out,); lanes beyond n_in become 0."""
@@ -239,7 +239,7 @@ cdef inline void row_backward(
         if l > 0:
             below = ws.a[l]
         if l > net.first_trainable:
-            delta_below(layer.n_in, layer.n_out, parameters + layer.weights, ws.delta[l + 1], ws.delta[l])
+            row_delta(layer.n_in, layer.n_out, parameters + layer.weights, ws.delta[l + 1], ws.delta[l])
             multiply_derivative_vecs(
                 net.layers[l - 1].activation, net.layers[l - 1].alpha, (layer.n_in + LANES - 1) // LANES, ws.z[l],
                 ws.a[l], ws.delta[l],

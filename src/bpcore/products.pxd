@@ -1,7 +1,7 @@
 """The products of a dense layer forward and backward: lanes over samples."""
 
 from bpcore.activations cimport Finish, finish
-from bpcore.few cimport few_product, ends_in_few
+from bpcore.few cimport FewProduct, ends_in_few, few_lanes
 from bpcore.microkernel cimport multiply_add
 from bpcore.types cimport (
     GROUP_LANES, LANES, MAX_BLOCK, MOST_ROWS, TILE_VECS, Tiles, block_rows, prefetch, real, template, vec, vfma, vload,
@@ -144,16 +144,19 @@ cdef inline void lanes_product(
     cdef int n_tiles = tiles.n_tiles
     cdef Py_ssize_t n_asked = end_row - first_row, at
     cdef bint few = ends_in_few(tiles, n_asked, p.n_k)
+    cdef FewProduct part
+    cdef const real *start = p.start + first_row if p.start != NULL else NULL
     if few:
         n_tiles -= 1
     if n_tiles > 0:
         tiles_product(tiles, n_tiles, p, first_row, end_row, scratch, how)
     if few:  # last, when the weights have come near
         at = p.n_rows * tiles.start[n_tiles] + first_row * LANES
-        few_product(
-            tiles.rows[n_tiles], n_asked, p.n_k, p.w + first_row * p.w_row, p.w_row, p.w_k,
-            p.start + first_row if p.start != NULL else NULL, p.b + p.n_k * tiles.start[n_tiles], p.out + at,
+        part = FewProduct(
+            n_asked, p.n_k, p.w + first_row * p.w_row, p.w_row, p.w_k, start, p.b + p.n_k * tiles.start[n_tiles],
+            p.out + at,
         )
+        few_lanes(tiles.rows[n_tiles], &part)
         if how != NULL:
             finish(how, at, n_asked, p.out)
 

@@ -213,10 +213,17 @@ cdef inline void set_chunk(
         ws.y = ws.own_y
         ws.factor = ws.own_factor
     gather_rows(&ws.tiles, rows.X, run.net.n_inputs, rows.order, first, ws.a[0])
+    gather_targets(run, ws, rows, first, factor)
+
+
+cdef inline void gather_targets(
+    const Run *run, Workspace *ws, const Rows *rows, Py_ssize_t first, double factor,
+) noexcept nogil:
+    """What the loss needs of the rows from `first` on, to ws.y and ws.factor."""
     if run.loss.labels:
         gather_labels(&ws.tiles, rows.labels, rows.order, first, ws.y)
     else:
-        gather_rows(&ws.tiles, rows.y, targets, rows.order, first, ws.y)
+        gather_rows(&ws.tiles, rows.y, run.net.n_outputs, rows.order, first, ws.y)
     gather_factors(&ws.tiles, rows.weight, rows.order, first, factor, ws.factor)
 
 

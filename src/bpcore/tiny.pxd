@@ -11,12 +11,16 @@ from bpcore.losses cimport tile_delta
 from bpcore.types cimport LANES, Layer, apart, real, rfma, template, vec, vfma, vload, vset1, vstore, vsum
 
 
-cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nogil:
+cdef inline bint has_tiny_layers(const Network *net) noexcept nogil:
     cdef int l
     for l in range(net.n_layers):
         if net.layers[l].n_out >= FEW_OUTPUTS or (net.layers[l].activation == SOFTMAX and l < net.n_layers - 1):
             return False
-    return batch_size <= LANES and net.n_inputs <= 8 * FEW_OUTPUTS and not net.has_dropout
+    return net.n_inputs <= 8 * FEW_OUTPUTS and not net.has_dropout
+
+
+cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nogil:
+    return batch_size <= LANES and has_tiny_layers(net)
 
 
 cdef inline apart tiny_forward(

@@ -3,19 +3,20 @@
 from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy
 
-from bpcore.batches cimport row_of, shuffle
+from bpcore.batches cimport copy_rows, row_of, shuffle
 from bpcore.gradients cimport SET, STEP, Sink, sum_group
 from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, deal_by_speed, deal_equally, dismiss, hire
+from bpcore.row_major cimport is_handful, rows_backward, rows_forward
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
-    block_gradient, blocks_are_done, end_batch, factor_of, set_batch, set_chunk, weighted_sum,
+    block_gradient, blocks_are_done, end_batch, factor_of, gather_targets, set_batch, set_chunk, weighted_sum,
 )
 from bpcore.shares cimport MAX_THREADS
 from bpcore.threads cimport now, pthread_t, resize
-from bpcore.tiny cimport is_tiny, tiny_backward, tiny_forward
+from bpcore.tiny cimport has_tiny_layers, is_tiny, tiny_backward, tiny_forward
 from bpcore.types cimport (
     GROUP_LANES, GROUP_VECS, LANES, Layer, MAX_VECS, cut_tiles, real, vabs, vec, vfma, vload, vload_n, vset1, vstore,
 )
@@ -264,6 +265,18 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
     add_loss(run, loss, penalties, denominator, n)
 
 
+cdef inline void end_small_batch(
+    Run *run, double rate, double weight, double loss, double denominator, Py_ssize_t n,
+) noexcept nogil:
+    """What follows its gradient, or the step along that."""
+    cdef double penalties = 0
+    if not run.steps_directly:
+        penalties = step_along_gradient(run, rate, weight)
+    if run.net.has_max_norm:
+        limit_all_norms(run)
+    add_loss(run, loss, penalties, denominator, n)
+
+
 cdef inline void tiny_pass(Run *run, Rows *rows, Py_ssize_t first, Py_ssize_t n, double factor) noexcept nogil:
     """Forward, values and output deltas, for a tiny network and at most a vector of rows."""
     cdef bint lies_there = rows.gathered and run.ws.factor == rows.all_factor + first
@@ -279,7 +292,7 @@ cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint
     cutting the batch up. has_passed: `look_ahead` went forward already.
     """
     cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
-    cdef double denominator = denominator_of(run, weight), factor, loss, penalties = 0
+    cdef double denominator = denominator_of(run, weight), factor, loss
     cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL, False)
     factor = factor_of(run, denominator)
     if not has_passed:
@@ -288,11 +301,25 @@ cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint
     tiny_backward(
         run.net, run.parameters, &run.ws, run.parameters if run.steps_directly else run.gradient, &sink
     )
-    if not run.steps_directly:
-        penalties = step_along_gradient(run, rate, weight)
-    if run.net.has_max_norm:
-        limit_all_norms(run)
-    add_loss(run, loss, penalties, denominator, n)
+    end_small_batch(run, rate, weight, loss, denominator, n)
+
+
+cdef inline void train_handful(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """What `train_batch` does, for a few rows."""
+    cdef double rate = next_rate(run), weight = weight_of(&run.data, first, n)
+    cdef double denominator = denominator_of(run, weight), factor = factor_of(run, denominator), loss
+    cdef Sink sink = Sink(STEP if run.steps_directly else SET, <real> rate, <real> run.optimizer.hyper[2], NULL, False)
+    cdef Workspace *ws = &run.ws
+    if ws.tiles.n_rows != n:
+        cut_tiles(&ws.tiles, n, False)
+    ws.y = ws.own_y
+    ws.factor = ws.own_factor
+    copy_rows(n, run.data.X, run.net.n_inputs, run.data.order, first, ws.own_x)
+    gather_targets(run, ws, &run.data, first, factor)
+    rows_forward(run.net, &run.loss, run.parameters, ws)
+    loss = factor * weighted_sum(ws.value, run.data.weight, run.data.order, first, n)
+    rows_backward(run.net, run.parameters, ws, run.parameters if run.steps_directly else run.gradient, &sink)
+    end_small_batch(run, rate, weight, loss, denominator, n)
 
 
 cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
@@ -301,7 +328,7 @@ cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
     cdef const Rows *rows = &run.data
     cdef Py_ssize_t row = row_of(rows.order, k), j, targets = 1 if run.loss.labels else run.net.n_outputs
     cdef double weight = rows.weight[row] if rows.weight != NULL else 1
-    cdef double denominator = denominator_of(run, weight), scale, penalties = 0
+    cdef double denominator = denominator_of(run, weight), scale
     cdef const real *x = rows.X + row * run.net.n_inputs
     scale = factor_of(run, denominator)
     run.ws.factor[0] = <real> (scale * weight)
@@ -314,10 +341,7 @@ cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
         )
     else:
         row_backward(run.net, run.parameters, x, &run.ws, run.gradient, False, 0, 0)
-        penalties = step_along_gradient(run, rate, weight)
-    if run.net.has_max_norm:
-        limit_all_norms(run)
-    add_loss(run, scale * weight * run.ws.value[0], penalties, denominator, 1)
+    end_small_batch(run, rate, weight, scale * weight * run.ws.value[0], denominator, 1)
 
 
 cdef inline bint time_is_over(Run *run, double *last_look, double deadline) noexcept nogil:
@@ -452,6 +476,11 @@ cdef inline bint goes_row_by_row(const Run *run) noexcept nogil:
     return run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout
 
 
+cdef inline bint goes_by_handfuls(const Run *run) noexcept nogil:
+    """A tiny network does not: how many rows are a vector's is up to the instruction set."""
+    return is_handful(run.net, run.batch_size) and not has_tiny_layers(run.net)
+
+
 cdef inline void forget_layout(Run *run) noexcept nogil:
     """Gather again, and begin again what was left in the middle: how samples lie in a chunk depends on the team."""
     run.data.gathered = False
@@ -468,7 +497,7 @@ cdef inline int train(
     """`train_alone` by run.n_threads threads, of which this is one."""
     cdef pthread_t threads[MAX_THREADS]
     cdef int wanted = run.n_threads, reason
-    if run.batch_size == 1 or is_tiny(run.net, run.batch_size):
+    if run.batch_size == 1 or is_tiny(run.net, run.batch_size) or goes_by_handfuls(run):
         run.n_threads = 1  # nothing in so little is worth a meeting
     if run.n_threads > 1:
         run.n_threads = hire(run, threads)
@@ -495,6 +524,7 @@ cdef inline int train_alone(
     cdef Py_ssize_t n, finished = 0
     cdef int reason
     cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run), tiny = is_tiny(run.net, run.batch_size)
+    cdef bint by_handfuls = goes_by_handfuls(run)
     cdef bint shares = shares_lanes(run), lies_beside = False, has_passed = False
     deadline = run.deadline = last_look + seconds
     if seconds <= 0:
@@ -519,6 +549,11 @@ cdef inline int train_alone(
             elif tiny:
                 train_tiny_batch(run, run.cursor, n, has_passed)
                 has_passed = False
+            elif by_handfuls and n > 1:
+                train_handful(run, run.cursor, n)
+            elif by_handfuls:
+                take_rows(&run.ws)
+                train_row(run, run.cursor)
             else:
                 train_batch(run, run.cursor, n)
                 if run.paused:
