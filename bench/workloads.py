@@ -238,6 +238,10 @@ OTHERS = (
         rows=569, batch=5, optimizer="adagrad", learning_rate=0.01, check_epochs=3,
     ),
     Workload(
+        name="fours", sizes=(9, 400, 1), activation="tanh", head="mse", data="random", rows=1000, batch=4,
+        optimizer="adam", learning_rate=1e-3, check_epochs=1,
+    ),
+    Workload(
         name="eights", sizes=(64, 128, 128, 10), activation="relu", head="cross_entropy", data="digits", rows=1797,
         batch=8, optimizer="sgd", learning_rate=0.05, check_epochs=2,
     ),

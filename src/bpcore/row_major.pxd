@@ -17,13 +17,13 @@ from bpcore.types cimport GROUP_LANES, LANES, Layer, MAX_BLOCK, real, rfma, temp
 
 
 cdef enum:
+    HANDFUL = GROUP_LANES // 2  # so many rows at most are faster this way
     NARROW = 16  # layers of fewer units do not fill every instruction set's vectors
     MOST_PARAMETERS = 131072  # larger networks gain by threads
 
 
-cdef inline bint is_handful(const Network *net, Py_ssize_t n_rows) noexcept nogil:
-    """Whether so few rows are faster with lanes over features."""
-    return 1 < n_rows <= GROUP_LANES // 2 and net.n_parameters <= MOST_PARAMETERS and not net.has_dropout
+cdef inline bint suits_handfuls(const Network *net) noexcept nogil:
+    return net.n_parameters <= MOST_PARAMETERS and not net.has_dropout
 
 
 cdef inline Py_ssize_t vecs_of(Py_ssize_t n) noexcept nogil:

@@ -9,7 +9,7 @@ from bpcore.layers cimport Workspace
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, deal_by_speed, deal_equally, dismiss, hire
-from bpcore.row_major cimport is_handful, rows_backward, rows_forward
+from bpcore.row_major cimport HANDFUL, rows_backward, rows_forward, suits_handfuls
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
     block_gradient, blocks_are_done, end_batch, factor_of, gather_targets, set_batch, set_chunk, weighted_sum,
@@ -476,9 +476,10 @@ cdef inline bint goes_row_by_row(const Run *run) noexcept nogil:
     return run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout
 
 
-cdef inline bint goes_by_handfuls(const Run *run) noexcept nogil:
-    """A tiny network does not: how many rows are a vector's is up to the instruction set."""
-    return is_handful(run.net, run.batch_size) and not has_tiny_layers(run.net)
+cdef inline bint takes_handfuls(const Run *run) noexcept nogil:
+    """Whether `train_handful` is for small batches. Not of a tiny network: when that takes a way of its own is up to
+    the instruction set."""
+    return suits_handfuls(run.net) and not has_tiny_layers(run.net)
 
 
 cdef inline void forget_layout(Run *run) noexcept nogil:
@@ -497,7 +498,10 @@ cdef inline int train(
     """`train_alone` by run.n_threads threads, of which this is one."""
     cdef pthread_t threads[MAX_THREADS]
     cdef int wanted = run.n_threads, reason
-    if run.batch_size == 1 or is_tiny(run.net, run.batch_size) or goes_by_handfuls(run):
+    if (
+        run.batch_size == 1 or is_tiny(run.net, run.batch_size)
+        or (run.batch_size <= HANDFUL and takes_handfuls(run))
+    ):
         run.n_threads = 1  # nothing in so little is worth a meeting
     if run.n_threads > 1:
         run.n_threads = hire(run, threads)
@@ -524,7 +528,7 @@ cdef inline int train_alone(
     cdef Py_ssize_t n, finished = 0
     cdef int reason
     cdef bint over = run.step >= last_step, by_row = goes_row_by_row(run), tiny = is_tiny(run.net, run.batch_size)
-    cdef bint by_handfuls = goes_by_handfuls(run)
+    cdef bint by_handfuls = takes_handfuls(run)
     cdef bint shares = shares_lanes(run), lies_beside = False, has_passed = False
     deadline = run.deadline = last_look + seconds
     if seconds <= 0:
@@ -549,11 +553,8 @@ cdef inline int train_alone(
             elif tiny:
                 train_tiny_batch(run, run.cursor, n, has_passed)
                 has_passed = False
-            elif by_handfuls and n > 1:
+            elif by_handfuls and 1 < n <= HANDFUL:
                 train_handful(run, run.cursor, n)
-            elif by_handfuls:
-                take_rows(&run.ws)
-                train_row(run, run.cursor)
             else:
                 train_batch(run, run.cursor, n)
                 if run.paused:
