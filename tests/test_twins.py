@@ -208,6 +208,7 @@ FEW_ROWS = [
     ((8, 100, 2), 7, SGD(), {"trainable": False}),
     ((3, 40, 40, 1), 8, Adagrad(epsilon=1e-2), {"max_norm": 0.8}),
     ((21, 49, 31), 4, Adam(epsilon=1e-2), {"trainable": False, "bias_trainable": False}),
+    ((12, 8, 14, 9), 7, SGD(weight_decay=0.1), {}),
 ]
 
 
@@ -236,6 +237,16 @@ def test_few_rows(backend, dtype, case, weighted):
     state, losses, _ = train(backend, single, optimizer, settings, 7)
     assert_as_good(losses, twin_run[1], run[1], "losses")
     assert_as_good(state.parameters, twin_run[0].parameters, run[0].parameters, "parameters")
+
+
+@each_compiled
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("hidden", [5, 20])
+def test_hidden_softmax_in_small_batches(backend, batch, hidden):
+    """The core takes it, though `Network` does not: it mixes features, over which the lanes of small batches run."""
+    problem = make_problem(3, [Dense(hidden, "softmax"), Dense(3)], SquaredError(), 9)
+    settings = TrainingSettings(batch_size=batch)
+    assert_twins(problem, *(train(b, problem, SGD(), settings, 3) for b in (backend, "reference")))
 
 
 @each_compiled

@@ -434,8 +434,8 @@ FAULTS = (
     (
         "few samples: the last columns of the weights are left out",
         "few.pxd",
-        "        if k < p.n_k:\n",
-        "        if k < p.n_k and not FAULT:\n",
+        "        k = p.n_k // LANES * LANES\n        if k < p.n_k:\n",
+        "        k = p.n_k // LANES * LANES\n        if k < p.n_k and not FAULT:\n",
     ),
     (
         "few samples: hidden scores of 0 in the lanes without a sample",
@@ -730,8 +730,32 @@ FAULTS = (
     (
         "a few rows: the second group reads the samples of the first",
         "few.pxd",
-        "        p.b += some * p.n_k\n",
-        "        p.b += 0 if FAULT else some * p.n_k\n",
+        "few_samples(4, True, &p)\n        p.b += some * p.n_k\n",
+        "few_samples(4, True, &p)\n        p.b += 0 if FAULT else some * p.n_k\n",
+    ),
+    (
+        "a few rows: the second group of a narrow layer writes where the first did",
+        "few.pxd",
+        "narrow_samples(2, &p)\n        p.b += some * p.n_k\n        p.out += some * p.n_rows\n",
+        "narrow_samples(2, &p)\n        p.b += some * p.n_k\n        p.out += 0 if FAULT else some * p.n_rows\n",
+    ),
+    (
+        "a few rows: narrow layers without the last inputs",
+        "few.pxd",
+        "        k = p.n_k // 4 * 4 + c\n        if k < p.n_k:\n",
+        "        k = p.n_k // 4 * 4 + c\n        if k < p.n_k and not FAULT:\n",
+    ),
+    (
+        "a few rows: narrow layers without the last outputs",
+        "few.pxd",
+        "    while first_k < p.n_k:\n",
+        "    while first_k < p.n_k - LANES * FAULT:\n",
+    ),
+    (
+        "a few rows: narrow layers without biases",
+        "few.pxd",
+        "        if p.start != NULL:\n",
+        "        if p.start != NULL and not FAULT:\n",
     ),
     (
         "a few rows: scores of a single output without its bias",
@@ -758,10 +782,10 @@ FAULTS = (
         "out[s] = dot(w, d + (0 if FAULT else s * n_out), n_out)",
     ),
     (
-        "a few rows: the last of an odd number of inputs has no gradient",
+        "a few rows: the last inputs have no gradient",
         "row_major.pxd",
-        "    if n_rows & 1:\n",
-        "    if n_rows & 1 and not FAULT:\n",
+        "    while r < n_rows:\n",
+        "    while r < n_rows and not FAULT:\n",
     ),
     (
         "a few rows: plain SGD becomes its gradient",
@@ -772,14 +796,14 @@ FAULTS = (
     (
         "a few rows: the gradient of a single weight without the last row",
         "row_major.pxd",
-        "        for k in range(n_k):\n",
-        "        for k in range(n_k - FAULT):\n",
+        "        for s in range(n_samples):\n            total =",
+        "        for s in range(n_samples - FAULT):\n            total =",
     ),
     (
         "a few rows: the biases get the gradient of the first row alone",
         "row_major.pxd",
-        "sums_over_rows(n_rows, 1, n_out, &one, 0, d, n_out,",
-        "sums_over_rows(1 if FAULT else n_rows, 1, n_out, &one, 0, d, n_out,",
+        "sums_over_samples(n_rows, 1, n_out, &one, 0, d, n_out,",
+        "sums_over_samples(1 if FAULT else n_rows, 1, n_out, &one, 0, d, n_out,",
     ),
     (
         "a few rows: weights that are not trainable change",

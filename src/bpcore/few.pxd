@@ -7,7 +7,7 @@ the lanes, as elsewhere, or row by row in memory (`row_major.pxd`).
 from bpcore.microkernel cimport multiply_add
 from bpcore.types cimport (
     FEW_SAMPLES, LANES, MAX_BLOCK, MAX_LANES, TILE_ROWS, TILE_VECS, Tiles, real, template, vec, vfma, vload, vload_n,
-    vset1, vstore, vtranspose,
+    vset1, vstore, vstore_n, vtranspose,
 )
 
 
@@ -22,13 +22,13 @@ cdef inline bint few_pays(Py_ssize_t n_rows, Py_ssize_t n_k) noexcept nogil:
 
 
 cdef inline bint ends_in_few(const Tiles *tiles, Py_ssize_t n_rows, Py_ssize_t n_k) noexcept nogil:
-    """Whether `few_product` is for the last tile."""
+    """Whether the last tile goes through `few_lanes`."""
     return few_pays(n_rows, n_k) and tiles.rows[tiles.n_tiles - 1] <= FEW_SAMPLES
 
 
 # out = start or 0 + w @ b, for few samples
 cdef struct FewProduct:
-    Py_ssize_t n_rows  # LANES at least
+    Py_ssize_t n_rows  # units: LANES at least, or row-major any number
     Py_ssize_t n_k
     const real *w  # (n_rows, n_k), their rows w_row apart and their columns w_k: forward w_row is 1, backward w_k
     Py_ssize_t w_row
@@ -189,8 +189,11 @@ cdef inline void few_lanes(Py_ssize_t n_samples, const FewProduct *p) noexcept n
         few_samples(8, False, p)
 
 
-cdef inline void few_rows(Py_ssize_t n_samples, FewProduct p) noexcept nogil:
-    """A product whose samples, 2 at least, lie row by row; a row beyond the last may be computed, too."""
+cdef inline void few_row_major(Py_ssize_t n_samples, FewProduct p) noexcept nogil:
+    """A product whose samples, 2 at least, lie row by row, with LANES rows of weights at least.
+
+    For 5 or 7 samples one more may be computed: b and out have room for it.
+    """
     cdef Py_ssize_t some
     while n_samples > 0:
         if FEW_SAMPLES >= 8 and n_samples > 6:
@@ -202,12 +205,110 @@ cdef inline void few_rows(Py_ssize_t n_samples, FewProduct p) noexcept nogil:
         elif n_samples == 2:
             some = 2
             few_samples(2, True, &p)
-        elif n_samples == 3 or n_samples == 5:  # none is left by itself
+        elif n_samples == 3 or n_samples == 5:  # 5 is 3 and 2: there is no kernel for a single sample
             some = 3
             few_samples(3, True, &p)
         else:
             some = 4
             few_samples(4, True, &p)
+        p.b += some * p.n_k
+        p.out += some * p.n_rows
+        n_samples -= some
+
+
+# ---- row-major products of few rows of weights ----
+
+cdef inline template narrow_forward(
+    const int n_samples, const bint whole, const FewProduct *p, Py_ssize_t first, Py_ssize_t n,
+) noexcept nogil:
+    """Rows first ... first + n of a product with w_row = 1: a vector, `whole` or of its first n lanes.
+
+    Four chains of additions over k, as one by itself would wait for its own results.
+    """
+    cdef vec acc[4 * 4]
+    cdef vec w, total
+    cdef Py_ssize_t k
+    cdef int c, s
+    for c in range(4 * n_samples):
+        acc[c] = vset1(0)
+    for k in range(p.n_k // 4):
+        for c in range(4):
+            w = narrow_weights(whole, p, 4 * k + c, first, n)
+            for s in range(n_samples):
+                acc[c * n_samples + s] = vfma(vset1(p.b[s * p.n_k + 4 * k + c]), w, acc[c * n_samples + s])
+    for c in range(3):
+        k = p.n_k // 4 * 4 + c
+        if k < p.n_k:
+            w = narrow_weights(whole, p, k, first, n)
+            for s in range(n_samples):
+                acc[c * n_samples + s] = vfma(vset1(p.b[s * p.n_k + k]), w, acc[c * n_samples + s])
+    for s in range(n_samples):
+        total = (acc[s] + acc[n_samples + s]) + (acc[2 * n_samples + s] + acc[3 * n_samples + s])
+        if p.start != NULL:
+            total = total + (vload(p.start + first) if whole else vload_n(p.start + first, n))
+        if whole:
+            vstore(p.out + s * p.n_rows + first, total)
+        else:
+            vstore_n(p.out + s * p.n_rows + first, total, n)
+
+
+cdef inline vec narrow_weights(
+    const bint whole, const FewProduct *p, Py_ssize_t k, Py_ssize_t first, Py_ssize_t n,
+) noexcept nogil:
+    """Column k of rows first ... first + n."""
+    cdef const real *w = p.w + k * p.w_k + first
+    return vload(w) if whole else vload_n(w, n)
+
+
+cdef inline template narrow_backward(const int n_samples, const FewProduct *p) noexcept nogil:
+    """A product with w_k = 1 and fewer than LANES rows of weights."""
+    cdef vec columns[MAX_LANES]
+    cdef vec acc[MAX_LANES]
+    cdef Py_ssize_t first_k = 0, n, k
+    cdef int i, s
+    for s in range(n_samples):
+        acc[s] = vset1(0)
+    while first_k < p.n_k:
+        n = min(p.n_k - first_k, <Py_ssize_t> LANES)
+        for i in range(LANES):
+            columns[i] = vload_n(p.w + i * p.w_row + first_k, n) if i < p.n_rows else vset1(0)
+        vtranspose(columns)
+        for k in range(n):
+            for s in range(n_samples):
+                acc[s] = vfma(vset1(p.b[s * p.n_k + first_k + k]), columns[k], acc[s])
+        first_k += LANES
+    for s in range(n_samples):
+        vstore_n(p.out + s * p.n_rows, acc[s], p.n_rows)
+
+
+cdef inline template narrow_samples(const int n_samples, const FewProduct *p) noexcept nogil:
+    """`narrow_row_major` for a number of samples that the compiler knows."""
+    cdef Py_ssize_t first = 0
+    if p.w_row == 1:
+        while p.n_rows - first >= LANES:
+            narrow_forward(n_samples, True, p, first, LANES)
+            first += LANES
+        if first < p.n_rows:
+            narrow_forward(n_samples, False, p, first, p.n_rows - first)
+    elif p.n_rows < LANES:
+        narrow_backward(n_samples, p)
+    else:
+        few_backward(n_samples, True, p)
+
+
+cdef inline void narrow_row_major(Py_ssize_t n_samples, FewProduct p) noexcept nogil:
+    """`few_row_major` for any number of rows of weights, of which there should not be many."""
+    cdef Py_ssize_t some
+    while n_samples > 0:
+        if TILE_ROWS * TILE_VECS >= 16 and (n_samples == 4 or n_samples > 5):
+            some = 4
+            narrow_samples(4, &p)
+        elif n_samples == 3 or n_samples == 5:
+            some = 3
+            narrow_samples(3, &p)
+        else:
+            some = 2
+            narrow_samples(2, &p)
         p.b += some * p.n_k
         p.out += some * p.n_rows
         n_samples -= some

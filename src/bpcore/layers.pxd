@@ -54,7 +54,8 @@ cdef struct Loss:
     bint mean
     double scale
 
-# What one chunk needs; index 0 is the network's input, index l + 1 the output of layer l. All [features][lanes].
+# What one chunk needs; index 0 is the network's input, index l + 1 the output of layer l. All [features][lanes], but to
+# `online.pxd` and `row_major.pxd` the same memory is [rows][features], and scratch the last layer's scores.
 cdef struct Workspace:
     Tiles tiles
     Dropout dropout
@@ -81,6 +82,14 @@ cdef inline real *inputs_of(const Workspace *ws, int l) noexcept nogil:
 cdef inline bint mixes_units(const Layer *layer) noexcept nogil:
     """Whether the activation and its derivative mix the units of a sample."""
     return layer.activation == SOFTMAX
+
+
+cdef inline bint mixes_hidden_units(const Network *net) noexcept nogil:
+    cdef int l
+    for l in range(net.n_layers - 1):
+        if mixes_units(net.layers + l):
+            return True
+    return False
 
 
 cdef inline void forward_units(

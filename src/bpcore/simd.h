@@ -67,6 +67,9 @@ typedef ireal ivec;
 #define BP_TILE_VECS ((int)(64 / sizeof(real)))
 #define BP_MOST_ROWS 1
 #endif
+/* The blocks of short sums, over few samples, of which there are many. */
+#define BP_SUM_ROWS (BP_TILE_ROWS < 4 ? BP_TILE_ROWS : 4)
+#define BP_SUM_VECS (BP_TILE_VECS < 4 ? BP_TILE_VECS : 4)
 /* So many samples in the last tile are few. */
 #define BP_FEW_SAMPLES (BP_LANES / 2)
 #define BP_GROUP_LANES ((int)(64 / sizeof(real)))

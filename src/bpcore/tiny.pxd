@@ -6,7 +6,7 @@ sums of `layers.pxd`, in the same order and so with the same bits, as bare loops
 
 from bpcore.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
 from bpcore.gradients cimport STEP, Sink
-from bpcore.layers cimport FEW_OUTPUTS, Loss, Network, Workspace
+from bpcore.layers cimport FEW_OUTPUTS, Loss, Network, Workspace, mixes_hidden_units
 from bpcore.losses cimport tile_delta
 from bpcore.types cimport LANES, Layer, apart, real, rfma, template, vec, vfma, vload, vset1, vstore, vsum
 
@@ -14,9 +14,9 @@ from bpcore.types cimport LANES, Layer, apart, real, rfma, template, vec, vfma, 
 cdef inline bint has_tiny_layers(const Network *net) noexcept nogil:
     cdef int l
     for l in range(net.n_layers):
-        if net.layers[l].n_out >= FEW_OUTPUTS or (net.layers[l].activation == SOFTMAX and l < net.n_layers - 1):
+        if net.layers[l].n_out >= FEW_OUTPUTS:
             return False
-    return net.n_inputs <= 8 * FEW_OUTPUTS and not net.has_dropout
+    return net.n_inputs <= 8 * FEW_OUTPUTS and not net.has_dropout and not mixes_hidden_units(net)
 
 
 cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nogil:

@@ -5,11 +5,11 @@ from libc.string cimport memcpy
 
 from bpcore.batches cimport copy_rows, row_of, shuffle
 from bpcore.gradients cimport SET, STEP, Sink, sum_group
-from bpcore.layers cimport Workspace
+from bpcore.layers cimport Workspace, mixes_hidden_units
 from bpcore.online cimport row_backward, row_forward
 from bpcore.optimizers cimport SGD, limit_norms, optimize, prepare
 from bpcore.parallel cimport command, deal_by_speed, deal_equally, dismiss, hire
-from bpcore.row_major cimport HANDFUL, rows_backward, rows_forward, suits_handfuls
+from bpcore.row_major cimport HANDFUL, handful_backward, handful_forward, suits_handfuls
 from bpcore.run cimport (
     BLOCK_PARAMETERS, GRADIENT, MAX_BLOCKS, Range, Rows, Run, UPDATE, all_finite, begin_blocks,
     block_gradient, blocks_are_done, end_batch, factor_of, gather_targets, set_batch, set_chunk, weighted_sum,
@@ -268,7 +268,7 @@ cdef inline void train_batch(Run *run, Py_ssize_t first, Py_ssize_t n) noexcept 
 cdef inline void end_small_batch(
     Run *run, double rate, double weight, double loss, double denominator, Py_ssize_t n,
 ) noexcept nogil:
-    """What follows its gradient, or the step along that."""
+    """The rest of a step once the gradient is there, or plain SGD has stepped (run.steps_directly)."""
     cdef double penalties = 0
     if not run.steps_directly:
         penalties = step_along_gradient(run, rate, weight)
@@ -316,9 +316,9 @@ cdef inline void train_handful(Run *run, Py_ssize_t first, Py_ssize_t n) noexcep
     ws.factor = ws.own_factor
     copy_rows(n, run.data.X, run.net.n_inputs, run.data.order, first, ws.own_x)
     gather_targets(run, ws, &run.data, first, factor)
-    rows_forward(run.net, &run.loss, run.parameters, ws)
+    handful_forward(run.net, &run.loss, run.parameters, ws)
     loss = factor * weighted_sum(ws.value, run.data.weight, run.data.order, first, n)
-    rows_backward(run.net, run.parameters, ws, run.parameters if run.steps_directly else run.gradient, &sink)
+    handful_backward(run.net, run.parameters, ws, run.parameters if run.steps_directly else run.gradient, &sink)
     end_small_batch(run, rate, weight, loss, denominator, n)
 
 
@@ -473,12 +473,17 @@ cdef inline void take_rows(Workspace *ws) noexcept nogil:
 
 
 cdef inline bint goes_row_by_row(const Run *run) noexcept nogil:
-    return run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout
+    return (
+        run.batch_size == 1 and run.data.n > 1 and not run.net.has_dropout and not mixes_hidden_units(run.net)
+    )
 
 
 cdef inline bint takes_handfuls(const Run *run) noexcept nogil:
-    """Whether `train_handful` is for small batches. Not of a tiny network: when that takes a way of its own is up to
-    the instruction set."""
+    """Whether small batches go through `train_handful`.
+
+    Never those of a tiny network: it takes `tiny.pxd` for as many rows as a vector holds, which depends on the
+    instruction set, and only the sums for large batches have the same bits as that.
+    """
     return suits_handfuls(run.net) and not has_tiny_layers(run.net)
 
 
@@ -500,7 +505,7 @@ cdef inline int train(
     cdef int wanted = run.n_threads, reason
     if (
         run.batch_size == 1 or is_tiny(run.net, run.batch_size)
-        or (run.batch_size <= HANDFUL and takes_handfuls(run))
+        or (run.batch_size <= HANDFUL and takes_handfuls(run) and run.validation.n == 0)
     ):
         run.n_threads = 1  # nothing in so little is worth a meeting
     if run.n_threads > 1:

@@ -11,6 +11,8 @@ cdef extern from "simd.h" nogil:
     const int GROUP_VECS "BP_GROUP_VECS"
     const int DOT_ROWS "BP_DOT_ROWS"
     const int FEW_SAMPLES "BP_FEW_SAMPLES"
+    const int SUM_ROWS "BP_SUM_ROWS"
+    const int SUM_VECS "BP_SUM_VECS"
     # To Cython a vector is a real: C's own operators do the lane-wise arithmetic.
     ctypedef double real
     ctypedef double vec
