@@ -207,7 +207,7 @@ FEW_ROWS = [
     ((33, 15, 18, 16), 6, RMSprop(epsilon=1e-2), {"l1": 0.01, "l2": 0.02}),
     ((8, 100, 2), 7, SGD(), {"trainable": False}),
     ((3, 40, 40, 1), 8, Adagrad(epsilon=1e-2), {"max_norm": 0.8}),
-    ((21, 49, 31), 4, Adam(epsilon=1e-2), {"trainable": False, "bias_trainable": False}),
+    ((21, 49, 31), 4, Adam(epsilon=1e-2), {"dropout": 0.2}),
     ((12, 8, 14, 9), 7, SGD(weight_decay=0.1), {}),
 ]
 
@@ -222,7 +222,8 @@ def test_few_rows(backend, dtype, case, weighted):
     hidden = hidden_activations()[k % len(hidden_activations())]
     *between, n_outputs = others
     output, loss = ("softmax", CrossEntropy()) if n_outputs > 1 else ("identity", SquaredError())
-    dense = [Dense(first, hidden, **options), *(Dense(n, "tanh") for n in between), Dense(n_outputs, output)]
+    between = [Dense(n, "tanh", trainable=k % 4 != 2) for n in between]
+    dense = [Dense(first, hidden, **options), *between, Dense(n_outputs, output)]
     problem = make_problem(n_inputs, dense, loss, 2 * batch + 1, weighted=weighted, labels=k % 2 == 0, seed=k)
     if hidden == "exp":
         problem.parameters *= 0.25

@@ -16,6 +16,7 @@ for dtype in ("float32", "float64"):
         ((17, 33, 9, 2), 50, 16),
         ((2, 2, 1), 4, 1),
         ((9, 40, 3), 300, None),
+        ((6, 20, 1, 17), 23, 7),
     ):
         for k, optimizer in enumerate(bp.optimizers.OPTIMIZERS):
             hidden = list(bp.ACTIVATIONS)[k]
