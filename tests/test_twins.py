@@ -209,6 +209,8 @@ FEW_ROWS = [
     ((3, 40, 40, 1), 8, Adagrad(epsilon=1e-2), {"max_norm": 0.8}),
     ((21, 49, 31), 4, Adam(epsilon=1e-2), {"dropout": 0.2}),
     ((12, 8, 14, 9), 7, SGD(weight_decay=0.1), {}),
+    ((5, 6, 40, 7, 9), 4, SGD(weight_decay=0.1), {}),
+    ((19, 3, 2, 64), 3, Adam(epsilon=1e-2), {}),
 ]
 
 

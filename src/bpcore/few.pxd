@@ -1,7 +1,8 @@
 """The products forward and backward for few samples: lanes over rows, that is over units.
 
-With lanes over samples most of them would be empty. Every sum keeps its order, so the bits are the same. Samples lie in
-the lanes, as elsewhere, or row by row in memory (`row_major.pxd`).
+With lanes over samples most of them would be empty. Samples lie in the lanes, as elsewhere, and every sum keeps its
+order, so the bits are the same; or they lie row by row in memory (`row_major.pxd`), where narrow layers go forward with
+four partial sums.
 """
 
 from bpcore.microkernel cimport multiply_add
