@@ -114,8 +114,7 @@ def main() -> None:
         "machine": machine.describe(),
         "sklearn": sklearn.__version__,
         "data": {
-            name: {"seconds": times(name, options.repetitions), "scores": scores(name, options.seeds)}
-            for name in names
+            name: {"seconds": times(name, options.repetitions), "scores": scores(name, options.seeds)} for name in names
         },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -96,9 +96,7 @@ def test_cut_anywhere(monkeypatch, tmp_path, backend, dtype, settings):
     whole = network(backend, dtype)
     fit(whole)
     for looks in (1, 3, 5):
-        resumed = cut_and_resumed(
-            monkeypatch, tmp_path / "run", network(backend, dtype), looks, fit, backend=backend
-        )
+        resumed = cut_and_resumed(monkeypatch, tmp_path / "run", network(backend, dtype), looks, fit, backend=backend)
         assert numbers(resumed) == numbers(whole)
         assert resumed.history.stop_reason == "epochs"
 

@@ -340,9 +340,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         return X, y
 
-    def _weights(
-        self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]
-    ) -> RealArray | None:
+    def _weights(self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
         """Return the weights of the samples, those of their classes included."""
         if sample_weight is None:
             return None

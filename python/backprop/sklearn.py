@@ -177,9 +177,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     ) -> None:
         keep_arguments(self, locals())
 
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
-    ) -> MLPClassifier:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Go over the samples once; what was learned before is kept.
 
         Parameters
@@ -277,9 +275,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     def _score_of(self, targets: NDArray[Any], weight: RealArray | None) -> Score:
         return lambda outputs: _accuracy(_decided(outputs, self._multilabel), targets, weight)
 
-    def _weights(
-        self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]
-    ) -> RealArray | None:
+    def _weights(self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
         weight = super()._weights(name, sample_weight, y, dtype)
         if self.class_weight is None:
             return weight
