@@ -17,8 +17,9 @@ from unittest import mock
 
 import backprop as bp
 import numpy as np
-from backprop import training
-from backprop._types import Data, TrainingSettings, TrainingState
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
+from backprop.learn import training
 
 from bench import machine
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backprop import _backend
-from backprop._types import Data, TrainingSettings, TrainingState
+from backprop.backends import choice
+from backprop.backends.custom import CustomTraining
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import LOSSES, CrossEntropy, Custom, Huber, Loss, Quantile
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from backprop.reference.activations import ACTIVATIONS
-from backprop.reference.training import CustomTraining
 
-BACKENDS = _backend.available()
-COMPILED = tuple(name for name in BACKENDS if name != _backend.REFERENCE)
+BACKENDS = choice.available()
+COMPILED = tuple(name for name in BACKENDS if name != choice.REFERENCE)
 DTYPES = (np.float64, np.float32)
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -40,8 +41,8 @@ INFINITE = float("inf")  # as the time that a run may take
 
 
 def module(backend: str, dtype: Any) -> ModuleType:
-    """The backend's functions, as `_core.pyi` has them."""
-    return _backend.load(backend).module(dtype)
+    """The backend's functions, as `backprop.backends.contract` has them."""
+    return choice.load(backend).module(dtype)
 
 
 # Beside the defaults, what the registries hold with their options changed.

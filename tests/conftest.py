@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from backprop import _backend
+from backprop.backends import choice
 
 # Where no compiled core was built, the reference is what the tests are about and its warning says nothing new.
-if _backend.available() == (_backend.REFERENCE,):
-    os.environ.setdefault(_backend.ENVIRONMENT_VARIABLE, _backend.REFERENCE)
+if choice.available() == (choice.REFERENCE,):
+    os.environ.setdefault(choice.ENVIRONMENT_VARIABLE, choice.REFERENCE)
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # pictures without windows
 
@@ -21,7 +21,7 @@ def _close_figures():
         pyplot.close("all")
 
 
-@pytest.fixture(params=_backend.available())
+@pytest.fixture(params=choice.available())
 def backend(request):
     """Every backend of this machine in turn."""
     return request.param

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from backends import each_backend, each_dtype, module
 from backprop import reference
-from backprop._types import Data
+from backprop.base.types import Data
 from backprop.layers import Dense
 from backprop.losses import AbsoluteError
 from backprop.reference.activations import ACTIVATIONS

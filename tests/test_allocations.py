@@ -11,19 +11,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from backprop import _backend
+from backprop.backends import choice
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 pytestmark = [
     pytest.mark.skipif(COMPILER is None or platform.libc_ver()[0] != "glibc", reason="needs a C compiler and glibc"),
-    pytest.mark.skipif(_backend.default().name == _backend.REFERENCE, reason="no compiled core is installed"),
+    pytest.mark.skipif(choice.default().name == choice.REFERENCE, reason="no compiled core is installed"),
 ]
 
 SCRIPT = """
 import ctypes, json, sys
 import numpy as np
 import backprop as bp
-from backprop._types import Data, TrainingSettings, TrainingState
+from backprop.base.types import Data, TrainingSettings
+from backprop.base.state import TrainingState
 
 counter = ctypes.CDLL(None)
 for name in ("bp_calls", "bp_live", "bp_peak"):

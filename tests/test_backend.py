@@ -12,7 +12,7 @@ from pathlib import Path
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _backend
+from backprop.backends import choice
 
 PACKAGE = Path(bp.__file__).parent
 # What a user would write, with a second network to see whether the warning comes again.
@@ -35,7 +35,7 @@ def run(folder, *, package=None, backend=""):
     script.write_text((path if package else "") + SCRIPT)
     return subprocess.run(
         [sys.executable, script],
-        env={**os.environ, _backend.ENVIRONMENT_VARIABLE: backend, "PYTHONWARNINGS": "default"},
+        env={**os.environ, choice.ENVIRONMENT_VARIABLE: backend, "PYTHONWARNINGS": "default"},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -51,29 +51,29 @@ def pure(tmp_path):
 
 
 def test_the_reference_is_always_there_and_comes_last():
-    assert _backend.available()[-1] == _backend.REFERENCE
-    assert _backend.available().count(_backend.REFERENCE) == 1
+    assert choice.available()[-1] == choice.REFERENCE
+    assert choice.available().count(choice.REFERENCE) == 1
 
 
 def test_the_default_is_the_best(monkeypatch):
-    monkeypatch.delenv(_backend.ENVIRONMENT_VARIABLE, raising=False)
-    monkeypatch.setattr(_backend, "_compiled", lambda: ("v3", "baseline"))
-    assert _backend.default.__wrapped__().name == "v3"  # past the cache
+    monkeypatch.delenv(choice.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setattr(choice, "_compiled", lambda: ("v3", "baseline"))
+    assert choice.default.__wrapped__().name == "v3"  # past the cache
 
 
 def test_by_name(backend, dtype):
-    assert _backend.load(backend).name == backend
+    assert choice.load(backend).name == backend
     net = bp.mlp([2, 1], dtype=dtype, backend=backend)
     assert net.backend == backend
 
 
 def test_names_that_are_none(monkeypatch):
-    listed = re.escape(", ".join(_backend.available()))
+    listed = re.escape(", ".join(choice.available()))
     with pytest.raises(ValueError, match=f"backend: 'v5' is not a backend; available: {listed}"):
-        _backend.load("v5")
-    monkeypatch.setattr(_backend, "_compiled", lambda: ("baseline",))
+        choice.load("v5")
+    monkeypatch.setattr(choice, "_compiled", lambda: ("baseline",))
     with pytest.raises(ValueError, match="'v4' is not built here or not supported by this CPU; available: baseline, "):
-        _backend.load("v4")
+        choice.load("v4")
 
 
 def test_the_environment_variable(backend, tmp_path):
@@ -84,7 +84,7 @@ def test_the_environment_variable(backend, tmp_path):
 def test_an_unknown_name_in_the_environment_variable(tmp_path):
     result = run(tmp_path, backend="gpu")
     assert result.returncode != 0
-    listed = ", ".join(_backend.available())
+    listed = ", ".join(choice.available())
     assert (
         f"ValueError: environment variable BACKPROP_BACKEND: backend: 'gpu' is not a backend; available: {listed}\n"
         in result.stderr
@@ -121,9 +121,9 @@ def test_a_core_that_cannot_be_loaded_is_an_error(pure, tmp_path):
     assert (result.stdout, result.stderr) == ("reference 3\n", "")
 
 
-@pytest.mark.skipif(len(_backend.available()) == 1, reason="no compiled core is installed")
+@pytest.mark.skipif(len(choice.available()) == 1, reason="no compiled core is installed")
 def test_the_core_of_one_instruction_set_that_cannot_be_loaded_is_an_error(pure, tmp_path):
-    best, *others = _backend.available()
+    best, *others = choice.available()
     for name in ["_cpu", *(f"_core_{isa}_f{bits}" for isa in (best, *others[:-1]) for bits in (32, 64))]:
         shutil.copy(find_spec(f"backprop.{name}").origin, pure / "backprop")
     path = pure / "backprop" / Path(find_spec(f"backprop._core_{best}_f32").origin).name
@@ -139,8 +139,8 @@ def test_show_config(capsys):
         line.split(maxsplit=1) for line in capsys.readouterr().out.replace("instruction set", "isa").splitlines()
     )
     assert rows["backprop"] == bp.__version__
-    assert rows["backend"] == _backend.default().name
-    assert rows["available"] == ", ".join(_backend.available())
+    assert rows["backend"] == choice.default().name
+    assert rows["available"] == ", ".join(choice.available())
     assert rows.keys() == {"backprop", "backend", "isa", "available", "threads", "NumPy", "Python"}
 
 
@@ -158,8 +158,8 @@ def test_show_config(capsys):
     ],
 )
 def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, n_beside, widths, dtype, expected):
-    monkeypatch.setattr(_backend, "_compiled", lambda: ("v4", "v3", "baseline"))
-    assert _backend.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == expected
-    assert _backend.Backend("v3").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v3"
-    monkeypatch.setattr(_backend, "_compiled", lambda: ("v4", "baseline"))
-    assert _backend.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v4"
+    monkeypatch.setattr(choice, "_compiled", lambda: ("v4", "v3", "baseline"))
+    assert choice.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == expected
+    assert choice.Backend("v3").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v3"
+    monkeypatch.setattr(choice, "_compiled", lambda: ("v4", "baseline"))
+    assert choice.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v4"

@@ -14,8 +14,8 @@ import backprop as bp
 import numpy as np
 import pytest
 from backends import BACKENDS, OPTIMIZER_VARIANTS, each_backend, each_dtype, label
-from backprop import training
 from backprop.callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
+from backprop.learn import training
 from backprop.schedules import Cosine
 
 RNG = np.random.default_rng(0)

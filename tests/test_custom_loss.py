@@ -29,7 +29,7 @@ from backends import (
     train_and_validate,
 )
 from backprop import mlp
-from backprop._types import Data
+from backprop.base.types import Data
 from backprop.layers import Dense
 from backprop.losses import BinaryCrossEntropy, CrossEntropy, Custom, Poisson, SquaredError
 from backprop.optimizers import SGD, Adam

@@ -12,7 +12,8 @@ from pathlib import Path
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _backend, cli
+from backprop import cli
+from backprop.backends import choice
 from backprop.losses import LOSSES
 from backprop.optimizers import OPTIMIZERS
 
@@ -96,7 +97,7 @@ def test_python_runs(document, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("document", LESSONS, ids=lambda path: path.stem)
 def test_lessons_on_the_reference(document, tmp_path, monkeypatch):
-    monkeypatch.setattr(_backend, "default", lambda: _backend.load(_backend.REFERENCE))
+    monkeypatch.setattr(choice, "default", lambda: choice.load(choice.REFERENCE))
     run_python(document, tmp_path, monkeypatch)
 
 

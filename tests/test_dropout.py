@@ -26,12 +26,12 @@ from backends import (
     train,
 )
 from backprop import reference
-from backprop._types import Data, TrainingSettings
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import AbsoluteError, CrossEntropy, SquaredError
 from backprop.optimizers import SGD, Adam
 from backprop.reference import dropout
-from backprop.reference.layers import data_loss
+from backprop.reference.passes import data_loss
 from backprop.reference.training import shuffled
 
 INFINITE = float("inf")

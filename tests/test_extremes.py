@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from backends import each_backend, each_dtype, module
 from backprop import losses, optimizers
-from backprop._types import Data, TrainingSettings, TrainingState
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 
 

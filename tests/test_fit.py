@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _backend, training
-from backprop._types import TrainingSettings
+from backprop.backends import choice
+from backprop.base.types import TrainingSettings
+from backprop.learn import training
 from backprop.optimizers import OPTIMIZERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,7 +113,7 @@ def test_shuffling(backend, data):
 
 
 def test_backends_see_the_same_batches(data):
-    nets = [make(name) for name in _backend.available()]
+    nets = [make(name) for name in choice.available()]
     for net in nets:
         net.fit(*data, epochs=3, batch_size=7)
     for net in nets:
@@ -449,7 +450,7 @@ def test_five_and_five_are_ten(optimizer, batch_size, backend, dtype, data):
 def test_any_split_of_the_epochs_is_the_same(split, batch_size, shuffle):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(11, 3)), rng.normal(size=11)
-    for name in _backend.available():
+    for name in choice.available():
         parts, whole = make(name), make(name)
         for epochs in split:
             parts.fit(X, y, epochs=epochs, batch_size=batch_size, shuffle=shuffle)

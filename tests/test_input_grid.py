@@ -24,7 +24,7 @@ from unittest import mock
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _backend
+from backprop.backends import choice
 from backprop.history import History
 from backprop.network import Views
 from hypothesis import HealthCheck, given, settings
@@ -78,14 +78,19 @@ class Entry:
         return f"{self.name}({self.parameter})"
 
 
+# Packages whose functions users do not call by these names; public modules list in __all__ what is made of them.
+INNER = ("base", "backends", "model", "files", "learn", "explain")
+
+
 def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
     for module in modules():
         for name, thing in vars(module).items():
-            if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+            own = getattr(thing, "__module__", None) == module.__name__
+            if name.startswith("_") or not (own or name in getattr(module, "__all__", ())):
                 continue
-            if inspect.isfunction(thing) and "._" not in module.__name__:
+            if inspect.isfunction(thing) and module.__name__.split(".")[1] not in INNER and "._" not in module.__name__:
                 yield f"{module.__name__}.{name}", thing, None
-            elif inspect.isclass(thing):
+            elif inspect.isclass(thing) and own:
                 for method, function in inspect.getmembers(thing):
                     if isinstance(function, property):
                         function, method = function.fset, f"{method}="
@@ -209,7 +214,7 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
         value = (value, given["y"])
     chosen[entry.parameter] = value
     method = entry.name.rpartition(".")[2]
-    with warnings.catch_warnings(), mock.patch.object(_backend, "default", return_value=_backend.load(backend)):
+    with warnings.catch_warnings(), mock.patch.object(choice, "default", return_value=choice.load(backend)):
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="sklearn")  # labels too large for an integer
         for ignored in IGNORED:
             warnings.simplefilter("ignore", ignored)
@@ -226,7 +231,7 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
 
 def good_value(entry: Entry, task: str) -> np.ndarray:
     """The argument in its plainest form."""
-    net = network(_backend.REFERENCE, "float64", task)
+    net = network(choice.REFERENCE, "float64", task)
     given = arguments(net, entry.owner, task)
     assert entry.parameter in given, f"{entry}: `arguments` has none for {entry.parameter}"
     value = given[entry.parameter]
@@ -428,12 +433,12 @@ def is_slow(entry: Entry) -> bool:
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_the_plain_argument_is_taken(entry, task):
-    result = outcome(entry, good_value(entry, task), _backend.available()[0], "float32", task)
+    result = outcome(entry, good_value(entry, task), choice.available()[0], "float32", task)
     assert not isinstance(result, Exception), result
 
 
 CASES = st.tuples(
-    st.sampled_from(_backend.available()),
+    st.sampled_from(choice.available()),
     st.sampled_from(["float32", "float64"]),
     st.sampled_from(["regression", "classification"]),
     st.sampled_from(REAL) | st.sampled_from(OTHER),
@@ -461,7 +466,7 @@ def test_grid_of_pictures(entry, case):
 def test_whole_grid(entry):
     """Every dtype with every content in every layout; the backend, its dtype and the task take turns."""
     dtypes = ("i8", "f4", "D") if is_slow(entry) else (*REAL, *OTHER)
-    where = cycle(product(_backend.available(), ("float32", "float64"), ("regression", "classification")))
+    where = cycle(product(choice.available(), ("float32", "float64"), ("regression", "classification")))
     for dtype, content in product(dtypes, CONTENTS):
         here = next(where)
         for layout in LAYOUTS:
@@ -483,7 +488,7 @@ def test_arrays_larger_than_memory(entry, size, dtype):
         array = np.broadcast_to(np.zeros((), dtype), (size, *good.shape[1:]))
     except ValueError:
         return
-    assert isinstance(outcome(entry, array, _backend.available()[0], "float32", "regression"), EXPECTED)
+    assert isinstance(outcome(entry, array, choice.available()[0], "float32", "regression"), EXPECTED)
 
 
 sizes = st.integers(1, 2**70) | st.sampled_from([1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64])
@@ -501,7 +506,7 @@ def test_layers_larger_than_memory(widths, dtype):
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "patience"])
 @pytest.mark.parametrize("value", [2**31, 2**62, 2**63 - 1, 2**63, 2**64, 2**100])
 def test_numbers_larger_than_any_integer_of_the_processor(name, value):
-    net = network(_backend.available()[0], "float32", "regression")
+    net = network(choice.available()[0], "float32", "regression")
     options = {"epochs": 1, "batch_size": 2, "tolerance": 0.0} | {name: value}
     if name == "epochs":
         if value < 2**40:

@@ -9,7 +9,8 @@ import stat
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _backend, io
+from backprop import io
+from backprop.backends import choice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -452,5 +453,5 @@ def test_a_damaged_header_is_a_value_error_or_still_a_model(whole, data):
 
 def test_a_model_from_one_backend_loads_into_any_other(net, path):
     net.save(path)
-    for name in _backend.available():
+    for name in choice.available():
         assert bp.load(path, backend=name).backend == name

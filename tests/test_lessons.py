@@ -7,7 +7,7 @@ from pathlib import Path
 
 import backprop as bp
 import numpy as np
-from backprop import _backend
+from backprop.backends import choice
 
 XOR = Path(__file__).parents[1] / "examples" / "xor.py"
 
@@ -17,7 +17,7 @@ def sigmoid(x):
 
 
 def test_the_script_prints_what_the_lesson_prints(backend):
-    environment = {**os.environ, _backend.ENVIRONMENT_VARIABLE: backend}
+    environment = {**os.environ, choice.ENVIRONMENT_VARIABLE: backend}
     result = subprocess.run([sys.executable, XOR], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == [
         "Final Predictions:",

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backends import COMPILED, DTYPES, OPTIMIZER_VARIANTS, Problem, each_compiled, make_problem, module, new_state
-from backprop._types import Data, TrainingSettings
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import CrossEntropy, SquaredError
 

@@ -20,11 +20,10 @@ from backends import (
     start,
     train,
 )
-from backprop._types import Data, TrainingSettings
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import SquaredError
 from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, RMSprop
-from backprop.reference.optimizers import UPDATES
 
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZER_VARIANTS, ids=label)
 # PyTorch has no form in which epsilon comes first or the velocity is made of steps; scikit-learn has nothing else.
@@ -84,7 +83,7 @@ def torch_optimizer(torch, optimizer, parameters):
 
 
 def test_registries_agree():
-    assert tuple(OPTIMIZERS) == tuple(UPDATES)
+    assert tuple(OPTIMIZERS) == tuple(module("reference", np.float64).OPTIMIZERS)
     assert {type(optimizer) for optimizer in OPTIMIZER_VARIANTS} == set(OPTIMIZERS.values())
 
 

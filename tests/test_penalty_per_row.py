@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backends import Problem, distance, each_backend, each_dtype, make_problem, module, new_state, start, train
-from backprop._types import Data, TrainingSettings
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import BinaryCrossEntropy, CrossEntropy, Poisson, SquaredError
 from backprop.optimizers import SGD, Adam

@@ -16,7 +16,7 @@ import traceback
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _threads
+from backprop.base import threads
 
 # Newer Pythons warn of forks beside threads; that they go well is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -246,9 +246,9 @@ def test_a_quota_of_one_processor(monkeypatch):
     expected, more = wide_run(1)
     assert more == 0
     assert wide_run(2) == (expected, 1)
-    monkeypatch.setattr(_threads, "_quota", lambda: None)
+    monkeypatch.setattr(threads, "_quota", lambda: None)
     assert wide_run("auto") == (expected, 1)
-    monkeypatch.setattr(_threads, "_quota", lambda: 1.0)
+    monkeypatch.setattr(threads, "_quota", lambda: 1.0)
     assert wide_run("auto") == (expected, 0)
 
 
@@ -256,10 +256,10 @@ ON_ONE = """
 import os, sys, time
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 sys.path.insert(0, sys.argv[1])
-from backprop import _threads
+from backprop.base import threads
 from test_processes import SHAPES, train_digest, wide_run
-assert _threads.usable_cpus() == 1
-assert _threads.choose(None, 1e12) == 1
+assert threads.usable_cpus() == 1
+assert threads.choose(None, 1e12) == 1
 (one, none), (auto, more), (two, another) = wide_run(1), wide_run("auto"), wide_run(2)
 assert none == more == 0 and another == 1, (none, more, another)
 assert one == auto == two

@@ -8,10 +8,11 @@ import backprop as bp
 import joblib
 import numpy as np
 import pytest
-from backprop import _backend, training
-from backprop._interrupts import HeldInterrupts
-from backprop._solvers import Descent
+from backprop.backends import choice
+from backprop.base.interrupts import HeldInterrupts
+from backprop.learn import training
 from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
+from backprop.sklearn.solvers import Descent
 from scipy import sparse
 from sklearn import config_context, neural_network
 from sklearn.base import clone, is_classifier, is_regressor
@@ -46,10 +47,10 @@ def kind(name):
     return {"MLPClassifier": MLPClassifier, "MLPRegressor": MLPRegressor}[name]
 
 
-@pytest.fixture(params=[_backend.available()[0], _backend.REFERENCE])
+@pytest.fixture(params=[choice.available()[0], choice.REFERENCE])
 def computed_by(request, monkeypatch):
     """The best backend and the reference, in turn the default."""
-    monkeypatch.setattr(_backend, "default", lambda: _backend.load(request.param))
+    monkeypatch.setattr(choice, "default", lambda: choice.load(request.param))
     return request.param
 
 
@@ -521,7 +522,7 @@ def test_long_runs_come_in_pieces(monkeypatch):
     settings = {"random_state": 0, "max_iter": 30, "batch_size": 20, "solver": "sgd", "learning_rate": "invscaling"}
     whole = MLPClassifier(5, **settings).fit(X, y)
     monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr("backprop._solvers._EPOCHS_AT_ONCE", 7)
+    monkeypatch.setattr("backprop.sklearn.solvers._EPOCHS_AT_ONCE", 7)
     assert MLPClassifier(5, **settings).fit(X, y).loss_curve_ == whole.loss_curve_
 
 
@@ -856,7 +857,7 @@ def test_data_frames():
 @each_problem
 def test_sparse_and_read_only_input(problem, monkeypatch):
     name, X, y = PROBLEMS[problem]
-    monkeypatch.setattr("backprop._perceptron.DENSE_NUMBERS", 50)  # so that prediction goes piece by piece
+    monkeypatch.setattr("backprop.sklearn.perceptron.DENSE_NUMBERS", 50)  # so that prediction goes piece by piece
     settings = {"random_state": 0, "max_iter": 3}
     dense = kind(name)(**settings).fit(X, y)
     for rows in (sparse.csr_matrix(X), sparse.csc_array(X)):
@@ -889,8 +890,8 @@ def test_large_sparse_rows_are_made_dense_piece_by_piece(problem, settings, monk
     settings = {"hidden_layer_sizes": 5, "random_state": 0, "max_iter": 3, **settings}
     validation = {} if "early_stopping" in settings else {"X_val": X[:20], "y_val": y[:20]}
     dense = kind(name)(**settings).fit(X, y, weight, **validation)
-    monkeypatch.setattr("backprop._perceptron._MOST_DENSE_NUMBERS", 0)
-    monkeypatch.setattr("backprop._sparse.DENSE_NUMBERS", 40 * X.shape[1])
+    monkeypatch.setattr("backprop.sklearn.perceptron._MOST_DENSE_NUMBERS", 0)
+    monkeypatch.setattr("backprop.sklearn.sparse.DENSE_NUMBERS", 40 * X.shape[1])
     model = kind(name)(**settings).fit(sparse.csc_matrix(X), y, weight, **validation)
     assert model.n_iter_ == dense.n_iter_
     np.testing.assert_allclose(model.loss_curve_, dense.loss_curve_, rtol=1e-12)

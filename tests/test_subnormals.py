@@ -271,10 +271,11 @@ registers = Registers()
 before = registers.read()
 import backprop
 assert registers.read() == before, "backprop"
-from backprop import _backend, checkpoints, cli, minimize, plotting
-for name in _backend.available():
+from backprop.backends import choice
+from backprop import checkpoints, cli, minimize, plotting
+for name in choice.available():
     for dtype in ("float32", "float64"):
-        _backend.load(name).module(dtype)
+        choice.load(name).module(dtype)
         assert registers.read() == before, name
 print("same")
 """

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from backprop import _threads
+from backprop.base import threads
 
 GROUPS_V2 = "0::/system/job\n"
 GROUPS_V1 = "12:memory:/docker/x\n4:cpu,cpuacct:/docker/x\n1:name=systemd:/docker/x\n"
@@ -19,7 +19,7 @@ def quota(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         (tmp_path / "membership").write_text(membership)
-        return _threads._quota(tmp_path / "cgroup", tmp_path / "membership")
+        return threads._quota(tmp_path / "cgroup", tmp_path / "membership")
 
     return quota
 
@@ -49,7 +49,7 @@ def test_quota(membership, files, expected, quota):
 
 
 def test_no_control_groups_at_all(tmp_path):
-    assert _threads._quota(tmp_path / "none", tmp_path / "none") is None
+    assert threads._quota(tmp_path / "none", tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_no_control_groups_at_all(tmp_path):
 )
 def test_usable_cpus(affinity, quota, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
-    monkeypatch.setattr(_threads, "_quota", lambda: quota)
-    assert _threads.usable_cpus() == expected
+    monkeypatch.setattr(threads, "_quota", lambda: quota)
+    assert threads.usable_cpus() == expected
 
 
 @pytest.mark.parametrize(("cpus", "expected"), [(4, 4), (None, 1)])
 def test_where_there_is_no_affinity(cpus, expected, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
-    monkeypatch.setattr(_threads, "_quota", lambda: None)
-    assert _threads.usable_cpus() == expected
+    monkeypatch.setattr(threads, "_quota", lambda: None)
+    assert threads.usable_cpus() == expected
 
 
 def test_this_machine():
-    assert 1 <= _threads.usable_cpus() <= (os.cpu_count() or 1)
+    assert 1 <= threads.usable_cpus() <= (os.cpu_count() or 1)

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backprop import _backend, _threads, losses, optimizers
-from backprop._types import Data, TrainingSettings, TrainingState
+from backprop import losses, optimizers
+from backprop.backends import choice
+from backprop.base import threads
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 
-FUSED = [name for name in ("v4", "v3") if name in _backend.available()]
+FUSED = [name for name in ("v4", "v3") if name in choice.available()]
 THREADS = (1, 2, 3, 4, 7)
 
 # sizes, hidden activation, output activation, loss, optimizer, rows, batch size: one of each way to share a batch out,
@@ -74,7 +77,7 @@ def digest(case, dtype, backend, n_threads, epochs, seconds=1e9):
     """SHA-256 of losses, parameters and the best parameters after some epochs, in calls of so many seconds."""
     sizes, hidden, output, loss, optimizer, n_rows, batch_size = CASES[case]
     rng = np.random.default_rng(0)
-    core = _backend.load(backend).module(dtype)
+    core = choice.load(backend).module(dtype)
     options = OPTIONS.get(case, {})
     plan = core.Plan(sizes[0], [*(Dense(units, hidden, **options) for units in sizes[1:-1]), Dense(sizes[-1], output)])
     parameters = (rng.standard_normal(plan.n_parameters) / 8).astype(dtype)
@@ -144,7 +147,7 @@ while os.getppid() == parent:
 @pytest.fixture(scope="module")
 def load():
     """Keep every CPU busy beside the test."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(_threads.usable_cpus())]
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(threads.usable_cpus())]
     yield
     for process in busy:
         process.kill()
@@ -168,7 +171,7 @@ def test_same_bits_under_load(case):
 
 
 @pytest.mark.usefixtures("load")
-@pytest.mark.parametrize("backend", [name for name in _backend.available() if name != "reference"])
+@pytest.mark.parametrize("backend", [name for name in choice.available() if name != "reference"])
 @pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains", "dropout, units", "dropout, softmax"])
 def test_same_bits_while_shares_change(case, backend):
     """Members take work in proportion to their measured speeds, which beside other load differ all the time."""
@@ -194,7 +197,7 @@ import resource, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from backends import make_problem, new_state, start
-from backprop._types import TrainingSettings
+from backprop.base.types import TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import SquaredError
 from backprop.optimizers import Adam

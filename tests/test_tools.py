@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from backprop import _backend
+from backprop.backends import choice
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -48,7 +48,7 @@ sys.exit(mutate.check_reference(["activations relu: "], False) != ["relu: return
 
 
 def test_the_short_run():
-    backend = _backend.available()[0]
+    backend = choice.available()[0]
     run = subprocess.run(
         [
             sys.executable,

@@ -24,7 +24,7 @@ from backends import (
     train,
     train_and_validate,
 )
-from backprop._types import TrainingSettings
+from backprop.base.types import TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import CrossEntropy, SquaredError
 from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, RMSprop

@@ -5,7 +5,7 @@ import re
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import _validation as check
+from backprop.base import checks as check
 from hypothesis import given
 from hypothesis import strategies as st
 

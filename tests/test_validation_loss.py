@@ -30,7 +30,7 @@ from backends import (
     train,
     train_and_validate,
 )
-from backprop._types import Data, TrainingSettings
+from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import AbsoluteError, CrossEntropy, SquaredError
 from backprop.optimizers import SGD, Adam

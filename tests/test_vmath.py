@@ -9,7 +9,7 @@ from pathlib import Path
 import mpmath as mp
 import numpy as np
 import pytest
-from backprop._backend import compiled_modules
+from backprop.backends.choice import compiled_modules
 
 CORES = compiled_modules()
 NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")

@@ -17,7 +17,7 @@ from backends import (
     outputs_of,
 )
 from backprop import reference
-from backprop.reference.layers import objective
+from backprop.reference.passes import objective
 
 EPS = {"float32": 1e-6, "float64": 2e-15}
 

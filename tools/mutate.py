@@ -1,7 +1,7 @@
 """Plant faults and see whether the tests notice: python tools/mutate.py reference|compiled [--list] [--only TEXT ...].
 
 ``reference``   every operator, comparison, constant, argument and statement of the formulas in
-                python/backprop/reference/{activations,losses,optimizers}.py, changed one at a time
+                python/backprop/reference (activations, losses, optimizers, step), changed one at a time
 ``compiled``    the faults in `FAULTS`, planted in the compiled core: all in one build, one switched on at a time
 
 A fault is noticed when a test fails that passes without it. One that goes unnoticed makes the program fail; those in
@@ -33,10 +33,13 @@ from build import ROOT, build
 
 REFERENCE = ROOT / "python/backprop/reference"
 # In the order in which they run: first what is most likely to notice.
+_OF_LOSSES = ["test_losses.py", "test_extremes.py", "test_gradients.py"]
+_OF_OPTIMIZERS = ["test_optimizers.py", "test_runs.py"]
 TESTS = {
     "activations": ["test_activations.py", "test_gradients.py", "test_extremes.py"],
-    "losses": ["test_losses.py", "test_extremes.py", "test_gradients.py"],
-    "optimizers": ["test_optimizers.py", "test_runs.py"],
+    **{f"losses.{part}": _OF_LOSSES for part in ("loss", "regression", "deviances", "classification")},
+    **{f"optimizers.{part}": _OF_OPTIMIZERS for part in ("sgd", "adam", "adaptive")},
+    "step": _OF_OPTIMIZERS,
 }
 LONGEST = 300  # seconds of computing: tests that take longer have noticed a fault
 
@@ -68,19 +71,17 @@ EQUIVALENT = {
     "elu: return np.where(z.real >= 0, z, alpha * np.expm1(z))",
     "softplus: return np.where(z.real < 0, 0, z) + np.log1p(np.exp(np.where(z.real < 0, z, -z)))",
     "softplus: return np.where(z.real <= 0, 0, z) + np.log1p(np.exp(np.where(z.real <= 0, z, -z)))",
-    "absolute_error: return np.where((a - y).real <= 0, y - a, a - y)",
-    "quantile: return np.where((a - y).real <= 0, parameter * (y - a), (1 - parameter) * (a - y))",
-    "huber: return np.where(distance.real < parameter, 0.5 * distance * distance, "
-    "parameter * (distance - 0.5 * parameter))",
+    "AbsoluteError.value: return np.where((a - y).real <= 0, y - a, a - y)",
+    "Quantile.value: return np.where((a - y).real <= 0, self.quantile * (y - a), (1 - self.quantile) * (a - y))",
+    "Huber.value: distance = np.where((a - y).real <= 0, y - a, a - y)",
+    "Huber.value: return np.where(distance.real < self.delta, 0.5 * distance * distance, line)",
     "clip: if not coefficient > 1:",
     # the larger of two numbers is the larger of the two
-    "_adam: np.maximum(square, largest, out=largest)",
+    "Adam._step: np.maximum(square, largest, out=largest)",
     # what stands there is not used: where y is 0, y log y is
     "x_log_y: return np.where(x == 0, 0, x * np.log(np.where(x == 0, 2, y)))",
-    "poisson: return a - y + x_log_y(y, y / np.where(y == 0, 2, a))",
-    "poisson_exp: return np.exp(z) - y + y * (np.log(np.where(y == 0, 2, y)) - z)",
-    # it has no parameter
-    "huber: distance = absolute_error(a, y, 1)",
+    "Poisson.value: return a - y + x_log_y(y, y / np.where(y == 0, 2, a))",
+    "Poisson.value_from_scores: return np.exp(z) - y + y * (np.log(np.where(y == 0, 2, y)) - z)",
     # beyond 50 the derivative is 0 or 1 to the last digit
     "gelu_tanh_derivative: z = np.clip(z, -51, 50)",
     "gelu_tanh_derivative: z = np.clip(z, -50, 51)",
@@ -90,7 +91,7 @@ EQUIVALENT = {
 
 def mutants(module: str) -> Iterator[Fault]:
     """Every change of a module, function by function."""
-    for name, function in functions(ast.parse((REFERENCE / f"{module}.py").read_text())):
+    for name, function in functions(ast.parse((REFERENCE / f"{module.replace('.', '/')}.py").read_text())):
         original = ast.unparse(function)
         for node, change in changes(function):
             saved = copy.copy(node.__dict__)
@@ -108,7 +109,9 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
         if isinstance(node, ast.FunctionDef):
             yield node.name, node
         elif isinstance(node, ast.ClassDef):
-            yield from ((f"{node.name}.{part.name}", part) for part in node.body if isinstance(part, ast.FunctionDef))
+            methods = (part for part in node.body if isinstance(part, ast.FunctionDef) and not part.decorator_list)
+            # What __post_init__ refuses is no formula.
+            yield from ((f"{node.name}.{part.name}", part) for part in methods if part.name != "__post_init__")
 
 
 def difference(old: str, new: str) -> str | None:

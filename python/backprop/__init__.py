@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from backprop import initializers, io, losses, optimizers
-from backprop._backend import show_config
-from backprop._mlp import mlp
+from backprop.backends.choice import show_config
 from backprop.history import History
 from backprop.io import load
 from backprop.layers import Dense
+from backprop.mlp import mlp
 from backprop.network import Network
-from backprop.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from backprop.optimizers import *
 from backprop.reference import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -30,15 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVATIONS",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
     "Dense",
     "DivergedError",
     "History",
     "Network",
-    "RMSprop",
     "__version__",
     "callbacks",
     "check_gradients",
@@ -58,6 +53,7 @@ __all__ = [
     "schedules",
     "show_config",
 ]
+__all__ += (cls.__name__ for cls in optimizers.OPTIMIZERS.values())
 
 
 # What predicting does not need is imported when it is asked for.

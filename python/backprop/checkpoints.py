@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop import _validation as check
 from backprop import io
-from backprop._types import TrainingState
-from backprop.optimizers import OPTIMIZERS
+from backprop.base import checks as check
+from backprop.base.atomic import write_atomically
+from backprop.base.state import TrainingState
+from backprop.reference.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -40,7 +41,7 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
         more, metadata[_KEY] = _training(network, network._state)
         tensors.update(more)
     metadata["sha256"] = _digest(tensors, metadata)
-    io.write_atomically(path, io.serialized(tensors, metadata))
+    write_atomically(path, io.serialized(tensors, metadata))
 
 
 def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Network:

@@ -26,12 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import backprop
-from backprop import Dense, Network, plotting, tabular
-from backprop.io import load_with_extra, write_atomically
-from backprop.losses import LOSSES
-from backprop.optimizers import OPTIMIZERS
-from backprop.tables import Table, read_csv, shorten
-from backprop.tabular import Column, Labels, NumericColumn, Preprocessing, Target
+from backprop import Dense, Network, plotting
+from backprop.base.atomic import write_atomically
+from backprop.io import load_with_extra
+from backprop.reference.losses import LOSSES
+from backprop.reference.optimizers import OPTIMIZERS
+from backprop.tables import preprocessing as tabular
+from backprop.tables.csv import Table, read_csv, shorten
+from backprop.tables.preprocessing import Column, Labels, NumericColumn, Preprocessing, Target
 
 # What the defaults aim at: small tables learned well in about a second. Chosen on iris, wine, breast cancer, digits,
 # diabetes and Friedman's function.

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop import _validation as check
-from backprop.layers import Dense, checked_layers
+from backprop.base import checks as check
 from backprop.network import Network
 from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.dense import Dense, checked_layers
 
 __all__ = ["from_keras", "from_sklearn", "from_torch"]
 

@@ -11,8 +11,6 @@ object with
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from backprop import _safetensors
-from backprop import _validation as check
-from backprop._types import RealArray
-from backprop.initializers import Given
-from backprop.layers import Dense, checked_layers
+from backprop.base import checks as check
+from backprop.base.atomic import path_name, write_atomically
+from backprop.base.types import RealArray
+from backprop.files import safetensors
+from backprop.reference.dense import Dense, checked_layers
+from backprop.reference.initializers import Given
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -142,46 +141,13 @@ def architecture(network: Network) -> dict[str, Any]:
     }
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that, whatever happens, `path` holds either what it held before or all of `data`.
-
-    Only a regular file is ever replaced: a folder is an IsADirectoryError, a device or a pipe a ValueError. The data go
-    to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder makes the new
-    name last.
-    """
-    target = os.path.realpath(_name(path))  # a link stays, the file it leads to is replaced
-    if os.path.exists(target) and not os.path.isfile(target):
-        if os.path.isdir(target):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), _name(path))
-        raise ValueError(f"path: needs a regular file or a name that is free, got a device or a pipe: {_name(path)}")
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".backprop-{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename == temporary:
-            error.filename = _name(path)  # which means more to who called
-        raise
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def serialized(tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
     """Return a safetensors file that holds the tensors and the metadata as JSON; ValueError where it is too much."""
     from safetensors.numpy import save as safetensors_bytes
 
     # One metadata entry, because safetensors keeps several in no fixed order: equal networks give equal files.
     data: bytes = safetensors_bytes(tensors, metadata={_KEY: json.dumps(metadata, allow_nan=False)})
-    _safetensors.check_room(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    safetensors.check_room(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return data
 
 
@@ -191,28 +157,20 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     Sizes are compared with the file before memory is taken for anything, which in all is at most twice the file and
     16 MiB. The tensors are views of one block.
     """
-    name = _name(path)
+    name = path_name(path)
     try:
-        tensors, text = _safetensors.read(name, _KEY)
-    except _safetensors.ForeignError as error:
+        tensors, text = safetensors.read(name, _KEY)
+    except safetensors.ForeignError as error:
         raise ValueError(f"{name}: not a file that backprop wrote ({error})") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: not a safetensors file, or a damaged one: {error}") from error
     try:
-        metadata = _safetensors.parsed(text.encode())
+        metadata = safetensors.parsed(text.encode())
     except ValueError as error:
         raise ValueError(f"{name}: its metadata are not JSON: {error}") from error
     if not isinstance(metadata, dict):
         raise ValueError(f"{name}: its metadata are not a JSON object")
     return tensors, metadata
-
-
-def _name(path: Any) -> str:
-    """Return a path as text; an integer, which `open` takes for an open file, is none."""
-    try:
-        return os.fsdecode(path)
-    except TypeError:
-        raise TypeError(f"path: needs text, bytes or a path object, got {check.shown(path)}") from None
 
 
 def network_of(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Network:

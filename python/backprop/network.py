@@ -9,25 +9,29 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from backprop import _backend, _prepare, initializers
-from backprop import _validation as check
-from backprop._guard import Guard
-from backprop._types import Data, RealArray, Rows, TrainingState, new_parameters
-from backprop._views import Views
-from backprop.history import History
-from backprop.layers import Dense, checked_layers, parameter_count
-from backprop.losses import Custom, Loss, LossLike
-from backprop.optimizers import Optimizer
+from backprop.backends import choice
+from backprop.backends.custom import Custom, LossLike
+from backprop.base import checks as check
+from backprop.base.guard import Guard
+from backprop.base.history import History
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, RealArray, Rows, new_parameters
+from backprop.model import rows
+from backprop.model.views import Views
+from backprop.reference import initializers
+from backprop.reference.dense import Dense, checked_layers, parameter_count
+from backprop.reference.losses import Loss
+from backprop.reference.optimizers import Optimizer
 
 if TYPE_CHECKING:
     import os
 
-    from backprop import training
-    from backprop._objective import Objective
-    from backprop.callbacks import Callback
-    from backprop.metrics import Metric
-    from backprop.schedules import Schedule
-    from backprop.trace import Trace
+    from backprop.explain.trace import Trace
+    from backprop.learn import training
+    from backprop.learn.callbacks import Callback
+    from backprop.learn.metrics import Metric
+    from backprop.learn.schedules import Schedule
+    from backprop.model.objective import Objective
 
 
 class Network:
@@ -108,7 +112,7 @@ class Network:
         self._layers = layers
         self._dtype = dtype
         self._seed = seed
-        self._backend = _backend.select(backend)
+        self._backend = choice.select(backend)
         self._core = self._backend.module(dtype)
         # Before the plan: its C integers hold what fits into memory, and only that.
         self._parameters: RealArray = _zeros(parameter_count(n_inputs, layers), dtype)
@@ -411,13 +415,13 @@ class Network:
         >>> net.evaluate([[1.0], [2.0]], [1.0, 4.0], metrics=["mean_absolute_error"])
         {'loss': 2.0, 'mean_absolute_error': 1.0}
         """
-        from backprop import metrics as _metrics
+        from backprop.learn import metrics as _metrics
 
         wanted = _metrics.resolved(metrics)
         checked, data = self._data(X, y, loss, sample_weight, custom=True)
         measured = _metrics.bound(wanted, checked, data.targets, data.sample_weight)
         outputs = self.predict(data.X)
-        from backprop._objective import Objective
+        from backprop.model.objective import Objective
 
         value = Objective(self._core, self._plan, self._layers, checked, data)(self._parameters)
         return {"loss": value, **{name: metric(outputs) for name, metric in measured.items()}}
@@ -464,7 +468,7 @@ class Network:
         >>> step.layers[0].delta, step.layers[0].dW, step.layers[0].new_weights.round(9)
         (array([[2.]]), array([[6.]]), array([[1.4]]))
         """
-        from backprop.trace import trace  # with what only looking at a step needs
+        from backprop.explain.trace import trace  # with what only looking at a step needs
 
         return trace(self, X, y, loss, optimizer, sample_weight, finite_differences)
 
@@ -598,8 +602,8 @@ class Network:
         (array([[2.]]), array([1.]))
         """
         checked_loss, data = self._data(X, y, loss, sample_weight, custom=True)
-        data, validation = _prepare.validation(self, checked_loss, data, validation_data, validation_split)
-        from backprop import training  # with callbacks and schedules, which predicting does not need
+        data, validation = rows.validation(self, checked_loss, data, validation_data, validation_split)
+        from backprop.learn import training  # with callbacks and schedules, which predicting does not need
 
         return training.fit(
             self,
@@ -701,7 +705,7 @@ class Network:
         array([[1.8]])
         """
         checked, data = self._data(X, y, loss, sample_weight, custom=True)
-        from backprop import training
+        from backprop.learn import training
 
         return training.step(
             self, data, checked, optimizer, class_weight=class_weight, clip_norm=clip_norm, clip_value=clip_value
@@ -829,7 +833,7 @@ class Network:
         >>> net.weights[0].round(4), net.biases[0].round(4), result.success
         (array([[2.]]), array([1.]), True)
         """
-        from backprop.minimize import minimize  # with what only this needs
+        from backprop.learn.minimize import minimize  # with what only this needs
 
         return minimize(
             self,
@@ -849,7 +853,7 @@ class Network:
 
     def _objective(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> Objective:
         """Return the loss of these rows as a function of the parameters."""
-        from backprop._objective import Objective
+        from backprop.model.objective import Objective
 
         return Objective(self._core, self._plan, self._layers, *self._data(X, y, loss, sample_weight, custom=True))
 
@@ -864,8 +868,8 @@ class Network:
         self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: bool = False
     ) -> tuple[Loss | Custom, Data]:
         """Return the loss as an object and the rows in the form that backends take; `custom` allows functions."""
-        checked = _prepare.loss(self, loss, custom)
-        return checked, _prepare.rows(self, checked, X, y, sample_weight)
+        checked = rows.loss(self, loss, custom)
+        return checked, rows.rows(self, checked, X, y, sample_weight)
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Write the network to a safetensors file; `backprop.load` reads it.
@@ -952,7 +956,7 @@ class Network:
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        backend = state["backend"] if state["backend"] in _backend.available() else None
+        backend = state["backend"] if state["backend"] in choice.available() else None
         dtype = check.real_dtype("dtype", state["_dtype"])
         self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
         self._parameters[...] = state["_parameters"]
@@ -977,12 +981,12 @@ class Network:
         Dense(3, 'softmax')  16 -> 3          51
         total                4 -> 3          131
         """
-        from backprop._display import summary
+        from backprop.explain.summary import summary
 
         return summary(self)
 
     def _repr_html_(self) -> str:
-        from backprop._display import html
+        from backprop.explain.summary import html
 
         return html(self)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop import _validation as check
+from backprop.base import checks as check
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backprop import _validation as check
-from backprop.io import write_atomically
+from backprop.base import checks as check
+from backprop.base.atomic import write_atomically
 from backprop.plotting._style import COLOURS, DASHES, FORMATS, GREY, axes_or_new, log_scale, require, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.history import History
-    from backprop.losses import Loss
+    from backprop.base.history import History
     from backprop.network import Network
-    from backprop.optimizers import Optimizer
+    from backprop.reference.losses import Loss
+    from backprop.reference.optimizers import Optimizer
 
 
 def plot_history(

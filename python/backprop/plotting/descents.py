@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop import _validation as check
+from backprop.base import checks as check
 from backprop.plotting._style import BLUE, GREEN, VERMILION, axes_or_new, legend_on_colours, log_scale, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.descent import Descent
+    from backprop.explain.descent import Descent
 
 
 def plot_descent(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backprop import _validation as check
+from backprop.base import checks as check
 from backprop.plotting._style import (
     BLUE,
     COLOURS,
@@ -26,9 +26,9 @@ from backprop.reference.activations import ACTIVATIONS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.losses import Loss
+    from backprop.explain.trace import Trace
     from backprop.network import Network
-    from backprop.trace import Trace
+    from backprop.reference.losses import Loss
 
 
 MAX_LABELLED_EDGES = 24

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backprop import _validation as check
+from backprop.base import checks as check
 from backprop.plotting._style import BLUE, COLOURS, VERMILION, axes_or_new, emptiest_corner, legend_on_colours, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.losses import Loss
     from backprop.network import Network
+    from backprop.reference.losses import Loss
 
 
 def plot_decision_boundary(

@@ -1,7 +1,7 @@
 """The core in plain NumPy: every formula once, written to be read.
 
 It offers the same functions as the compiled cores, with the same arguments and the same side effects, and is what they
-are tested against. Where to start reading: `backprop.reference.layers`, then `training`.
+are tested against. Where to start reading: `backprop.reference.passes`, then `training`.
 """
 
 from importlib import import_module
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from backprop.reference import activations
 
 if TYPE_CHECKING:
-    from backprop.reference.layers import Plan, backward, forward, loss_and_gradient
-    from backprop.reference.optimizers import update
+    from backprop.reference.passes import Plan, backward, forward, loss_and_gradient
+    from backprop.reference.step import update
     from backprop.reference.training import Training
 
     LOSSES: tuple[str, ...]
@@ -32,12 +32,12 @@ __all__ = [
 ACTIVATIONS: tuple[str, ...] = tuple(activations.ACTIVATIONS)
 # The rest is imported when it is asked for: a network with a compiled core needs the names of the activations only.
 _HOME = {
-    "Plan": "layers",
+    "Plan": "passes",
     "Training": "training",
-    "backward": "layers",
-    "forward": "layers",
-    "loss_and_gradient": "layers",
-    "update": "optimizers",
+    "backward": "passes",
+    "forward": "passes",
+    "loss_and_gradient": "passes",
+    "update": "step",
 }
 
 
@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
     if name == "LOSSES":
         value: Any = tuple(import_module("backprop.reference.losses").LOSSES)
     elif name == "OPTIMIZERS":
-        value = tuple(import_module("backprop.reference.optimizers").UPDATES)
+        value = tuple(import_module("backprop.reference.optimizers").OPTIMIZERS)
     elif name in _HOME:
         value = getattr(import_module(f"backprop.reference.{_HOME[name]}"), name)
     else:

@@ -1,0 +1,147 @@
+"""What every backend offers: the compiled cores and `backprop.reference`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, RealArray, TrainingSettings
+from backprop.reference.dense import Dense
+from backprop.reference.losses import Loss
+from backprop.reference.optimizers import Optimizer
+
+
+class Plan(Protocol):
+    """A network's layers in the backend's own form."""
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of columns of X."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of the flat parameter vector."""
+
+
+class Training(Protocol):
+    """A training run over fixed data: holds the buffers, changes the state in place."""
+
+    def set_learning_rates(self, learning_rates: NDArray[np.float64]) -> None:
+        """`learning_rates[k]` is used for the k-th step from here; the last one is used from there on."""
+
+    def run(
+        self,
+        last_epoch: int,
+        seconds: float,
+        losses: NDArray[np.float64],
+        validation_losses: NDArray[np.float64] | None = None,
+        last_step: int | None = None,
+    ) -> str:
+        """Train until `state.epoch == last_epoch`, a stop rule fires, `state.step == last_step`, or the time is over.
+
+        `losses[i]` and `validation_losses[i]` receive what belongs to the i-th epoch finished in this call; with
+        validation data the second is needed. The clock is looked at after each step, or after some of the rows of a
+        long one, which the next call goes on with: every call makes some progress. To the state, a step that was left
+        in the middle has not begun. When several reasons to stop come together, the first of "diverged", "tolerance",
+        "epochs", "time" is returned; "time" stands for `last_step` too.
+        """
+        ...
+
+
+# `Core` has methods of these names, which hide them there.
+_Plan: TypeAlias = Plan
+_Training: TypeAlias = Training
+
+
+class Core(Protocol):
+    """A backend for one dtype: a module with these names."""
+
+    @property
+    def ACTIVATIONS(self) -> tuple[str, ...]:
+        """Names of the activations."""
+
+    @property
+    def LOSSES(self) -> tuple[str, ...]:
+        """Names of the losses."""
+
+    @property
+    def OPTIMIZERS(self) -> tuple[str, ...]:
+        """Names of the optimizers."""
+
+    def Plan(self, n_inputs: int, layers: Sequence[Dense]) -> _Plan:
+        """Return the layers in the backend's own form."""
+        ...
+
+    def Training(
+        self,
+        plan: _Plan,
+        loss: Loss,
+        optimizer: Optimizer,
+        settings: TrainingSettings,
+        data: Data,
+        state: TrainingState,
+        learning_rates: NDArray[np.float64],
+        validation: Data | None = None,
+    ) -> _Training:
+        """Return a run; the rates are as for `Training.set_learning_rates`, `validation` is measured each epoch."""
+        ...
+
+    def forward(self, plan: _Plan, parameters: RealArray, X: RealArray, out: RealArray) -> bool:
+        """Fill `out` (n, n_outputs) with the outputs for X (n, n_inputs).
+
+        Returns False, with `out` undefined, when X holds a NaN or an infinity.
+        """
+        ...
+
+    def loss_and_gradient(
+        self,
+        plan: _Plan,
+        loss: Loss,
+        parameters: RealArray,
+        data: Data,
+        gradient: RealArray | None,
+        input_gradient: RealArray | None = None,
+    ) -> float:
+        """Return the loss over all rows, penalties included.
+
+        Its gradient goes into `gradient` (n_parameters,), and that with respect to X into `input_gradient`
+        (n, n_inputs), unless they are None. There is no dropout.
+        """
+        ...
+
+    def backward(
+        self,
+        plan: _Plan,
+        parameters: RealArray,
+        X: RealArray,
+        head: Callable[[RealArray], RealArray],
+        gradient: RealArray | None,
+        input_gradient: RealArray | None,
+        dropout_key: int | None = None,
+    ) -> None:
+        """Compute the gradients of any function of the outputs.
+
+        `head` is called once, with the outputs (n, n_outputs), and returns the function's gradient with respect to
+        them, of the same shape and dtype, C-contiguous. `gradient` and `input_gradient` are as in `loss_and_gradient`,
+        without penalties. With a `dropout_key` the layers drop outputs as in a training step that drew this key.
+        """
+
+    def update(
+        self,
+        plan: _Plan,
+        optimizer: Optimizer,
+        parameters: RealArray,
+        gradient: RealArray,
+        slots: RealArray,
+        step: int,
+        learning_rate: float,
+    ) -> None:
+        """Do one optimizer step in place; `step` counts from 1. Only trainable parameters and their slots change."""

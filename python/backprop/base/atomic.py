@@ -1,0 +1,53 @@
+"""Files that are replaced in one piece."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Any
+
+from backprop.base import checks as check
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that, whatever happens, `path` holds either what it held before or all of `data`.
+
+    Only a regular file is ever replaced: a folder is an IsADirectoryError, a device or a pipe a ValueError. The data go
+    to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder makes the new
+    name last.
+    """
+    target = os.path.realpath(path_name(path))  # a link stays, the file it leads to is replaced
+    if os.path.exists(target) and not os.path.isfile(target):
+        if os.path.isdir(target):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path_name(path))
+        raise ValueError(
+            f"path: needs a regular file or a name that is free, got a device or a pipe: {path_name(path)}"
+        )
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".backprop-{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = path_name(path)  # which means more to who called
+        raise
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def path_name(path: Any) -> str:
+    """Return a path as text; an integer, which `open` takes for an open file, is none."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"path: needs text, bytes or a path object, got {check.shown(path)}") from None

@@ -1,0 +1,47 @@
+"""Everything that training changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base.types import RealArray
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """Everything that training changes. Continuing from a copy of it is the same as never having stopped."""
+
+    parameters: RealArray
+    """(n_parameters,)"""
+    slots: RealArray
+    """(n_slots, n_parameters): what the optimizer remembers"""
+    bit_generator: np.random.PCG64
+    step: int = 0
+    """optimizer steps done with these slots"""
+    epoch: int = 0
+    """whole epochs done"""
+    cursor: int = 0
+    """rows of the current epoch already used"""
+    permutation: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,): the order of the rows in the current epoch; empty where rows are not shuffled"""
+    loss_sum: float = 0.0
+    """sum over this epoch's batches of loss times denominator"""
+    weight_sum: float = 0.0
+    """sum over this epoch's batches of the denominators"""
+    best_loss: float = float("inf")
+    """lowest monitored loss so far"""
+    best_epoch: int = 0
+    """the value of `epoch` right after the epoch that had it"""
+    stale_epochs: int = 0
+    first_epoch: int = 0
+    """the value of `epoch` when the call of `fit` began to which all this belongs"""
+    rate_scale: float = 1.0
+    """what callbacks have multiplied the learning rates with"""
+    callbacks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """class and state of each callback when `fit` ended or a checkpoint was written"""
+    best_parameters: RealArray = field(default_factory=lambda: np.empty(0))
+    """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""

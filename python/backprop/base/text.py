@@ -1,0 +1,78 @@
+"""Tables of text and of Markdown, for what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def decimals(values: ArrayLike, digits: int = 10, *, like: ArrayLike | None = None) -> list[str]:
+    """Write a column of numbers alike: with `digits` decimals, or with an exponent where all are small or one is large.
+
+    ``like`` are the numbers that decide which, by default the column's own.
+
+    Examples
+    --------
+    >>> from backprop.base.text import decimals
+    >>> decimals([0.25, -1.5, -1e-9], 3), decimals([1e-9, 2e-9], 3)
+    (['0.250', '-1.500', '0.000'], ['1.000e-09', '2.000e-09'])
+    """
+    numbers = np.asarray(values, np.float64).reshape(-1)
+    sizes = np.abs(numbers if like is None else np.asarray(like, np.float64).reshape(-1))
+    sizes = sizes[np.isfinite(sizes)]
+    largest = sizes.max() if sizes.size else 0.0
+    plain = largest == 0 or min(0.1, 10.0 ** (5 - digits)) <= largest < 1e6
+    texts = [f"{number:.{digits}{'f' if plain else 'e'}}" for number in numbers]
+    zero = f"{0.0:.{digits}f}"
+    return [zero if text == "-" + zero else text for text in texts]
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Lay a table out in columns, the first `left` of them flush left, the others flush right.
+
+    Examples
+    --------
+    >>> from backprop.base.text import aligned
+    >>> print(aligned(["name", "value"], [["a", "1.5"], ["bc", "10.5"]]))
+    name  value
+    a       1.5
+    bc     10.5
+    """
+    table = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if k < left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    )
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Lay a table out as Markdown.
+
+    Examples
+    --------
+    >>> from backprop.base.text import markdown
+    >>> print(markdown(["name", "value"], [["a", "1.5"]]))
+    | name | value |
+    | :--- | ---: |
+    | a | 1.5 |
+    """
+    ruler = [":---" if k < left else "---:" for k in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ruler, *rows))
+
+
+def count(n: int, noun: str) -> str:
+    """Write how many there are.
+
+    Examples
+    --------
+    >>> from backprop.base.text import count
+    >>> count(1, "row"), count(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -1,0 +1,60 @@
+"""What passes between the Python face and a backend; what training changes is in `state`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RealArray: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+Rows: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
+"""X and y, and perhaps the weights of the rows, as users give them"""
+StopReason: TypeAlias = Literal["epochs", "tolerance", "diverged", "time"]
+
+CACHE_LINE = 64
+"""Bytes"""
+
+
+def new_parameters(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
+    """Return zeros that begin where a cache line does: a core that loads a whole line at a time then meets each once.
+
+    Training 30-16-1 row by row took 10 to 16 % longer from other places.
+    """
+    size = n_parameters * dtype.itemsize
+    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
+    return memory[start : start + size].view(dtype)
+
+
+class Data(NamedTuple):
+    """Rows to learn from; checked, C-contiguous, of the network's dtype."""
+
+    X: RealArray
+    """(n, n_inputs)"""
+    targets: Any
+    """(n, n_outputs) real, or (n,) int64 class labels"""
+    sample_weight: RealArray | None = None
+    """(n,)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How a run goes over its data and when it stops."""
+
+    batch_size: int | None = None
+    shuffle: bool = True
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    penalty_per_row: bool = False
+    """Whether the penalties of a batch are divided by what its data loss is divided by, as scikit-learn does."""
+    monitor: Literal["loss", "val_loss"] = "loss"
+    """The loss that the stop rule and `keep_best` look at."""
+    tolerance: float | None = None
+    equal_is_progress: bool = False
+    """Whether the stop rule, with tolerance 0, lets an epoch pass that equals the best one, as scikit-learn does."""
+    patience: int = 10
+    keep_best: bool = False
+    """Whether `TrainingState.best_parameters` gets a copy whenever the monitored loss is the lowest yet."""
+    n_threads: int = 1

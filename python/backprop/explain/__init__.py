@@ -1,0 +1,1 @@
+"""Training steps, gradient checks and descents, spelled out."""

@@ -1,0 +1,596 @@
+"""One training step, number by number: what goes forward, what comes back, and what it does to each parameter.
+
+Notation, in what is printed: layers, units and rows count from 0, as in Python. ``x`` are the inputs, ``zk[j]`` and
+``ak[j]`` the score and the output of unit j of layer k, ``delta`` is ``dL/dz``, and ``weights[k][i, j]`` leads from
+input i of layer k to its unit j.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backprop import reference
+from backprop.base import checks as check
+from backprop.base.text import aligned, count, decimals, markdown
+from backprop.base.types import Data, RealArray
+from backprop.explain.chains import Chains, Explanation, Factor, Path
+from backprop.explain.descent import central_difference
+from backprop.explain.gradcheck import as_float64
+from backprop.explain.latex import Latex
+from backprop.reference.dense import Dense
+from backprop.reference.losses import Loss
+from backprop.reference.losses.loss import as_rows, row_factors
+from backprop.reference.optimizers import OPTIMIZERS, Optimizer
+from backprop.reference.passes import output_layer, penalty
+from backprop.reference.step import limit_norms
+
+__all__ = ["Explanation", "Factor", "LayerTrace", "Path", "Trace", "trace"]
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from backprop.network import Network
+
+MAX_ROWS = 40
+"""How many lines of a table are printed before the rest is counted only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerTrace:
+    """One layer in a training step; n is the number of rows. All arrays are copies, of the network's dtype.
+
+    Attributes
+    ----------
+    layer : Dense
+        Its settings.
+    inputs : ndarray
+        What comes in: X, or the outputs of the layer below, (n, n_in).
+    z, a : ndarray
+        Its scores ``inputs @ weights + biases`` and its outputs ``activation(z)``, (n, units).
+    gradient : ndarray
+        The derivative of the loss with respect to a, (n, units). For the last layer, where activation and loss are
+        computed as one (softmax with cross_entropy and the like), NaN: there delta comes first.
+    delta : ndarray
+        The derivative of the loss with respect to z, (n, units).
+    weights, new_weights : ndarray
+        Before and after the step, (n_in, units).
+    dW, numerical_dW : ndarray
+        The gradient of the loss with respect to the weights, and the same by central differences, (n_in, units). Zeros
+        where the weights are not trainable; NaN where no finite differences were asked for.
+    biases, new_biases, db, numerical_db : ndarray or None
+        The same for the biases, (units,).
+    """
+
+    layer: Dense
+    inputs: RealArray
+    z: RealArray
+    a: RealArray
+    gradient: RealArray
+    delta: RealArray
+    weights: RealArray
+    dW: RealArray
+    numerical_dW: NDArray[np.float64]
+    new_weights: RealArray
+    biases: RealArray | None
+    db: RealArray | None
+    numerical_db: NDArray[np.float64] | None
+    new_biases: RealArray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Trace:
+    """One full-batch training step, as `Network.trace` found it. Printed, it is a set of tables.
+
+    Attributes
+    ----------
+    layers : tuple of LayerTrace
+        From input to output.
+    loss : Loss
+        Which loss.
+    optimizer : Optimizer
+        Which optimizer.
+    X, targets : ndarray
+        The rows, (n, n_inputs), and their targets as rows, (n, n_outputs): for class labels a single 1 in each.
+    terms : ndarray
+        What each output of each row adds to the loss, (n, n_outputs), float64: scale, sample weight and reduction
+        included.
+    penalty : float
+        What the layers' l1 and l2 add to the loss.
+    value, new_value : float
+        The loss over all rows, penalties included, before and after the step.
+    step : int
+        Which step of the optimizer it is, counted from 1.
+    dtype, backend : str
+        What computed it.
+    has_finite_differences : bool
+        Whether they were asked for.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> net = bp.Network(1, [bp.Dense(1, weight_init=0.5, bias=False)], dtype="float64")
+    >>> step = net.trace([[1.0]], [0.25], loss="squared_error", optimizer=bp.SGD(learning_rate=0.1))
+    >>> step.value, step.layers[0].dW
+    (0.0625, array([[0.5]]))
+    >>> print(step)
+    one step of SGD(learning_rate=0.1) on SquaredError(scale=1.0, reduction='mean')
+    1 row, 1 parameter, float64
+    <BLANKLINE>
+    layer  activation  row  unit             z             a  delta = dL/dz
+        0    identity    0     0  0.5000000000  0.5000000000   0.5000000000
+    <BLANKLINE>
+    row  output        target    prediction  term of the loss
+      0       0  0.2500000000  0.5000000000      0.0625000000
+    <BLANKLINE>
+    parameter                value      gradient  finite difference     new value
+    weights[0][0, 0]  0.5000000000  0.5000000000       0.5000000000  0.4500000000
+    <BLANKLINE>
+    loss before the step  0.0625000000
+    loss after it         0.0400000000
+    """
+
+    layers: tuple[LayerTrace, ...]
+    loss: Loss
+    optimizer: Optimizer
+    X: RealArray
+    targets: RealArray
+    factors: NDArray[np.float64]
+    """what each row's loss is multiplied by, (n,): ``scale / denominator * sample weight``"""
+    terms: NDArray[np.float64]
+    penalty: float
+    value: float
+    new_value: float
+    step: int
+    dtype: str
+    backend: str
+    has_finite_differences: bool
+
+    @property
+    def optimizer_text(self) -> str:
+        """The optimizer with its learning rate and what else is not at its default."""
+        return _short(self.optimizer)
+
+    @property
+    def outputs(self) -> RealArray:
+        """What the network predicts, (n, n_outputs)."""
+        return self.layers[-1].a
+
+    # --- text ------------------------------------------------------------------------------------------------------
+
+    def _title(self) -> list[str]:
+        n_parameters = sum(
+            layer.weights.size + (0 if layer.biases is None else layer.biases.size) for layer in self.layers
+        )
+        return [
+            f"one step of {self.optimizer_text} on {self.loss!r}",
+            f"{count(len(self.X), 'row')}, {count(n_parameters, 'parameter')}, {self.dtype}",
+        ]
+
+    def _units(self, row: int | None = None) -> list[list[str]]:
+        """Return layer, activation, row, unit, z, a, delta of every unit."""
+        where, numbers = [], []
+        for k, layer in enumerate(self.layers):
+            for b in range(len(self.X)) if row is None else (row,):
+                for j in range(layer.layer.units):
+                    where.append([str(k), layer.layer.activation, str(b), str(j)])
+                    numbers.append((layer.z[b, j], layer.a[b, j], layer.delta[b, j]))
+        columns = [decimals(column) for column in zip(*numbers, strict=True)]
+        return [left + list(right) for left, right in zip(where, zip(*columns, strict=True), strict=True)]
+
+    def _terms(self) -> list[list[str]]:
+        n, m = self.terms.shape
+        columns = [decimals(array) for array in (self.targets, self.outputs, self.terms)]
+        where = [[str(b), str(o)] for b in range(n) for o in range(m)]
+        return [left + list(right) for left, right in zip(where, zip(*columns, strict=True), strict=True)]
+
+    def _parameters(self) -> list[list[str]]:
+        """Return name, value, gradient, finite difference and new value of every parameter."""
+        names, numbers, frozen = [], [], []
+        for k, layer in enumerate(self.layers):
+            for index in np.ndindex(layer.weights.shape):
+                names.append(f"weights[{k}][{index[0]}, {index[1]}]")
+                numbers.append(
+                    [array[index] for array in (layer.weights, layer.dW, layer.numerical_dW, layer.new_weights)]
+                )
+                frozen.append(not layer.layer.trainable)
+            if layer.biases is not None:
+                arrays = (layer.biases, layer.db, layer.numerical_db, layer.new_biases)
+                for j in range(len(layer.biases)):
+                    names.append(f"biases[{k}][{j}]")
+                    numbers.append([array[j] for array in arrays if array is not None])
+                    frozen.append(not layer.layer.bias_trainable)
+        values, gradients, numerical, new = zip(*numbers, strict=True)
+        columns = [
+            decimals(values),
+            decimals(gradients),
+            # its last digits are noise, and must not decide
+            decimals(numerical, like=gradients) if self.has_finite_differences else ["-"] * len(names),
+            decimals(new),
+        ]
+        rows = [[name, *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)]
+        return [
+            [name, value, "frozen", "frozen", changed] if still else [name, value, gradient, difference, changed]
+            for (name, value, gradient, difference, changed), still in zip(rows, frozen, strict=True)
+        ]
+
+    def _totals(self) -> list[tuple[str, str]]:
+        rows = [("loss before the step", self.value), ("loss after it", self.new_value)]
+        if self.penalty:
+            rows.insert(1, ("penalties in it", self.penalty))
+        return list(zip([name for name, _ in rows], decimals([value for _, value in rows]), strict=True))
+
+    def to_text(self, max_rows: int | None = MAX_ROWS) -> str:
+        """Return the tables; of each at most `max_rows` lines, None for all. ``str(trace)`` takes 40."""
+        if max_rows is not None:
+            max_rows = check.integer("max_rows", max_rows, at_least=1)
+        tables = (
+            (["layer", "activation", "row", "unit", "z", "a", "delta = dL/dz"], self._units(), 0),
+            (["row", "output", "target", "prediction", "term of the loss"], self._terms(), 0),
+            (["parameter", "value", "gradient", "finite difference", "new value"], self._parameters(), 1),
+        )
+        parts = ["\n".join(self._title())]
+        for header, rows, left in tables:
+            text = aligned(header, rows[:max_rows], left=left)
+            if max_rows is not None and len(rows) > max_rows:
+                text += f"\n... and {len(rows) - max_rows} more"
+            parts.append(text)
+        width = max(len(name) for name, _ in self._totals())
+        parts.append("\n".join(f"{name:<{width}}  {value}" for name, value in self._totals()))
+        return "\n\n".join(parts)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"<Trace of {' '.join(self._title())}: loss {self.value:.10g} -> {self.new_value:.10g}>"
+
+    # --- Markdown --------------------------------------------------------------------------------------------------
+
+    def to_markdown(self, row: int = 0, digits: int = 6) -> str:
+        """Return the step as Markdown: LaTeX formulas with the numbers of one row filled in, and a table.
+
+        Parameters
+        ----------
+        row
+            Which row's numbers go into the formulas; the gradients are sums over all rows.
+        digits
+            Significant digits in the formulas.
+        """
+        row = check.integer("row", row, at_least=0, at_most=len(self.X) - 1)
+        digits = check.integer("digits", digits, at_least=1)
+        latex = Latex(self, row, digits)
+        title = self._title()
+        parts = [f"**{title[0][0].upper()}{title[0][1:]}**  \n{title[1]}"]
+        parts += [f"*Forward, row {row}*", *latex.forward(), f"*Loss, row {row}*", *latex.loss()]
+        parts += [f"*Backward, row {row}*: $\\delta = \\partial L / \\partial z$", *latex.backward()]
+        parts += ["*Gradients, over all rows*", *latex.gradients(), "*Update*", latex.update()]
+        rows = self._parameters()
+        header = ["parameter", "value", "gradient", "finite difference", "new value"]
+        table = markdown(header, [[f"`{name}`", *cells] for name, *cells in rows[:MAX_ROWS]])
+        if len(rows) > MAX_ROWS:
+            table += f"\n\n... and {len(rows) - MAX_ROWS} more"
+        parts.append(table)
+        parts.append("  \n".join(f"{name}: {value}" for name, value in self._totals()))
+        return "\n\n".join(parts)
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+    # --- the chain rule --------------------------------------------------------------------------------------------
+
+    def explain(self, layer: int, weight: tuple[int, int] | None = None, *, bias: int | None = None) -> Explanation:
+        """Spell out the derivative of the loss with respect to one weight or bias.
+
+        It is the sum, over the rows and over the paths from the loss back to the parameter, of the products of the
+        partial derivatives along the path:
+        ``dL/da * da/dz * dz/da * ... * da/dz * dz/dw``. Where activation and loss are computed as one, ``dL/dz`` takes
+        the place of the first two.
+
+        Parameters
+        ----------
+        layer
+            Which layer, counted from 0.
+        weight
+            ``(i, j)``: the weight from input i to unit j.
+        bias
+            ``j``: the bias of unit j; instead of `weight`.
+
+        Returns
+        -------
+        Explanation
+            Each factor with its formula and its value, the products, and their sum. With more than 200 paths, those
+            of a row are put together: ``dL/da`` of the layer is then one factor.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such parameter, or both or neither of weight and bias are given.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, "sigmoid", weight_init=0.5, bias=False),
+        ...                      bp.Dense(1, weight_init=0.3, bias=False)], dtype="float64")
+        >>> step = net.trace([[2.0]], [0.5], loss=bp.losses.SquaredError(scale=0.5), optimizer="sgd")
+        >>> print(step.explain(layer=0, weight=(0, 0)))
+        dL/d weights[0][0, 0]
+        <BLANKLINE>
+        row 0, x[0] -> a0[0] -> a1[0] -> L
+          factor                  formula          with numbers                        value
+          dL/da1[0]               0.5 * 2 (a - y)  0.5 * 2 (0.2193175736 - 0.5)  -0.2806824264
+          da1[0]/dz1[0]           1                1                              1.0000000000
+          dz1[0]/da0[0]           weights[1][0, 0]  0.3                            0.3000000000
+          da0[0]/dz0[0]           a (1 - a)        0.7310585786 (1 - 0.7310585786)  0.1966119332
+          dz0[0]/dweights[0][0, 0]  x[0]             2                              2.0000000000
+          product                                                                -0.0331113087
+        <BLANKLINE>
+        dL/d weights[0][0, 0]              value
+        sum of 1 product           -0.0331113087
+        by backpropagation         -0.0331113087
+        by a central difference    -0.0331113087
+        """
+        k = check.integer("layer", layer, at_least=0, at_most=len(self.layers) - 1)
+        at = self.layers[k]
+        if (weight is None) == (bias is None):
+            raise ValueError(f"weight: needs weight=(i, j) or bias=j, one of the two; got {weight!r} and {bias!r}")
+        i: int | None = None
+        if weight is not None:
+            if not isinstance(weight, (tuple, list)) or len(weight) != 2:
+                raise TypeError(f"weight: needs a pair (input, unit), got {check.shown(weight)}")
+            i = check.integer("weight[0]", weight[0], at_least=0, at_most=at.weights.shape[0] - 1)
+            j = check.integer("weight[1]", weight[1], at_least=0, at_most=at.weights.shape[1] - 1)
+            name, index, trainable = f"weights[{k}][{i}, {j}]", (i, j), at.layer.trainable
+            gradient, numerical = float(at.dW[i, j]), float(at.numerical_dW[i, j])
+            w = float(at.weights[index])
+            own_penalty = at.layer.l1 * float(np.sign(w)) + at.layer.l2 * w
+        else:
+            if at.db is None or at.numerical_db is None:
+                raise ValueError(f"bias: needs a layer that has biases, layer {k} has none")
+            j = check.integer("bias", bias, at_least=0, at_most=at.db.size - 1)
+            name, trainable, own_penalty = f"biases[{k}][{j}]", at.layer.bias_trainable, 0.0
+            gradient, numerical = float(at.db[j]), float(at.numerical_db[j])
+        chains = Chains(self)
+        paths = tuple(
+            Path(b, " -> ".join(["b" if i is None else chains.input_name(k, i), *names, "L"]), factors)
+            for b in range(len(self.X))
+            for names, factors in chains.of(k, i, j, b)
+        )
+        return Explanation(
+            parameter=name,
+            paths=paths,
+            penalty=own_penalty,
+            total=math.fsum(path.product for path in paths) + own_penalty,
+            gradient=gradient,
+            numerical=numerical,
+            trainable=trainable,
+        )
+
+    # --- the graph -------------------------------------------------------------------------------------------------
+
+    def to_dot(self, row: int = 0, digits: int = 4) -> str:
+        """Return the computation graph of one row in Graphviz's DOT language.
+
+        Nodes carry z, a and delta of that row, edges the weights and their gradients over all rows.
+
+        Parameters
+        ----------
+        row
+            Which row of X.
+        digits
+            Significant digits.
+        """
+        row = check.integer("row", row, at_least=0, at_most=len(self.X) - 1)
+        digits = check.integer("digits", digits, at_least=1)
+
+        def number(value: Any) -> str:
+            return f"{float(value):.{digits}g}"
+
+        lines = ["digraph backprop {", "  rankdir=LR;", '  node [shape=box, style=rounded, fontname="sans-serif"];']
+        lines.append('  edge [fontname="sans-serif", fontsize=10];')
+        lines += [f'  "x[{i}]" [label="x[{i}] = {number(x)}"];' for i, x in enumerate(self.X[row])]
+        for k, layer in enumerate(self.layers):
+            for j in range(layer.layer.units):
+                lines.append(
+                    f'  "a{k}[{j}]" [label="z{k}[{j}] = {number(layer.z[row, j])}\\n'
+                    f"a{k}[{j}] = {layer.layer.activation}(z) = {number(layer.a[row, j])}\\n"
+                    f'delta = {number(layer.delta[row, j])}"];'
+                )
+        lines.append(f'  "L" [shape=oval, label="{self.loss.name}\\nrow {row}: {number(self.terms[row].sum())}"];')
+        for k, layer in enumerate(self.layers):
+            for i, j in np.ndindex(layer.weights.shape):
+                source = f"x[{i}]" if k == 0 else f"a{k - 1}[{i}]"
+                label = f"w = {number(layer.weights[i, j])}\\ndL/dw = {number(layer.dW[i, j])}"
+                lines.append(f'  "{source}" -> "a{k}[{j}]" [label="{label}"];')
+            if layer.biases is not None and layer.db is not None:
+                for j, (b, db) in enumerate(zip(layer.biases, layer.db, strict=True)):
+                    lines.append(f'  "b{k}[{j}]" [shape=plaintext, label="b = {number(b)}\\ndL/db = {number(db)}"];')
+                    lines.append(f'  "b{k}[{j}]" -> "a{k}[{j}]" [style=dashed];')
+        lines += [f'  "a{len(self.layers) - 1}[{o}]" -> "L";' for o in range(self.terms.shape[1])]
+        return "\n".join([*lines, "}"]) + "\n"
+
+    def plot_graph(self, ax: Axes | None = None, *, row: int = 0) -> Axes:
+        """Draw the computation graph of one row; see `backprop.plotting.plot_trace`."""
+        from backprop.plotting import plot_trace
+
+        return plot_trace(self, ax, row=row)
+
+
+def trace(
+    network: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss = "auto",
+    optimizer: str | Optimizer = "adam",
+    sample_weight: ArrayLike | None = None,
+    finite_differences: bool = True,
+) -> Trace:
+    """Trace one full-batch training step; `Network.trace` documents the rest."""
+    loss, data = network._data(X, y, loss, sample_weight)
+    for k, layer in enumerate(network.layers):
+        if layer.dropout:
+            raise ValueError(f"layers[{k}]: needs dropout=0 for trace, which draws nothing; got {layer.dropout}")
+    optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
+    core, parameters = network._core, network.parameters.copy()
+
+    gradient = np.zeros_like(parameters)
+    value = float(core.loss_and_gradient(network._plan, loss, parameters, data, gradient))
+    new = parameters.copy()
+    slots, step = _optimizer_state(network, optimizer)
+    core.update(network._plan, optimizer, new, gradient, slots, step, optimizer.learning_rate)
+    plan = reference.Plan(network.n_inputs, network.layers)
+    limit_norms(plan, new)
+    new_value = float(core.loss_and_gradient(network._plan, loss, new, data, None))
+    if check.boolean("finite_differences", finite_differences):
+        numerical = _numerical(network, loss, parameters, data)
+    else:
+        numerical = np.full(parameters.shape, np.nan)
+
+    inputs, scores, outputs = _forward(network, parameters, data.X)
+    factors = row_factors(loss, data.sample_weight, len(data.X), network.n_outputs, data.X.dtype)
+    targets = as_rows(data.targets, network.n_outputs, data.X.dtype)
+    gradients, deltas = _backward(plan, loss, parameters, data, scores, outputs)
+    old_views, new_views = network._views(parameters), network._views(new)
+    gradient_views, numerical_views = network._views(gradient), network._views(numerical)
+    layers = tuple(
+        LayerTrace(
+            layer=layer,
+            inputs=inputs[k],
+            z=scores[k],
+            a=outputs[k],
+            gradient=gradients[k],
+            delta=deltas[k],
+            weights=old_views[k][0],
+            dW=gradient_views[k][0],
+            numerical_dW=numerical_views[k][0].astype(np.float64),
+            new_weights=new_views[k][0],
+            biases=old_views[k][1],
+            db=gradient_views[k][1],
+            numerical_db=None if (db := numerical_views[k][1]) is None else db.astype(np.float64),
+            new_biases=new_views[k][1],
+        )
+        for k, layer in enumerate(network.layers)
+    )
+    return Trace(
+        layers=layers,
+        loss=loss,
+        optimizer=optimizer,
+        X=inputs[0],
+        targets=targets.copy(),
+        factors=factors[:, 0].astype(np.float64),
+        terms=_terms(network.layers[-1], loss, scores[-1], outputs[-1], targets, factors),
+        penalty=float(penalty(plan, parameters)),
+        value=value,
+        new_value=new_value,
+        step=step,
+        dtype=network.dtype.name,
+        backend=network.backend,
+        has_finite_differences=bool(finite_differences),
+    )
+
+
+def _optimizer_state(network: Network, optimizer: Optimizer) -> tuple[RealArray, int]:
+    """Return a copy of the slots that the next `fit` would use, and the number of its first step."""
+    state, last = network._state, network._optimizer
+    if state is not None and type(optimizer) is type(last) and optimizer.hyperparameters == last.hyperparameters:
+        return state.slots.copy(), state.step + 1
+    return optimizer.new_slots(network.n_parameters, network.dtype), 1
+
+
+def _numerical(network: Network, loss: Loss, parameters: RealArray, data: Data) -> NDArray[np.float64]:
+    """Return the gradient by central differences of the loss, on the network's backend in float64; 0 where frozen."""
+    core = network._backend.module(np.float64)
+    plan, wide = core.Plan(network.n_inputs, network.layers), as_float64(data)
+    start = parameters.astype(np.float64)
+    gradient = np.zeros_like(start)
+
+    def along(index: int) -> Callable[[NDArray[np.float64]], float]:
+        def f(value: NDArray[np.float64]) -> float:
+            point = start.copy()
+            point[index] = value[0]
+            return float(core.loss_and_gradient(plan, loss, point, wide, None))
+
+        return f
+
+    for part, _ in reference.Plan(network.n_inputs, network.layers).trainable_parts:
+        for index in range(part.start, part.stop):
+            gradient[index] = central_difference(along(index), start[index : index + 1])[0]
+    return gradient
+
+
+def _forward(
+    network: Network, parameters: RealArray, X: RealArray
+) -> tuple[list[RealArray], list[RealArray], list[RealArray]]:
+    """Return inputs, scores and outputs of each layer, from the network's backend.
+
+    A backend hands out the last layer's outputs only, so it is asked for the network up to each layer; and, for the
+    scores, for one whose last layer does without its activation.
+    """
+    core = network._core
+    inputs: list[RealArray] = [X.copy()]
+    scores: list[RealArray] = []
+    outputs: list[RealArray] = []
+    end, n_in = 0, network.n_inputs
+    for k, layer in enumerate(network.layers):
+        end += n_in * layer.units + (layer.units if layer.bias else 0)
+        below = network.layers[:k]
+        for last, results in ((Dense(layer.units, bias=layer.bias), scores), (layer, outputs)):
+            out = np.empty((len(X), layer.units), network.dtype)
+            core.forward(core.Plan(network.n_inputs, (*below, last)), parameters[:end], X, out)
+            results.append(out)
+        inputs.append(outputs[-1])
+        n_in = layer.units
+    return inputs[:-1], scores, outputs
+
+
+def _backward(
+    plan: reference.Plan,
+    loss: Loss,
+    parameters: RealArray,
+    data: Data,
+    scores: list[RealArray],
+    outputs: list[RealArray],
+) -> tuple[list[RealArray], list[RealArray]]:
+    """Return dL/da and dL/dz of each layer, by the formulas of the NumPy reference."""
+    last = plan.layers[-1]
+    with np.errstate(all="ignore"):
+        _, delta = output_layer(plan, loss, scores[-1], outputs[-1], data)
+        if loss.from_scores(last.activation):
+            gradient = np.full_like(delta, np.nan)
+        else:
+            targets = as_rows(data.targets, plan.n_outputs, data.X.dtype)
+            factors = row_factors(loss, data.sample_weight, len(data.X), plan.n_outputs, data.X.dtype)
+            gradient = factors * loss.gradient(outputs[-1], targets)
+        gradients, deltas = [gradient], [delta]
+        for k in reversed(range(1, len(plan.layers))):
+            below = plan.layers[k - 1]
+            gradients.append(deltas[-1] @ plan.layers[k].weights(parameters).T)
+            deltas.append(below.function.backward(scores[k - 1], outputs[k - 1], gradients[-1], below.alpha))
+    return gradients[::-1], deltas[::-1]
+
+
+def _terms(
+    last: Dense, loss: Loss, scores: RealArray, outputs: RealArray, targets: RealArray, factors: RealArray
+) -> NDArray[np.float64]:
+    """Return what each output of each row adds to the loss."""
+    with np.errstate(all="ignore"):
+        if loss.from_scores(last.activation):
+            values = loss.value_from_scores(scores, targets)
+        else:
+            values = loss.value(outputs, targets)
+        terms: NDArray[np.float64] = (factors * values).astype(np.float64)
+    return terms
+
+
+def _short(optimizer: Optimizer) -> str:
+    """Return the optimizer without what is at its default, but always with its learning rate."""
+    default: Any = OPTIMIZERS[optimizer.name]()  # type: ignore[call-arg]
+    names = [name for name in optimizer.__dataclass_fields__ if name != "learning_rate"]
+    changed = [name for name in names if getattr(optimizer, name) != getattr(default, name)]
+    settings = ", ".join(f"{name}={getattr(optimizer, name)!r}" for name in ["learning_rate", *changed])
+    return f"{type(optimizer).__name__}({settings})"

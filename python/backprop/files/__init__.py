@@ -1,0 +1,1 @@
+"""Files of tensors, models and checkpoints."""

@@ -1,0 +1,158 @@
+"""The full-batch loss handed to SciPy's minimizers: L-BFGS and its kin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backprop import reference
+from backprop.backends.custom import Custom, LossLike
+from backprop.base import checks as check
+from backprop.base.interrupts import HeldInterrupts
+from backprop.base.types import Data
+from backprop.explain.gradcheck import as_float64
+from backprop.model.objective import Objective
+from backprop.reference.dense import Dense
+from backprop.reference.losses import Loss
+from backprop.reference.losses.loss import denominator
+
+if TYPE_CHECKING:
+    from backprop.network import Network
+
+Method = Literal["L-BFGS-B", "BFGS", "CG"]
+METHODS: tuple[Method, ...] = ("L-BFGS-B", "BFGS", "CG")
+# What SciPy's methods call it when they have done all their iterations.
+_ITERATIONS_DONE = 1
+
+
+def minimize(
+    network: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    method: Method = "L-BFGS-B",
+    loss: LossLike = "auto",
+    sample_weight: ArrayLike | None = None,
+    max_iter: int = 200,
+    tolerance: float = 1e-5,
+    penalty_per_row: bool = False,
+    callback: Callable[[int, float], Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Train with one of SciPy's minimizers; `Network.minimize` documents it."""
+    scipy_minimize = _scipy_minimize()
+    check.choice("method", method, METHODS)
+    max_iter = check.integer("max_iter", max_iter, at_least=1)
+    tolerance = check.number("tolerance", tolerance, at_least=0)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: needs a function of iteration and loss, got {check.shown(callback)}")
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options: needs a mapping from names to values, got {check.shown(options)}")
+    _refuse(network, "dropout", 0.0)
+    _refuse(network, "max_norm", None)
+    checked, data = network._data(X, y, loss, sample_weight, custom=True)
+    layers = network.layers
+    if check.boolean("penalty_per_row", penalty_per_row):
+        layers = _per_row(layers, denominator(checked, data.sample_weight, len(data.X), n_outputs=1))
+    run = _Run(network, layers, checked, as_float64(data), callback)
+    if not run.start.size:
+        raise ValueError("layers: needs at least one that is trainable, got none")
+    if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
+        raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
+
+    began = time.perf_counter()
+    with HeldInterrupts() as interrupts, network._guard:
+        try:
+            result = interrupts.call(
+                scipy_minimize,
+                run.value_and_gradient,
+                run.start,
+                jac=True,
+                method=method,
+                callback=run.after_iteration,
+                options={"maxiter": max_iter, "gtol": tolerance, **(options or {})},
+            )
+            run.reason = "stopped" if run.stopped else "epochs" if result.status == _ITERATIONS_DONE else "tolerance"
+        finally:
+            run.record(time.perf_counter() - began)
+    return result
+
+
+class _Run:
+    """What SciPy calls: the loss as a function of the trainable parameters, and what happens after an iteration."""
+
+    def __init__(
+        self,
+        network: Network,
+        layers: tuple[Dense, ...],
+        loss: Loss | Custom,
+        data: Data,
+        callback: Callable[[int, float], Any] | None,
+    ) -> None:
+        self.network, self.callback = network, callback
+        module = network._backend.module(np.float64)
+        self.objective = Objective(module, module.Plan(network.n_inputs, layers), layers, loss, data)
+        self.free = np.zeros(network.n_parameters, bool)
+        for part, _ in reference.Plan(network.n_inputs, layers).trainable_parts:
+            self.free[part] = True
+        self.point = network.parameters.astype(np.float64)
+        self.gradient = np.zeros_like(self.point)
+        self.start: NDArray[np.float64] = self.point[self.free]
+        self.losses: list[float] = []
+        self.stopped = False
+        self.reason = "interrupted"
+
+    def value_and_gradient(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the loss where the trainable parameters are x, and its gradient with respect to them."""
+        self.point[self.free] = x
+        value = self.objective(self.point, self.gradient)
+        return value, self.gradient[self.free]
+
+    def after_iteration(self, intermediate_result: Any) -> None:
+        """Take the new parameters over; SciPy takes StopIteration for the end."""
+        value = float(intermediate_result.fun)
+        if not np.isfinite(value):
+            raise StopIteration
+        self.network.parameters[self.free] = intermediate_result.x
+        self.losses.append(value)
+        if self.callback is not None and self.callback(len(self.losses), value):
+            self.stopped = True
+            raise StopIteration
+
+    def record(self, elapsed: float) -> None:
+        """Write the iterations into the history; what an optimizer remembered does not fit the new parameters."""
+        history = self.network.history
+        history.extend(len(self.losses), {"loss": np.array(self.losses)})
+        history.stop_reason = self.reason
+        history.elapsed += elapsed
+        self.network._optimizer = None
+
+
+def _scipy_minimize() -> Callable[..., Any]:
+    try:
+        from scipy.optimize import minimize as scipy_minimize
+    except ImportError as error:
+        raise ImportError(
+            f"minimize: needs SciPy; install it with: pip install 'bpcore[scipy]' ({error})", name="scipy"
+        ) from error
+    found: Callable[..., Any] = scipy_minimize
+    return found
+
+
+def _refuse(network: Network, setting: str, none: Any) -> None:
+    """Raise where a layer has a setting that is about steps, of which there are none here."""
+    for k, layer in enumerate(network.layers):
+        if (value := getattr(layer, setting)) != none:
+            raise ValueError(
+                f"layers[{k}]: needs {setting}={none} for minimize, which follows one function; got {value}"
+            )
+
+
+def _per_row(layers: tuple[Dense, ...], rows: float) -> tuple[Dense, ...]:
+    """Return the layers with their penalties divided by the rows."""
+    return tuple(replace(layer, l1=layer.l1 / rows, l2=layer.l2 / rows) for layer in layers)

@@ -1,0 +1,63 @@
+"""What a network is given, in the form that backends take: losses, rows to learn from, rows to validate with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backprop.backends.custom import Custom
+from backprop.base import checks as check
+from backprop.base.types import Data
+from backprop.reference.losses import LOSSES, Loss
+
+if TYPE_CHECKING:
+    from backprop.network import Network
+
+_LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
+
+
+def loss(network: Network, loss: Any, custom: bool) -> Loss | Custom:
+    """Return the loss as an object that suits the last layer; `custom` allows functions."""
+    if custom and not isinstance(loss, (str, Loss, type)) and callable(loss):
+        return loss if isinstance(loss, Custom) else Custom(loss)
+    output = network.layers[-1].activation
+    if isinstance(loss, str) and loss == "auto":
+        loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
+    checked = check.setting("loss", loss, Loss, LOSSES)
+    if checked.outputs is not None and output not in checked.outputs:
+        raise ValueError(
+            f"loss: {checked.name} needs a last layer with activation {' or '.join(checked.outputs)}, got {output}"
+        )
+    return checked
+
+
+def rows(
+    network: Network,
+    loss: Loss | Custom,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+) -> Data:
+    """Return rows for this loss; `names` are what the messages call them."""
+    X = check.features(names[0], X, network.dtype, network.n_inputs)
+    if isinstance(loss, Custom):
+        targets = check.rows_of_targets(names[1], y, len(X), network.n_outputs)
+    else:
+        targets = check.targets(names[1], y, loss, network.dtype, len(X), network.n_outputs)
+    return Data(X, targets, check.weights(names[2], sample_weight, network.dtype, len(X)))
+
+
+def validation(
+    network: Network, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
+) -> tuple[Data, Data | None]:
+    """Return the rows to learn from and those to validate with."""
+    share = check.number("validation_split", validation_split, at_least=0, below=1)
+    if validation_data is None:
+        return check.split("validation_split", data, share) if share else (data, None)
+    if share:
+        raise ValueError("validation_split: needs to be 0 where there is validation_data")
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        raise TypeError(f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(validation_data)}")
+    X, y, *rest = validation_data
+    names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+    return data, rows(network, loss, X, y, rest[0] if rest else None, names)

@@ -1,0 +1,126 @@
+"""Layers: settings only; the numbers live in the network's flat parameter vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any
+
+from backprop.base import checks as check
+from backprop.reference import initializers
+from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.initializers import Initializer
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Dense:
+    """A fully connected layer: ``a = activation(x @ W + b)``.
+
+    For a batch of n rows, x is (n, n_in), W (n_in, units), b (units,) and a (n, units).
+
+    Parameters
+    ----------
+    units
+        Number of outputs.
+    activation
+        Name of the activation; see `backprop.ACTIVATIONS`. ``"softmax"`` is for the last layer only.
+    alpha
+        Slope of ``leaky_relu`` for negative inputs (default 0.01) or saturation of ``elu`` (default 1.0).
+    bias
+        Whether the layer has biases.
+    trainable, bias_trainable
+        What is not trainable keeps its value: the optimizer does not touch it. ``trainable=False`` freezes the weights
+        and the biases, ``bias_trainable=False`` the biases alone.
+    weight_init, bias_init
+        A name (see `backprop.initializers`), a number, or an array of shape (n_in, units) or (units,). ``"auto"``
+        is ``he_uniform`` for the relu family and ``glorot_uniform`` otherwise, and zeros for biases. An array is
+        copied and kept as `backprop.initializers.Given`.
+    l1, l2
+        Penalties on the weights (not the biases): ``l1 * sum(abs(W)) + l2 / 2 * sum(W**2)`` is added to the loss.
+    dropout
+        Share of the layer's outputs that each training step sets to 0, at random, in [0, 1); the others are multiplied
+        with ``1 / (1 - dropout)``. Not for the last layer. From N. Srivastava et al., "Dropout: a simple way to prevent
+        neural networks from overfitting", JMLR 2014.
+    max_norm
+        After each step the weights into a unit (a column of W) are scaled down to this Euclidean norm where they exceed
+        it, > 0; None for no bound. As Keras's ``MaxNorm``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of the wrong type or out of range; the message says which.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.Dense(8, "relu")
+    Dense(8, 'relu')
+    >>> bp.Dense(8, "elu", l2=1e-4)
+    Dense(8, 'elu', alpha=1.0, l2=0.0001)
+    """
+
+    units: int
+    activation: str = "identity"
+    _: KW_ONLY
+    alpha: float | None = None
+    bias: bool = True
+    trainable: bool = True
+    bias_trainable: bool = True
+    weight_init: Initializer = "auto"
+    bias_init: Initializer = "auto"
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: float = 0.0
+    max_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        check.choice("activation", self.activation, ACTIVATIONS)
+        default = ACTIVATIONS[self.activation].alpha
+        if default is None and self.alpha is not None:
+            raise ValueError(f"alpha: needs to be left out, {self.activation!r} has none; got {self.alpha!r}")
+        checked = {
+            "units": check.integer("units", self.units, at_least=1),
+            "alpha": default if self.alpha is None else check.number("alpha", self.alpha, at_least=0),
+            "bias": check.boolean("bias", self.bias),
+            "trainable": check.boolean("trainable", self.trainable),
+            "bias_trainable": check.boolean("bias_trainable", self.bias_trainable) and bool(self.trainable),
+            "weight_init": initializers.checked("weight_init", self.weight_init, initializers.INITIALIZERS),
+            "bias_init": initializers.checked("bias_init", self.bias_init, initializers.BIAS_INITIALIZERS),
+            "l1": check.number("l1", self.l1, at_least=0),
+            "l2": check.number("l2", self.l2, at_least=0),
+            "dropout": check.number("dropout", self.dropout, at_least=0, below=1),
+            "max_norm": None if self.max_norm is None else check.number("max_norm", self.max_norm, above=0),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        named = [f for f in fields(self)[2:] if getattr(self, f.name) != f.default]
+        settings = "".join(f", {f.name}={getattr(self, f.name)!r}" for f in named)
+        return f"Dense({self.units}, {self.activation!r}{settings})"
+
+
+def checked_layers(layers: Any) -> tuple[Dense, ...]:
+    """Return the layers as a tuple; softmax is for the last one only."""
+    if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers: needs a sequence of Dense, got {check.shown(layers)}")
+    checked = tuple(layers)
+    if not checked:
+        raise ValueError("layers: needs at least one Dense, got none")
+    for k, layer in enumerate(checked):
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers[{k}]: needs a Dense, got {check.shown(layer)}")
+        if layer.activation == "softmax" and k < len(checked) - 1:
+            raise ValueError(f"layers[{k}]: needs another activation, softmax is for the last layer only")
+    if checked[-1].dropout:
+        raise ValueError(f"layers[{len(checked) - 1}]: needs dropout=0, its outputs are the network's")
+    return checked
+
+
+def parameter_count(n_inputs: int, layers: Iterable[Dense]) -> int:
+    """Return how many weights and biases the layers have together."""
+    count = 0
+    for layer in layers:
+        count += (n_inputs + layer.bias) * layer.units
+        n_inputs = layer.units
+    return count

@@ -1,0 +1,177 @@
+"""Losses of real outputs."""
+
+# NumPy's ufuncs are typed as returning Any:
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from backprop.base import checks as check
+from backprop.reference.activations import Array
+from backprop.reference.losses.loss import Loss
+
+__all__ = ["AbsoluteError", "Huber", "Quantile", "SquaredError"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SquaredError(Loss):
+    """``(a - y)**2``: fits the mean of the targets.
+
+    With the defaults PyTorch's ``MSELoss``. Half the summed squared error of many textbooks is
+    ``SquaredError(scale=0.5, reduction="sum")``; scikit-learn's MLPRegressor minimises ``SquaredError(scale=0.5)``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.SquaredError(scale=0.5)
+    SquaredError(scale=0.5, reduction='mean')
+    """
+
+    name: ClassVar[str] = "squared_error"
+    formula: ClassVar[str] = "(a - y)**2"
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``(a - y)**2``."""
+        return (a - y) * (a - y)
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """``2 (a - y)``."""
+        return 2 * (a - y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsoluteError(Loss):
+    """``abs(a - y)``, with derivative 0 at ``a == y``: fits the median of the targets.
+
+    With the defaults PyTorch's ``L1Loss``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.AbsoluteError()
+    AbsoluteError(scale=1.0, reduction='mean')
+    """
+
+    name: ClassVar[str] = "absolute_error"
+    formula: ClassVar[str] = "abs(a - y)"
+    smooth: ClassVar[bool] = False
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``abs(a - y)``."""
+        return np.where((a - y).real < 0, y - a, a - y)
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """The sign of ``a - y``: at the kink, 0."""
+        return np.sign(a - y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Huber(Loss):
+    """``(a - y)**2 / 2`` where ``abs(a - y) <= delta``, else ``delta * (abs(a - y) - delta / 2)``.
+
+    Squared error near the target, absolute error far from it, so that outliers count less. With the defaults PyTorch's
+    ``HuberLoss``. From P. J. Huber, "Robust estimation of a location parameter" (1964).
+
+    Parameters
+    ----------
+    delta
+        Distance from which on the loss is a straight line, > 0.
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Huber(delta=2.0)
+    Huber(scale=1.0, reduction='mean', delta=2.0)
+    """
+
+    name: ClassVar[str] = "huber"
+    formula: ClassVar[str] = "(a - y)**2 / 2 if abs(a - y) <= delta else delta * (abs(a - y) - delta / 2)"
+    smooth: ClassVar[bool] = False
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        Loss.__post_init__(self)
+        check.number("delta", self.delta, above=0)
+
+    @property
+    def parameter(self) -> float:
+        """`delta`."""
+        return self.delta
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``(a - y)**2 / 2`` up to ``delta``, from there on the straight line that continues it."""
+        distance = np.where((a - y).real < 0, y - a, a - y)
+        line = self.delta * (distance - 0.5 * self.delta)
+        return np.where(distance.real <= self.delta, 0.5 * distance * distance, line)
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """``a - y``, clipped to ``-delta .. delta``."""
+        return np.clip(a - y, -self.delta, self.delta)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile(Loss):
+    """``max(q * (y - a), (q - 1) * (y - a))``: the pinball loss, which fits the q-quantile of the targets.
+
+    At ``a == y`` its derivative is taken as 0. With the defaults half of `AbsoluteError`; the mean is scikit-learn's
+    ``mean_pinball_loss(alpha=q)``. From R. Koenker and G. Bassett, "Regression quantiles" (1978).
+
+    Parameters
+    ----------
+    quantile
+        ``q``: the share of the targets that should lie below the output, 0 < q < 1.
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Quantile(quantile=0.9)
+    Quantile(scale=1.0, reduction='mean', quantile=0.9)
+    """
+
+    name: ClassVar[str] = "quantile"
+    formula: ClassVar[str] = "max(q * (y - a), (q - 1) * (y - a))"
+    smooth: ClassVar[bool] = False
+    quantile: float = 0.5
+
+    def __post_init__(self) -> None:
+        Loss.__post_init__(self)
+        check.number("quantile", self.quantile, above=0, below=1)
+
+    @property
+    def parameter(self) -> float:
+        """`quantile`."""
+        return self.quantile
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``q (y - a)`` where the target is above the output, ``(1 - q) (a - y)`` where it is below."""
+        return np.where((a - y).real < 0, self.quantile * (y - a), (1 - self.quantile) * (a - y))
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """``-q`` where ``y > a``, ``1 - q`` where ``y < a``: at the kink, 0."""
+        return np.where(y > a, -self.quantile, np.where(y < a, 1 - self.quantile, 0)).astype(a.dtype)

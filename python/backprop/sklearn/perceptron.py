@@ -1,0 +1,582 @@
+"""What the two estimators of `backprop.sklearn` share: parameters, fitting, the network's outputs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
+from itertools import pairwise
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from backprop.backends import choice
+from backprop.backends.custom import Custom
+from backprop.base import checks as check
+from backprop.base import threads
+from backprop.base.types import Data, RealArray, new_parameters
+from backprop.learn import schedules
+from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.dense import Dense
+from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
+from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from backprop.sklearn.solvers import Descent, Objective, Problem, minimize
+from backprop.sklearn.sparse import DENSE_NUMBERS
+
+# scikit-learn's names for activations that have another name here.
+_OUR_NAMES = {"logistic": "sigmoid"}
+_THEIR_NAMES = {ours: theirs for theirs, ours in _OUR_NAMES.items()}
+_HIDDEN = tuple(name for name in (*_OUR_NAMES, *ACTIVATIONS) if name != "softmax")
+_SOLVERS = ("lbfgs", *OPTIMIZERS)
+_SCHEDULES = ("constant", "invscaling", "adaptive")
+_DATA = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
+# A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
+_MOST_DENSE_NUMBERS = 1 << 26
+
+
+class InvalidParameterError(ValueError, TypeError):
+    """A parameter of an estimator is of the wrong type or out of range."""
+
+
+# --- networks ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _layers(
+    units: tuple[int, ...], activations: tuple[str, ...], l2: float, dropout: tuple[float, ...]
+) -> tuple[Dense, ...]:
+    """Return the layers; the last one has no dropout."""
+    settings = zip(units, activations, (*dropout, 0.0), strict=True)
+    return tuple(Dense(n, activation, l2=l2, dropout=rate) for n, activation, rate in settings)
+
+
+@lru_cache(maxsize=256)
+def _plan(backend: choice.Backend, dtype: np.dtype[Any], n_inputs: int, layers: tuple[Dense, ...]) -> Any:
+    """Return the backend's form of a network; it holds no numbers that change, so threads can share it."""
+    return backend.module(dtype).Plan(n_inputs, layers)
+
+
+def _sizes(coefs: Sequence[NDArray[Any]]) -> tuple[int, ...]:
+    """Return the widths of all layers, inputs first."""
+    return (coefs[0].shape[0], *(W.shape[1] for W in coefs))
+
+
+def _pack(coefs: Iterable[NDArray[Any]], intercepts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> RealArray:
+    """Return weights and biases as one vector, in the core's order."""
+    return _join([np.ravel(part) for pair in zip(coefs, intercepts, strict=True) for part in pair], dtype)
+
+
+def _join(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> RealArray:
+    flat = new_parameters(sum(len(part) for part in parts), dtype)
+    np.concatenate(parts, out=flat, casting="same_kind")
+    return flat
+
+
+def _unpack(flat: RealArray, sizes: tuple[int, ...]) -> tuple[list[RealArray], list[RealArray]]:
+    """Return the weights and the biases of each layer as views of the vector."""
+    coefs, intercepts = [], []
+    start = 0
+    for fan_in, fan_out in pairwise(sizes):
+        middle = start + fan_in * fan_out
+        coefs.append(flat[start:middle].reshape(fan_in, fan_out))
+        start = middle + fan_out
+        intercepts.append(flat[middle:start])
+    return coefs, intercepts
+
+
+def _is_plain(array: Any, n_dimensions: int = 2) -> bool:
+    """Return whether this is an array of numbers in which scikit-learn's long look would find nothing to convert."""
+    return (
+        type(array) is np.ndarray
+        and array.ndim == n_dimensions
+        and array.size > 0
+        and array.dtype.isnative
+        and (array.dtype.char in "fd" if n_dimensions == 2 else array.dtype.kind in "biuf")
+    )
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    """Return whether all numbers are finite, in two passes without a temporary."""
+    return array.dtype.kind in "biu" or (math.isfinite(array.min()) and math.isfinite(array.max()))
+
+
+def _rows(X: Any, dtype: np.dtype[Any]) -> RealArray:
+    """Return dense rows in the form that the core takes."""
+    if hasattr(X, "toarray"):
+        X = X.toarray()
+    if X.dtype != dtype:
+        return check.features("X", X, dtype, X.shape[1])
+    rows: RealArray = np.require(X, requirements=["C", "A"])
+    return rows
+
+
+def is_stochastic(estimator: Perceptron) -> bool:
+    """Return True; AttributeError where there is no `partial_fit`."""
+    if estimator._is_lbfgs():
+        raise AttributeError("partial_fit: needs a stochastic solver, lbfgs is not stochastic")
+    return True
+
+
+class Perceptron(BaseEstimator):  # type: ignore[misc]
+    """What the two estimators share."""
+
+    # --- parameters ------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        """Raise InvalidParameterError unless every parameter is of the right type and in range."""
+        try:
+            self._check_each_parameter()
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
+
+    def _check_each_parameter(self) -> None:
+        hidden = self._hidden_units()
+        _per_layer("activation", self.activation, str, len(hidden))
+        for name in self._hidden_activations(len(hidden)):
+            check.choice("activation", name, _HIDDEN)
+        _per_layer("dropout", self.dropout, (int, float, np.number), len(hidden))
+        for rate in self._dropout_rates(len(hidden)):
+            check.number("dropout", rate, at_least=0, below=1)
+        if not isinstance(self.solver, Optimizer):
+            check.choice("solver", self.solver, _SOLVERS)
+        check.number("alpha", self.alpha, at_least=0)
+        if not check.is_auto("batch_size", self.batch_size, "an integer >= 1"):
+            check.integer("batch_size", self.batch_size, at_least=1)
+        if isinstance(self.learning_rate, str):
+            check.choice("learning_rate", self.learning_rate, _SCHEDULES)
+        else:
+            schedules.as_schedule("learning_rate", self.learning_rate)
+        check.number("learning_rate_init", self.learning_rate_init, above=0)
+        check.number("power_t", self.power_t, at_least=0)
+        check.integer("max_iter", self.max_iter, at_least=1)
+        check.number("tol", self.tol, at_least=0)
+        check.number("momentum", self.momentum, at_least=0, at_most=1)
+        check.number("validation_fraction", self.validation_fraction, at_least=0, below=1)
+        check.number("beta_1", self.beta_1, at_least=0, below=1)
+        check.number("beta_2", self.beta_2, at_least=0, below=1)
+        check.number("epsilon", self.epsilon, above=0)
+        if not (isinstance(self.n_iter_no_change, float) and self.n_iter_no_change == math.inf):
+            check.integer("n_iter_no_change", self.n_iter_no_change, at_least=1)
+        check.integer("max_fun", self.max_fun, at_least=1)
+        for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
+            check.boolean(name, getattr(self, name))
+        if isinstance(self.verbose, str):
+            check.choice("verbose", self.verbose, ("progress",))
+        elif not isinstance(self.verbose, (bool, np.bool_)):
+            check.integer("verbose", self.verbose, at_least=0)
+        if not check.is_auto("n_threads", self.n_threads, "an integer >= 1"):
+            check.integer("n_threads", self.n_threads, at_least=1, at_most=threads.MOST)
+        if self.dtype is not None:
+            check.real_dtype("dtype", self.dtype)
+        if self._is_lbfgs():
+            if any(self._dropout_rates(len(hidden))):
+                raise ValueError("dropout: needs a stochastic solver, got solver='lbfgs'")
+            if not isinstance(self.loss, (str, Loss)):
+                raise ValueError("loss: needs a loss of the library for solver='lbfgs', got a function")
+            if self.callbacks:
+                raise ValueError("callbacks: need a stochastic solver, got solver='lbfgs'")
+
+    def _hidden_units(self) -> tuple[int, ...]:
+        sizes = self.hidden_layer_sizes
+        if not isinstance(sizes, Iterable) or isinstance(sizes, str):
+            return (check.integer("hidden_layer_sizes", sizes, at_least=1),)
+        return tuple(check.integer(f"hidden_layer_sizes[{k}]", n, at_least=1) for k, n in enumerate(sizes))
+
+    def _hidden_activations(self, n_hidden: int) -> tuple[str, ...]:
+        """Return the activation of each hidden layer by scikit-learn's name or ours."""
+        if isinstance(self.activation, str):
+            return (self.activation,) * n_hidden
+        return tuple(self.activation)
+
+    def _dropout_rates(self, n_hidden: int) -> tuple[float, ...]:
+        return tuple(self.dropout) if isinstance(self.dropout, Iterable) else (self.dropout,) * n_hidden
+
+    def _rate(self) -> float:
+        """Return the initial learning rate."""
+        return float(self.solver.learning_rate if isinstance(self.solver, Optimizer) else self.learning_rate_init)
+
+    def _is_lbfgs(self) -> bool:
+        return isinstance(self.solver, str) and self.solver == "lbfgs"
+
+    def _schedule(self) -> str | schedules.Schedule:
+        """Return what changes the learning rate; as in scikit-learn, its own rules do not with "adam"."""
+        if not isinstance(self.learning_rate, str):
+            return schedules.as_schedule("learning_rate", self.learning_rate)
+        return "constant" if isinstance(self.solver, str) and self.solver == "adam" else self.learning_rate
+
+    def _optimizer(self) -> Optimizer:
+        """Return the solver as an optimizer, scikit-learn's own in the form that scikit-learn gives it."""
+        if isinstance(self.solver, Optimizer):
+            return self.solver
+        rate = float(self.learning_rate_init)
+        if self.solver == "sgd":
+            # A momentum of 1 is legal in scikit-learn; the next smaller number differs from it by rounding only.
+            momentum = min(float(self.momentum), math.nextafter(1, 0))
+            nesterov = bool(self.nesterovs_momentum) and momentum > 0
+            return SGD(learning_rate=rate, momentum=momentum, nesterov=nesterov, velocity_of_steps=True)
+        kind = OPTIMIZERS[self.solver]
+        if issubclass(kind, Adam):
+            beta_1, beta_2, epsilon = float(self.beta_1), float(self.beta_2), float(self.epsilon)
+            return kind(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, epsilon_hat=True)
+        return kind(learning_rate=rate)
+
+    # --- fitting ---------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X
+            Real numbers (n_samples, n_features), dense or sparse. A sparse matrix is made dense, if it is large a few
+            batches at a time (with L-BFGS always as a whole).
+        y
+            Targets: (n_samples,) or (n_samples, n_outputs).
+        sample_weight
+            Weights >= 0 of the samples, (n_samples,).
+        X_val, y_val, sample_weight_val
+            Samples to validate with. Their loss after each epoch goes into ``validation_loss_curve_``; with
+            ``early_stopping`` they take the place of the part of X that would be held out. In a `Pipeline`, its
+            ``transform_input=["X_val"]`` sends `X_val` through the steps before.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter of the estimator is wrong.
+        ValueError
+            If X, y or the weights are wrong, or if training ended in numbers that are not finite.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Any:
+        self._check_parameters()
+        stochastic = not self._is_lbfgs()
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        for name, array in zip(_DATA, (X, y, sample_weight, *validation), strict=True):
+            check.fits(name, array)
+        X, y = self._checked(X, y, first)
+        dtype = self._working_dtype(X.dtype)
+        targets = self._learned(y, incremental)
+        n_rows, n_features = X.shape
+        weight = self._weights("sample_weight", sample_weight, y, dtype)
+        held_out = self._validation_data(*validation)
+
+        n_outputs = self._count_outputs(targets)
+        objective = self._objective(n_outputs)
+        sizes = (n_features, *self._hidden_units(), n_outputs)
+        # Made when it is needed: that takes longer than an epoch of a small network. All draws are from the same one.
+        random_state = cache(lambda: check_random_state(self.random_state))
+        if first:
+            parameters = self._begin(sizes, objective, random_state(), dtype, stochastic)
+        else:
+            parameters = self._resumed(sizes, dtype)
+        self.n_outputs_ = n_outputs
+
+        if not stochastic or not hasattr(X, "toarray") or X.shape[0] * X.shape[1] <= _MOST_DENSE_NUMBERS:
+            X = _rows(X, dtype)
+        else:
+            X = X.tocsr().astype(dtype, copy=False)
+        if stochastic and self.early_stopping:
+            if incremental:
+                raise ValueError("partial_fit does not support early_stopping=True")
+            if held_out is None:
+                kept, apart = self._split(n_rows, targets, random_state())
+                held_out = (X[apart], targets[apart], None if weight is None else weight[apart])
+                X, targets, weight = X[kept], targets[kept], None if weight is None else weight[kept]
+        problem = self._problem(objective, parameters, sizes, (X, targets, weight), held_out)
+        if stochastic:
+            self._descend(problem, sizes, random_state, incremental)
+        else:
+            self._minimize(problem, sizes)
+        if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            )
+        return self
+
+    def _working_dtype(self, given: np.dtype[Any]) -> np.dtype[Any]:
+        """Return what is computed in: float64 unless X or `dtype` says float32; always float64 with L-BFGS."""
+        if self._is_lbfgs():
+            return check.real_dtype("dtype", np.float64)
+        return check.real_dtype("dtype", given if self.dtype is None else self.dtype)
+
+    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
+        """Return X and y as arrays, X perhaps sparse; notes the names of the columns."""
+        if _is_plain(X) and _is_plain(y, 1) and len(X) == len(y) and _is_finite(X) and _is_finite(y):
+            validate_data(self, X, skip_check_array=True, reset=reset)
+            return X, y
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=("csr", "csc"),
+            multi_output=True,
+            y_numeric=isinstance(self, RegressorMixin),
+            dtype=(np.float64, np.float32),
+            order="C",
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _weights(self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
+        """Return the weights of the samples, those of their classes included."""
+        if sample_weight is None:
+            return None
+        if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
+            sample_weight = np.full(y.shape[0], sample_weight)
+        try:
+            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+        except OverflowError as error:  # from an integer without bounds
+            raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
+        return check.weights(name, sample_weight, dtype, len(sample_weight))
+
+    def _validation_data(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[RealArray, NDArray[Any], RealArray | None] | None:
+        """Return the samples to validate with that were given, checked."""
+        if X is None or y is None:
+            if X is not None or y is not None or sample_weight is not None:
+                raise ValueError("X_val, y_val: need to come together")
+            return None
+        if self._is_lbfgs():
+            raise ValueError("X_val: needs a stochastic solver, got solver='lbfgs'")
+        X, y = self._checked(X, y, reset=False)
+        dtype = self._working_dtype(X.dtype)
+        weight = self._weights("sample_weight_val", sample_weight, y, dtype)
+        return _rows(X, dtype), self._encode(y), weight
+
+    def _split(
+        self, n_rows: int, targets: NDArray[Any], random_state: np.random.RandomState
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the rows to learn from and those to validate with, the same as in scikit-learn."""
+        kept, apart = train_test_split(
+            np.arange(n_rows),
+            random_state=random_state,
+            test_size=self.validation_fraction,
+            stratify=self._strata(targets),
+        )
+        if len(apart) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        return kept, apart
+
+    def _begin(
+        self,
+        sizes: tuple[int, ...],
+        objective: Objective,
+        random_state: np.random.RandomState,
+        dtype: np.dtype[Any],
+        stochastic: bool,
+    ) -> RealArray:
+        """Forget what was learned before; return the initial parameters, the same as in scikit-learn."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = _THEIR_NAMES.get(objective.output, objective.output)
+        self.__dict__.pop("_slots", None)
+        if stochastic:
+            self.loss_curve_: list[float] = []
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_: float | None = -math.inf if self.early_stopping else None
+            self.best_loss_: float | None = None if self.early_stopping else math.inf
+            self.validation_loss_curve_: list[float] | None = None
+            self._no_improvement_count = 0
+        activations = self._hidden_activations(len(sizes) - 2)
+        activations += activations[-1:] or (self.activation,)
+        parts = []
+        for (fan_in, fan_out), activation in zip(pairwise(sizes), activations, strict=True):
+            factor = 2.0 if activation in ("logistic", "sigmoid") else 6.0
+            bound = math.sqrt(factor / (fan_in + fan_out))
+            parts += [random_state.uniform(-bound, bound, size) for size in (fan_in * fan_out, fan_out)]
+        return _join(parts, dtype)
+
+    def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
+        """Return a copy of the parameters that there are, to go on from."""
+        if (found := _sizes(self.coefs_)) != sizes:
+            raise ValueError(
+                f"hidden_layer_sizes: needs layers of {list(found)} units, inputs and outputs included, to go on with "
+                f"what was learned, got {list(sizes)}"
+            )
+        return _pack(self.coefs_, self.intercepts_, dtype)
+
+    def _problem(
+        self,
+        objective: Objective,
+        parameters: RealArray,
+        sizes: tuple[int, ...],
+        learning: tuple[RealArray, NDArray[Any], RealArray | None],
+        held_out: tuple[RealArray, NDArray[Any], RealArray | None] | None,
+    ) -> Problem:
+        """Put together what a solver needs."""
+        dtype = parameters.dtype
+        X, targets, weight = learning
+        alpha = float(self.alpha)
+        if self._is_lbfgs():
+            alpha /= X.shape[0] if weight is None else float(weight.sum())
+        backend = choice.default()
+        n_hidden = len(sizes) - 2
+        layers = _layers(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
+        validation = score = None
+        if held_out is not None:
+            validation = Data(_rows(held_out[0], dtype), *self._targets(objective, held_out[1], held_out[2], dtype))
+            score = self._score_of(held_out[1], held_out[2]) if self.early_stopping else None
+        return Problem(
+            backend.module(dtype),
+            layers,
+            _plan(backend, dtype, sizes[0], layers),
+            objective,
+            parameters,
+            Data(X, *self._targets(objective, targets, weight, dtype)),
+            validation,
+            score,
+        )
+
+    def _targets(
+        self, objective: Objective, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]
+    ) -> tuple[NDArray[Any], RealArray | None]:
+        """Return targets and weights in the form that the core takes."""
+        n_outputs, loss = self.n_outputs_, objective.loss
+        if isinstance(loss, Custom):  # it gets what the library's losses would get
+            loss = CrossEntropy() if targets.ndim == 1 and n_outputs > 1 else SquaredError()
+        if loss.elementwise and targets.ndim == 1:
+            targets = targets[:, np.newaxis] == np.arange(n_outputs) if n_outputs > 1 else targets[:, np.newaxis]
+        y = check.targets("y", targets, loss, dtype, len(targets), n_outputs)
+        return y, None if weight is None else weight.astype(dtype, copy=False)
+
+    def _activations(self, n_hidden: int) -> tuple[str, ...]:
+        """Return the activation of each layer by our name."""
+        names = (*self._hidden_activations(n_hidden), self.out_activation_)
+        return tuple(_OUR_NAMES.get(name, name) for name in names)
+
+    # --- solvers ---------------------------------------------------------------------------------------------------
+
+    def _minimize(self, problem: Problem, sizes: tuple[int, ...]) -> None:
+        """Train with L-BFGS."""
+        result = minimize(problem, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+        self.n_iter_ = min(int(result.nit), self.max_iter)
+        self.loss_ = float(result.fun) * problem.objective.unit
+        self._store(result.x if self.dtype is None else result.x.astype(self.dtype), sizes)
+        if result.status != 0:
+            warnings.warn(
+                f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status={result.status}): "
+                f"{result.message}. More iterations (max_iter={self.max_iter}), more calls of the loss "
+                f"(max_fun={self.max_fun}) or scaled columns of X may help",
+                ConvergenceWarning,
+                stacklevel=choice._caller_level(),
+            )
+
+    def _descend(
+        self,
+        problem: Problem,
+        sizes: tuple[int, ...],
+        random_state: Callable[[], np.random.RandomState],
+        incremental: bool,
+    ) -> None:
+        """Train with an optimizer."""
+        run = Descent(self, problem, random_state, incremental)
+        try:
+            run.train()
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=choice._caller_level())
+        finally:
+            self._slots, self._step = run.state.slots, run.state.step
+            self.learning_rate_ = run.next_rate()
+            self._store(run.result(), sizes)
+
+    def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
+        """Keep what was learned as arrays."""
+        self.coefs_, self.intercepts_ = _unpack(flat, sizes)
+
+    # --- using -----------------------------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> RealArray:
+        """Return the outputs of the network for X."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        check.fits("X", X)
+        plain = _is_plain(X)
+        X = validate_data(self, X, accept_sparse=("csr", "csc"), skip_check_array=plain, reset=False)
+        sizes = _sizes(self.coefs_)
+        n_hidden = len(sizes) - 2
+        dtype = check.real_dtype("dtype", self.dtype or _common_dtype(X.dtype, self.coefs_[0].dtype))
+        backend = choice.default()
+        core = backend.module(dtype)
+        layers = _layers(sizes[1:], self._activations(n_hidden), 0.0, (0.0,) * n_hidden)
+        plan = _plan(backend, dtype, sizes[0], layers)
+        parameters = _pack(self.coefs_, self.intercepts_, dtype)
+        n_rows = X.shape[0]
+        out: RealArray = np.empty((n_rows, sizes[-1]), dtype)
+        at_once = n_rows
+        if hasattr(X, "toarray"):
+            X, at_once = X.tocsr(), max(1, DENSE_NUMBERS // sizes[0])
+        for start in range(0, n_rows, at_once):
+            rows = _rows(X[start : start + at_once], dtype)
+            if not core.forward(plan, parameters, rows, out[start : start + at_once]):
+                validate_data(self, X, reset=False)  # what is wrong, in the words of scikit-learn
+        return out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def keep_arguments(estimator: Perceptron, arguments: dict[str, Any]) -> None:
+    """Keep what `__init__` was given, each argument under its own name and as it is: that is scikit-learn's rule."""
+    for name, value in arguments.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
+
+
+def loss_of(value: Any, *more: str) -> Loss | Custom:
+    """Return the loss with that name, the object itself, or a function as a loss."""
+    if isinstance(value, Custom):
+        return value
+    if callable(value) and not isinstance(value, (type, Loss)):
+        return Custom(value)
+    try:
+        return check.setting("loss", value, Loss, LOSSES)
+    except (TypeError, ValueError) as error:
+        also = f"; or {', '.join(map(repr, more))}" if more else ""
+        raise InvalidParameterError(f"{error}{also}") from None
+
+
+def _per_layer(name: str, value: Any, kind: Any, n_hidden: int) -> None:
+    """Raise unless the value is of that kind, or a sequence with one for each hidden layer."""
+    if isinstance(value, kind):
+        return
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name}: needs one value, or a sequence with one per hidden layer, got {check.shown(value)}")
+    if len(found := list(value)) != n_hidden:
+        raise ValueError(f"{name}: needs one value for each of the {n_hidden} hidden layers, got {len(found)}: {found}")
+
+
+def _common_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
+    """Return float32 where it holds them all, else float64."""
+    return np.dtype(np.float32 if np.result_type(*dtypes) == np.float32 else np.float64)

@@ -1,0 +1,463 @@
+"""How the estimators of `backprop.sklearn` are trained: by scikit-learn's rules, with the epochs inside the core."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from backprop.backends import choice
+from backprop.backends.custom import Custom
+from backprop.base import threads
+from backprop.base.interrupts import HeldInterrupts
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, RealArray, TrainingSettings
+from backprop.learn import training
+from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.schedules import Schedule
+from backprop.reference.dense import Dense
+from backprop.reference.losses import Loss
+from backprop.reference.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from backprop.network import Network
+
+# Below this the adaptive learning rate is not divided any more.
+_LEAST_RATE = 1e-6
+# So many epochs are trained, and so many learning rates made, in one go.
+_EPOCHS_AT_ONCE = 1000
+_RATES_AT_ONCE = 100_000
+
+Score: TypeAlias = Callable[[RealArray], float]
+
+
+class Objective(NamedTuple):
+    """What is minimised, and the outputs that go with it."""
+
+    loss: Loss | Custom
+    output: str
+    score: str
+    """the name of the validation score"""
+    unit: float = 1.0
+    """reported losses are those of `loss` times this"""
+
+
+class Problem(NamedTuple):
+    """A network, rows to learn from, and rows to validate with."""
+
+    core: Any
+    layers: tuple[Dense, ...]
+    plan: Any
+    objective: Objective
+    parameters: RealArray
+    data: Data
+    validation: Data | None
+    score: Score | None
+    """of the outputs for the validation rows; None where it is not asked for"""
+
+    def training(
+        self, optimizer: Optimizer, settings: TrainingSettings, state: TrainingState, rates: NDArray[np.float64]
+    ) -> Any:
+        """Return a training run over the data."""
+        loss = self.objective.loss
+
+        def make(
+            settings: TrainingSettings,
+            data: Data,
+            state: TrainingState,
+            rates: NDArray[np.float64],
+            validation: Data | None,
+        ) -> Any:
+            rest = (optimizer, settings, data, state, rates, validation)
+            if not isinstance(loss, Custom):
+                return self.core.Training(self.plan, loss, *rest)
+            from backprop.backends.custom import CustomTraining
+
+            return CustomTraining(self.core, self.layers, loss, *rest)
+
+        if not hasattr(self.data.X, "toarray"):
+            return make(settings, self.data, state, rates, self.validation)
+        from backprop.sklearn.sparse import SparseTraining
+
+        if loss.reduction != "mean":
+            raise ValueError("loss: needs reduction='mean' for sparse rows that do not fit into memory")
+        return SparseTraining(make, settings, self.data, state, rates, self.validation)
+
+    def network(self) -> Network:
+        """Return a network with the present parameters."""
+        from backprop.network import Network
+
+        network = Network._assembled(self.plan.n_inputs, self.layers, self.parameters.dtype, 0, None)
+        network.parameters[...] = self.parameters
+        return network
+
+    def validation_score(self) -> float:
+        """Return the score with the present parameters."""
+        assert self.validation is not None
+        assert self.score is not None
+        X = self.validation.X
+        out: RealArray = np.empty((len(X), self.plan.n_outputs), X.dtype)
+        with np.errstate(all="ignore"):
+            self.core.forward(self.plan, self.parameters, X, out)
+            return self.score(out)
+
+
+# --- L-BFGS --------------------------------------------------------------------------------------------------------
+
+
+def minimize(problem: Problem, *, max_iter: int, max_fun: int, tol: float) -> Any:
+    """Minimise with SciPy's L-BFGS, with scikit-learn's settings for it; returns SciPy's result."""
+    from scipy import optimize
+
+    core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
+
+    def value_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        gradient = np.empty_like(parameters)
+        return core.loss_and_gradient(plan, loss, parameters, data, gradient), gradient
+
+    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+    return optimize.minimize(value_and_gradient, problem.parameters, method="L-BFGS-B", jac=True, options=options)
+
+
+# --- stochastic solvers --------------------------------------------------------------------------------------------
+
+
+class Descent:
+    """One call of `fit` or `partial_fit` with a stochastic solver: keeps the estimator's records."""
+
+    def __init__(
+        self,
+        estimator: Any,
+        problem: Problem,
+        random_state: Callable[[], np.random.RandomState],
+        incremental: bool,
+    ) -> None:
+        self.estimator, self.incremental = estimator, incremental
+        self.n_rows = problem.data.X.shape[0]
+        self.last_epoch = 1 if incremental else int(estimator.max_iter)
+        self.prints = bool(estimator.verbose) and not isinstance(estimator.verbose, str)
+        self.schedule: str | Schedule = estimator._schedule()
+        self.first_rate: float = estimator._rate()
+        self.first_t: int = estimator.t_
+        self.listeners = None
+        if estimator.callbacks:
+            self.listeners = Listeners(estimator.callbacks, problem)
+            # The callbacks see what is trained.
+            problem = problem._replace(parameters=self.listeners.network.parameters)
+        self.problem = problem
+        optimizer = estimator._optimizer()
+        settings = self._settings()
+        self.batch_size = settings.batch_size or self.n_rows
+        self.steps_per_epoch = -(-self.n_rows // self.batch_size)
+        self.state = self._state(optimizer, settings, random_state)
+        self.best_parameters = None if problem.score is None else problem.parameters.copy()
+        self._open_records()
+        self.first_epoch = len(estimator.loss_curve_)
+        self.epochs_at_once = 1
+        if problem.score is None:
+            self.epochs_at_once = min(self.last_epoch, _EPOCHS_AT_ONCE)
+        if self.has_windows():
+            self.epochs_at_once = max(1, min(self.epochs_at_once, _RATES_AT_ONCE // self.steps_per_epoch))
+        self.losses = np.empty(self.epochs_at_once)
+        self.validation_losses = None if problem.validation is None else np.empty(self.epochs_at_once)
+        self.run = problem.training(optimizer, settings, self.state, np.array([self.rate()]))
+
+    def _settings(self) -> TrainingSettings:
+        est = self.estimator
+        batch_size = min(200, self.n_rows) if isinstance(est.batch_size, str) else int(est.batch_size)
+        if batch_size > self.n_rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=choice._caller_level(),
+            )
+        batch_size = min(batch_size, self.n_rows)
+        own_rule = self.problem.score is None
+        return TrainingSettings(
+            batch_size=batch_size if batch_size < self.n_rows else None,
+            shuffle=bool(est.shuffle),
+            penalty_per_row=True,
+            tolerance=float(est.tol) / self.problem.objective.unit if own_rule else None,
+            equal_is_progress=True,
+            patience=int(min(est.n_iter_no_change + 1, sys.maxsize)),
+            n_threads=threads.choose(
+                None if isinstance(est.n_threads, str) else int(est.n_threads),
+                6.0 * len(self.problem.parameters) * batch_size,
+            ),
+        )
+
+    def _state(
+        self, optimizer: Optimizer, settings: TrainingSettings, random_state: Callable[[], np.random.RandomState]
+    ) -> TrainingState:
+        """Return a state that goes on with what the optimizer remembers (`partial_fit`), or one that starts afresh."""
+        est, parameters = self.estimator, self.problem.parameters
+        slots, step = optimizer.new_slots(len(parameters), parameters.dtype), 0
+        known: Any = getattr(est, "_slots", None)
+        self.goes_on = self.incremental and known is not None and known.shape == slots.shape
+        if self.goes_on:
+            slots[...], step = known, est._step
+        else:
+            est._n_reductions = 0
+        # Nothing is drawn where nothing is random, so that a shared RandomState moves no further than it must.
+        draws = (settings.shuffle and settings.batch_size is not None) or np.any(est.dropout)
+        seed = random_state().randint(np.iinfo(np.int32).max) if draws else 0
+        return TrainingState(parameters, slots, np.random.PCG64(seed), step=step)
+
+    def _open_records(self) -> None:
+        """Bring the attributes that grow with the epochs into the form that this call needs."""
+        est = self.estimator
+        if not hasattr(est, "loss_curve_"):  # the last solver was L-BFGS
+            est.loss_curve_ = []
+            est._no_improvement_count = 0
+        if self.problem.score is not None:
+            est.best_loss_ = None
+            if getattr(est, "validation_scores_", None) is None:
+                est.validation_scores_, est.best_validation_score_ = [], -math.inf
+        else:
+            est.validation_scores_ = est.best_validation_score_ = None
+            if getattr(est, "best_loss_", None) is None:
+                est.best_loss_ = math.inf
+            self.state.best_loss = est.best_loss_ / self.problem.objective.unit
+            self.state.stale_epochs = est._no_improvement_count
+        if self.problem.validation is None:
+            est.validation_loss_curve_ = None
+        elif getattr(est, "validation_loss_curve_", None) is None:
+            est.validation_loss_curve_ = []
+
+    # --- learning rates --------------------------------------------------------------------------------------------
+
+    def has_windows(self) -> bool:
+        """Whether the learning rate changes by itself, so that the core gets the rates of so many steps at a time."""
+        return self.schedule not in ("constant", "adaptive")
+
+    def rate(self, epoch: int = 0) -> float:
+        """Return the learning rate of an epoch, counted from 0 in this call, by scikit-learn's rules."""
+        rate: float = self.first_rate
+        if self.schedule == "invscaling" and (epoch or self.goes_on):
+            rate /= float(self.first_t + epoch * self.n_rows + 1) ** float(self.estimator.power_t)
+        for _ in range(self.estimator._n_reductions):
+            rate /= 5.0
+        return rate if self.listeners is None else rate * self.listeners.scale
+
+    def rates(self, last_epoch: int) -> NDArray[np.float64]:
+        """Return the learning rate of each step from here to the end of that epoch."""
+        state = self.state
+        begun = -(-state.cursor // self.batch_size)
+        if isinstance(self.schedule, str):
+            rates = np.repeat([self.rate(epoch) for epoch in range(state.epoch, last_epoch)], self.steps_per_epoch)
+            return rates[begun:]
+        n_steps = (last_epoch - state.epoch) * self.steps_per_epoch - begun
+        steps = np.arange(state.step, state.step + n_steps, dtype=np.int64)
+        return self.rate() * self.schedule.factors(steps, self.steps_per_epoch)
+
+    def next_rate(self) -> float:
+        """Return the learning rate of the next step."""
+        return float(self.rates(self.state.epoch + 1)[0])
+
+    # --- epochs ----------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train until a stop rule says so or all epochs are done."""
+        est = self.estimator
+        est.n_iter_ = 0
+        bar = self._bar()
+        with HeldInterrupts() as self.interrupts, ExitStack() as stack:
+            if self.listeners is not None:
+                stack.enter_context(self.listeners.attached(self.interrupts))
+            stack.callback(lambda: bar.close(est.n_iter_, getattr(est, "loss_", math.nan)))
+            bar.begin(self.last_epoch)
+            stopped = self.loop(bar)
+            if self.listeners is not None:
+                self.listeners.network.history.stop_reason = "tolerance" if stopped else "epochs"
+        if not (stopped or self.incremental):
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't "
+                "converged yet.",
+                ConvergenceWarning,
+                stacklevel=choice._caller_level(),
+            )
+
+    def loop(self, bar: Progress) -> bool:
+        """Let the core train until there is a reason to stop; returns whether there was one before the last epoch."""
+        est, state, listeners = self.estimator, self.state, self.listeners
+        next_look, begins = 0.0, True
+        while state.epoch < self.last_epoch:
+            last_epoch = min(self.last_epoch, state.epoch + self.epochs_at_once)
+            if listeners is not None:
+                epoch = self.first_epoch + state.epoch
+                if begins:
+                    listeners.epoch_begins(epoch)
+                last_epoch = min(last_epoch, listeners.next_call(epoch) - self.first_epoch)
+            first_epoch = state.epoch
+            reason = self.advance(last_epoch)
+            begins = state.epoch > first_epoch
+            stopped = est._no_improvement_count > est.n_iter_no_change and self.on_plateau()
+            if reason == "diverged" and not np.isfinite(state.parameters).all():
+                break  # what follows would be NaN again and again
+            if listeners is not None and begins:
+                listeners.epoch_ends(self.first_epoch + state.epoch)
+                stopped = stopped or listeners.stop_reason is not None
+            if stopped:
+                return True
+            self.interrupts.deliver()
+            if (now := time.perf_counter()) >= next_look:
+                bar.show(est.n_iter_, est.loss_curve_[-1] if est.n_iter_ else math.nan)
+                next_look = now + training.SLICE_SECONDS
+        return False
+
+    def result(self) -> RealArray:
+        """Return the parameters to keep: the last, or with early stopping the best."""
+        return self.state.parameters if self.best_parameters is None else self.best_parameters
+
+    def advance(self, last_epoch: int) -> str:
+        """Train up to that epoch, or for a while; keep the records."""
+        est, first_epoch = self.estimator, self.state.epoch
+        if self.has_windows():
+            self.run.set_learning_rates(self.rates(last_epoch))
+        elif self.listeners is not None:  # which may have scaled it
+            self.run.set_learning_rates(np.array([self.rate()]))
+        reason: str = self.run.run(last_epoch, training.SLICE_SECONDS, self.losses, self.validation_losses)
+        if (done := self.state.epoch - first_epoch) == 0:
+            return reason
+        unit = self.problem.objective.unit
+        records = {"loss": self.losses[:done] * unit}
+        if self.validation_losses is not None:
+            records["val_loss"] = self.validation_losses[:done] * unit
+            est.validation_loss_curve_ += records["val_loss"].tolist()
+        est.loss_curve_ += records["loss"].tolist()
+        est.loss_ = est.loss_curve_[-1]
+        est.t_ += done * self.n_rows
+        if self.prints:
+            for k in range(done):
+                print(f"Iteration {est.n_iter_ + k + 1}, loss = {est.loss_curve_[k - done]:.8f}")
+        est.n_iter_ += done
+        if self.problem.score is None:
+            est.best_loss_ = self.state.best_loss * unit
+            est._no_improvement_count = self.state.stale_epochs
+        else:
+            self.validate()
+            records[f"val_{self.problem.objective.score}"] = np.array(est.validation_scores_[-1:])
+        if self.listeners is not None:
+            self.listeners.record(done, {**records, "learning_rate": np.full(done, self.next_rate())})
+        return reason
+
+    def validate(self) -> None:
+        """Apply scikit-learn's rule of early stopping to the validation score of one epoch."""
+        est = self.estimator
+        score = self.problem.validation_score()
+        est.validation_scores_.append(score)
+        if self.prints:
+            print(f"Validation score: {score:f}")
+        if score < est.best_validation_score_ + est.tol:
+            est._no_improvement_count += 1
+        else:
+            est._no_improvement_count = 0
+        if score > est.best_validation_score_:
+            est.best_validation_score_ = score
+            self.best_parameters = self.state.parameters.copy()
+
+    def on_plateau(self) -> bool:
+        """Stop (True), or go on with a lower learning rate."""
+        est = self.estimator
+        if self.schedule != "adaptive":
+            stops, what = True, "Stopping."
+        elif self.rate() <= _LEAST_RATE:
+            stops, what = True, "Learning rate too small. Stopping."
+        else:
+            est._n_reductions += 1
+            est._no_improvement_count = self.state.stale_epochs = 0
+            self.run.set_learning_rates(np.array([self.rate()]))
+            stops, what = False, f"Setting learning rate to {self.rate():f}"
+        if self.prints:
+            monitored = "Training loss" if self.problem.score is None else "Validation score"
+            epochs = f"{est.n_iter_no_change} consecutive epochs"
+            print(f"{monitored} did not improve more than tol={est.tol:f} for {epochs}. {what}")
+        return stops
+
+    def _bar(self) -> Progress:
+        """Return the progress bar: that among the callbacks, or one that may stay hidden."""
+        callbacks = () if self.listeners is None else self.listeners.callbacks
+        after = 0.0 if self.estimator.verbose == "progress" else math.inf
+        return next((each for each in callbacks if isinstance(each, Progress)), Progress(after=after))
+
+
+class Listeners:
+    """The callbacks of an estimator, and the network that they are given; it stands for the `fit` of that network."""
+
+    def __init__(self, callbacks: Any, problem: Problem) -> None:
+        self.callbacks: list[Callback] = training._callbacks(callbacks, None, None, 1)
+        names = ["loss", "learning_rate"]
+        if problem.validation is not None:
+            names.append("val_loss")
+        if problem.score is not None:
+            names.append(f"val_{problem.objective.score}")
+        for callback in self.callbacks:
+            if callback.monitor is not None and callback.monitor not in names:
+                listed = ", ".join(map(repr, names))
+                raise ValueError(f"callbacks: {callback!r} needs a monitor that is recorded, {listed}")
+        self.begin_calls = [each for each in self.callbacks if overrides(each, "on_epoch_begin")]
+        self.end_calls = [each for each in self.callbacks if overrides(each, "on_epoch_end")]
+        self.network = problem.network()
+        self.logs: dict[str, float] = {}
+        self.stop_reason: str | None = None
+        self.scale = 1.0
+
+    def stop(self, reason: str) -> None:
+        """Let training end: what `Network.stop` does."""
+        self.stop_reason = reason
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the rates of all later steps: what `Network.scale_learning_rate` does."""
+        self.scale *= factor
+
+    @contextmanager
+    def attached(self, interrupts: HeldInterrupts) -> Iterator[None]:
+        """Tell the callbacks of the beginning and, however it comes, of the end."""
+        self.interrupts, network = interrupts, self.network
+        network.history.stop_reason = "interrupted"
+        network._run = self  # type: ignore[assignment]
+        with ExitStack() as ends:
+            try:
+                for callback in self.callbacks:
+                    self.call(callback.on_train_begin, network, self.logs)
+                    ends.callback(self.end, callback)
+                yield
+            finally:
+                network._run = None
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call what is not ours; Ctrl-C may interrupt it."""
+        self.interrupts.call(function, *arguments)
+
+    def end(self, callback: Callback) -> None:
+        """Tell a callback that training has ended."""
+        self.call(callback.on_train_end, self.network, self.logs)
+
+    def next_call(self, epoch: int) -> int:
+        """Return the next epoch, counted over all calls of `fit`, after which a callback is due."""
+        due = [(epoch // each.every + 1) * each.every for each in (*self.begin_calls, *self.end_calls)]
+        return min(due, default=sys.maxsize)
+
+    def epoch_begins(self, epoch: int) -> None:
+        """Call what is due before the next epoch, so many being done."""
+        for callback in self.begin_calls:
+            if epoch % callback.every == 0:
+                self.call(callback.on_epoch_begin, self.network, epoch + 1, self.logs)
+
+    def epoch_ends(self, epoch: int) -> None:
+        """Call what is due when so many epochs are done."""
+        for callback in self.end_calls:
+            if epoch % callback.every == 0:
+                self.call(callback.on_epoch_end, self.network, epoch, self.logs)
+
+    def record(self, done: int, records: dict[str, NDArray[np.float64]]) -> None:
+        """Add epochs to the network's history."""
+        self.network.history.extend(done, records)
+        self.logs = {name: float(values[-1]) for name, values in records.items()}
