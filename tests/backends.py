@@ -16,6 +16,7 @@ from backprop.layers import Dense
 from backprop.losses import LOSSES, CrossEntropy, Custom, Huber, Loss, Quantile
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.layout import layout
 
 BACKENDS = choice.available()
 COMPILED = tuple(name for name in BACKENDS if name != choice.REFERENCE)
@@ -99,19 +100,9 @@ def layers(n_inputs: int, dense: list[Dense]) -> list[tuple[int, Dense]]:
     return list(zip([n_inputs, *(layer.units for layer in dense)], dense, strict=False))
 
 
-def parameter_count(n_inputs: int, dense: list[Dense]) -> int:
-    """How many weights and biases there are."""
-    return sum(n * layer.units + (layer.units if layer.bias else 0) for n, layer in layers(n_inputs, dense))
-
-
 def parameter_parts(n_inputs: int, dense: list[Dense]) -> list[slice]:
-    """Where each layer's weights and biases are in the flat vector."""
-    parts, start = [], 0
-    for n, layer in layers(n_inputs, dense):
-        for size in (n * layer.units, layer.units if layer.bias else 0):
-            parts.append(slice(start, start + size))
-            start += size
-    return parts
+    """Where each array of each layer is in the flat vector."""
+    return [array.part for array in layout(n_inputs, dense)]
 
 
 @dataclass
@@ -167,10 +158,11 @@ def make_problem(
         targets = rng.normal(size=(n_rows, n_outputs))
     weight = rng.uniform(0.1, 2.0, n_rows) if weighted else None
     parts = []
-    for n, layer in layers(n_inputs, dense):
-        parts.append(rng.uniform(-1, 1, n * layer.units) * np.sqrt(3 / n))
-        if layer.bias:
-            parts.append(rng.uniform(-0.5, 0.5, layer.units))
+    for array in layout(n_inputs, dense):
+        if array.name == "weights":
+            parts.append(rng.uniform(-1, 1, array.size) * np.sqrt(3 / array.shape[0]))
+        else:
+            parts.append(rng.uniform(-0.5, 0.5, array.size))
     problem = Problem(n_inputs, dense, loss, np.concatenate(parts), Data(X, targets, weight))
     return problem.cast(np.float32).cast(np.float64)
 

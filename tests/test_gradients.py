@@ -98,12 +98,12 @@ def smallest_gap(problem: Problem) -> float:
     plan = reference.Plan(problem.n_inputs, problem.dense)
     A, gaps = problem.data.X, []
     for layer in plan.layers:
-        Z = layer.scores(problem.parameters, A)
-        A = layer.function.value(Z, layer.alpha)
-        if not layer.function.smooth:
+        arrays = layer.views(problem.parameters)
+        Z, A = layer.settings.forward(arrays, A)
+        if not layer.settings.function.smooth:
             gaps.append(np.abs(Z).min())
-        if layer.l1:
-            gaps.append(np.abs(layer.weights(problem.parameters)).min())
+        if layer.settings.l1:
+            gaps.append(np.abs(arrays["weights"]).min())
     if not problem.loss.smooth:
         distances = np.abs(A - problem.data.targets)
         gaps += [distances.min(), np.abs(distances - problem.loss.parameter).min()]

@@ -25,6 +25,7 @@ from backprop.base.types import RealArray
 from backprop.files import safetensors
 from backprop.reference.dense import Dense, checked_layers
 from backprop.reference.initializers import Given
+from backprop.reference.layout import layout
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -219,10 +220,4 @@ def _check_finite(network: Network) -> None:
 
 def _shapes(n_inputs: int, layers: Sequence[Dense]) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every tensor, in the order of the flat parameter vector."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for k, layer in enumerate(layers):
-        shapes[f"layers.{k}.weights"] = (n_inputs, layer.units)
-        if layer.bias:
-            shapes[f"layers.{k}.biases"] = (layer.units,)
-        n_inputs = layer.units
-    return shapes
+    return {f"layers.{array.layer}.{array.name}": array.shape for array in layout(n_inputs, layers)}

@@ -18,8 +18,8 @@ from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, Rows, new_parameters
 from backprop.model import rows
 from backprop.model.views import Views
-from backprop.reference import initializers
-from backprop.reference.dense import Dense, checked_layers, parameter_count
+from backprop.reference.dense import Dense, checked_layers
+from backprop.reference.layout import by_layer, end, layout
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
 
@@ -93,15 +93,10 @@ class Network:
             backend,
         )
         rng = np.random.Generator(np.random.PCG64(self._seed_sequences()[0]))
-        for k, (layer, weights, biases) in enumerate(zip(self._layers, self.weights, self.biases, strict=True)):
-            name = f"layers[{k}]"
-            weights[...] = initializers.initial_weights(
-                f"{name}.weight_init", layer.weight_init, layer.activation, rng, weights.shape, self._dtype
-            )
-            if biases is not None:
-                biases[...] = initializers.initial_biases(
-                    f"{name}.bias_init", layer.bias_init, rng, biases.shape, self._dtype
-                )
+        for array in self._layout:
+            layer, where = self._layers[array.layer], f"layers[{array.layer}]"
+            values = layer.initial(array.name, where, rng, array.shape, self._dtype)
+            array.of(self._parameters)[...] = values
 
     def _assemble(
         self, n_inputs: int, layers: tuple[Dense, ...], dtype: np.dtype[Any], seed: Any, backend: str | None
@@ -115,7 +110,8 @@ class Network:
         self._backend = choice.select(backend)
         self._core = self._backend.module(dtype)
         # Before the plan: its C integers hold what fits into memory, and only that.
-        self._parameters: RealArray = _zeros(parameter_count(n_inputs, layers), dtype)
+        self._layout = layout(n_inputs, layers)
+        self._parameters: RealArray = _zeros(end(self._layout), dtype)
         self._plan = self._core.Plan(n_inputs, layers)
         self._forward = self._core.forward
         self._state: TrainingState | None = None
@@ -209,15 +205,8 @@ class Network:
 
     def _views(self, flat: RealArray) -> list[tuple[RealArray, RealArray | None]]:
         """Return (W, b) of each layer as views of a vector that is laid out like `parameters`."""
-        views = []
-        start, n_in = 0, self._n_inputs
-        for layer in self._layers:
-            middle = start + n_in * layer.units
-            end = middle + layer.units * layer.bias
-            biases = flat[middle:end] if layer.bias else None
-            views.append((flat[start:middle].reshape(n_in, layer.units), biases))
-            start, n_in = end, layer.units
-        return views
+        arrays = ({array.name: array.of(flat) for array in own} for own in by_layer(self._layout, len(self._layers)))
+        return [(own["weights"], own.get("biases")) for own in arrays]
 
     # --- what it does ----------------------------------------------------------------------------------------------
 
@@ -282,15 +271,15 @@ class Network:
         """
         A = X = check.features("X", X, self._dtype, self._n_inputs)
         outputs: list[RealArray] = []
-        start, core = 0, self._core
-        for k, layer in enumerate(self._layers):
-            end = start + parameter_count(A.shape[1], [layer])
+        core = self._core
+        for k, own in enumerate(by_layer(self._layout, len(self._layers))):
+            layer, start, stop = self._layers[k], own[0].start, end(own)
             out: RealArray = np.empty((len(X), layer.units), self._dtype)
-            if not core.forward(core.Plan(A.shape[1], [layer]), self._parameters[start:end], A, out):
+            if not core.forward(core.Plan(A.shape[1], [layer]), self._parameters[start:stop], A, out):
                 # The layer below has overflowed, and only X has to be finite.
-                core.forward(core.Plan(self._n_inputs, self._layers[: k + 1]), self._parameters[:end], X, out)
+                core.forward(core.Plan(self._n_inputs, self._layers[: k + 1]), self._parameters[:stop], X, out)
             outputs.append(out)
-            A, start = out, end
+            A = out
         return outputs
 
     def loss(

@@ -17,6 +17,7 @@ from backprop.base.text import aligned, markdown
 from backprop.base.types import Data, RealArray
 from backprop.explain.descent import central_difference
 from backprop.model.objective import Objective
+from backprop.reference.layout import layout
 from backprop.reference.losses.loss import as_rows
 from backprop.reference.passes import forward_pass, objective
 
@@ -247,8 +248,8 @@ def check_gradients(
     gradient = np.zeros_like(net.parameters)
     Objective(net._core, net._plan, net.layers, checked, data)(net.parameters, gradient)
     trainable = np.zeros(parameters.size, bool)
-    for part, _ in plan.trainable_parts:
-        trainable[part] = True
+    for array in plan.arrays:
+        trainable[array.part] = array.trainable
     smallest_step = 0.0 if method == "complex_step" else 1e-4
     chosen &= ~_l1_kinks(plan, parameters, smallest_step)
     expected = np.zeros_like(parameters)
@@ -309,13 +310,7 @@ def _rows_of(data: Data, keep: NDArray[np.bool_]) -> Data:
 
 def _parts(net: Network) -> list[tuple[str, slice, tuple[int, ...]]]:
     """Return name, place and shape of every array of parameters."""
-    parts, start = [], 0
-    for k, (weights, biases) in enumerate(zip(net.weights, net.biases, strict=True)):
-        for name, array in (("weights", weights), ("biases", biases)):
-            if array is not None:
-                parts.append((f"{name}[{k}]", slice(start, start + array.size), array.shape))
-                start += array.size
-    return parts
+    return [(f"{array.name}[{array.layer}]", array.part, array.shape) for array in layout(net.n_inputs, net.layers)]
 
 
 def _chosen(net: Network, entries: int | None) -> NDArray[np.bool_]:
@@ -342,10 +337,10 @@ def _switches(
         run = forward_pass(plan, parameters, data.X)
         found = []
         sizes = np.abs(data.X)
-        for layer, Z, A in zip(plan.layers, run.scores, run.outputs, strict=True):
-            bound = sizes @ np.abs(layer.weights(parameters))
-            biases = parameters[layer.biases_at]
-            bound = bound + np.abs(biases) if biases.size else bound
+        for bound_layer, Z, A in zip(plan.layers, run.scores, run.outputs, strict=True):
+            views, layer = bound_layer.views(parameters), bound_layer.settings
+            bound = sizes @ np.abs(views["weights"])
+            bound = bound + np.abs(views["biases"]) if layer.bias else bound
             if not layer.function.smooth:
                 found.append((Z, bound))
             # What was added up to make Z may be larger than Z: that carries over to the outputs.
@@ -408,9 +403,9 @@ def _along(
 def _l1_kinks(plan: reference.Plan, parameters: NDArray[np.float64], step: float) -> NDArray[np.bool_]:
     """Mark the weights that are 0, or within a step of it, under an l1 penalty."""
     kinks = np.zeros(parameters.size, bool)
-    for layer in plan.layers:
-        if layer.l1:
-            kinks[layer.weights_at] = np.abs(parameters[layer.weights_at]) <= step
+    for array in plan.arrays:
+        if array.penalised and plan.layers[array.layer].settings.l1:
+            kinks[array.part] = np.abs(parameters[array.part]) <= step
     return kinks
 
 

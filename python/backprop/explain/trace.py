@@ -24,6 +24,7 @@ from backprop.explain.descent import central_difference
 from backprop.explain.gradcheck import as_float64
 from backprop.explain.latex import Latex
 from backprop.reference.dense import Dense
+from backprop.reference.layout import layout, parameter_count
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import as_rows, row_factors
 from backprop.reference.optimizers import OPTIMIZERS, Optimizer
@@ -517,8 +518,8 @@ def _numerical(network: Network, loss: Loss, parameters: RealArray, data: Data) 
 
         return f
 
-    for part, _ in reference.Plan(network.n_inputs, network.layers).trainable_parts:
-        for index in range(part.start, part.stop):
+    for array in layout(network.n_inputs, network.layers):
+        for index in range(array.part.start, array.part.stop) if array.trainable else ():
             gradient[index] = central_difference(along(index), start[index : index + 1])[0]
     return gradient
 
@@ -535,16 +536,13 @@ def _forward(
     inputs: list[RealArray] = [X.copy()]
     scores: list[RealArray] = []
     outputs: list[RealArray] = []
-    end, n_in = 0, network.n_inputs
     for k, layer in enumerate(network.layers):
-        end += n_in * layer.units + (layer.units if layer.bias else 0)
-        below = network.layers[:k]
+        end, below = parameter_count(network.n_inputs, network.layers[: k + 1]), network.layers[:k]
         for last, results in ((Dense(layer.units, bias=layer.bias), scores), (layer, outputs)):
             out = np.empty((len(X), layer.units), network.dtype)
             core.forward(core.Plan(network.n_inputs, (*below, last)), parameters[:end], X, out)
             results.append(out)
         inputs.append(outputs[-1])
-        n_in = layer.units
     return inputs[:-1], scores, outputs
 
 
@@ -557,20 +555,14 @@ def _backward(
     outputs: list[RealArray],
 ) -> tuple[list[RealArray], list[RealArray]]:
     """Return dL/da and dL/dz of each layer, by the formulas of the NumPy reference."""
-    last = plan.layers[-1]
     with np.errstate(all="ignore"):
-        _, delta = output_layer(plan, loss, scores[-1], outputs[-1], data)
-        if loss.from_scores(last.activation):
-            gradient = np.full_like(delta, np.nan)
-        else:
-            targets = as_rows(data.targets, plan.n_outputs, data.X.dtype)
-            factors = row_factors(loss, data.sample_weight, len(data.X), plan.n_outputs, data.X.dtype)
-            gradient = factors * loss.gradient(outputs[-1], targets)
-        gradients, deltas = [gradient], [delta]
+        _, gradient, delta = output_layer(plan, loss, parameters, scores[-1], outputs[-1], data)
+        gradients, deltas = [np.full_like(delta, np.nan) if gradient is None else gradient], [delta]
         for k in reversed(range(1, len(plan.layers))):
-            below = plan.layers[k - 1]
-            gradients.append(deltas[-1] @ plan.layers[k].weights(parameters).T)
-            deltas.append(below.function.backward(scores[k - 1], outputs[k - 1], gradients[-1], below.alpha))
+            layer, below = plan.layers[k], plan.layers[k - 1]
+            G = layer.settings.input_gradient(layer.views(parameters), deltas[-1])
+            gradients.append(G)
+            deltas.append(below.settings.score_gradient(below.views(parameters), scores[k - 1], outputs[k - 1], G))
     return gradients[::-1], deltas[::-1]
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backprop import reference
 from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
@@ -18,6 +17,7 @@ from backprop.base.types import Data
 from backprop.explain.gradcheck import as_float64
 from backprop.model.objective import Objective
 from backprop.reference.dense import Dense
+from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import denominator
 
@@ -98,8 +98,8 @@ class _Run:
         module = network._backend.module(np.float64)
         self.objective = Objective(module, module.Plan(network.n_inputs, layers), layers, loss, data)
         self.free = np.zeros(network.n_parameters, bool)
-        for part, _ in reference.Plan(network.n_inputs, layers).trainable_parts:
-            self.free[part] = True
+        for array in layout(network.n_inputs, layers):
+            self.free[array.part] = array.trainable
         self.point = network.parameters.astype(np.float64)
         self.gradient = np.zeros_like(self.point)
         self.start: NDArray[np.float64] = self.point[self.free]

@@ -1,15 +1,38 @@
-"""Layers: settings only; the numbers live in the network's flat parameter vector."""
+"""The fully connected layer: its settings, arrays and initial values, and its formulas forward and backward.
+
+The numbers themselves lie in the network's flat parameter vector; `layout` says where. In the formulas a layer is given
+its arrays by name, views of that vector. With inputs ``A_in`` (rows, n_in), scores ``Z`` and outputs ``A`` (rows,
+units), and the gradients ``G`` and ``D`` of the loss with respect to ``A`` and ``Z``::
+
+    Z = A_in W + b               A = activation(Z)                D = G * activation'(Z)
+    dLoss/dW = A_in^T D          dLoss/db = sum of D over the rows                dLoss/dA_in = D W^T
+
+Another kind of layer has the same methods: `arrays`, `initial`, `forward`, `score_gradient`, `parameter_gradient` and
+`input_gradient`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from backprop.base import checks as check
 from backprop.reference import initializers
-from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.activations import ACTIVATIONS, Activation, Array
 from backprop.reference.initializers import Initializer
+
+
+class LayerArray(NamedTuple):
+    """An array of parameters that a layer has."""
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool
+    penalised: bool
+    """whether l1 and l2 count it"""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,6 +122,51 @@ class Dense:
         settings = "".join(f", {f.name}={getattr(self, f.name)!r}" for f in named)
         return f"Dense({self.units}, {self.activation!r}{settings})"
 
+    @property
+    def function(self) -> Activation:
+        """The activation and its derivative."""
+        return ACTIVATIONS[self.activation]
+
+    @property
+    def slope(self) -> float:
+        """`alpha`, and 0 where the activation has none."""
+        return 0.0 if self.alpha is None else float(self.alpha)
+
+    def arrays(self, n_inputs: int) -> tuple[LayerArray, ...]:
+        """Return the layer's arrays, in their order in the parameter vector."""
+        weights = LayerArray("weights", (n_inputs, self.units), self.trainable, penalised=True)
+        biases = LayerArray("biases", (self.units,), self.bias_trainable, penalised=False)
+        return (weights, biases) if self.bias else (weights,)
+
+    def initial(
+        self, array: str, where: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Array:
+        """Return the initial values of one of the arrays; messages call the layer `where`."""
+        if array == "weights":
+            return initializers.initial_weights(
+                f"{where}.weight_init", self.weight_init, self.activation, rng, shape, dtype
+            )
+        return initializers.initial_biases(f"{where}.bias_init", self.bias_init, rng, shape, dtype)
+
+    def forward(self, arrays: Mapping[str, Array], inputs: Array) -> tuple[Array, Array]:
+        """Return the scores Z and the outputs A, (rows, units) each, for inputs (rows, n_in)."""
+        Z = inputs @ arrays["weights"]
+        if self.bias:
+            Z = Z + arrays["biases"]
+        return Z, self.function.value(Z, self.slope)
+
+    def score_gradient(self, arrays: Mapping[str, Array], Z: Array, A: Array, G: Array) -> Array:
+        """Return D, the gradient with respect to the scores, from G, that with respect to the outputs."""
+        return self.function.backward(Z, A, G, self.slope)
+
+    def parameter_gradient(self, array: str, inputs: Array, Z: Array, D: Array, G: Array | None) -> Array:
+        """Return the gradient with respect to one of the arrays; G is None where D comes from the scores alone."""
+        return inputs.T @ D if array == "weights" else D.sum(axis=0)
+
+    def input_gradient(self, arrays: Mapping[str, Array], D: Array) -> Array:
+        """Return the gradient with respect to the inputs."""
+        return D @ arrays["weights"].T
+
 
 def checked_layers(layers: Any) -> tuple[Dense, ...]:
     """Return the layers as a tuple; softmax is for the last one only."""
@@ -115,12 +183,3 @@ def checked_layers(layers: Any) -> tuple[Dense, ...]:
     if checked[-1].dropout:
         raise ValueError(f"layers[{len(checked) - 1}]: needs dropout=0, its outputs are the network's")
     return checked
-
-
-def parameter_count(n_inputs: int, layers: Iterable[Dense]) -> int:
-    """Return how many weights and biases the layers have together."""
-    count = 0
-    for layer in layers:
-        count += (n_inputs + layer.bias) * layer.units
-        n_inputs = layer.units
-    return count

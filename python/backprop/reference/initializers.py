@@ -202,19 +202,19 @@ def initial_weights(
     init: Initializer,
     activation: str,
     rng: np.random.Generator,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
-    """Return a layer's initial weights, (fan_in, fan_out)."""
+    """Return a layer's initial weights; the shape is (fan_in, fan_out)."""
     if init == "auto":
         init = "he_uniform" if activation in _RELU_FAMILY else "glorot_uniform"
     if isinstance(init, str):
-        return np.asarray(INITIALIZERS[init](rng, *shape), dtype)
+        return np.asarray(INITIALIZERS[init](rng, shape[0], shape[1]), dtype)
     return _filled(name, init, shape, dtype)
 
 
 def initial_biases(
-    name: str, init: Initializer, rng: np.random.Generator, shape: tuple[int], dtype: np.dtype[Any]
+    name: str, init: Initializer, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """Return a layer's initial biases, (fan_out,)."""
     if isinstance(init, str):

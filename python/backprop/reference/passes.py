@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backprop.reference import dropout
-from backprop.reference.activations import ACTIVATIONS, Activation, Array
+from backprop.reference.activations import Array
+from backprop.reference.layout import ArrayLayout, by_layer, end, layout
 from backprop.reference.losses.loss import as_rows, row_factors
 
 if TYPE_CHECKING:
@@ -26,76 +27,34 @@ if TYPE_CHECKING:
     from backprop.reference.dense import Dense
     from backprop.reference.losses import Loss
 
+INPUTS = -1
+"""what a layer reads that reads no other layer"""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One dense layer, and where its numbers are in the flat parameter vector."""
+    """A layer of a plan: what it is, what it reads, and where its arrays are in the flat parameter vector."""
 
-    n_inputs: int
-    n_outputs: int
-    activation: str
-    alpha: float
-    weights_at: slice
-    biases_at: slice
-    """empty where the layer has no biases"""
-    weights_trainable: bool
-    biases_trainable: bool
-    l1: float
-    l2: float
-    dropout: float
-    """share of the outputs that a training step drops"""
-    max_norm: float | None
-    """bound of the Euclidean norm of each column of the weights"""
+    settings: Dense
+    reads: int
+    """index of the layer whose outputs are its inputs; `INPUTS` for the network's"""
+    arrays: tuple[ArrayLayout, ...]
 
-    @property
-    def function(self) -> Activation:
-        """The activation and its derivative."""
-        return ACTIVATIONS[self.activation]
-
-    def weights(self, vector: Array) -> Array:
-        """View the weights' part of a parameter or gradient vector as (n_inputs, n_outputs)."""
-        return vector[self.weights_at].reshape(self.n_inputs, self.n_outputs)
-
-    def scores(self, parameters: Array, A: Array) -> Array:
-        """Compute the raw scores ``A W + b`` (rows, n_outputs) for inputs A (rows, n_inputs)."""
-        biases = parameters[self.biases_at]
-        return A @ self.weights(parameters) + biases if biases.size else A @ self.weights(parameters)
+    def views(self, vector: Array) -> dict[str, Array]:
+        """View its arrays in a parameter or gradient vector, by name."""
+        return {array.name: array.of(vector) for array in self.arrays}
 
 
 class Plan:
-    """A network's layers, with their places in the flat parameter vector: weights, then biases, layer by layer."""
+    """A network's layers, with the places of their arrays in the flat parameter vector."""
 
     def __init__(self, n_inputs: int, layers: Sequence[Dense]) -> None:
-        self.n_inputs = n_inputs
-        self.layers: list[Layer] = []
-        self.trainable_parts: list[tuple[slice, tuple[int, ...]]] = []
-        """the parts of the parameter vector that training changes, and the shapes of these arrays"""
-        start = 0
-        for dense in layers:
-            middle = start + n_inputs * dense.units
-            end = middle + (dense.units if dense.bias else 0)
-            layer = Layer(
-                n_inputs=n_inputs,
-                n_outputs=dense.units,
-                activation=dense.activation,
-                alpha=0.0 if dense.alpha is None else float(dense.alpha),
-                weights_at=slice(start, middle),
-                biases_at=slice(middle, end),
-                weights_trainable=dense.trainable,
-                biases_trainable=dense.bias and dense.bias_trainable,
-                l1=float(dense.l1),
-                l2=float(dense.l2),
-                dropout=float(dense.dropout),
-                max_norm=dense.max_norm,
-            )
-            self.layers.append(layer)
-            if layer.weights_trainable:
-                self.trainable_parts.append((layer.weights_at, (n_inputs, dense.units)))
-            if layer.biases_trainable:
-                self.trainable_parts.append((layer.biases_at, (dense.units,)))
-            start, n_inputs = end, dense.units
-        self.n_outputs = n_inputs
-        self.n_parameters = start
+        self.n_inputs, self.n_outputs = n_inputs, layers[-1].units
+        self.arrays = layout(n_inputs, layers)
+        self.n_parameters = end(self.arrays)
+        parts = by_layer(self.arrays, len(layers))
+        # Each layer reads the one before it; INPUTS is -1.
+        self.layers = [Layer(dense, k - 1, arrays) for k, (dense, arrays) in enumerate(zip(layers, parts, strict=True))]
 
 
 def forward(plan: Plan, parameters: RealArray, X: RealArray, out: RealArray) -> bool:
@@ -145,10 +104,10 @@ def backward(
     last = plan.layers[-1]
     with np.errstate(all="ignore"):
         run = forward_pass(plan, parameters, X, dropout_key)
-    output_gradient = head(run.outputs[-1].copy())
+    G = head(run.outputs[-1].copy())
     with np.errstate(all="ignore"):
-        D = last.function.backward(run.scores[-1], run.outputs[-1], output_gradient, last.alpha)
-        backward_pass(plan, parameters, run, D, gradient, input_gradient)
+        D = last.settings.score_gradient(last.views(parameters), run.scores[-1], run.outputs[-1], G)
+        backward_pass(plan, parameters, run, G, D, gradient, input_gradient)
 
 
 def objective(
@@ -180,9 +139,9 @@ def data_loss(
 ) -> Any:
     """Compute the loss of the data, without penalties, and its gradients that are not None."""
     run = forward_pass(plan, parameters, data.X, dropout_key)
-    value, D = output_layer(plan, loss, run.scores[-1], run.outputs[-1], data)
+    value, G, D = output_layer(plan, loss, parameters, run.scores[-1], run.outputs[-1], data)
     if gradient is not None or input_gradient is not None:
-        backward_pass(plan, parameters, run, D, gradient, input_gradient)
+        backward_pass(plan, parameters, run, G, D, gradient, input_gradient)
     return value
 
 
@@ -195,45 +154,61 @@ class ForwardPass:
     outputs: list[Array] = field(default_factory=list)
     """before dropout"""
     factors: list[Array | None] = field(default_factory=list)
-    """what the outputs are multiplied with to be the inputs of the layer above; None where nothing is dropped"""
+    """what the outputs are multiplied with to be the inputs of other layers; None where nothing is dropped"""
+
+    def dropped(self, k: int) -> Array:
+        """Return the outputs of a layer as the layers that read it see them."""
+        F = self.factors[k]
+        return self.outputs[k] if F is None else self.outputs[k] * F
 
 
 def forward_pass(plan: Plan, parameters: Array, X: Array, dropout_key: int | None = None) -> ForwardPass:
     """Compute the raw scores Z and the outputs A of every layer; without a key nothing is dropped."""
     run = ForwardPass()
-    A_in = X
     for k, layer in enumerate(plan.layers):
-        Z = layer.scores(parameters, A_in)
-        A = layer.function.value(Z, layer.alpha)
+        A_in = X if layer.reads == INPUTS else run.dropped(layer.reads)
+        Z, A = layer.settings.forward(layer.views(parameters), A_in)
+        rate = layer.settings.dropout
         F = None
-        if dropout_key is not None and layer.dropout > 0:
-            F = dropout.factors(dropout_key, k, layer.dropout, len(X), layer.n_outputs, X.real.dtype)
+        if dropout_key is not None and rate > 0:
+            F = dropout.factors(dropout_key, k, rate, len(X), layer.settings.units, X.real.dtype)
         run.inputs.append(A_in)
         run.scores.append(Z)
         run.outputs.append(A)
         run.factors.append(F)
-        A_in = A if F is None else A * F
     return run
 
 
-def output_layer(plan: Plan, loss: Loss, Z: Array, A: Array, data: Data) -> tuple[Any, Array]:
-    """Compute the loss of the data, and its gradient D with respect to the raw scores Z of the last layer."""
+def output_layer(
+    plan: Plan, loss: Loss, parameters: Array, Z: Array, A: Array, data: Data
+) -> tuple[Any, Array | None, Array]:
+    """Compute the loss of the data, and its gradients G and D with respect to the last layer's outputs and scores.
+
+    G is None where the loss is computed from the scores.
+    """
     last = plan.layers[-1]
-    Y = as_rows(data.targets, last.n_outputs, data.X.dtype)
-    factors = row_factors(loss, data.sample_weight, len(Z), last.n_outputs, data.X.dtype)
-    if loss.from_scores(last.activation):
+    Y = as_rows(data.targets, plan.n_outputs, data.X.dtype)
+    factors = row_factors(loss, data.sample_weight, len(Z), plan.n_outputs, data.X.dtype)
+    if loss.from_scores(last.settings.activation):
         values = loss.value_from_scores(Z, Y)
-        D = loss.gradient_from_scores(Z, A, Y)
+        G, D = None, factors * loss.gradient_from_scores(Z, A, Y)
     else:
         values = loss.value(A, Y)
-        D = last.function.backward(Z, A, loss.gradient(A, Y), last.alpha)
-    return (factors * values).sum(dtype=accumulator(values)), factors * D
+        slope = loss.gradient(A, Y)
+        G, D = factors * slope, factors * last.settings.score_gradient(last.views(parameters), Z, A, slope)
+    return (factors * values).sum(dtype=accumulator(values)), G, D
 
 
 def backward_pass(
-    plan: Plan, parameters: Array, run: ForwardPass, D: Array, gradient: Array | None, input_gradient: Array | None
+    plan: Plan,
+    parameters: Array,
+    run: ForwardPass,
+    G: Array | None,
+    D: Array,
+    gradient: Array | None,
+    input_gradient: Array | None,
 ) -> None:
-    """Go from D of the last layer down to the first, filling in the gradients that are not None.
+    """Go from G and D of the last layer down to the inputs, filling in the gradients that are not None.
 
     `gradient` is 0 for all that is not trainable.
     """
@@ -242,25 +217,29 @@ def backward_pass(
     for k in reversed(range(len(plan.layers))):
         layer = plan.layers[k]
         if gradient is not None:
-            if layer.weights_trainable:
-                layer.weights(gradient)[:] = run.inputs[k].T @ D
-            if layer.biases_trainable:
-                gradient[layer.biases_at] = D.sum(axis=0)
-        if k > 0:
-            below, F = plan.layers[k - 1], run.factors[k - 1]
-            G = D @ layer.weights(parameters).T
-            if F is not None:
-                G = G * F
-            D = below.function.backward(run.scores[k - 1], run.outputs[k - 1], G, below.alpha)
-        elif input_gradient is not None:
-            input_gradient[:] = D @ layer.weights(parameters).T
+            for array in layer.arrays:
+                if array.trainable:
+                    slope = layer.settings.parameter_gradient(array.name, run.inputs[k], run.scores[k], D, G)
+                    array.of(gradient)[...] = slope
+        if layer.reads == INPUTS:
+            if input_gradient is not None:
+                input_gradient[:] = layer.settings.input_gradient(layer.views(parameters), D)
+            continue
+        below, F = plan.layers[layer.reads], run.factors[layer.reads]
+        G = layer.settings.input_gradient(layer.views(parameters), D)
+        if F is not None:
+            G = G * F
+        D = below.settings.score_gradient(below.views(parameters), run.scores[layer.reads], run.outputs[layer.reads], G)
 
 
 def penalty(plan: Plan, parameters: Array) -> Any:
     """Add up ``l1 sum|W| + l2 / 2 sum W**2`` over all layers."""
     total = 0.0
-    for layer in plan.layers:
-        W = layer.weights(parameters)
+    for array in plan.arrays:
+        layer = plan.layers[array.layer].settings
+        if not array.penalised:
+            continue
+        W = array.of(parameters)
         if layer.l1:
             total += layer.l1 * np.where(W.real < 0, -W, W).sum(dtype=accumulator(W))
         if layer.l2:
@@ -270,10 +249,11 @@ def penalty(plan: Plan, parameters: Array) -> Any:
 
 def add_penalty_gradient(plan: Plan, parameters: Array, gradient: Array, factor: float = 1.0) -> None:
     """Add ``factor (l1 sign(W) + l2 W)`` to the gradient of all weights that are trainable."""
-    for layer in plan.layers:
-        if layer.weights_trainable and (layer.l1 or layer.l2):
-            W = layer.weights(parameters)
-            layer.weights(gradient)[:] += factor * (layer.l1 * np.sign(W) + layer.l2 * W)
+    for array in plan.arrays:
+        layer = plan.layers[array.layer].settings
+        if array.penalised and array.trainable and (layer.l1 or layer.l2):
+            W = array.of(parameters)
+            array.of(gradient)[...] += factor * (layer.l1 * np.sign(W) + layer.l2 * W)
 
 
 def accumulator(array: Array) -> Any:

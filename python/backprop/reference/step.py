@@ -26,9 +26,10 @@ def update(
 ) -> None:
     """Do one optimizer step in place; `step` counts from 1. Only trainable parameters and their slots change."""
     with np.errstate(all="ignore"):
-        for part, shape in plan.trainable_parts:
-            p, g = parameters[part].reshape(shape), gradient[part].reshape(shape)
-            optimizer.update(p, g, slots[:, part].reshape(len(slots), *shape), step, float(learning_rate))
+        for array in plan.arrays:
+            if array.trainable:
+                own_slots = slots[:, array.part].reshape(len(slots), *array.shape)
+                optimizer.update(array.of(parameters), array.of(gradient), own_slots, step, float(learning_rate))
 
 
 def clip(plan: Plan, gradient: Array, clip_value: float | None, clip_norm: float | None) -> None:
@@ -47,8 +48,9 @@ def clip(plan: Plan, gradient: Array, clip_value: float | None, clip_norm: float
 
 def limit_norms(plan: Plan, parameters: Array) -> None:
     """Scale the weights into each unit, a column of W, down to the Euclidean norm max_norm where they exceed it."""
-    for layer in plan.layers:
-        if layer.max_norm is not None and layer.weights_trainable:
-            W = layer.weights(parameters)
+    for array in plan.arrays:
+        bound = plan.layers[array.layer].settings.max_norm
+        if bound is not None and array.name == "weights" and array.trainable:
+            W = array.of(parameters)
             norms = np.sqrt(np.square(W, dtype=np.float64).sum(axis=0))
-            W *= np.where(norms > layer.max_norm, layer.max_norm / norms, 1)
+            W *= np.where(norms > bound, bound / norms, 1)

@@ -106,7 +106,7 @@ class Loop:
         self.n_rows = len(data.X)
         self.batch_size = min(settings.batch_size or self.n_rows, self.n_rows)
         self.shuffle = settings.shuffle and self.batch_size < self.n_rows
-        self.drops = any(layer.dropout > 0 for layer in plan.layers)
+        self.drops = any(layer.settings.dropout > 0 for layer in plan.layers)
         self.gradient = np.zeros_like(state.parameters)
         self.set_learning_rates(learning_rates)
         if self.shuffle and len(state.permutation) != self.n_rows:

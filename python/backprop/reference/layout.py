@@ -1,0 +1,87 @@
+"""Which arrays a network has, and where each of them is in the flat parameter vector: the one table of it.
+
+Everything that looks into the vector reads this table: views, files, plans, estimators, importers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backprop.reference.activations import Array
+
+if TYPE_CHECKING:
+    from backprop.reference.dense import Dense
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """One array of a layer, and its place in the flat vector, where it lies row by row."""
+
+    layer: int
+    """index of the layer"""
+    name: str
+    """``"weights"``, ``"biases"`` or what else the layer calls it"""
+    shape: tuple[int, ...]
+    start: int
+    """where it begins in the vector"""
+    trainable: bool
+    """whether training changes it"""
+    penalised: bool
+    """whether the penalties of the layer count it"""
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    @property
+    def part(self) -> slice:
+        """Its part of the vector."""
+        return slice(self.start, self.start + self.size)
+
+    def of(self, vector: Array) -> Array:
+        """View its part of a vector that is laid out like the parameters."""
+        return vector[self.part].reshape(self.shape)
+
+
+def layout(n_inputs: int, layers: Iterable[Dense]) -> tuple[ArrayLayout, ...]:
+    """Return the arrays of all layers in their order in the vector: layer by layer, without gaps.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> for array in layout(2, [bp.Dense(3), bp.Dense(1, bias=False)]):
+    ...     print(array.layer, array.name, array.shape, array.start)
+    0 weights (2, 3) 0
+    0 biases (3,) 6
+    1 weights (3, 1) 9
+    """
+    found: list[ArrayLayout] = []
+    start = 0
+    for k, layer in enumerate(layers):
+        for array in layer.arrays(n_inputs):
+            found.append(ArrayLayout(k, array.name, array.shape, start, array.trainable, array.penalised))
+            start += found[-1].size
+        n_inputs = layer.units
+    return tuple(found)
+
+
+def parameter_count(n_inputs: int, layers: Iterable[Dense]) -> int:
+    """Return how many parameters the layers have together."""
+    return end(layout(n_inputs, layers))
+
+
+def end(arrays: Sequence[ArrayLayout]) -> int:
+    """Return where the last of these arrays ends."""
+    return arrays[-1].part.stop if arrays else 0
+
+
+def by_layer(arrays: Iterable[ArrayLayout], n_layers: int) -> tuple[tuple[ArrayLayout, ...], ...]:
+    """Return the arrays of each layer."""
+    found: list[list[ArrayLayout]] = [[] for _ in range(n_layers)]
+    for array in arrays:
+        found[array.layer].append(array)
+    return tuple(map(tuple, found))
