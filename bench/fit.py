@@ -19,7 +19,9 @@ import backprop as bp
 import numpy as np
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, TrainingSettings
-from backprop.learn import training
+from backprop.learn import pace
+from backprop.learn import run as running
+from backprop.learn.job import Job
 
 from bench import machine
 
@@ -126,7 +128,7 @@ def costs(case: str, n_threads: int) -> dict[str, float]:
     sizes, n_rows, batch_size, epochs = SLICED[case]
     rng = np.random.default_rng(0)
     X, y = (rng.standard_normal((n_rows, width), np.float32) for width in (sizes[0], sizes[-1]))
-    net, Run, make = bp.mlp(sizes, hidden="tanh", seed=0), training.Run, training._Job.training
+    net, Run, make = bp.mlp(sizes, hidden="tanh", seed=0), running.Run, Job.training
     loop: list[float] = []
     core: list[float] = []
     history: list[float] = []
@@ -139,12 +141,12 @@ def costs(case: str, n_threads: int) -> dict[str, float]:
         return SimpleNamespace(run=timed(made[-1].run, core), set_learning_rates=made[-1].set_learning_rates)
 
     with (
-        mock.patch.object(training._Job, "training", training_of),
+        mock.patch.object(Job, "training", training_of),
         mock.patch.object(Run, "loop", timed(Run.loop, loop)),
         mock.patch.object(Run, "record", timed(Run.record, history)),
-        mock.patch.object(training, "is_finite", timed(training.is_finite, snapshots)),
-        mock.patch.object(training.Snapshot, "__init__", timed(training.Snapshot.__init__, snapshots)),
-        mock.patch.object(training.Snapshot, "take", timed(training.Snapshot.take, snapshots)),
+        mock.patch.object(running, "is_finite", timed(running.is_finite, snapshots)),
+        mock.patch.object(running.Snapshot, "__init__", timed(running.Snapshot.__init__, snapshots)),
+        mock.patch.object(running.Snapshot, "take", timed(running.Snapshot.take, snapshots)),
     ):
         net.fit(X, y, epochs=epochs, batch_size=batch_size, n_threads=n_threads, progress=False)
     assert net._state is not None
@@ -159,7 +161,7 @@ def costs(case: str, n_threads: int) -> dict[str, float]:
 
 def compare_slices(repetitions: int) -> None:
     """Print what slices add to a run in one call of the core."""
-    slices = f"slices of {1000 * training.SLICE_SECONDS:.0f} ms"
+    slices = f"slices of {1000 * pace.SLICE_SECONDS:.0f} ms"
     print(f"backend {network().backend}, {slices}; parts of a run in %, median (most) of {repetitions}")
     print(f"{'':44} {'slices':>14} {'snapshots':>14} {'history':>14} {'calls':>6}")
     for case in SLICED:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from backends import BACKENDS, OPTIMIZER_VARIANTS, each_backend, each_dtype, label
 from backprop.callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
-from backprop.learn import training
+from backprop.learn import pace, run
 from backprop.schedules import Cosine
 
 RNG = np.random.default_rng(0)
@@ -45,8 +45,8 @@ def cut_after(monkeypatch, looks):
         if next(count) == looks:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(training.Run, "look", look)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(run.Run, "look", look)
 
 
 SETTINGS = {

@@ -204,8 +204,8 @@ def test_a_name_that_steers_the_terminal_does_not(capsys):
 
 
 def test_progress_bar(capsys, monkeypatch):
-    monkeypatch.setattr("backprop.learn.training.PROGRESS_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr("backprop.learn.training.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("backprop.learn.pace.PROGRESS_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("backprop.learn.pace.SLICE_SECONDS", 0.0)
     assert main(["train", "--epochs", "20"]) == 0
     assert "20/20" in capsys.readouterr().err
     assert main(["train", "--epochs", "20", "--quiet"]) == 0

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from backprop.backends import choice
 from backprop.base.types import TrainingSettings
-from backprop.learn import training
+from backprop.learn import fit, pace
+from backprop.learn.start import begin
 from backprop.optimizers import OPTIMIZERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -248,7 +249,7 @@ def test_schedules_step_by_step(every, backend, data, monkeypatch):
     X, y = data
     schedule = bp.schedules.Warmup(length=3, start=0.1, every=every) * bp.schedules.Exponential(decay=0.9)
     for window in (65_536, 4):
-        monkeypatch.setattr(training, "WINDOW", window)
+        monkeypatch.setattr(pace, "WINDOW", window)
         net, by_hand = make(backend), make(backend)
         history = net.fit(
             X, y, optimizer=bp.SGD(learning_rate=0.1), schedule=schedule, epochs=3, batch_size=8, shuffle=False
@@ -301,8 +302,8 @@ def test_windows_do_not_show(window, backend, data, rng, monkeypatch):
             epochs=10,
             batch_size=8,
         )
-        monkeypatch.setattr(training, "WINDOW", window)
-        monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "WINDOW", window)
+        monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
     same(*nets)
     assert nets[0].history.epochs == 10
     for name in ("val_loss", "learning_rate"):
@@ -361,7 +362,7 @@ def test_penalties_for_each_row(backend, data):
     per_row, plain = make(backend, l2=0.5), make(backend, l2=0.5 / N)
     for net in (per_row, plain):
         loss, rows = net._data(X, y, "squared_error", None)
-        training.fit(net, rows, loss, "sgd", epochs=3, batch_size=None, penalty_per_row=net is per_row)
+        fit.fit_rows(net, rows, loss, "sgd", epochs=3, batch_size=None, penalty_per_row=net is per_row)
     np.testing.assert_allclose(per_row.parameters, plain.parameters, rtol=1e-12)
 
 
@@ -461,7 +462,7 @@ def test_any_split_of_the_epochs_is_the_same(split, batch_size, shuffle):
 def test_time_slices_do_not_show(backend, data, monkeypatch):
     sliced, whole = make(backend), make(backend)
     whole.fit(*data, epochs=5, batch_size=4)
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
     sliced.fit(*data, epochs=5, batch_size=4)
     same(sliced, whole)
 
@@ -552,7 +553,7 @@ def test_divergence(backend, dtype, data):
 def trained_for(net, steps, data, optimizer, schedule=None, **settings):
     """The state after this many steps of a fresh run, by the backend's own loop."""
     loss, rows = net._data(*data, "auto", None)
-    state = training._begin(net, optimizer, TrainingSettings(**settings), len(rows.X), None)
+    state = begin(net, optimizer, TrainingSettings(**settings), len(rows.X), None)
     factors = np.ones(steps) if schedule is None else schedule.factors(np.arange(steps), 7)
     rates = optimizer.learning_rate * factors
     run = net._core.Training(net._plan, loss, optimizer, TrainingSettings(**settings), rows, state, rates).run
@@ -567,8 +568,8 @@ def trained_for(net, steps, data, optimizer, schedule=None, **settings):
 def test_back_to_the_last_finite_parameters(kind, layer, often, backend, dtype, data, monkeypatch):
     """To the bit those of the step before the one that is named."""
     if often:  # from the middle of the run, not from its beginning
-        monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
-        monkeypatch.setattr(training, "SNAPSHOT_SHARE", math.inf)
+        monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "SNAPSHOT_SHARE", math.inf)
     layers = [bp.Dense(5, "relu", **layer), bp.Dense(1, "exp")]
     nets = [bp.Network(3, layers, dtype=dtype, seed=0, backend=backend) for _ in range(3)]
     data = (data[0], np.abs(data[1]))
@@ -838,8 +839,8 @@ def test_a_bar_that_is_asked_for_appears_even_in_a_short_run(backend, data, capf
 
 @pytest.mark.parametrize(("progress", "shown"), [("auto", True), (True, True), (False, False)])
 def test_a_long_run_shows_its_progress_on_stderr(progress, shown, backend, data, capfd, monkeypatch):
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.001)
-    monkeypatch.setattr(training, "PROGRESS_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.001)
+    monkeypatch.setattr(pace, "PROGRESS_AFTER_SECONDS", 0.01)
     net = make(backend)
     with pytest.raises(KeyboardInterrupt), Interrupting():
         net.fit(*data, epochs=10**7, progress=progress)

@@ -22,7 +22,8 @@ from unittest import mock
 import backprop as bp
 import numpy as np
 import pytest
-from backprop import checkpoints, io
+from backprop import io
+from backprop.files import checkpoints, models
 from backprop.tables import MAX_COLUMNS, read_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -138,9 +139,11 @@ def model_files() -> list[bytes]:
     extras: list[dict[str, Any]] = [{}, {"columns": ["a", "é"], "more": {"x": [1.5, None, True]}}]
     files = []
     for net, extra in zip(networks, extras, strict=True):
-        metadata = {**io.architecture(net), "extra": extra}
+        metadata = {**models.architecture(net), "extra": extra}
         arrays = [array for pair in zip(net.weights, net.biases, strict=True) for array in pair if array is not None]
-        files.append(io.serialized(dict(zip(io._shapes(net.n_inputs, net.layers), arrays, strict=True)), metadata))
+        files.append(
+            models.serialized(dict(zip(models._shapes(net.n_inputs, net.layers), arrays, strict=True)), metadata)
+        )
     return files
 
 
@@ -180,10 +183,10 @@ def checkpoint_files() -> list[bytes]:
 def resume(path: Path) -> object:
     """Read a checkpoint as if its checksum were right: whoever changes a file on purpose can mend that too."""
     try:
-        whole = io.read(path)[1].get("sha256")
+        whole = models.read(path)[1].get("sha256")
     except ValueError:
         whole = None
-    with mock.patch.object(checkpoints, "_digest", return_value=whole):
+    with mock.patch.object(checkpoints, "digest", return_value=whole):
         return bp.resume(path)
 
 

@@ -13,6 +13,7 @@ import backprop as bp
 import numpy as np
 import pytest
 from backprop.base.interrupts import HeldInterrupts
+from backprop.learn import pace
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="needs POSIX signals")
 
@@ -204,7 +205,7 @@ def interrupted_at_every_line(call, make):
 
 def test_ctrl_c_at_every_line_of_fit(monkeypatch):
     """Wherever it comes, it is not lost, the network is not locked, and training goes on as if it had not come."""
-    monkeypatch.setattr(bp.learn.training, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
     whole = bp.mlp([2, 2, 1], seed=0)
     fit(whole)
     for place, net in interrupted_at_every_line(fit, lambda: bp.mlp([2, 2, 1], seed=0)):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from backprop import io
 from backprop.backends import choice
+from backprop.files import models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -81,10 +82,10 @@ def test_arrays_given_as_initial_values_are_in_the_file_as_parameters(path):
 def test_settings_that_a_file_does_not_name_are_the_defaults(net, path):
     """So that files from before there was dropout can be read."""
     net.save(path)
-    tensors, metadata = io.read(path)
+    tensors, metadata = models.read(path)
     for layer in metadata["layers"]:
         del layer["dropout"], layer["max_norm"]
-    path.write_bytes(io.serialized(tensors, metadata))
+    path.write_bytes(models.serialized(tensors, metadata))
     again = bp.load(path)
     assert [(layer.dropout, layer.max_norm) for layer in again.layers] == [(0.0, None)] * 3
     np.testing.assert_array_equal(again.parameters, net.parameters)
@@ -256,9 +257,9 @@ def test_what_is_no_regular_file(path):
 
 def test_numbers_in_the_file_that_are_not_finite(net, path):
     net.save(path)
-    tensors, metadata = io.read(path)
+    tensors, metadata = models.read(path)
     tensors["layers.1.weights"][0, 1] = np.nan
-    path.write_bytes(io.serialized(tensors, metadata))
+    path.write_bytes(models.serialized(tensors, metadata))
     message = "not a valid model file: weights[1]: needs finite numbers, got nan at weights[1][0, 1]"
     with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
         bp.load(path)
@@ -315,14 +316,14 @@ def test_headers_that_do_not_agree_with_the_file(header, size, message, path):
     path.write_bytes(with_header(header, bytes(size)))
     start = re.escape(f"{path}: not a safetensors file, or a damaged one: ")
     with pytest.raises(ValueError, match=start + ".*" + re.escape(message)):
-        io.read(path)
+        models.read(path)
 
 
 @pytest.mark.parametrize("length", [1, 2**32, 2**63, 2**64 - 1])
 def test_headers_longer_than_the_file(length, path):
     path.write_bytes(length.to_bytes(8, "little"))
     with pytest.raises(ValueError, match=re.escape(f"its header should be {length:,} bytes long, but the file has 8")):
-        io.read(path)
+        models.read(path)
 
 
 def test_a_file_that_shrinks_while_it_is_read(net, path, monkeypatch):
@@ -418,9 +419,9 @@ HUGE = 10**15
 )
 def test_metadata_that_do_not_fit(change, message, net, path):
     net.save(path)
-    tensors, metadata = io.read(path)
+    tensors, metadata = models.read(path)
     change(metadata)
-    path.write_bytes(io.serialized(tensors, metadata))
+    path.write_bytes(models.serialized(tensors, metadata))
     with pytest.raises(ValueError, match=re.escape(f"{path}: not a valid model file: ") + ".*" + re.escape(message)):
         bp.load(path)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backprop.backends import choice
 from backprop.base.interrupts import HeldInterrupts
-from backprop.learn import training
+from backprop.learn import pace
 from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
 from backprop.sklearn.solvers import Descent
 from scipy import sparse
@@ -521,7 +521,7 @@ def test_long_runs_come_in_pieces(monkeypatch):
     X, y = IRIS
     settings = {"random_state": 0, "max_iter": 30, "batch_size": 20, "solver": "sgd", "learning_rate": "invscaling"}
     whole = MLPClassifier(5, **settings).fit(X, y)
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr("backprop.sklearn.solvers._EPOCHS_AT_ONCE", 7)
     assert MLPClassifier(5, **settings).fit(X, y).loss_curve_ == whole.loss_curve_
 
@@ -531,7 +531,7 @@ def test_many_epochs_pass_in_one_call_of_the_core(schedule, monkeypatch):
     X, y = IRIS
     calls = []
     advance = Descent.advance
-    monkeypatch.setattr(training, "SLICE_SECONDS", 1e9)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 1e9)
     monkeypatch.setattr(Descent, "advance", lambda self, last: calls.append(last) or advance(self, last))
     settings = {"solver": "sgd", "learning_rate": schedule, "n_iter_no_change": np.inf, "max_iter": 3000}
     MLPClassifier(5, **settings).fit(X, y, X_val=X, y_val=y)
@@ -647,7 +647,7 @@ def test_callbacks():
 
 def test_an_epoch_begins_once(monkeypatch):
     """Also where its first step takes longer than a call of the core."""
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
     seen = []
     tell = bp.callbacks.LambdaCallback(on_epoch_begin=lambda network, epoch, logs: seen.append(epoch))
     X = np.random.default_rng(0).normal(size=(1000, 3))
@@ -816,7 +816,7 @@ def test_interrupted(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(HeldInterrupts, "deliver", deliver)
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         model = MLPClassifier(max_iter=1000).fit(X, y)
     assert model.n_iter_ == 1

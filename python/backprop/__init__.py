@@ -7,20 +7,19 @@
 (1, 3)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from backprop import initializers, io, losses, optimizers
 from backprop.backends.choice import show_config
-from backprop.history import History
+from backprop.base.history import History
 from backprop.io import load
-from backprop.layers import Dense
 from backprop.mlp import mlp
 from backprop.network import Network
 from backprop.optimizers import *
 from backprop.reference import ACTIVATIONS
+from backprop.reference.dense import Dense
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from backprop import callbacks, metrics, plotting, schedules
     from backprop.checkpoints import resume
     from backprop.descent import descend
@@ -55,34 +54,32 @@ __all__ = [
 ]
 __all__ += (cls.__name__ for cls in optimizers.OPTIMIZERS.values())
 
-
 # What predicting does not need is imported when it is asked for.
 _LAZY = {
-    "DivergedError": "backprop.training",
-    "check_gradients": "backprop.gradcheck",
-    "descend": "backprop.descent",
-    "from_keras": "backprop.importing",
-    "from_sklearn": "backprop.importing",
-    "from_torch": "backprop.importing",
-    "resume": "backprop.checkpoints",
+    "DivergedError": "training",
+    "check_gradients": "gradcheck",
+    "descend": "descent",
+    "from_keras": "importing",
+    "from_sklearn": "importing",
+    "from_torch": "importing",
+    "resume": "checkpoints",
 }
-_LAZY_MODULES = ("callbacks", "metrics", "plotting", "schedules")
+_LAZY_MODULES = ("callbacks", "history", "layers", "metrics", "plotting", "schedules")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        return getattr(import_module(f"backprop.{_LAZY[name]}"), name)
     if name in _LAZY_MODULES:
         return import_module(f"backprop.{name}")
-    if name == "__version__":  # asked for rarely, and importlib.metadata takes long to import
-        from importlib.metadata import PackageNotFoundError, version
+    if name == "__version__":
+        from backprop.base.version import version
 
-        try:
-            return version("bpcore")
-        except PackageNotFoundError:  # a source tree that was never installed
-            return "0+unknown"
+        return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

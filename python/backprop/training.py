@@ -1,5 +1,5 @@
 """What training raises."""
 
-from backprop.learn.training import DivergedError
+from backprop.learn.divergence import DivergedError
 
 __all__ = ["DivergedError"]

@@ -153,13 +153,13 @@ def show_config() -> None:
     """
     import platform
 
-    import backprop
     from backprop.base.threads import MOST, usable_cpus
+    from backprop.base.version import version
 
     backend = default()
     cpus = usable_cpus()
     rows = {
-        "backprop": backprop.__version__,
+        "backprop": version(),
         "backend": backend.name,
         "instruction set": backend.instruction_set,
         "available": ", ".join(available()),

@@ -12,16 +12,12 @@ import math
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.base.types import Data, RealArray
-
-if TYPE_CHECKING:
-    from backprop.backends.custom import Custom
-    from backprop.reference.losses import Loss
+from backprop.base.types import Data, Named, RealArray, TargetRules
 
 T = TypeVar("T")
 
@@ -170,7 +166,7 @@ def features(name: str, X: Any, dtype: np.dtype[Any], n_columns: int) -> RealArr
     return _converted(name, array, dtype)
 
 
-def targets(name: str, y: Any, loss: Loss, dtype: np.dtype[Any], n_rows: int, n_outputs: int) -> NDArray[Any]:
+def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: int, n_outputs: int) -> NDArray[Any]:
     """Return the targets as the backends take them.
 
     Element-wise losses take (n, n_outputs), or (n,) where there is one output, and give (n, n_outputs) real numbers in
@@ -239,7 +235,7 @@ def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) ->
     return result
 
 
-def class_weights(name: str, value: Any, loss: Loss | Custom, data: Data, n_outputs: int) -> NDArray[np.float64]:
+def class_weights(name: str, value: Any, loss: Named, data: Data, n_outputs: int) -> NDArray[np.float64]:
     """Return the weights of the rows, times those of their classes: a mapping from labels to weights, or "balanced".
 
     "balanced" is n / (number of classes * n of the class), where n counts rows or, if there are any, adds up weights.

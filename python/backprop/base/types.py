@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,3 +58,23 @@ class TrainingSettings:
     keep_best: bool = False
     """Whether `TrainingState.best_parameters` gets a copy whenever the monitored loss is the lowest yet."""
     n_threads: int = 1
+
+
+class Named(Protocol):
+    """What has a name."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+class TargetRules(Named, Protocol):
+    """What a loss says about its targets."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether targets are numbers, one for each output; else they are classes."""
+
+    @property
+    def target_range(self) -> tuple[float, float]:
+        """The numbers that it accepts, ends included."""

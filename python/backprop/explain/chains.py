@@ -14,7 +14,7 @@ from backprop.base.text import aligned, count, decimals, markdown
 from backprop.reference.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from backprop.explain.trace import Trace
+    from backprop.model.records import StepRecord
 
 MAX_SHOWN = 40
 """How many paths are printed before the rest is only added up."""
@@ -132,7 +132,7 @@ class Explanation:
 class Chains:
     """The paths from the loss back to a parameter, and the factors on them."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: StepRecord) -> None:
         self.trace = trace
         self.layers = trace.layers
         self.last = len(trace.layers) - 1

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
+from backprop.model.records import DescentRecord, Method, Reason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Method = Literal["given", "complex step", "central difference"]
-Reason = Literal["tolerance", "steps", "rising", "not finite"]
 
 _COMPLEX_STEP = 1e-100
 _CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
@@ -34,7 +33,7 @@ _REASONS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
-class Descent:
+class Descent(DescentRecord):
     """What `descend` did, point by point.
 
     Attributes
@@ -65,24 +64,6 @@ class Descent:
     Descent(diverged: all steps are done and the value is higher than at the start: try a smaller learning_rate;
       x=9100.44, value=8.2818e+07, steps=50)
     """
-
-    x: Any
-    value: float
-    path: NDArray[np.float64]
-    values: NDArray[np.float64]
-    gradients: NDArray[np.float64]
-    converged: bool
-    diverged: bool
-    reason: Reason
-    method: Method
-    learning_rate: float
-    momentum: float
-    function: Callable[[Any], Any] = field(repr=False)
-
-    @property
-    def steps(self) -> int:
-        """How many steps were taken."""
-        return len(self.path) - 1
 
     @property
     def explanation(self) -> str:

@@ -17,13 +17,14 @@ from backprop.base.text import aligned, markdown
 from backprop.base.types import Data, RealArray
 from backprop.explain.descent import central_difference
 from backprop.model.objective import Objective
+from backprop.model.rows import as_float64
 from backprop.reference.layout import layout
 from backprop.reference.losses.loss import as_rows
 from backprop.reference.passes import forward_pass, objective
 
 if TYPE_CHECKING:
     from backprop.backends.custom import LossLike
-    from backprop.network import Network
+    from backprop.model.model import Model
     from backprop.reference.losses import Loss
 
 Method = Literal["complex_step", "central_difference"]
@@ -159,7 +160,7 @@ class GradientCheck:
 
 
 def check_gradients(
-    net: Network,
+    net: Model,
     X: ArrayLike,
     y: ArrayLike,
     loss: LossLike = "auto",
@@ -294,26 +295,18 @@ def _complex_step(plan: reference.Plan, loss: Loss, parameters: NDArray[np.float
         return float(sum(objective(plan, loss, point, data, None)).imag / _COMPLEX_STEP)
 
 
-def as_float64(data: Data) -> Data:
-    """Return the same numbers in float64; class labels stay integers."""
-    X, targets, weight = data
-    if targets.dtype.kind == "f":
-        targets = targets.astype(np.float64)
-    return Data(X.astype(np.float64), targets, None if weight is None else weight.astype(np.float64))
-
-
 def _rows_of(data: Data, keep: NDArray[np.bool_]) -> Data:
     """Return some of the rows."""
     X, targets, weight = data
     return Data(X[keep], targets[keep], None if weight is None else weight[keep])
 
 
-def _parts(net: Network) -> list[tuple[str, slice, tuple[int, ...]]]:
+def _parts(net: Model) -> list[tuple[str, slice, tuple[int, ...]]]:
     """Return name, place and shape of every array of parameters."""
     return [(f"{array.name}[{array.layer}]", array.part, array.shape) for array in layout(net.n_inputs, net.layers)]
 
 
-def _chosen(net: Network, entries: int | None) -> NDArray[np.bool_]:
+def _chosen(net: Model, entries: int | None) -> NDArray[np.bool_]:
     """Mark the parameters to compare."""
     chosen = np.ones(net.n_parameters, bool)
     rng = np.random.default_rng(0)

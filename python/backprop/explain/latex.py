@@ -9,10 +9,10 @@ import numpy as np
 
 from backprop.explain.chains import Chains
 from backprop.reference.activations import ACTIVATIONS
-from backprop.reference.optimizers import SGD
+from backprop.reference.optimizers import OPTIMIZERS, SGD, Optimizer
 
 if TYPE_CHECKING:
-    from backprop.explain.trace import Trace
+    from backprop.model.records import StepRecord
 
 MAX_TERMS = 6
 """How many terms of a sum, and units of a layer, a formula shows."""
@@ -37,7 +37,7 @@ _SLOPE = {
 class Latex:
     """The formulas of a step, with the numbers of one row."""
 
-    def __init__(self, trace: Trace, row: int, digits: int) -> None:
+    def __init__(self, trace: StepRecord, row: int, digits: int) -> None:
         self.trace, self.row, self.digits = trace, row, digits
         self.last = len(trace.layers) - 1
 
@@ -173,11 +173,11 @@ class Latex:
         """Write what the optimizer does, with the first weight's numbers where it is plain gradient descent."""
         trace, optimizer = self.trace, self.trace.optimizer
         if not (isinstance(optimizer, SGD) and optimizer.momentum == 0 and optimizer.weight_decay == 0):
-            return f"`{trace.optimizer_text}`, step {trace.step}"
+            return f"`{optimizer_text(trace.optimizer)}`, step {trace.step}"
         for k in reversed(range(len(trace.layers))):
             layer = trace.layers[k]
             if layer.layer.trainable and layer.layer.max_norm is not None:
-                return f"`{trace.optimizer_text}`, step {trace.step}, then max_norm"
+                return f"`{optimizer_text(trace.optimizer)}`, step {trace.step}, then max_norm"
             if layer.layer.trainable:
                 w, g, new = layer.weights[0, 0], layer.dW[0, 0], layer.new_weights[0, 0]
                 rate = self.number(optimizer.learning_rate)
@@ -187,3 +187,12 @@ class Latex:
                     rf"{self.number(new)}$$"
                 )
         return "Nothing is trainable."
+
+
+def optimizer_text(optimizer: Optimizer) -> str:
+    """Return the optimizer without what is at its default, but always with its learning rate."""
+    default: Any = OPTIMIZERS[optimizer.name]()  # type: ignore[call-arg]
+    names = [name for name in optimizer.__dataclass_fields__ if name != "learning_rate"]
+    changed = [name for name in names if getattr(optimizer, name) != getattr(default, name)]
+    settings = ", ".join(f"{name}={getattr(optimizer, name)!r}" for name in ["learning_rate", *changed])
+    return f"{type(optimizer).__name__}({settings})"

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from backprop.base.text import aligned
 
 if TYPE_CHECKING:
-    from backprop.network import Network
+    from backprop.model.model import Model
 
 _HEADER = ("layer", "shape", "parameters")
 
 
-def summary(network: Network) -> str:
+def summary(network: Model) -> str:
     """Return the table as text; `Network.summary` documents it."""
     # Shapes are flush left beside the layers, numbers flush right.
     return aligned(_HEADER, _rows(network), left=2)
 
 
-def html(network: Network) -> str:
+def html(network: Model) -> str:
     """Return the table as HTML, for notebooks."""
     right = ' style="text-align: right"'
     lines = [f"<table><caption>{escape(title(network))}</caption>"]
@@ -31,14 +31,14 @@ def html(network: Network) -> str:
     return "\n".join([*lines, "</table>"])
 
 
-def title(network: Network) -> str:
+def title(network: Model) -> str:
     """Return dtype, seed, backend and how far it is trained, in one line."""
     epochs = network.history.epochs
     trained = f"trained for {epochs:,} epoch{'' if epochs == 1 else 's'}" if epochs else "not trained"
     return f"Network: {network.dtype.name}, seed {network.seed}, backend {network.backend}, {trained}"
 
 
-def _rows(network: Network) -> list[tuple[str, str, str]]:
+def _rows(network: Model) -> list[tuple[str, str, str]]:
     """Return a row for each layer, one for the whole, and one for what is trainable if that is not all."""
     rows, trainable = [], 0
     for layer, weights, biases in zip(network.layers, network.weights, network.biases, strict=True):

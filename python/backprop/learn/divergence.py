@@ -15,16 +15,73 @@ import numpy as np
 
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray
+from backprop.model.model import Model
+from backprop.reference.losses import Loss
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom
-    from backprop.network import Network
-    from backprop.reference.losses import Loss
 
 _ARRAYS = ("parameters", "slots", "permutation", "best_parameters")
 _NUMBERS = tuple(
     field.name for field in fields(TrainingState) if field.name not in _ARRAYS and field.name != "bit_generator"
 )
+
+
+class DivergedError(ArithmeticError):
+    """The loss of an epoch, or a parameter at its end, is not finite.
+
+    The network has its last finite parameters, those before the batch that is named; its history has every epoch up to
+    and including this one.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch, counted from 1 over all calls of `fit`.
+    loss : float
+        Its loss.
+    learning_rate : float
+        That of the optimizer.
+    batch : int or None
+        The batch in which the first number that is not finite appeared, counted from 1 in its epoch. None if training
+        from a copy of an earlier state did not diverge again, because a callback had changed the network.
+    layer : int or None
+        The layer in which it appeared: its index in `Network.layers`.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> net = bp.mlp([1, 1], dtype="float64", seed=0)
+    >>> try:
+    ...     history = net.fit([[1.0], [2.0]], [1.0, 2.0], optimizer=bp.SGD(learning_rate=1e100), batch_size=1)
+    ... except bp.DivergedError as error:
+    ...     print(error.epoch == net.history.epochs, error.layer)
+    True 0
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        loss: float,
+        learning_rate: float,
+        batch: int | None = None,
+        layer: int | None = None,
+        where: str = "",
+    ) -> None:
+        self.epoch, self.loss, self.learning_rate = epoch, loss, learning_rate
+        self.batch, self.layer, self.where = batch, layer, where
+        super().__init__(epoch, loss, learning_rate, batch, layer, where)
+
+    def __str__(self) -> str:
+        loss = f"the loss of epoch {self.epoch} is {self.loss}"
+        if math.isfinite(self.loss):
+            loss += ", but its last parameters are not finite"
+        text = (
+            f"{loss}: try a learning_rate below {self.learning_rate:g}, clip_norm or clip_value, or scale the columns "
+            "of X"
+        )
+        if self.where:
+            text += f"; in batch {self.batch} {self.where} were the first numbers that are not finite"
+        return text
 
 
 class Snapshot:
@@ -87,7 +144,7 @@ class Origin:
     text: str
 
 
-def origin(network: Network, loss: Loss | Custom, batch: Data, before: RealArray, after: RealArray) -> Origin | None:
+def origin(network: Model, loss: Loss | Custom, batch: Data, before: RealArray, after: RealArray) -> Origin | None:
     """Find the first number that is not finite in the step that led from parameters to others.
 
     The step goes forward through the layers, to the loss, backward through the layers and to the new parameters.
@@ -101,7 +158,7 @@ def origin(network: Network, loss: Loss | Custom, batch: Data, before: RealArray
         )
 
 
-def _in_outputs(network: Network, X: RealArray, parameters: RealArray) -> Origin | None:
+def _in_outputs(network: Model, X: RealArray, parameters: RealArray) -> Origin | None:
     core, start = network._core, 0
     for k, layer in enumerate(network.layers):
         plan = core.Plan(X.shape[1], [layer])
@@ -114,9 +171,7 @@ def _in_outputs(network: Network, X: RealArray, parameters: RealArray) -> Origin
     return None
 
 
-def _in_gradients(network: Network, loss: Loss | Custom, batch: Data, parameters: RealArray) -> Origin | None:
-    from backprop.reference.losses import Loss
-
+def _in_gradients(network: Model, loss: Loss | Custom, batch: Data, parameters: RealArray) -> Origin | None:
     last = len(network.layers) - 1
     if not isinstance(loss, Loss):
         return None
@@ -130,7 +185,7 @@ def _in_gradients(network: Network, loss: Loss | Custom, batch: Data, parameters
     return None
 
 
-def _in_parameters(network: Network, parameters: RealArray) -> Origin | None:
+def _in_parameters(network: Model, parameters: RealArray) -> Origin | None:
     for k, pair in enumerate(network._views(parameters)):
         if not _is_finite_pair(pair):
             return Origin(k, f"the new parameters of layers[{k}]")

@@ -24,6 +24,7 @@ from backprop.base import checks as check
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom
+    from backprop.model.model import Model
     from backprop.reference.losses import Loss
 
 __all__ = [
@@ -226,6 +227,18 @@ METRICS: Mapping[str, Callable[[Array, Array, Array | None], float]] = MappingPr
 )
 CLASSIFICATION = frozenset(metric.__name__ for metric in _OF_CLASSES)
 HIGHER_IS_BETTER = CLASSIFICATION | {"r2"}
+
+
+def evaluate(model: Model, X: Any, y: Any, *, loss: Any, metrics: Any, sample_weight: Any) -> dict[str, float]:
+    """Return the loss and the metrics over all rows; `backprop.Network.evaluate` documents it."""
+    from backprop.model.objective import Objective
+
+    wanted = resolved(metrics)
+    checked, data = model._data(X, y, loss, sample_weight, custom=True)
+    measured = bound(wanted, checked, data.targets, data.sample_weight)
+    outputs = model.predict(data.X)
+    value = Objective(model._core, model._plan, model._layers, checked, data)(model._parameters)
+    return {"loss": value, **{name: metric(outputs) for name, metric in measured.items()}}
 
 
 def bound(

@@ -14,15 +14,15 @@ from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
-from backprop.explain.gradcheck import as_float64
 from backprop.model.objective import Objective
+from backprop.model.rows import as_float64
 from backprop.reference.dense import Dense
 from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import denominator
 
 if TYPE_CHECKING:
-    from backprop.network import Network
+    from backprop.model.model import Model
 
 Method = Literal["L-BFGS-B", "BFGS", "CG"]
 METHODS: tuple[Method, ...] = ("L-BFGS-B", "BFGS", "CG")
@@ -31,7 +31,7 @@ _ITERATIONS_DONE = 1
 
 
 def minimize(
-    network: Network,
+    network: Model,
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -88,7 +88,7 @@ class _Run:
 
     def __init__(
         self,
-        network: Network,
+        network: Model,
         layers: tuple[Dense, ...],
         loss: Loss | Custom,
         data: Data,
@@ -144,7 +144,7 @@ def _scipy_minimize() -> Callable[..., Any]:
     return found
 
 
-def _refuse(network: Network, setting: str, none: Any) -> None:
+def _refuse(network: Model, setting: str, none: Any) -> None:
     """Raise where a layer has a setting that is about steps, of which there are none here."""
     for k, layer in enumerate(network.layers):
         if (value := getattr(layer, setting)) != none:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.types import Data
+from backprop.reference.dense import Dense
 from backprop.reference.losses import LOSSES, Loss
 
-if TYPE_CHECKING:
-    from backprop.network import Network
+
+class Ends(Protocol):
+    """What rows have to fit: the two ends of a model."""
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of columns of X."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+
+    @property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers, of which the last one decides on the loss."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the rows are converted to."""
+
 
 _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
 
-def loss(network: Network, loss: Any, custom: bool) -> Loss | Custom:
+def loss(model: Ends, loss: Any, custom: bool) -> Loss | Custom:
     """Return the loss as an object that suits the last layer; `custom` allows functions."""
     if custom and not isinstance(loss, (str, Loss, type)) and callable(loss):
         return loss if isinstance(loss, Custom) else Custom(loss)
-    output = network.layers[-1].activation
+    output = model.layers[-1].activation
     if isinstance(loss, str) and loss == "auto":
         loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
     checked = check.setting("loss", loss, Loss, LOSSES)
@@ -31,7 +52,7 @@ def loss(network: Network, loss: Any, custom: bool) -> Loss | Custom:
 
 
 def rows(
-    network: Network,
+    model: Ends,
     loss: Loss | Custom,
     X: Any,
     y: Any,
@@ -39,16 +60,16 @@ def rows(
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
 ) -> Data:
     """Return rows for this loss; `names` are what the messages call them."""
-    X = check.features(names[0], X, network.dtype, network.n_inputs)
+    X = check.features(names[0], X, model.dtype, model.n_inputs)
     if isinstance(loss, Custom):
-        targets = check.rows_of_targets(names[1], y, len(X), network.n_outputs)
+        targets = check.rows_of_targets(names[1], y, len(X), model.n_outputs)
     else:
-        targets = check.targets(names[1], y, loss, network.dtype, len(X), network.n_outputs)
-    return Data(X, targets, check.weights(names[2], sample_weight, network.dtype, len(X)))
+        targets = check.targets(names[1], y, loss, model.dtype, len(X), model.n_outputs)
+    return Data(X, targets, check.weights(names[2], sample_weight, model.dtype, len(X)))
 
 
 def validation(
-    network: Network, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
+    model: Ends, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
 ) -> tuple[Data, Data | None]:
     """Return the rows to learn from and those to validate with."""
     share = check.number("validation_split", validation_split, at_least=0, below=1)
@@ -60,4 +81,12 @@ def validation(
         raise TypeError(f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(validation_data)}")
     X, y, *rest = validation_data
     names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
-    return data, rows(network, loss, X, y, rest[0] if rest else None, names)
+    return data, rows(model, loss, X, y, rest[0] if rest else None, names)
+
+
+def as_float64(data: Data) -> Data:
+    """Return the same numbers in float64; class labels stay integers."""
+    X, targets, weight = data
+    if targets.dtype.kind == "f":
+        targets = targets.astype(np.float64)
+    return Data(X.astype(np.float64), targets, None if weight is None else weight.astype(np.float64))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from backprop.base.history import History
-    from backprop.network import Network
+    from backprop.model.model import Model
     from backprop.reference.losses import Loss
     from backprop.reference.optimizers import Optimizer
 
@@ -139,7 +139,7 @@ def plot_loss(
 
 
 def plot_batch_sizes(
-    net: Network,
+    net: Model,
     X: ArrayLike,
     y: ArrayLike,
     batch_sizes: Sequence[int | None] = (None, 16, 1),
@@ -181,13 +181,15 @@ def plot_batch_sizes(
         raise TypeError(f"batch_sizes: needs a sequence of batch sizes, got {check.shown(batch_sizes)}")
     import copy
 
+    from backprop.learn.fit import fit
+
     ax = axes_or_new(ax)
     everything: list[float] = []
     for k, batch_size in enumerate(batch_sizes):
         own = copy.deepcopy(net)
         losses = [own.loss(X, y, loss)]
         for _ in range(epochs):
-            own.fit(X, y, loss=loss, optimizer=optimizer, epochs=1, batch_size=batch_size, progress=False)
+            fit(own, X, y, loss=loss, optimizer=optimizer, epochs=1, batch_size=batch_size, progress=False)
             losses.append(own.loss(X, y, loss))
         n = len(np.asarray(X))
         if batch_size is None or batch_size >= n:

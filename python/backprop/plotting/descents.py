@@ -13,11 +13,11 @@ from backprop.plotting._style import BLUE, GREEN, VERMILION, axes_or_new, legend
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.explain.descent import Descent
+    from backprop.model.records import DescentRecord
 
 
 def plot_descent(
-    result: Descent,
+    result: DescentRecord,
     ax: Axes | None = None,
     *,
     span: tuple[float, float] | None = None,
@@ -69,7 +69,7 @@ def plot_descent(
 
 
 def _plot_curve(
-    result: Descent,
+    result: DescentRecord,
     ax: Axes,
     whole: NDArray[np.bool_],
     span: tuple[float, float] | None,
@@ -108,7 +108,7 @@ def _plot_curve(
     tidy(ax)
 
 
-def _plot_contours(result: Descent, ax: Axes, whole: NDArray[np.bool_], resolution: int) -> None:
+def _plot_contours(result: DescentRecord, ax: Axes, whole: NDArray[np.bool_], resolution: int) -> None:
     """Draw the contours of a function of two variables, and the path."""
     path = result.path[whole]
     start = path[0]

@@ -26,8 +26,8 @@ from backprop.reference.activations import ACTIVATIONS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.explain.trace import Trace
-    from backprop.network import Network
+    from backprop.model.model import Model
+    from backprop.model.records import StepRecord
     from backprop.reference.losses import Loss
 
 
@@ -35,7 +35,7 @@ MAX_LABELLED_EDGES = 24
 """Up to how many edges of a graph have their numbers written beside them."""
 
 
-def plot_network(net: Network, ax: Axes | None = None, *, max_units: int = 12) -> Axes:
+def plot_network(net: Model, ax: Axes | None = None, *, max_units: int = 12) -> Axes:
     """Draw a network, with weights as the colour and width of its lines and biases as the colour of its units.
 
     Parameters
@@ -150,7 +150,7 @@ def plot_activation(
     return ax
 
 
-def plot_weights(net: Network, ax: Axes | None = None, *, bins: int = 30) -> Axes:
+def plot_weights(net: Model, ax: Axes | None = None, *, bins: int = 30) -> Axes:
     """Draw a histogram of the weights of each layer, without the biases.
 
     Parameters
@@ -172,7 +172,7 @@ def plot_weights(net: Network, ax: Axes | None = None, *, bins: int = 30) -> Axe
 
 
 def plot_gradients(
-    net: Network,
+    net: Model,
     X: ArrayLike,
     y: ArrayLike,
     ax: Axes | None = None,
@@ -203,7 +203,7 @@ def plot_gradients(
     return _histograms([weights for weights, _ in gradients], net, ax, bins, "gradient of the loss")
 
 
-def _histograms(arrays: Sequence[NDArray[Any]], net: Network, ax: Axes | None, bins: int, label: str) -> Axes:
+def _histograms(arrays: Sequence[NDArray[Any]], net: Model, ax: Axes | None, bins: int, label: str) -> Axes:
     """Draw one outline of a histogram per layer, each with area 1, over the same bins."""
     bins = check.integer("bins", bins, at_least=1)
     ax = axes_or_new(ax)
@@ -224,7 +224,7 @@ def _histograms(arrays: Sequence[NDArray[Any]], net: Network, ax: Axes | None, b
     return ax
 
 
-def plot_trace(trace: Trace, ax: Axes | None = None, *, row: int = 0, max_units: int = 6) -> Axes:
+def plot_trace(trace: StepRecord, ax: Axes | None = None, *, row: int = 0, max_units: int = 6) -> Axes:
     """Draw a training step as a graph: z, a and delta in each unit, weights and their gradients on the lines.
 
     Parameters

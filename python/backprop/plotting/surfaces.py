@@ -14,12 +14,12 @@ from backprop.plotting._style import BLUE, COLOURS, VERMILION, axes_or_new, empt
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from backprop.network import Network
+    from backprop.model.model import Model
     from backprop.reference.losses import Loss
 
 
 def plot_decision_boundary(
-    net: Network,
+    net: Model,
     X: ArrayLike,
     y: ArrayLike | None = None,
     ax: Axes | None = None,
@@ -131,7 +131,7 @@ def plot_decision_boundary(
     return ax
 
 
-def _estimator(net: Network, classes: NDArray[Any] | None) -> Any:
+def _estimator(net: Model, classes: NDArray[Any] | None) -> Any:
     """Return the network as the little of an estimator that scikit-learn's display asks for."""
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
@@ -156,7 +156,7 @@ def _estimator(net: Network, classes: NDArray[Any] | None) -> Any:
 
 
 def plot_loss_surface(
-    net: Network,
+    net: Model,
     X: ArrayLike,
     y: ArrayLike,
     ax: Axes | None = None,
@@ -290,7 +290,7 @@ def _principal(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return two * np.where(two[np.arange(2), np.abs(two).argmax(axis=1)] < 0, -1, 1)[:, None]
 
 
-def _random_directions(net: Network, seed: int) -> NDArray[np.float64]:
+def _random_directions(net: Model, seed: int) -> NDArray[np.float64]:
     """Return two random directions whose part for each array is as long as the array, (2, n)."""
     rng = np.random.default_rng(check.integer("seed", seed, at_least=0))
     directions = rng.normal(size=(2, net.n_parameters))

@@ -20,8 +20,9 @@ from backprop.base import threads
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
-from backprop.learn import training
+from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
@@ -309,7 +310,7 @@ class Descent:
             self.interrupts.deliver()
             if (now := time.perf_counter()) >= next_look:
                 bar.show(est.n_iter_, est.loss_curve_[-1] if est.n_iter_ else math.nan)
-                next_look = now + training.SLICE_SECONDS
+                next_look = now + pace.SLICE_SECONDS
         return False
 
     def result(self) -> RealArray:
@@ -323,7 +324,7 @@ class Descent:
             self.run.set_learning_rates(self.rates(last_epoch))
         elif self.listeners is not None:  # which may have scaled it
             self.run.set_learning_rates(np.array([self.rate()]))
-        reason: str = self.run.run(last_epoch, training.SLICE_SECONDS, self.losses, self.validation_losses)
+        reason: str = self.run.run(last_epoch, pace.SLICE_SECONDS, self.losses, self.validation_losses)
         if (done := self.state.epoch - first_epoch) == 0:
             return reason
         unit = self.problem.objective.unit
@@ -392,7 +393,7 @@ class Listeners:
     """The callbacks of an estimator, and the network that they are given; it stands for the `fit` of that network."""
 
     def __init__(self, callbacks: Any, problem: Problem) -> None:
-        self.callbacks: list[Callback] = training._callbacks(callbacks, None, None, 1)
+        self.callbacks: list[Callback] = all_callbacks(callbacks, None, None, 1)
         names = ["loss", "learning_rate"]
         if problem.validation is not None:
             names.append("val_loss")

@@ -1,0 +1,181 @@
+"""Every number of one training step, computed by a model's backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backprop import reference
+from backprop.base import checks as check
+from backprop.base.types import Data, RealArray
+from backprop.explain.descent import central_difference
+from backprop.explain.trace import Trace
+from backprop.model.model import Model
+from backprop.model.records import LayerTrace
+from backprop.model.rows import as_float64
+from backprop.reference.dense import Dense
+from backprop.reference.layout import layout, parameter_count
+from backprop.reference.losses import Loss
+from backprop.reference.losses.loss import as_rows, row_factors
+from backprop.reference.optimizers import OPTIMIZERS, Optimizer
+from backprop.reference.passes import output_layer, penalty
+from backprop.reference.step import limit_norms
+
+
+def trace(
+    network: Model,
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss = "auto",
+    optimizer: str | Optimizer = "adam",
+    sample_weight: ArrayLike | None = None,
+    finite_differences: bool = True,
+) -> Trace:
+    """Trace one full-batch training step; `Network.trace` documents the rest."""
+    loss, data = network._data(X, y, loss, sample_weight)
+    for k, layer in enumerate(network.layers):
+        if layer.dropout:
+            raise ValueError(f"layers[{k}]: needs dropout=0 for trace, which draws nothing; got {layer.dropout}")
+    optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
+    core, parameters = network._core, network.parameters.copy()
+
+    gradient = np.zeros_like(parameters)
+    value = float(core.loss_and_gradient(network._plan, loss, parameters, data, gradient))
+    new = parameters.copy()
+    slots, step = _optimizer_state(network, optimizer)
+    core.update(network._plan, optimizer, new, gradient, slots, step, optimizer.learning_rate)
+    plan = reference.Plan(network.n_inputs, network.layers)
+    limit_norms(plan, new)
+    new_value = float(core.loss_and_gradient(network._plan, loss, new, data, None))
+    if check.boolean("finite_differences", finite_differences):
+        numerical = _numerical(network, loss, parameters, data)
+    else:
+        numerical = np.full(parameters.shape, np.nan)
+
+    inputs, scores, outputs = _forward(network, parameters, data.X)
+    factors = row_factors(loss, data.sample_weight, len(data.X), network.n_outputs, data.X.dtype)
+    targets = as_rows(data.targets, network.n_outputs, data.X.dtype)
+    gradients, deltas = _backward(plan, loss, parameters, data, scores, outputs)
+    old_views, new_views = network._views(parameters), network._views(new)
+    gradient_views, numerical_views = network._views(gradient), network._views(numerical)
+    layers = tuple(
+        LayerTrace(
+            layer=layer,
+            inputs=inputs[k],
+            z=scores[k],
+            a=outputs[k],
+            gradient=gradients[k],
+            delta=deltas[k],
+            weights=old_views[k][0],
+            dW=gradient_views[k][0],
+            numerical_dW=numerical_views[k][0].astype(np.float64),
+            new_weights=new_views[k][0],
+            biases=old_views[k][1],
+            db=gradient_views[k][1],
+            numerical_db=None if (db := numerical_views[k][1]) is None else db.astype(np.float64),
+            new_biases=new_views[k][1],
+        )
+        for k, layer in enumerate(network.layers)
+    )
+    return Trace(
+        layers=layers,
+        loss=loss,
+        optimizer=optimizer,
+        X=inputs[0],
+        targets=targets.copy(),
+        factors=factors[:, 0].astype(np.float64),
+        terms=_terms(network.layers[-1], loss, scores[-1], outputs[-1], targets, factors),
+        penalty=float(penalty(plan, parameters)),
+        value=value,
+        new_value=new_value,
+        step=step,
+        dtype=network.dtype.name,
+        backend=network.backend,
+        has_finite_differences=bool(finite_differences),
+    )
+
+
+def _optimizer_state(network: Model, optimizer: Optimizer) -> tuple[RealArray, int]:
+    """Return a copy of the slots that the next `fit` would use, and the number of its first step."""
+    state, last = network._state, network._optimizer
+    if state is not None and type(optimizer) is type(last) and optimizer.hyperparameters == last.hyperparameters:
+        return state.slots.copy(), state.step + 1
+    return optimizer.new_slots(network.n_parameters, network.dtype), 1
+
+
+def _numerical(network: Model, loss: Loss, parameters: RealArray, data: Data) -> NDArray[np.float64]:
+    """Return the gradient by central differences of the loss, on the network's backend in float64; 0 where frozen."""
+    core = network._backend.module(np.float64)
+    plan, wide = core.Plan(network.n_inputs, network.layers), as_float64(data)
+    start = parameters.astype(np.float64)
+    gradient = np.zeros_like(start)
+
+    def along(index: int) -> Callable[[NDArray[np.float64]], float]:
+        def f(value: NDArray[np.float64]) -> float:
+            point = start.copy()
+            point[index] = value[0]
+            return float(core.loss_and_gradient(plan, loss, point, wide, None))
+
+        return f
+
+    for array in layout(network.n_inputs, network.layers):
+        for index in range(array.part.start, array.part.stop) if array.trainable else ():
+            gradient[index] = central_difference(along(index), start[index : index + 1])[0]
+    return gradient
+
+
+def _forward(
+    network: Model, parameters: RealArray, X: RealArray
+) -> tuple[list[RealArray], list[RealArray], list[RealArray]]:
+    """Return inputs, scores and outputs of each layer, from the network's backend.
+
+    A backend hands out the last layer's outputs only, so it is asked for the network up to each layer; and, for the
+    scores, for one whose last layer does without its activation.
+    """
+    core = network._core
+    inputs: list[RealArray] = [X.copy()]
+    scores: list[RealArray] = []
+    outputs: list[RealArray] = []
+    for k, layer in enumerate(network.layers):
+        end, below = parameter_count(network.n_inputs, network.layers[: k + 1]), network.layers[:k]
+        for last, results in ((Dense(layer.units, bias=layer.bias), scores), (layer, outputs)):
+            out = np.empty((len(X), layer.units), network.dtype)
+            core.forward(core.Plan(network.n_inputs, (*below, last)), parameters[:end], X, out)
+            results.append(out)
+        inputs.append(outputs[-1])
+    return inputs[:-1], scores, outputs
+
+
+def _backward(
+    plan: reference.Plan,
+    loss: Loss,
+    parameters: RealArray,
+    data: Data,
+    scores: list[RealArray],
+    outputs: list[RealArray],
+) -> tuple[list[RealArray], list[RealArray]]:
+    """Return dL/da and dL/dz of each layer, by the formulas of the NumPy reference."""
+    with np.errstate(all="ignore"):
+        _, gradient, delta = output_layer(plan, loss, parameters, scores[-1], outputs[-1], data)
+        gradients, deltas = [np.full_like(delta, np.nan) if gradient is None else gradient], [delta]
+        for k in reversed(range(1, len(plan.layers))):
+            layer, below = plan.layers[k], plan.layers[k - 1]
+            G = layer.settings.input_gradient(layer.views(parameters), deltas[-1])
+            gradients.append(G)
+            deltas.append(below.settings.score_gradient(below.views(parameters), scores[k - 1], outputs[k - 1], G))
+    return gradients[::-1], deltas[::-1]
+
+
+def _terms(
+    last: Dense, loss: Loss, scores: RealArray, outputs: RealArray, targets: RealArray, factors: RealArray
+) -> NDArray[np.float64]:
+    """Return what each output of each row adds to the loss."""
+    with np.errstate(all="ignore"):
+        if loss.from_scores(last.activation):
+            values = loss.value_from_scores(scores, targets)
+        else:
+            values = loss.value(outputs, targets)
+        terms: NDArray[np.float64] = (factors * values).astype(np.float64)
+    return terms

@@ -1,0 +1,181 @@
+"""Checkpoints: a network in the middle of its training, in one file that loses nothing.
+
+A checkpoint is a model file (`backprop.load` reads it) with more tensors in it, whose names begin with ``training.``,
+and with one more entry in its metadata: counters, the state of the random numbers, the optimizer, the stop rule, the
+callbacks and the history. Training that goes on from it gives the same numbers, bit for bit, as if it had never
+stopped. A SHA-256 over all of it tells a damaged file from a whole one. Nothing in it can name code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import checks as check
+from backprop.base.atomic import write_atomically
+from backprop.base.state import TrainingState
+from backprop.files import models
+from backprop.model.model import Model
+from backprop.reference.optimizers import OPTIMIZERS
+
+KEY = "training"
+_INTEGERS = ("step", "epoch", "cursor", "first_epoch", "best_epoch", "stale_epochs")
+_REALS = ("loss_sum", "weight_sum", "best_loss", "rate_scale")
+_MOST = 2**62  # of a counter
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint; `Network.save_checkpoint` documents it."""
+    tensors, metadata = models.contents(model, None)
+    if model._state is not None:
+        more, metadata[KEY] = _training(model, model._state)
+        tensors.update(more)
+    metadata["sha256"] = digest(tensors, metadata)
+    write_atomically(path, models.serialized(tensors, metadata))
+
+
+def digest(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything but itself."""
+    total = hashlib.sha256()
+    rest = {key: value for key, value in metadata.items() if key != "sha256"}
+    total.update(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.data.cast("B") if array.size else b"")
+    return total.hexdigest()
+
+
+# --- what a training is made of ------------------------------------------------------------------------------------
+
+
+def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tensors and the metadata of a training."""
+    optimizer, history = model._optimizer, model.history
+    if model._run is not None:
+        model._run.note_callbacks()
+    tensors: dict[str, NDArray[Any]] = {
+        "training.slots": state.slots,
+        "training.permutation": state.permutation,
+        "training.best_parameters": state.best_parameters.astype(model.dtype, copy=False),
+    }
+    tensors.update((f"training.history.{k}", history[name]) for k, name in enumerate(history))
+    callbacks = []
+    for k, (kind, values) in enumerate(state.callbacks):
+        arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+        tensors.update((f"training.callbacks.{k}.{key}", value) for key, value in arrays.items())
+        rest = {key: _packed(value) for key, value in values.items() if key not in arrays}
+        callbacks.append({"class": kind, "values": rest, "arrays": sorted(arrays)})
+    metadata = {
+        **{name: int(getattr(state, name)) for name in _INTEGERS},
+        **{name: float(getattr(state, name)).hex() for name in _REALS},
+        "bit_generator": dict(state.bit_generator.state["state"]),
+        "optimizer": None
+        if optimizer is None
+        else {"name": optimizer.name, **{field.name: getattr(optimizer, field.name) for field in fields(optimizer)}},
+        "callbacks": callbacks,
+        "history": {
+            "names": list(history),
+            "stop_reason": history.stop_reason,
+            "elapsed": float(history.elapsed).hex(),
+        },
+    }
+    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata
+
+
+def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Give the model its training back; every size is checked against the model."""
+    settings = dict(metadata["optimizer"])
+    optimizer = OPTIMIZERS[check.choice("optimizer", settings.pop("name"), OPTIMIZERS)](**settings)
+    integers = {name: check.integer(name, metadata[name], at_least=-_MOST, at_most=_MOST) for name in _INTEGERS}
+    if min(integers[name] for name in ("step", "epoch", "cursor", "first_epoch", "best_epoch")) < 0:
+        raise ValueError("counters: need numbers >= 0")
+    numbers: dict[str, Any] = {**integers, **{name: _real(metadata[name]) for name in _REALS}}
+    bit_generator = np.random.PCG64(0)
+    words = {key: check.integer(key, metadata["bit_generator"][key], at_least=0, at_most=2**128 - 1)
+             for key in ("state", "inc")}  # fmt: skip
+    whole: Any = {"bit_generator": "PCG64", "state": words, "has_uint32": 0, "uinteger": 0}
+    bit_generator.state = whole
+    n = model.n_parameters
+    permutation = _tensor(tensors, "training.permutation", np.dtype(np.int64), (None,))
+    if len(permutation) and (np.sort(permutation) != np.arange(len(permutation))).any():
+        raise ValueError("training.permutation: needs every row once")
+    if len(permutation) and integers["cursor"] > len(permutation):
+        raise ValueError(f"cursor: needs at most {len(permutation)}, got {integers['cursor']}")
+    best = tensors["training.best_parameters"]
+    state = TrainingState(
+        model.parameters,
+        _tensor(tensors, "training.slots", model.dtype, (optimizer.n_slots, n)).copy(),
+        bit_generator,
+        permutation=permutation.copy(),
+        best_parameters=_tensor(tensors, "training.best_parameters", model.dtype, (n if best.size else 0,)).copy(),
+        callbacks=[
+            (str(each["class"]), _callback_values(f"training.callbacks.{k}", each, tensors))
+            for k, each in enumerate(metadata["callbacks"])
+        ],
+        **numbers,
+    )
+    if not np.isfinite(state.slots).all():
+        raise ValueError("training.slots: needs finite numbers")
+    model._state, model._optimizer = state, optimizer
+    _restore_history(model, metadata["history"], tensors)
+
+
+def _restore_history(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+    history = model.history
+    names = [name for name in metadata["names"] if isinstance(name, str)]
+    real = np.dtype(np.float64)
+    arrays = {name: _tensor(tensors, f"training.history.{k}", real, (None,)) for k, name in enumerate(names)}
+    lengths = {len(array) for array in arrays.values()}
+    if "loss" not in arrays or len(lengths) != 1:
+        raise ValueError("history: needs a loss, and as many numbers under each name")
+    history.extend(lengths.pop(), arrays)
+    reason = metadata["stop_reason"]
+    history.stop_reason = None if reason is None else str(reason)
+    history.elapsed = _real(metadata["elapsed"])
+
+
+def _tensor(
+    tensors: Mapping[str, NDArray[Any]], name: str, dtype: np.dtype[Any], shape: tuple[int | None, ...]
+) -> NDArray[Any]:
+    """Return a tensor, which must be of this dtype and shape; None stands for any length."""
+    array = tensors[name]
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    if array.dtype != dtype or not fits:
+        raise ValueError(f"{name}: needs {dtype} {shape}, got {array.dtype} {array.shape}")
+    return array
+
+
+def _callback_values(prefix: str, entry: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    values = {str(key): _unpacked(value) for key, value in entry["values"].items()}
+    values.update((str(key), tensors[f"{prefix}.{key}"].copy()) for key in entry["arrays"])
+    return values
+
+
+def _packed(value: Any) -> Any:
+    """Return a number, a text or None in a form that JSON keeps to the last bit, infinities included."""
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    raise TypeError(f"callbacks: need states of numbers, texts and arrays, got {check.shown(value)}")
+
+
+def _unpacked(value: Any) -> Any:
+    return _real(value["float"]) if isinstance(value, dict) else value
+
+
+def _real(text: Any) -> float:
+    """Return the number that `float.hex` wrote."""
+    if not isinstance(text, str) or len(text) > 64:
+        raise ValueError(f"needs a number in hexadecimal, got {check.shown(text)}")
+    number = float.fromhex(text)
+    return math.nan if math.isnan(number) else number

@@ -1,0 +1,27 @@
+"""Callbacks: what `fit` calls while it trains.
+
+A callback is an object of a class made from `Callback`. Its methods get the network, so that they can predict, save or
+stop it, the number of the epoch, counted from 1 over all calls of ``fit``, and ``logs``: what the last whole epoch
+recorded in the network's history, name -> float.
+
+A method that is not overridden is not called: a callback without ``on_epoch_begin`` and ``on_epoch_end`` costs nothing,
+however short the epochs are. With ``every = k`` those two are called at every k-th epoch only, and the epochs in
+between run without a look into Python.
+"""
+
+from backprop.learn.callbacks.callback import Callback, overrides
+from backprop.learn.callbacks.plateaus import EarlyStopping, Plateau, ReduceLROnPlateau
+from backprop.learn.callbacks.records import Checkpoint, CSVLogger, LambdaCallback, Progress, TerminateOnNaN
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "LambdaCallback",
+    "Plateau",
+    "Progress",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+    "overrides",
+]

@@ -1,0 +1,69 @@
+"""What every callback is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+Logs = Mapping[str, float]
+
+
+class Callback:
+    """Base class: every method does nothing.
+
+    What a method raises ends training; the network is then as the last step left it, and its history has every whole
+    epoch. `on_train_end` is called for every callback whose `on_train_begin` was, however training ended;
+    ``network.history.stop_reason`` tells how.
+
+    Attributes
+    ----------
+    every : int
+        Epochs from one call of `on_epoch_end` to the next.
+    monitor : str or None
+        The name of the record that the callback needs; `fit` raises if it does not have it.
+    scales_learning_rate : bool
+        Whether it may call `Network.scale_learning_rate`; the rates are then recorded.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> class Report(bp.callbacks.Callback):
+    ...     every = 2
+    ...     def on_epoch_end(self, network, epoch, logs):
+    ...         print(epoch, sorted(logs))
+    >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+    >>> history = net.fit([[0.0], [1.0]], [1.0, 3.0], epochs=4, callbacks=[Report()])
+    2 ['loss']
+    4 ['loss']
+    """
+
+    every: int = 1
+    monitor: str | None = None
+    scales_learning_rate: ClassVar[bool] = False
+
+    def on_train_begin(self, network: Any, logs: Logs) -> None:
+        """Called before the first epoch; `logs` is empty."""
+
+    def on_train_end(self, network: Any, logs: Logs) -> None:
+        """Called when training has ended, in whatever way."""
+
+    def on_epoch_begin(self, network: Any, epoch: int, logs: Logs) -> None:
+        """Called before epochs 1, 1 + `every`, ...; `logs` are those of the epoch before."""
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: Logs) -> None:
+        """Called after epochs `every`, 2 * `every`, ..."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep for training to go on as if it had not stopped: numbers, texts, arrays."""
+        return {}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; called after `on_train_begin` where `fit` resumes."""
+
+
+# --- when there is no progress -------------------------------------------------------------------------------------
+
+
+def overrides(callback: Callback, name: str) -> bool:
+    """Whether the callback has a method of its own with this name."""
+    return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)

@@ -1,0 +1,248 @@
+"""`fit` and `train_on_batch`: checks of what users give, and the run that follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from backprop.backends.custom import Custom, LossLike
+from backprop.base import checks as check
+from backprop.base import threads
+from backprop.base.history import History
+from backprop.base.interrupts import HeldInterrupts
+from backprop.base.types import Data, TrainingSettings
+from backprop.learn import pace
+from backprop.learn.callbacks import Callback, EarlyStopping, LambdaCallback, Plateau, Progress, TerminateOnNaN
+from backprop.learn.divergence import DivergedError, Origin, Snapshot, origin
+from backprop.learn.job import Job
+from backprop.learn.measures import Measures
+from backprop.learn.rates import Rates
+from backprop.learn.run import Run
+from backprop.learn.schedules import Schedule, as_schedule
+from backprop.learn.start import begin, interrupted
+from backprop.model import rows
+from backprop.model.model import Model
+from backprop.reference.losses import Loss
+from backprop.reference.optimizers import OPTIMIZERS, Optimizer
+
+
+def fit(
+    model: Model,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: LossLike = "auto",
+    sample_weight: ArrayLike | None = None,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    **settings: Any,
+) -> History:
+    """Train a model; `backprop.Network.fit` documents the arguments, those of `fit_rows` included."""
+    checked, data = model._data(X, y, loss, sample_weight, custom=True)
+    data, validation = rows.validation(model, checked, data, validation_data, validation_split)
+    return fit_rows(model, data, checked, validation=validation, **settings)
+
+
+def fit_rows(
+    model: Model,
+    data: Data,
+    loss: Loss | Custom,
+    optimizer: str | Optimizer,
+    *,
+    validation: Data | None = None,
+    schedule: Schedule | Callable[[int], float] | None = None,
+    epochs: int = 100,
+    batch_size: int | None = 32,
+    class_weight: Any = None,
+    metrics: Any = (),
+    callbacks: Iterable[Callback] = (),
+    log: Callable[[int, dict[str, float]], Any] | None = None,
+    tolerance: float | None = None,
+    patience: int = 10,
+    on_divergence: str = "raise",
+    initial_epoch: int | None = None,
+    resume: bool = False,
+    progress: bool | str = "auto",
+    **settings: Any,
+) -> History:
+    """Train a model on checked data; `_settings` takes the rest of the arguments."""
+    optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
+    epochs, initial_epoch = _epochs(epochs, initial_epoch, resume)
+    n_rows = len(data.X)
+    if batch_size is not None and check.integer("batch_size", batch_size, at_least=1) >= n_rows:
+        batch_size = None
+    if schedule is not None:
+        schedule = as_schedule("schedule", schedule)
+    measures = Measures(model, loss, metrics, data, validation)
+    weighted = data if class_weight is None else _with_class_weights(model, loss, data, class_weight)
+    every_callback = all_callbacks(callbacks, log, tolerance, patience)
+    names = _recorded(measures, schedule, every_callback)
+    rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
+    checked = _settings(rule, model.n_parameters, n_rows, batch_size, **settings)
+    raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
+    raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
+    bar = _bar(progress, every_callback)
+
+    with HeldInterrupts() as interrupts, model._guard:
+        resumes = check.boolean("resume", resume) and model._state is not None
+        if resumes:
+            state = interrupted(model, optimizer, checked, n_rows)
+            if model.history.stop_reason == "tolerance" or state.epoch >= state.first_epoch + epochs:
+                return model.history
+        else:
+            state = begin(model, optimizer, checked, n_rows, initial_epoch)
+        last_epoch = state.first_epoch + epochs
+        rates = Rates(optimizer.learning_rate, schedule, n_rows, batch_size or n_rows, state.rate_scale)
+        job = Job(model, loss, optimizer, checked, weighted, state, validation)
+        records_rate = "learning_rate" in names
+        run = Run(job, rates, measures, every_callback, rule, bar, interrupts, last_epoch, records_rate, resumes)
+        run.train()
+    if run.error is not None and raises:
+        raise run.error
+    return model.history
+
+
+def step(
+    model: Model,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: LossLike,
+    optimizer: str | Optimizer,
+    sample_weight: ArrayLike | None,
+    class_weight: Any,
+    clip_norm: float | None,
+    clip_value: float | None,
+) -> float:
+    """Do one optimizer step and return the loss before it; `backprop.Network.train_on_batch` documents it."""
+    checked, data = model._data(X, y, loss, sample_weight, custom=True)
+    optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
+    if class_weight is not None:
+        data = _with_class_weights(model, checked, data, class_weight)
+    settings = TrainingSettings(
+        clip_norm=None if clip_norm is None else check.number("clip_norm", clip_norm, above=0),
+        clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
+        n_threads=threads.choose(None, 6.0 * model.n_parameters * len(data.X)),
+    )
+    losses = np.empty(1)
+    with HeldInterrupts(), model._guard:
+        state = begin(model, optimizer, settings, len(data.X), None)
+        epoch, before = state.epoch, Snapshot(state)
+        try:
+            job = Job(model, checked, optimizer, settings, data, state, None)
+            stop = job.training(np.array([optimizer.learning_rate], float)).run(epoch + 1, math.inf, losses)
+        except BaseException:
+            before.restore(state)
+            raise
+        state.epoch = epoch  # a full batch is an epoch to the core, but not to the model
+        if stop != "diverged":
+            return float(losses[0])
+        after = state.parameters.copy()
+        before.restore(state)
+    place = origin(model, checked, data, state.parameters, after) or Origin(None, "")
+    raise DivergedError(epoch + 1, float(losses[0]), optimizer.learning_rate, 1, place.layer, place.text)
+
+
+# --- what a call of fit is made of ---------------------------------------------------------------------------------
+
+
+def _epochs(epochs: Any, initial_epoch: Any, resume: Any) -> tuple[int, int | None]:
+    """Return both as integers."""
+    epochs = check.integer("epochs", epochs, at_least=1)
+    if initial_epoch is not None:
+        initial_epoch = check.integer("initial_epoch", initial_epoch, at_least=0)
+        if check.boolean("resume", resume):
+            raise ValueError(f"initial_epoch: needs to be None where a run is resumed, got {initial_epoch}")
+    if epochs + (initial_epoch or 0) > pace.MOST_EPOCHS:
+        raise ValueError(f"epochs: needs at most {pace.MOST_EPOCHS:,} in all, got {epochs + (initial_epoch or 0):,}")
+    return epochs, initial_epoch
+
+
+def _settings(
+    rule: Plateau | None,
+    n_parameters: int,
+    n_rows: int,
+    batch_size: int | None,
+    *,
+    shuffle: bool = True,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    penalty_per_row: bool = False,
+    n_threads: int | str = "auto",
+) -> TrainingSettings:
+    """Return what the backend needs to know; `rule` is the callback whose stop rule it applies."""
+    return TrainingSettings(
+        batch_size=None if batch_size is None else int(batch_size),
+        shuffle=check.boolean("shuffle", shuffle),
+        clip_norm=None if clip_norm is None else check.number("clip_norm", clip_norm, above=0),
+        clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
+        penalty_per_row=check.boolean("penalty_per_row", penalty_per_row),
+        monitor="loss" if rule is None else rule.monitor,  # type: ignore[arg-type]
+        tolerance=None if rule is None else rule.min_delta,
+        patience=1 if rule is None else rule.patience,
+        keep_best=rule is not None and rule.keeps_best,
+        n_threads=threads.choose(
+            None
+            if check.is_auto("n_threads", n_threads, "an integer >= 1")
+            else check.integer("n_threads", n_threads, at_least=1, at_most=threads.MOST),
+            6.0 * n_parameters * (batch_size or n_rows),
+        ),
+    )
+
+
+def _with_class_weights(model: Model, loss: Loss | Custom, data: Data, class_weight: Any) -> Data:
+    """Return the data with their weights multiplied by those of their classes."""
+    weights = check.class_weights("class_weight", class_weight, loss, data, model.n_outputs)
+    return data._replace(sample_weight=check.weights("class_weight", weights, model.dtype, len(data.X)))
+
+
+def all_callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[Callback]:
+    """Return all callbacks, those for `log` and `tolerance` included."""
+    if isinstance(callbacks, (Callback, type)) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: needs a sequence of Callback, got {check.shown(callbacks)}")
+    found: list[Callback] = []
+    for k, callback in enumerate(callbacks):
+        if not isinstance(callback, Callback):
+            hint = f"; write {callback.__name__}(...)" if isinstance(callback, type) else ""
+            raise TypeError(f"callbacks[{k}]: needs a Callback, got {check.shown(callback)}{hint}")
+        check.integer(f"callbacks[{k}].every", callback.every, at_least=1)
+        found.append(callback)
+    patience = check.integer("patience", patience, at_least=1)
+    if tolerance is not None:
+        tolerance = check.number("tolerance", tolerance, at_least=0)
+        found.insert(0, EarlyStopping("loss", patience=patience, min_delta=tolerance))
+    if log is not None:
+        if not callable(log):
+            raise TypeError(f"log: needs a function of step and metrics, got {check.shown(log)}")
+
+        def call_log(network: Model, epoch: int, logs: Any) -> None:
+            assert network._state is not None
+            log(network._state.step, dict(logs))
+
+        found.append(LambdaCallback(on_epoch_end=call_log))
+    return found
+
+
+def _recorded(measures: Measures, schedule: Schedule | None, callbacks: Sequence[Callback]) -> list[str]:
+    """Return the names of what is recorded after each epoch; ValueError where a callback watches another."""
+    names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
+    if schedule is not None or any(callback.scales_learning_rate for callback in callbacks):
+        names.append("learning_rate")
+    for callback in callbacks:
+        if callback.monitor is not None and callback.monitor not in names:
+            listed = ", ".join(map(repr, names))
+            raise ValueError(f"callbacks: {callback!r} needs a monitor that is recorded, {listed}")
+    return names
+
+
+def _bar(progress: bool | str, callbacks: Iterable[Callback]) -> Progress:
+    """Return the progress bar: that among the callbacks if there is one."""
+    if check.is_auto("progress", progress, "True, False"):
+        after = pace.PROGRESS_AFTER_SECONDS
+    else:
+        after = 0.0 if check.boolean("progress", progress) else math.inf
+    return next((callback for callback in callbacks if isinstance(callback, Progress)), Progress(after=after))

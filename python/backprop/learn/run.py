@@ -1,0 +1,284 @@
+"""The loop around the core: time slices, Ctrl-C, callbacks, history, the way back where training diverges."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base.interrupts import HeldInterrupts
+from backprop.learn import pace
+from backprop.learn.callbacks import Callback, Plateau, Progress, overrides
+from backprop.learn.divergence import DivergedError, Origin, Snapshot, find_last_finite, is_finite, origin
+from backprop.learn.job import Job
+from backprop.learn.measures import Measures
+from backprop.learn.rates import Rates
+
+
+class Run:
+    """One call of `fit` while it trains."""
+
+    def __init__(
+        self,
+        job: Job,
+        rates: Rates,
+        measures: Measures,
+        callbacks: Sequence[Callback],
+        rule: Plateau | None,
+        bar: Progress,
+        interrupts: HeldInterrupts,
+        last_epoch: int,
+        records_rate: bool,
+        resumes: bool,
+    ) -> None:
+        self.job, self.network, self.state, self.history = job, job.network, job.state, job.network.history
+        self.rates, self.measures, self.callbacks, self.rule, self.bar = rates, measures, callbacks, rule, bar
+        self.interrupts, self.call = interrupts, interrupts.call
+        self.first_epoch, self.last_epoch, self.records_rate = job.state.epoch, last_epoch, records_rate
+        # The core's rule stands in for the callback's own.
+        self.begin_calls = [
+            (each.every, each.on_epoch_begin) for each in callbacks if overrides(each, "on_epoch_begin")
+        ]
+        self.end_calls = [
+            (each.every, each.on_epoch_end)
+            for each in callbacks
+            if each is not rule and overrides(each, "on_epoch_end")
+        ]
+        self.periods = {every for every, _ in (*self.begin_calls, *self.end_calls)}
+        if measures.sets:
+            self.periods.add(1)
+        n_epochs = last_epoch - job.state.epoch
+        self.history.expect(n_epochs)
+        window = min(n_epochs, pace.WINDOW)
+        self.losses = np.empty(window)
+        self.validation_losses = None if job.validation is None else np.empty(window)
+        self.logs: dict[str, float] = {}
+        self.wanted_scale = rates.scale
+        self.resumes = resumes
+        self.stop_reason: str | None = None
+        self.next_look = self.next_snapshot = 0.0
+        self.error: DivergedError | None = None
+
+    # What `Network.stop` and `Network.scale_learning_rate` ask for, perhaps from another thread, is done between two
+    # calls of the core.
+
+    def stop(self, reason: str) -> None:
+        """End training as soon as the core returns."""
+        self.stop_reason = reason
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the rates of all later steps."""
+        self.wanted_scale *= factor
+        self.state.rate_scale = self.wanted_scale
+
+    def train(self) -> None:
+        """Train, call the callbacks and keep the history."""
+        history, start = self.history, time.perf_counter()
+        history.stop_reason = "interrupted"
+        self.network._run = self
+        with ExitStack() as ends:
+            try:
+                for callback in self.callbacks:
+                    if overrides(callback, "on_train_begin"):
+                        self.call(callback.on_train_begin, self.network, self.logs)
+                    if overrides(callback, "on_train_end"):
+                        ends.callback(self.end, callback)
+                if self.resumes:
+                    self.resume_callbacks()
+                self.bar.begin(self.last_epoch - self.first_epoch)
+                history.stop_reason = self.loop()
+            finally:
+                self.network._run = None
+                history.elapsed += time.perf_counter() - start
+                self.bar.close(self.state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
+                self.note_callbacks()
+
+    def note_callbacks(self) -> None:
+        """Put the states of the callbacks where a checkpoint finds them."""
+        if self.rule is not None:
+            self.report_best(self.rule)
+        self.state.callbacks = [(type(callback).__name__, callback.state()) for callback in self.callbacks]
+
+    def resume_callbacks(self) -> None:
+        """Give the callbacks back the states that they had; those that are new have none."""
+        for callback, (kind, state) in zip(self.callbacks, self.state.callbacks, strict=False):
+            if kind == type(callback).__name__ and state:
+                callback.resume(state)
+
+    def end(self, callback: Callback) -> None:
+        """Tell a callback that training has ended."""
+        self.call(callback.on_train_end, self.network, self.logs)
+
+    def loop(self) -> str:
+        """Let the core train until there is a reason to stop."""
+        state, call = self.state, self.call
+        self.begin_epoch()
+        learning_rates = self.rates.ahead(state, self.last_epoch)
+        training = self.job.training(learning_rates)
+        last_step = self.window_end(learning_rates)
+        started = time.perf_counter()
+        self.snapshot = Snapshot(state)
+        self.note_snapshot(started)
+        self.next_look = started + pace.SLICE_SECONDS
+        while self.stop_reason is None:
+            rescaled = self.rates.scale != self.wanted_scale and is_finite(state)
+            if rescaled:
+                self.rates.scale = self.wanted_scale
+                self.snapshot.take(state)  # replays know one scale only
+            if rescaled or state.step == last_step:
+                learning_rates = self.rates.ahead(state, self.last_epoch)
+                training.set_learning_rates(learning_rates)
+                last_step = self.window_end(learning_rates)
+            epoch = state.epoch
+            try:
+                stop = training.run(
+                    self.next_stop(), pace.SLICE_SECONDS, self.losses, self.validation_losses, last_step
+                )
+            finally:
+                if done := state.epoch - epoch:
+                    self.record(done)
+            if stop == "diverged":
+                self.error = self.recover()
+                return stop
+            if done:
+                for every, on_epoch_end in self.end_calls:
+                    if state.epoch % every == 0:
+                        call(on_epoch_end, self.network, state.epoch, self.logs)
+            if stop == "tolerance":
+                assert self.rule is not None
+                self.apply(self.rule)
+            if state.epoch == self.last_epoch and self.stop_reason is None:
+                return "epochs"
+            if self.stop_reason is not None:  # it is over: Ctrl-C must not take that away
+                break
+            self.interrupts.deliver()
+            now = time.perf_counter()
+            if now >= self.next_look:
+                self.look(now)
+            if done:
+                self.begin_epoch()
+        return self.stop_reason
+
+    def next_stop(self) -> int:
+        """Return the epoch at whose end Python has something to do."""
+        epoch = self.state.epoch
+        stop = min(self.last_epoch, epoch + pace.WINDOW)
+        for every in self.periods:
+            stop = min(stop, (epoch // every + 1) * every)
+        return stop
+
+    def window_end(self, learning_rates: NDArray[np.float64]) -> int | None:
+        """Return the step after the last one for which there is a rate."""
+        return None if self.rates.schedule is None else self.state.step + len(learning_rates)
+
+    def record(self, done: int) -> None:
+        """Add the epochs that the core has done to the history; `logs` are those of the last one."""
+        epoch = self.state.epoch
+        values: dict[str, Any] = {"loss": self.losses[:done]}
+        if self.validation_losses is not None:
+            values["val_loss"] = self.validation_losses[:done]
+        try:
+            if self.measures.sets:
+                measured = self.call(self.measures)
+                values.update((name, np.array([value])) for name, value in measured.items())
+        finally:  # a metric that raises takes nothing else away
+            if self.records_rate:
+                values["learning_rate"] = self.rates.of_epochs(epoch - done, epoch)
+            self.history.extend(done, values)
+            self.logs = {name: float(array[-1]) for name, array in values.items()}
+
+    def begin_epoch(self) -> None:
+        """Call what is due before the next epoch."""
+        epoch = self.state.epoch
+        for every, on_epoch_begin in self.begin_calls:
+            if epoch % every == 0:
+                self.call(on_epoch_begin, self.network, epoch + 1, self.logs)
+
+    def apply(self, rule: Plateau) -> None:
+        """Do what a callback wants done when the core has found no progress."""
+        state = self.state
+        self.report_best(rule)
+        rule.stale_epochs = 0
+        self.call(rule.on_plateau, self.network, state.epoch, self.logs)
+        state.stale_epochs = rule.stale_epochs
+
+    def report_best(self, rule: Plateau) -> None:
+        """Tell a callback what the core has found to be the best."""
+        state = self.state
+        if state.best_epoch:
+            rule.best, rule.best_epoch, rule.stale_epochs = state.best_loss, state.best_epoch, state.stale_epochs
+            if rule.keeps_best:
+                rule.best_parameters = state.best_parameters
+
+    def look(self, now: float) -> None:
+        """Do what is done once in a time slice."""
+        state = self.state
+        if now >= self.next_snapshot and is_finite(state):
+            self.snapshot.take(state)
+            self.note_snapshot(now)
+        self.bar.show(state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
+        self.next_look = now + pace.SLICE_SECONDS
+
+    def note_snapshot(self, started: float) -> None:
+        """Plan the next snapshot so that they take a small share of the time."""
+        now = time.perf_counter()
+        self.next_snapshot = now + max(pace.SLICE_SECONDS, (now - started) / pace.SNAPSHOT_SHARE)
+
+    # --- divergence ---
+
+    def recover(self) -> DivergedError:
+        """Go back to the last finite parameters; the epoch that diverged counts as done."""
+        state, job = self.state, self.job
+        epoch, loss = state.epoch, self.logs["loss"]
+        batch, place = None, None
+        copied = deepcopy(self.snapshot)
+        try:
+            if not find_last_finite(state, self.snapshot, state.step, lambda step: self.replay(step, epoch)):
+                self.snapshot = copied
+            else:
+                after = state.parameters.copy()
+                permutation = state.permutation.copy()
+                self.snapshot.restore(state)
+                start = state.cursor % len(job.data.X)  # an epoch of which only the validation was left is over
+                batch = start // self.rates.batch_size + 1
+                state.permutation[...] = permutation
+                place = origin(self.network, job.loss, job.batch(start), state.parameters, after)
+        finally:
+            self.snapshot.restore(state)
+            state.epoch, state.cursor = epoch, 0
+            state.loss_sum = state.weight_sum = 0.0
+        place = place or Origin(None, "")
+        return DivergedError(epoch, loss, job.optimizer.learning_rate, batch, place.layer, place.text)
+
+    def replay(self, last_step: int, last_epoch: int) -> bool:
+        """Train again from the snapshot to this step, at most to the end of this epoch; tell if all is finite there."""
+        state = self.state
+        self.snapshot.restore(state)
+        training = None
+        while state.step < last_step:
+            learning_rates = self.rates.ahead(state, self.last_epoch)
+            if training is None:
+                training = self.job.training(learning_rates)
+            training.set_learning_rates(learning_rates)
+            window_end = self.window_end(learning_rates)
+            stop = training.run(
+                min(last_epoch, state.epoch + len(self.losses)),
+                pace.SLICE_SECONDS,
+                self.losses,
+                self.validation_losses,
+                last_step if window_end is None else min(last_step, window_end),
+            )
+            if stop == "diverged":
+                return False
+            if stop == "tolerance":
+                state.stale_epochs = 0
+            if state.epoch == last_epoch:
+                return True
+            self.interrupts.deliver()
+        return is_finite(state)

@@ -1,0 +1,465 @@
+"""Models: layers over one flat parameter vector, and what can be computed with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from backprop.backends import choice
+from backprop.backends.custom import Custom, LossLike
+from backprop.base import checks as check
+from backprop.base.guard import Guard
+from backprop.base.history import History
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, RealArray, new_parameters
+from backprop.model import rows
+from backprop.model.views import Views
+from backprop.reference.dense import Dense, checked_layers
+from backprop.reference.layout import by_layer, end, layout
+from backprop.reference.losses import Loss
+from backprop.reference.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from backprop.model.objective import Objective
+
+
+class Run(Protocol):
+    """A `fit` at work."""
+
+    def stop(self, reason: str) -> None:
+        """End training soon."""
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the rates of all later steps."""
+
+    def note_callbacks(self) -> None:
+        """Put the states of the callbacks where a checkpoint finds them."""
+
+
+class Model:
+    """What a network is without its training: `backprop.Network` documents the arguments."""
+
+    def __init__(
+        self,
+        n_inputs: int,
+        layers: Sequence[Dense],
+        *,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+        backend: str | None = None,
+    ) -> None:
+        if seed is not None:
+            seed = check.integer("seed", seed, at_least=0)
+        self._assemble(
+            check.integer("n_inputs", n_inputs, at_least=1),
+            checked_layers(layers),
+            check.real_dtype("dtype", dtype),
+            np.random.SeedSequence(seed).entropy,
+            backend,
+        )
+        rng = np.random.Generator(np.random.PCG64(self._seed_sequences()[0]))
+        for array in self._layout:
+            layer, where = self._layers[array.layer], f"layers[{array.layer}]"
+            values = layer.initial(array.name, where, rng, array.shape, self._dtype)
+            array.of(self._parameters)[...] = values
+
+    def _assemble(
+        self, n_inputs: int, layers: tuple[Dense, ...], dtype: np.dtype[Any], seed: Any, backend: str | None
+    ) -> None:
+        """Set every attribute, with all parameters zero and no training done; the arguments have been checked."""
+        self._n_inputs = n_inputs
+        self._n_outputs = layers[-1].units
+        self._layers = layers
+        self._dtype = dtype
+        self._seed = seed
+        self._backend = choice.select(backend)
+        self._core = self._backend.module(dtype)
+        # Before the plan: its C integers hold what fits into memory, and only that.
+        self._layout = layout(n_inputs, layers)
+        self._parameters: RealArray = _zeros(end(self._layout), dtype)
+        self._plan = self._core.Plan(n_inputs, layers)
+        self._forward = self._core.forward
+        self._state: TrainingState | None = None
+        self._optimizer: Optimizer | None = None
+        self._guard = Guard()
+        self._run: Run | None = None
+        self.history = History()
+
+    @classmethod
+    def _assembled(
+        cls,
+        n_inputs: int,
+        layers: tuple[Dense, ...],
+        dtype: np.dtype[Any],
+        seed: Any,
+        backend: str | None,
+    ) -> Self:
+        """Return a network whose parameters are all zero, without drawing initial ones."""
+        network = cls.__new__(cls)
+        network._assemble(n_inputs, layers, dtype, seed, backend)
+        return network
+
+    def _seed_sequences(self) -> list[np.random.SeedSequence]:
+        """Return the streams for the initial weights and for training."""
+        return np.random.SeedSequence(self._seed).spawn(2)
+
+    # --- what it is made of ----------------------------------------------------------------------------------------
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of columns of X."""
+        return self._n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of what `predict` gives."""
+        return self._n_outputs
+
+    @property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers from input to output."""
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed that gives this network again."""
+        seed: int = self._seed
+        return seed
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that computes."""
+        return self._backend.name
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return len(self._parameters)
+
+    @property
+    def parameters(self) -> RealArray:
+        """All weights and biases, (n_parameters,): per layer W row by row, then b. Writable; assignment copies."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        self._parameters[...] = check.array("parameters", values, self._dtype, self._parameters.shape)
+
+    @property
+    def weights(self) -> Views:
+        """The weights of each layer, (n_in, n_out): writable views of `parameters`."""
+        return Views("weights", [weights for weights, _ in self._views(self._parameters)])
+
+    @weights.setter
+    def weights(self, values: Iterable[ArrayLike | None]) -> None:
+        self.weights.assign(values)
+
+    @property
+    def biases(self) -> Views:
+        """The biases of each layer, (n_out,): writable views of `parameters`, or None where a layer has none."""
+        return Views("biases", [biases for _, biases in self._views(self._parameters)])
+
+    @biases.setter
+    def biases(self, values: Iterable[ArrayLike | None]) -> None:
+        self.biases.assign(values)
+
+    def _views(self, flat: RealArray) -> list[tuple[RealArray, RealArray | None]]:
+        """Return (W, b) of each layer as views of a vector that is laid out like `parameters`."""
+        arrays = ({array.name: array.of(flat) for array in own} for own in by_layer(self._layout, len(self._layers)))
+        return [(own["weights"], own.get("biases")) for own in arrays]
+
+    # --- what it computes ------------------------------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike) -> RealArray:
+        """Return the outputs for X.
+
+        Parameters
+        ----------
+        X
+            Real numbers, (n, n_inputs); any layout. A C-contiguous array of the network's dtype is not copied.
+
+        Returns
+        -------
+        ndarray
+            The activations of the last layer, (n, n_outputs), of the network's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row.
+        RuntimeError
+            If another thread trains the network at the same time. Several may predict.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> bp.Network(2, [bp.Dense(1, weight_init=1.0)]).predict([[1.0, 2.0]])
+        array([[3.]], dtype=float32)
+        """
+        # One row through a small network takes the core well under a microsecond, so what is already in the right
+        # form must not pay for a conversion; the core itself looks for numbers that are not finite.
+        if not (
+            type(X) is np.ndarray
+            and X.dtype is self._dtype
+            and X.ndim == 2
+            and X.shape[1] == self._n_inputs
+            and X.shape[0]
+            and X.flags.c_contiguous
+            and X.flags.aligned
+        ):
+            X = check.features("X", X, self._dtype, self._n_inputs)
+        guard = self._guard
+        count = guard.count
+        out: RealArray = np.empty((len(X), self._n_outputs), self._dtype)
+        if not self._forward(self._plan, self._parameters, X, out):
+            check.features("X", X, self._dtype, self._n_inputs)  # says where
+        if count & 1 or count != guard.count:
+            guard.check_reader(count)
+        return out
+
+    def activations(self, X: ArrayLike) -> list[RealArray]:
+        """Return the outputs of every layer for X, (n, units) each; the last ones are those of `predict`.
+
+        Nothing is dropped. X is as in `predict`; each layer is computed once.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(2, "relu", weight_init=[[1.0, -1.0]]), bp.Dense(1, weight_init=1.0)])
+        >>> net.activations([[3.0]])
+        [array([[3., 0.]], dtype=float32), array([[3.]], dtype=float32)]
+        """
+        A = X = check.features("X", X, self._dtype, self._n_inputs)
+        outputs: list[RealArray] = []
+        core = self._core
+        for k, own in enumerate(by_layer(self._layout, len(self._layers))):
+            layer, start, stop = self._layers[k], own[0].start, end(own)
+            out: RealArray = np.empty((len(X), layer.units), self._dtype)
+            if not core.forward(core.Plan(A.shape[1], [layer]), self._parameters[start:stop], A, out):
+                # The layer below has overflowed, and only X has to be finite.
+                core.forward(core.Plan(self._n_inputs, self._layers[: k + 1]), self._parameters[:stop], X, out)
+            outputs.append(out)
+            A = out
+        return outputs
+
+    def loss(
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the loss over all rows, the layers' penalties included; parameters as in `fit`.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)])
+        >>> net.loss([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        2.0
+        """
+        return self._objective(X, y, loss, sample_weight)(self._parameters)
+
+    def loss_and_gradients(
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
+    ) -> tuple[float, list[tuple[RealArray, RealArray | None]]]:
+        """Return the loss over all rows, penalties included, and its gradients; parameters as in `fit`.
+
+        Returns
+        -------
+        loss : float
+        gradients : list of (dW, db)
+            One pair for each layer, shaped like its weights and biases; db is None where a layer has no biases. What
+            is not trainable has gradient zero.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)])
+        >>> net.loss_and_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        (2.0, [(array([[-4.]], dtype=float32), array([-2.], dtype=float32))])
+        """
+        gradient: RealArray = np.zeros_like(self._parameters)
+        value = self._objective(X, y, loss, sample_weight)(self._parameters, gradient)
+        return value, self._views(gradient)
+
+    def input_gradients(
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
+    ) -> RealArray:
+        """Return the gradient of the loss over all rows with respect to X, (n, n_inputs); parameters as in `fit`.
+
+        `backward` gives that of any other function of the outputs.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)])
+        >>> net.input_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        array([[6.],
+               [6.]], dtype=float32)
+        """
+        objective = self._objective(X, y, loss, sample_weight)
+        gradient: RealArray = np.empty_like(objective.data.X)
+        objective(self._parameters, None, gradient)
+        return gradient
+
+    def backward(
+        self, X: ArrayLike, head: Callable[[RealArray], ArrayLike] | ArrayLike
+    ) -> tuple[list[tuple[RealArray, RealArray | None]], RealArray]:
+        """Return the gradients of any function of the outputs, by backpropagation.
+
+        Parameters
+        ----------
+        X
+            As in `predict`.
+        head
+            The function's gradient with respect to the outputs, (n, n_outputs), or what computes it: a function that is
+            called once, with the outputs.
+
+        Returns
+        -------
+        gradients : list of (dW, db)
+            As `loss_and_gradients` returns them, without penalties.
+        input_gradient : ndarray
+            The gradient with respect to X, (n, n_inputs).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or `head` returns anything but finite real numbers in the shape of the outputs.
+
+        Examples
+        --------
+        The derivative of ``sin(output)`` with respect to the input, where ``output = 3 x``:
+
+        >>> import backprop as bp
+        >>> import numpy as np
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)], dtype="float64")
+        >>> gradients, dX = net.backward([[0.5]], np.cos)
+        >>> bool(np.isclose(dX[0, 0], 3 * np.cos(1.5)))
+        True
+        """
+        X = check.features("X", X, self._dtype, self._n_inputs)
+        shape = (len(X), self._n_outputs)
+
+        def checked_head(outputs: RealArray) -> RealArray:
+            return check.array("head", head(outputs) if callable(head) else head, self._dtype, shape)
+
+        gradient: RealArray = np.zeros_like(self._parameters)
+        input_gradient: RealArray = np.empty_like(X)
+        self._core.backward(self._plan, self._parameters, X, checked_head, gradient, input_gradient)
+        return self._views(gradient), input_gradient
+
+    def _objective(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> Objective:
+        """Return the loss of these rows as a function of the parameters."""
+        from backprop.model.objective import Objective
+
+        return Objective(self._core, self._plan, self._layers, *self._data(X, y, loss, sample_weight, custom=True))
+
+    @overload
+    def _data(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> tuple[Loss, Data]: ...
+    @overload
+    def _data(
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: Literal[True]
+    ) -> tuple[Loss | Custom, Data]: ...
+
+    def _data(
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: bool = False
+    ) -> tuple[Loss | Custom, Data]:
+        """Return the loss as an object and the rows in the form that backends take; `custom` allows functions."""
+        checked = rows.loss(self, loss, custom)
+        return checked, rows.rows(self, checked, X, y, sample_weight)
+
+    # --- while it is trained ---------------------------------------------------------------------------------------
+
+    def stop(self, reason: str = "stopped") -> bool:
+        """Let the `fit` that trains this network return soon; for callbacks and other threads.
+
+        A callback's `fit` returns after its epoch, one in another thread within about 50 ms, in the middle of an epoch
+        if need be.
+
+        Parameters
+        ----------
+        reason
+            What ``history.stop_reason`` shall be.
+
+        Returns
+        -------
+        bool
+            Whether anything was there to stop.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+        >>> enough = bp.callbacks.LambdaCallback(on_epoch_end=lambda network, epoch, logs: network.stop(), every=3)
+        >>> net.fit([[1.0]], [1.0], callbacks=[enough]).epochs
+        3
+        """
+        run = self._run
+        if run is not None:
+            run.stop(reason)
+        return run is not None
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rates of all later steps of the `fit` that trains this network; for callbacks.
+
+        Parameters
+        ----------
+        factor
+            The factor, > 0; those of several calls multiply.
+
+        Raises
+        ------
+        RuntimeError
+            If no `fit` is at work.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+        >>> halve = bp.callbacks.LambdaCallback(
+        ...     on_epoch_end=lambda network, epoch, logs: network.scale_learning_rate(0.5), every=2
+        ... )
+        >>> constant = bp.schedules.Constant()  # so that the rate is recorded
+        >>> adam = bp.Adam(learning_rate=1.0)
+        >>> net.fit([[1.0]], [1.0], epochs=4, optimizer=adam, schedule=constant, callbacks=[halve])["learning_rate"]
+        array([1. , 1. , 0.5, 0.5])
+        """
+        factor = check.number("factor", factor, above=0)
+        run = self._run
+        if run is None:
+            raise RuntimeError("scale_learning_rate: needs a fit that is at work; it is for callbacks")
+        run.scale_learning_rate(factor)
+
+    # --- copies and pickles ----------------------------------------------------------------------------------------
+
+    def copy(self) -> Self:
+        """Return a network like this one that shares nothing with it: parameters, training state and history."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""
+        names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history", "backend")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backend = state["backend"] if state["backend"] in choice.available() else None
+        dtype = check.real_dtype("dtype", state["_dtype"])
+        self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
+        self._parameters[...] = state["_parameters"]
+        self._state, self._optimizer, self.history = state["_state"], state["_optimizer"], state["history"]
+        if self._state is not None:
+            self._state.parameters = self._parameters
+
+
+def _zeros(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
+    try:
+        return new_parameters(n_parameters, dtype)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(f"layers: needs parameters that fit into memory, got {n_parameters:,} of them") from error
