@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Literal
 
 from build import ROOT
 from mutation import planted
 from mutation.running import Fault, switch_on
 
 Token = tokenize.TokenInfo
+Kind = Literal["statement", "condition", "expression"]
 
 EQUIVALENT = ROOT / "tools/mutation/equivalent.toml"
 OTHER = {
@@ -50,8 +52,8 @@ class Mutant:
     start: int
     end: int
     new: str
-    statement: bool
-    """whether it takes the place of a whole statement, else of an expression"""
+    kind: Kind
+    """of what the new text takes the place"""
     column: int
     """of the statement"""
 
@@ -73,20 +75,22 @@ def mutants_of(file: str, text: str) -> Iterator[Mutant]:
 
     for function, tokens in function_lines(text):
         place = f"{file} {function}"
-        for first, last, statement in regions(tokens):
+        for first, last, kind in regions(tokens):
             start, end = offset(tokens[first].start), offset(tokens[last].end)
             for begin, stop, put in changes(tokens, first, last + 1):
+                if put.startswith("v") and put not in text:
+                    continue  # not imported there
                 at, to = offset(tokens[begin].start), offset(tokens[stop].end)
                 new = text[start:at] + put + text[to:end]
                 whole = text[offset(tokens[0].start) : start] + new + text[end : offset(tokens[-1].end)]
                 yield Mutant(
                     file=file, what=f"{place}: {' '.join(whole.split())}", start=start, end=end, new=new,
-                    statement=statement, column=tokens[0].start[1],
+                    kind=kind, column=tokens[0].start[1],
                 )  # fmt: skip
-            if statement and tokens[0].string != "return":
+            if kind == "statement" and tokens[0].string != "return":
                 yield Mutant(
                     file=file, what=f"{place}: without {' '.join(text[start:end].split())}", start=start, end=end,
-                    new="pass", statement=True, column=tokens[0].start[1],
+                    new="pass", kind="statement", column=tokens[0].start[1],
                 )  # fmt: skip
 
 
@@ -110,32 +114,32 @@ def function_lines(text: str) -> Iterator[tuple[str, list[Token]]]:
         line = []
 
 
-def regions(tokens: Sequence[Token]) -> Iterator[tuple[int, int, bool]]:
-    """The first and last token of what can be changed in a line, and whether that is a whole statement."""
+def regions(tokens: Sequence[Token]) -> Iterator[tuple[int, int, Kind]]:
+    """The first and last token of what can be changed in a line, and what that is."""
     words, last = [token.string for token in tokens], len(tokens) - 1
     match words[0]:
         case "if" | "elif" | "while":
             if words[-1] == ":":
-                yield 1, last - 1, False
+                yield 1, last - 1, "condition"
         case "for":
             if words[2:5] == ["in", "range", "("] and words[-2:] == [")", ":"]:
                 ends = [4, *(k for k in at_the_top(words, 5, last - 1) if words[k] == ","), last - 1]
                 for before, after in list(pairwise(ends))[:2]:  # the step must be a constant
-                    yield before + 1, after - 1, False
+                    yield before + 1, after - 1, "expression"
         case "cdef":
             top = [words[k] for k in at_the_top(words, 0, last + 1)]
             if top.count("=") == 1 and "," not in top:
                 first = words.index("=") + 1
                 if not words[first][0].isupper():  # a record, which cannot be chosen
-                    yield first, last, False
+                    yield first, last, "expression"
         case "return":
             if last > 0 and not words[1][0].isupper():
-                yield 0, last, True
+                yield 0, last, "statement"
         case "else" | "break" | "continue" | "pass" | "with" | "from":
             pass
         case _:
             if words[-1] == ")" or any(word in ASSIGNMENTS for word in words):
-                yield 0, last, True
+                yield 0, last, "statement"
 
 
 def at_the_top(words: Sequence[str], first: int, end: int) -> Iterator[int]:
@@ -222,9 +226,10 @@ def plant_all(mutants: Sequence[Mutant], folder: Path) -> Path:
 def chosen(old: str, mutants: Sequence[tuple[int, Mutant]]) -> str:
     """Cython for the one of the mutants that is switched on, or else what stood there."""
     place = mutants[0][1]
-    if not place.statement:
-        choice = "".join(f"({mutant.new}) if fault_number() == {number} else " for number, mutant in mutants)
-        return f"({choice}({old}))"
+    if place.kind != "statement":
+        cast = "<bint> " if place.kind == "condition" else ""  # some conditions are of C's int
+        choice = "".join(f"{cast}({mutant.new}) if fault_number() == {number} else " for number, mutant in mutants)
+        return f"({choice}{cast}({old}))"
     branches = [f"if fault_number() == {number}: {mutant.new}" for number, mutant in mutants]
     return f"\n{' ' * place.column}el".join(branches) + f"\n{' ' * place.column}else: {old}"
 
