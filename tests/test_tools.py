@@ -1,8 +1,11 @@
 """The tools for long checks still fit the sources: short versions of what they do in minutes."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from backprop.backends import choice
@@ -100,6 +103,84 @@ def test_systematic_changes_are_switched_on_one_at_a_time(mutate, tmp_path):
     text = "".join(path.read_text() for path in (tmp_path / "src").rglob("*.pxd"))
     assert all(f"fault_number() == {number}" in text for number in range(1, 51))
     assert text.count("fault_number() ==") == 50
+
+
+def test_what_the_hooks_run_is_in_the_extra_dev():
+    """And CI runs the hooks, so that there is one list of linters."""
+    root = TOOLS.parent
+    packages = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    hooks = (root / ".pre-commit-config.yaml").read_text()
+    commands = re.findall("^ *entry: (\\S+)", hooks, re.MULTILINE)
+    assert len(commands) == hooks.count("- id:") == hooks.count("language: system") == 6
+    provided = {"lint-imports": "import-linter"}
+    needed = {provided.get(command, command) for command in commands} - {"python"}
+    assert needed <= {name.split(">=")[0] for name in packages}
+    assert "pre-commit run --all-files" in (root / ".ci/run").read_text()
+
+
+@pytest.fixture
+def wheel(monkeypatch, tmp_path):
+    """The module that checks wheels, and one that has all but metadata and modules."""
+    monkeypatch.syspath_prepend(TOOLS)
+    import check_wheel
+
+    path = tmp_path / "bpcore.whl"
+    with ZipFile(path, "w") as archive:
+        for name in check_wheel.expected_files():
+            archive.writestr(name, "")
+        archive.writestr("backprop/_core.pyx", "")
+    return check_wheel, path
+
+
+def test_a_wheel_is_held_against_the_sources(wheel):
+    check_wheel, path = wheel
+    expected = check_wheel.expected_files()
+    assert expected >= {"backprop/py.typed", "backprop/data/iris.csv", "backprop/__init__.py"}
+    assert f"backprop/_core_baseline_f32{check_wheel.SUFFIX}" in expected
+    version = tomllib.loads((TOOLS.parent / "pyproject.toml").read_text())["project"]["version"]
+    info = f"bpcore-{version}.dist-info"
+    assert list(check_wheel.problems(path)) == [
+        "does not belong there: backprop/_core.pyx", f"missing: {info}/RECORD", f"missing: {info}/METADATA",
+    ]  # fmt: skip
+
+
+def test_the_record_of_a_wheel_is_held_against_its_files(wheel):
+    check_wheel, _ = wheel
+    empty = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    record = f"a.py,{empty},0\nb.py,{empty},0\nRECORD,,\n".encode()
+    assert list(check_wheel.wrong_records({"a.py": b"", "b.py": b"", "RECORD": record}, "RECORD")) == []
+    assert list(check_wheel.wrong_records({"a.py": b"changed", "c.py": b"", "RECORD": record}, "RECORD")) == [
+        "not in RECORD as it is: a.py", "not in RECORD as it is: c.py", "in RECORD only: b.py",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def instructions(monkeypatch):
+    if not (TOOLS.parent / "bench").is_dir():
+        pytest.skip("the benchmarks are part of the sources only")
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.syspath_prepend(TOOLS.parent)
+    import instructions
+
+    return instructions
+
+
+def test_more_instructions_than_accepted_are_named(instructions, capsys):
+    Count = instructions.Count
+    before = {"xor": Count(1000, 500), "iris": Count(1000, 500), "deep": Count(1000, 500)}
+    after = {"xor": Count(1019, 900), "iris": Count(1021, 500), "deep": Count(1060, 500)}
+    assert instructions.compare(before, after, {"deep": 1.05}) == ["iris"]
+    assert instructions.compare(before, after, {"deep": 1.03}) == ["iris", "deep"]
+    assert re.search(r"iris .*\+2\.10%.* TOO MANY", capsys.readouterr().out)
+
+
+def test_the_accepted_instructions_can_be_read(instructions):
+    text = (TOOLS / "accepted_instructions.toml").read_text()
+    instructions.read_accepted(text)
+    (entry,) = instructions.read_accepted("\n".join(re.findall("^# ((?:\\[|\\w+ = ).*)", text, re.MULTILINE)))
+    assert entry["factor"] == 1.03
+    with pytest.raises(SystemExit, match="needs a workload"):
+        instructions.read_accepted("[[accepted]]\nworkload = 'other'\nfactor = 1.03\ndate = 2026-01-31\nreason = ''")
 
 
 def test_the_short_run():

@@ -41,9 +41,12 @@ def prepared(workload: Workload) -> ours.Backprop:
 
 def ignore_the_clock() -> None:
     """Make training look for Ctrl-C only once in an hour: how often it looks depends on how slow valgrind is."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("backprop.") and hasattr(module, "SLICE_SECONDS"):
-            module.SLICE_SECONDS = 3600.0
+    modules = [module for name, module in sys.modules.items() if name.startswith("backprop.")]
+    looking = [module for module in modules if hasattr(module, "SLICE_SECONDS")]
+    if not looking:
+        raise AttributeError("SLICE_SECONDS: no module of backprop has it")
+    for module in looking:
+        module.SLICE_SECONDS = 3600.0
 
 
 def count(callgrind: ctypes.CDLL, trainer: ours.Backprop, workload: Workload, epochs: int) -> None:
