@@ -1,0 +1,377 @@
+"""Activations: value and derivative side by side, and the loops that apply them.
+
+To add one: its kind and its name here, its two functions, and its line in `dispatch`; its twin in
+`reference/activations.py`. The derivative is a function either of the value a = activation(z) or of the score z. The
+line in `dispatch` says which: `from_value` or `from_score`. A kind without a name or without that line is an error of
+the C compiler (-Wswitch-enum).
+"""
+
+from bpcore.machine.tiles cimport Tiles
+from bpcore.machine.types cimport (
+    LANES, always_inline_void, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
+)
+from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
+
+
+cdef enum ActivationKind:
+    IDENTITY
+    SIGMOID
+    TANH
+    RELU
+    LEAKY_RELU
+    ELU
+    GELU
+    GELU_TANH
+    SILU
+    SOFTPLUS
+    EXP
+    PRELU
+    SOFTMAX
+
+
+cdef inline const char *activation_name(ActivationKind kind) noexcept:
+    """NULL from the last kind on."""
+    if kind == IDENTITY: return "identity"
+    elif kind == SIGMOID: return "sigmoid"
+    elif kind == TANH: return "tanh"
+    elif kind == RELU: return "relu"
+    elif kind == LEAKY_RELU: return "leaky_relu"
+    elif kind == ELU: return "elu"
+    elif kind == GELU: return "gelu"
+    elif kind == GELU_TANH: return "gelu_tanh"
+    elif kind == SILU: return "silu"
+    elif kind == SOFTPLUS: return "softplus"
+    elif kind == EXP: return "exp"
+    elif kind == PRELU: return "prelu"
+    elif kind == SOFTMAX: return "softmax"
+    return NULL
+
+
+# ---- value and derivative ----
+
+cdef inline vec sigmoid(vec z, vec alpha) noexcept nogil:
+    return vsigmoid(z)
+
+cdef inline vec sigmoid_derivative(vec a, vec alpha) noexcept nogil:
+    return a * (vset1(1) - a)
+
+
+cdef inline vec tanh(vec z, vec alpha) noexcept nogil:
+    return vtanh(z)
+
+cdef inline vec tanh_derivative(vec a, vec alpha) noexcept nogil:
+    return vfma(-a, a, vset1(1))
+
+
+cdef inline vec relu(vec z, vec alpha) noexcept nogil:
+    return vmax(z, vset1(0))  # a NaN stays
+
+cdef inline vec relu_derivative(vec a, vec alpha) noexcept nogil:
+    return vselect(vle(a, vset1(0)), vset1(0), vset1(1))
+
+
+cdef inline vec leaky_relu(vec z, vec alpha) noexcept nogil:
+    return vselect(vlt(z, vset1(0)), alpha * z, z)
+
+cdef inline vec leaky_relu_derivative(vec a, vec alpha) noexcept nogil:
+    return vselect(vle(a, vset1(0)), alpha, vset1(1))
+
+
+cdef inline vec elu(vec z, vec alpha) noexcept nogil:
+    return vselect(vlt(z, vset1(0)), alpha * vexpm1(z), z)
+
+cdef inline vec elu_derivative(vec a, vec alpha) noexcept nogil:
+    # alpha exp(z) = a + alpha
+    return vselect(vle(a, vset1(0)), a + alpha, vset1(1))
+
+
+cdef inline vec gelu(vec z, vec alpha) noexcept nogil:
+    return vset1(0.5) * z * (vset1(1) + verf(z * vset1(0.70710678118654752440)))
+
+cdef inline vec gelu_derivative(vec z, vec alpha) noexcept nogil:
+    cdef vec cdf = vset1(0.5) * (vset1(1) + verf(z * vset1(0.70710678118654752440)))
+    cdef vec pdf = vset1(0.39894228040143267794) * vexp(vset1(-0.5) * z * z)
+    return vfma(z, pdf, cdf)
+
+
+cdef inline vec gelu_tanh_inner(vec z) noexcept nogil:
+    return vset1(0.79788456080286535588) * vfma(vset1(0.044715) * z * z, z, z)
+
+cdef inline vec gelu_tanh(vec z, vec alpha) noexcept nogil:
+    # (1 + tanh u) / 2 = sigmoid(2 u), which keeps its digits in the left tail
+    cdef vec u = gelu_tanh_inner(z)
+    return z * vsigmoid(u + u)
+
+cdef inline vec gelu_tanh_derivative(vec z, vec alpha) noexcept nogil:
+    # with u = gelu_tanh_inner(z) and s = sigmoid(2 u): s + 2 z s (1 - s) u'. Beyond 50 it is 0 or 1, and u' overflows.
+    cdef vec x = vmax(vmin(z, vset1(50)), vset1(-50))
+    cdef vec u = gelu_tanh_inner(x)
+    cdef vec s = vsigmoid(u + u)
+    cdef vec slope = vset1(0.79788456080286535588) * vfma(vset1(0.134145) * x, x, vset1(1))
+    return vfma((x + x) * s * vsigmoid(-(u + u)), slope, s)
+
+
+cdef inline vec silu(vec z, vec alpha) noexcept nogil:
+    return z * vsigmoid(z)
+
+cdef inline vec silu_derivative(vec z, vec alpha) noexcept nogil:
+    # 1 - sigmoid(z) is computed beside sigmoid(z): as a difference it would lose the digits that a large z multiplies
+    cdef vec tail = vexp(-vabs(z))
+    cdef vec larger = vset1(1) / (vset1(1) + tail)
+    cdef vec smaller = tail * larger
+    cdef vmask negative = vlt(z, vset1(0))
+    return vselect(negative, smaller, larger) * vfma(z, vselect(negative, larger, smaller), vset1(1))
+
+
+cdef inline vec softplus(vec z, vec alpha) noexcept nogil:
+    return vmax(z, vset1(0)) + vlog1p(vexp(-vabs(z)))
+
+cdef inline vec softplus_derivative(vec a, vec alpha) noexcept nogil:
+    # sigmoid(z) = 1 - exp(-a)
+    return -vexpm1(-a)
+
+
+cdef inline vec exponential(vec z, vec alpha) noexcept nogil:
+    return vexp(z)
+
+cdef inline vec exponential_derivative(vec a, vec alpha) noexcept nogil:
+    return a
+
+
+# ---- loops ----
+
+ctypedef vec (*Value)(vec z, vec alpha) noexcept nogil
+ctypedef vec (*Derivative)(vec z_or_a, vec alpha) noexcept nogil
+
+# What `dispatch` is to do: a = activation(z), d = d * activation'(z), or say whether the derivative reads z.
+cdef enum Task:
+    VALUE
+    DERIVATIVE
+    READS_SCORES
+
+
+cdef inline always_inline_void map_value(
+    Value value, const real *z, real *a, real alpha, Py_ssize_t n_vecs,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef vec alpha_v = vset1(alpha)
+    for i in range(n_vecs):
+        vstore(a + i * LANES, value(vload(z + i * LANES), alpha_v))
+
+
+cdef inline always_inline_void map_derivative(
+    Derivative derivative, const real *z_or_a, real *d, real alpha, Py_ssize_t n_vecs,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef vec alpha_v = vset1(alpha)
+    for i in range(n_vecs):
+        vstore(d + i * LANES, vload(d + i * LANES) * derivative(vload(z_or_a + i * LANES), alpha_v))
+
+
+cdef inline always_inline_void from_value(
+    const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
+) noexcept nogil:
+    """An activation whose derivative is a function of its value."""
+    if task == VALUE:
+        map_value(value, z, a, alpha, n_vecs)
+    elif task == DERIVATIVE:
+        map_derivative(derivative, a, d, alpha, n_vecs)
+    elif task == READS_SCORES:
+        pass
+
+
+cdef inline always_inline_void from_score(
+    const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
+    bint *reads_scores,
+) noexcept nogil:
+    """An activation whose derivative is a function of the score."""
+    if task == VALUE:
+        map_value(value, z, a, alpha, n_vecs)
+    elif task == DERIVATIVE:
+        map_derivative(derivative, z, d, alpha, n_vecs)
+    elif task == READS_SCORES:
+        reads_scores[0] = True
+
+
+cdef inline vec identity(vec z, vec alpha) noexcept nogil:
+    return z
+
+
+cdef inline always_inline_void dispatch(
+    const Task task, ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
+    bint *reads_scores,
+) noexcept nogil:
+    """Do the task for n_vecs vectors. `prelu` and `softmax` are not elementwise: see below."""
+    if kind == IDENTITY:
+        if task == VALUE and a != z:
+            map_value(identity, z, a, alpha, n_vecs)
+    elif kind == SIGMOID:
+        from_value(task, sigmoid, sigmoid_derivative, alpha, n_vecs, z, a, d)
+    elif kind == TANH:
+        from_value(task, tanh, tanh_derivative, alpha, n_vecs, z, a, d)
+    elif kind == RELU:
+        from_value(task, relu, relu_derivative, alpha, n_vecs, z, a, d)
+    elif kind == LEAKY_RELU:
+        from_value(task, leaky_relu, leaky_relu_derivative, alpha, n_vecs, z, a, d)
+    elif kind == ELU:
+        from_value(task, elu, elu_derivative, alpha, n_vecs, z, a, d)
+    elif kind == GELU:
+        from_score(task, gelu, gelu_derivative, alpha, n_vecs, z, a, d, reads_scores)
+    elif kind == GELU_TANH:
+        from_score(task, gelu_tanh, gelu_tanh_derivative, alpha, n_vecs, z, a, d, reads_scores)
+    elif kind == SILU:
+        from_score(task, silu, silu_derivative, alpha, n_vecs, z, a, d, reads_scores)
+    elif kind == SOFTPLUS:
+        from_value(task, softplus, softplus_derivative, alpha, n_vecs, z, a, d)
+    elif kind == EXP:
+        from_value(task, exponential, exponential_derivative, alpha, n_vecs, z, a, d)
+    elif kind == PRELU:
+        if task == READS_SCORES:
+            reads_scores[0] = True
+    elif kind == SOFTMAX:
+        pass
+
+
+cdef inline bint needs_scores(ActivationKind kind) noexcept nogil:
+    """Whether the derivative reads z, so that it must be kept beside a."""
+    cdef bint reads_scores = False
+    dispatch(READS_SCORES, kind, 0, 0, NULL, NULL, NULL, &reads_scores)
+    return reads_scores
+
+
+cdef inline bint is_elementwise(ActivationKind kind) noexcept nogil:
+    """Whether all scores of a layer have the same function, each its own: not with slopes, not with a sum."""
+    return not (<int> kind == PRELU or <int> kind == SOFTMAX)
+
+
+cdef inline void activate_vecs(
+    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a,
+) noexcept nogil:
+    """a = activation(z) for n_vecs vectors, any elementwise activation; a may be z."""
+    dispatch(VALUE, kind, alpha, n_vecs, z, a, NULL, NULL)
+
+
+cdef inline void multiply_derivative_vecs(
+    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *d,
+) noexcept nogil:
+    """d = d * activation'(z) for n_vecs vectors, any elementwise activation."""
+    dispatch(DERIVATIVE, kind, alpha, n_vecs, z, <real *> a, d, NULL)
+
+
+cdef inline void activate(
+    ActivationKind kind, real alpha, const Tiles *tiles, Py_ssize_t n, const real *z, real *a,
+) noexcept nogil:
+    """a [n][lanes] = activation(z [n][lanes]); a may be z."""
+    cdef int t
+    if kind == SOFTMAX:
+        for t in range(tiles.n_tiles):
+            softmax(n, tiles.vecs[t], z + n * tiles.start[t], a + n * tiles.start[t])
+    else:
+        activate_vecs(kind, alpha, n * tiles.n_lanes // LANES, z, a)
+
+
+cdef inline void multiply_derivative(
+    ActivationKind kind, real alpha, const Tiles *tiles, Py_ssize_t n, const real *z, const real *a, real *d,
+) noexcept nogil:
+    """d [n][lanes] = d * activation'(z); for softmax the product with its Jacobian."""
+    cdef int t
+    if kind == SOFTMAX:
+        for t in range(tiles.n_tiles):
+            softmax_jacobian(n, tiles.vecs[t], a + n * tiles.start[t], d + n * tiles.start[t])
+    else:
+        multiply_derivative_vecs(kind, alpha, n * tiles.n_lanes // LANES, z, a, d)
+
+
+cdef inline always_inline_void softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexcept nogil:
+    """a [n][n_vecs] = exp(z - max) / sum, over the features of each lane."""
+    cdef vec top, total, e
+    cdef Py_ssize_t i
+    cdef int j
+    for j in range(n_vecs):
+        top = vload(z + j * LANES)
+        for i in range(1, n):
+            top = vmax(top, vload(z + (i * n_vecs + j) * LANES))
+        total = vset1(0)
+        for i in range(n):
+            e = vexp(vload(z + (i * n_vecs + j) * LANES) - top)
+            total = total + e
+            vstore(a + (i * n_vecs + j) * LANES, e)
+        total = vset1(1) / total
+        for i in range(n):
+            vstore(a + (i * n_vecs + j) * LANES, vload(a + (i * n_vecs + j) * LANES) * total)
+
+
+cdef inline always_inline_void softmax_jacobian(Py_ssize_t n, int n_vecs, const real *a, real *d) noexcept nogil:
+    """d = a * (d - sum over features of a * d)."""
+    cdef vec total
+    cdef Py_ssize_t i, at
+    cdef int j
+    for j in range(n_vecs):
+        total = vset1(0)
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            total = vfma(vload(a + at), vload(d + at), total)
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            vstore(d + at, vload(a + at) * (vload(d + at) - total))
+
+
+# ---- prelu: a slope for each unit, which is trained ----
+
+cdef inline void prelu_units(
+    const Tiles *tiles, Py_ssize_t n, Py_ssize_t first, Py_ssize_t end, const real *slopes, const real *z, real *a,
+) noexcept nogil:
+    """Units first ... end of a [n][lanes] = z where z > 0, else slopes (n,) * z; a may be z."""
+    cdef vec slope, x
+    cdef Py_ssize_t at, o, v
+    cdef int t
+    for t in range(tiles.n_tiles):
+        for o in range(first, end):
+            slope = vset1(slopes[o])
+            for v in range(tiles.vecs[t]):
+                at = n * tiles.start[t] + (o * tiles.vecs[t] + v) * LANES
+                x = vload(z + at)
+                vstore(a + at, vselect(vle(x, vset1(0)), slope * x, x))
+
+
+cdef inline void prelu_delta_units(
+    const Tiles *tiles, Py_ssize_t n, Py_ssize_t first, Py_ssize_t end, const real *slopes, const real *z, real *d,
+    real *slope_delta,
+) noexcept nogil:
+    """Units first ... end of d [n][lanes], which becomes dL/dz, and of slope_delta, which each sample adds to dL/dslope.
+
+    At 0 the derivative is the slope.
+    """
+    cdef vec slope, x, dv
+    cdef vmask negative
+    cdef Py_ssize_t at, o, v
+    cdef int t
+    for t in range(tiles.n_tiles):
+        for o in range(first, end):
+            slope = vset1(slopes[o])
+            for v in range(tiles.vecs[t]):
+                at = n * tiles.start[t] + (o * tiles.vecs[t] + v) * LANES
+                x = vload(z + at)
+                dv = vload(d + at)
+                negative = vle(x, vset1(0))
+                vstore(slope_delta + at, vselect(negative, dv * x, vset1(0)))
+                vstore(d + at, vselect(negative, dv * slope, dv))
+
+
+# ---- what follows a product ----
+
+# The activation of a layer, or its derivative, applied to the blocks of a product while they are in the cache.
+cdef struct Finish:
+    ActivationKind activation  # an elementwise one
+    real alpha
+    bint derivative
+    const real *z
+    real *a
+
+
+cdef inline void finish(const Finish *how, Py_ssize_t at, Py_ssize_t n_vecs, real *product) noexcept nogil:
+    """product = product * activation'(z), or a = activation(product), for n_vecs vectors from `at` on."""
+    if how.derivative:
+        multiply_derivative_vecs(how.activation, how.alpha, n_vecs, how.z + at, how.a + at, product + at)
+    else:
+        activate_vecs(how.activation, how.alpha, n_vecs, product + at, how.a + at)

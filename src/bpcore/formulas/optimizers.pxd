@@ -1,0 +1,270 @@
+"""Optimizers: one pass over a range of the flat parameter vector, in place, as PyTorch defines each.
+
+To add one: its kind and its name here, its rule, its lines in `prepare` and in `optimize`; its class and its twin in
+`reference/optimizers.py`, which gives the order of the hyperparameters and of the slots. A kind without a name or
+without its lines is an error of the C compiler (-Wswitch-enum).
+"""
+
+from libc.math cimport sqrt
+
+from bpcore.machine.types cimport (
+    LANES, always_inline_void, real, vec, vfma, vload, vload_n, vlt, vmax, vselect, vset1, vstore, vstore_n,
+)
+from bpcore.machine.vmath cimport vroot
+
+
+cdef enum OptimizerKind:
+    SGD
+    ADAM
+    ADAMW
+    RMSPROP
+    ADAGRAD
+
+cdef enum:
+    MAX_HYPERPARAMETERS = 8
+    MAX_SLOTS = 4
+    MAX_FLAGS = 3
+    MAX_COEFFICIENTS = 6
+
+
+cdef inline const char *optimizer_name(OptimizerKind kind) noexcept:
+    """NULL from the last kind on."""
+    if kind == SGD: return "sgd"
+    elif kind == ADAM: return "adam"
+    elif kind == ADAMW: return "adamw"
+    elif kind == RMSPROP: return "rmsprop"
+    elif kind == ADAGRAD: return "adagrad"
+    return NULL
+
+
+cdef struct Optimizer:
+    OptimizerKind kind
+    double hyper[MAX_HYPERPARAMETERS]  # in the order of the class's `hyperparameters`
+
+# One step: its numbers, the same for all parameters, and what it changes.
+cdef struct Update:
+    OptimizerKind kind
+    bint flags[MAX_FLAGS]
+    real rate
+    real decay  # weight decay
+    real c[MAX_COEFFICIENTS]
+    real *parameters
+    real *slots
+    Py_ssize_t slot_length
+
+# Its numbers as vectors.
+cdef struct Coefficients:
+    vec rate
+    vec decay
+    vec c[MAX_COEFFICIENTS]
+    bint flags[MAX_FLAGS]
+
+# n <= LANES parameters at a time, `slots` being where each slot's own n numbers are.
+ctypedef void (*Rule)(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil
+
+
+cdef inline double power(double base, long long exponent) noexcept nogil:
+    """base**exponent by squaring: the same bits everywhere, and a resumed run needs no running product."""
+    cdef double result = 1
+    while exponent > 0:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+# ---- rules ----
+
+cdef inline void sgd_plain(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    p[0] = vfma(-k.rate, vfma(k.decay, p[0], g), p[0])
+
+
+cdef inline void sgd_momentum(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: momentum, 1 - dampening (1 in the first step), factor on the gradient;  rate: 1 if that is the learning rate
+    g = vfma(k.decay, p[0], g) * k.c[2]
+    slots[0] = vfma(k.c[0], slots[0], k.c[1] * g)
+    if k.flags[0]:
+        p[0] = vfma(-k.rate, vfma(k.c[0], slots[0], g), p[0])
+    else:
+        p[0] = vfma(-k.rate, slots[0], p[0])
+
+
+cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: 1 - beta_1, beta_2, 1 - beta_2, 1 / sqrt(1 - beta_2**t), epsilon, 1 - rate * decay;  rate: lr / (1 - beta_1**t)
+    # flags: amsgrad, decoupled decay, coupled decay
+    cdef vec v
+    if k.flags[1]:
+        p[0] = p[0] * k.c[5]
+    elif k.flags[2]:
+        g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g - slots[0], k.c[0], slots[0])
+    slots[1] = vfma(k.c[2] * g, g, k.c[1] * slots[1])
+    v = slots[1]
+    if k.flags[0]:
+        slots[2] = vmax(slots[2], v)
+        v = slots[2]
+    p[0] = vfma(-k.rate, slots[0] / vfma(vroot(v), k.c[3], k.c[4]), p[0])
+
+
+cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: alpha, 1 - alpha, epsilon, momentum;  flags: momentum, centered
+    cdef vec average
+    cdef int mean = 2 if k.flags[0] else 1
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(k.c[1] * g, g, k.c[0] * slots[0])
+    average = slots[0]
+    if k.flags[1]:
+        slots[mean] = vfma(g - slots[mean], k.c[1], slots[mean])
+        average = vmax(vfma(-slots[mean], slots[mean], average), vset1(0))  # rounding may leave it below 0
+    average = g / (vroot(average) + k.c[2])
+    if k.flags[0]:
+        slots[1] = vfma(k.c[3], slots[1], average)
+        average = slots[1]
+    p[0] = vfma(-k.rate, average, p[0])
+
+
+cdef inline void adagrad(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: epsilon
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g, g, slots[0])
+    p[0] = vfma(-k.rate, g / (vroot(slots[0]) + k.c[0]), p[0])
+
+
+cdef inline real plain_sgd_decay(const Optimizer *optimizer) noexcept nogil:
+    """The weight decay of `sgd`, which products need that step themselves."""
+    return <real> optimizer.hyper[2]
+
+
+# ---- bounds ----
+
+cdef inline void limit_norms(real *w, Py_ssize_t n_in, Py_ssize_t n_out, real most) noexcept nogil:
+    """Scale down each column of w (n_in, n_out) whose Euclidean norm exceeds `most`."""
+    cdef vec norm, factor, wv
+    cdef Py_ssize_t first = 0, n, i
+    while first < n_out:
+        n = min(n_out - first, <Py_ssize_t> LANES)
+        norm = vset1(0)
+        for i in range(n_in):
+            wv = vload_n(w + i * n_out + first, n)
+            norm = vfma(wv, wv, norm)
+        norm = vroot(norm)
+        factor = vselect(vlt(vset1(most), norm), vset1(most) / norm, vset1(1))
+        for i in range(n_in):
+            vstore_n(w + i * n_out + first, vload_n(w + i * n_out + first, n) * factor, n)
+        first += LANES
+
+
+# ---- loops ----
+
+cdef inline always_inline_void sweep(
+    Rule rule, const int n_slots, const Coefficients *k, real *p, const real *g, real *slots, Py_ssize_t slot_length,
+    Py_ssize_t n,
+) noexcept nogil:
+    cdef vec pv
+    cdef vec sv[MAX_SLOTS]
+    cdef Py_ssize_t i, at, rest = n % LANES
+    cdef int s
+    for i in range(n // LANES):
+        at = i * LANES
+        pv = vload(p + at)
+        for s in range(n_slots):
+            sv[s] = vload(slots + s * slot_length + at)
+        rule(k, &pv, vload(g + at), sv)
+        vstore(p + at, pv)
+        for s in range(n_slots):
+            vstore(slots + s * slot_length + at, sv[s])
+    if rest > 0:
+        at = n - rest
+        pv = vload_n(p + at, rest)
+        for s in range(n_slots):
+            sv[s] = vload_n(slots + s * slot_length + at, rest)
+        rule(k, &pv, vload_n(g + at, rest), sv)
+        vstore_n(p + at, pv, rest)
+        for s in range(n_slots):
+            vstore_n(slots + s * slot_length + at, sv[s], rest)
+
+
+cdef inline void prepare(
+    const Optimizer *optimizer, long long step, double rate, real *parameters, real *slots, Py_ssize_t slot_length,
+    Update *update,
+) noexcept nogil:
+    """Fill `update` for the step that is number `step`, counted from 1."""
+    cdef const double *h = &optimizer.hyper[0]
+    update.kind = optimizer.kind
+    update.parameters = parameters
+    update.slots = slots
+    update.slot_length = slot_length
+    update.rate = <real> rate
+    if optimizer.kind == SGD:
+        # momentum, dampening, weight_decay, nesterov, velocity_of_steps
+        update.decay = <real> h[2]
+        update.c[0] = <real> h[0]
+        update.c[1] = <real> (1 if step == 1 else 1 - h[1])
+        update.c[2] = 1
+        if h[0] != 0 and h[4] != 0:
+            update.c[2] = update.rate
+            update.rate = 1
+        update.flags[0] = h[3] != 0
+        update.flags[1] = h[0] != 0
+    elif optimizer.kind in (ADAM, ADAMW):
+        # beta_1, beta_2, epsilon, weight_decay, amsgrad, epsilon_hat
+        update.rate = <real> (rate / (1 - power(h[0], step)))
+        update.decay = <real> h[3]
+        update.c[0] = <real> (1 - h[0])
+        update.c[1] = <real> h[1]
+        update.c[2] = <real> (1 - h[1])
+        update.c[3] = <real> (1 / sqrt(1 - power(h[1], step)))
+        update.c[4] = <real> (h[2] / sqrt(1 - power(h[1], step)) if h[5] != 0 else h[2])
+        update.c[5] = <real> (1 - rate * h[3])
+        update.flags[0] = h[4] != 0
+        update.flags[1] = optimizer.kind == ADAMW
+        update.flags[2] = h[3] != 0
+    elif optimizer.kind == RMSPROP:
+        # alpha, epsilon, weight_decay, momentum, centered
+        update.decay = <real> h[2]
+        update.c[0] = <real> h[0]
+        update.c[1] = <real> (1 - h[0])
+        update.c[2] = <real> h[1]
+        update.c[3] = <real> h[3]
+        update.flags[0] = h[3] != 0
+        update.flags[1] = h[4] != 0
+    elif optimizer.kind == ADAGRAD:
+        # lr_decay, epsilon, weight_decay, initial_accumulator_value
+        update.rate = <real> (rate / (1 + (step - 1) * h[0]))
+        update.decay = <real> h[2]
+        update.c[0] = <real> h[1]
+
+
+cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """The step on parameters first ... first + n, along their gradient (n,)."""
+    cdef Coefficients k
+    cdef real *p = update.parameters + first
+    cdef real *slots = update.slots + first
+    cdef Py_ssize_t length = update.slot_length
+    cdef int i
+    k.rate = vset1(update.rate)
+    k.decay = vset1(update.decay)
+    for i in range(MAX_COEFFICIENTS):
+        k.c[i] = vset1(update.c[i])
+    for i in range(MAX_FLAGS):
+        k.flags[i] = update.flags[i]
+    if update.kind == SGD:
+        if k.flags[1]:
+            sweep(sgd_momentum, 1, &k, p, gradient, slots, length, n)
+        else:
+            sweep(sgd_plain, 0, &k, p, gradient, slots, length, n)
+    elif update.kind in (ADAM, ADAMW):
+        if k.flags[0]:
+            sweep(adam, 3, &k, p, gradient, slots, length, n)
+        else:
+            sweep(adam, 2, &k, p, gradient, slots, length, n)
+    elif update.kind == RMSPROP:
+        if k.flags[0] and k.flags[1]:
+            sweep(rmsprop, 3, &k, p, gradient, slots, length, n)
+        elif k.flags[0] or k.flags[1]:
+            sweep(rmsprop, 2, &k, p, gradient, slots, length, n)
+        else:
+            sweep(rmsprop, 1, &k, p, gradient, slots, length, n)
+    elif update.kind == ADAGRAD:
+        sweep(adagrad, 1, &k, p, gradient, slots, length, n)

@@ -1,0 +1,53 @@
+"""Forward and backward through all layers, for one chunk of samples."""
+
+from bpcore.formulas.dropout cimport drop_outputs
+from bpcore.machine.types cimport real
+from bpcore.passes.layers cimport delta_below, forward_layer, input_delta_product, layer_gradient
+from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels
+from bpcore.products.gradients cimport Sink, transpose_rows
+
+
+cdef inline void forward(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+    """chunk.a[1:] and chunk.z[1:] from chunk.a[0]."""
+    cdef const Layer *layer
+    cdef int l
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        forward_layer(
+            layer, parameters, &chunk.tiles, inputs_of(chunk, layer), chunk.z[l + 1], chunk.a[l + 1], chunk.scratch
+        )
+        if chunk.dropout.active and layer.dropout > 0:
+            drop_outputs(
+                &chunk.dropout, layer.dropout, l, &chunk.tiles, layer.n_out, 0, layer.n_out, chunk.a[l + 1],
+                chunk.dropout_factors[l + 1], chunk.after_dropout[l + 1],
+            )
+
+
+cdef inline void backward(
+    const Network *net, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
+) noexcept nogil:
+    """All gradients from one chunk. target may be the parameters: each layer is stepped after it was read."""
+    cdef const Layer *layer
+    cdef int l
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
+        layer = net.layers + l
+        if layer.reads >= net.first_trainable:
+            delta_below(net, l, parameters, chunk)
+        if not (layer.trainable or layer.bias_trainable):
+            continue
+        if needs_panels(layer):
+            transpose_rows(&chunk.tiles, layer.n_out, chunk.delta[l + 1], chunk.tiles.n_lanes, 0, chunk.scratch)
+        layer_gradient(
+            layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], chunk.scratch,
+            0, layer.n_in, True, target, sink,
+        )
+
+
+cdef inline void input_delta(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+    """chunk.delta[0], the gradient with respect to the network's input, and all deltas above it."""
+    cdef int l
+    for l in range(net.n_layers - 1, -1, -1):
+        if net.layers[l].reads == NETWORK_INPUTS:
+            input_delta_product(net.layers + l, l, parameters, chunk)
+        else:
+            delta_below(net, l, parameters, chunk)

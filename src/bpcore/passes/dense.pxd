@@ -1,0 +1,142 @@
+"""The dense layer: forward, the delta of what it reads, and the gradient of its arrays, for a chunk of samples.
+
+`layers.pxd` chooses it by the kind of the layer. Units are computed in ranges, so that threads can share them.
+"""
+
+from bpcore.formulas.activations cimport (
+    PRELU, Finish, activate, is_elementwise, multiply_derivative, prelu_delta_units, prelu_units,
+)
+from bpcore.formulas.optimizers cimport optimize
+from bpcore.machine.tiles cimport Tiles
+from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
+from bpcore.passes.network cimport Chunk, Layer, mixes_units, needs_panels
+from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
+from bpcore.products.samples cimport Product, samples_product
+
+
+cdef enum:
+    # Weights whose gradient is made at a time: whole rows, which lie together, and what they need of the inputs stay in
+    # the cache meanwhile, also for the optimizer. Without it a step of 256-1024-1024-10 takes 3 % longer.
+    PIECE_WEIGHTS = 16384
+
+
+# ---- forward ----
+
+cdef inline void dense_forward_units(
+    const Layer *layer, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles,
+    const real *inputs, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """Units first ... end of z and a [n_out][lanes], but for the activation of a layer that `mixes_units`.
+
+    inputs: [n_in][lanes]. a may be z.
+    """
+    cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
+    cdef const real *biases = parameters + layer.biases if layer.has_bias else NULL
+    cdef Product product = Product(
+        layer.n_out, layer.n_in, parameters + layer.weights, 1, layer.n_out, biases, inputs, z
+    )
+    samples_product(tiles, &product, first, end, scratch, &how if is_elementwise(layer.activation) else NULL)
+    if layer.activation == PRELU:
+        prelu_units(tiles, layer.n_out, first, end, parameters + layer.slopes, z, a)
+
+
+# ---- backward ----
+
+cdef inline void multiply_units(
+    const Tiles *tiles, Py_ssize_t n, Py_ssize_t first, Py_ssize_t end, const real *factor, real *x,
+) noexcept nogil:
+    """Rows first ... end of x [n][lanes] *= factor [n][lanes]."""
+    cdef Py_ssize_t at, i
+    cdef int t
+    for t in range(tiles.n_tiles):
+        for i in range((end - first) * tiles.vecs[t]):
+            at = n * tiles.start[t] + (first * tiles.vecs[t] + i) * LANES
+            vstore(x + at, vload(x + at) * vload(factor + at))
+
+
+cdef inline Product dense_backward_product(
+    const Layer *layer, const real *parameters, const real *delta, real *below,
+) noexcept nogil:
+    """below [n_in][lanes] = W @ delta [n_out][lanes]."""
+    return Product(
+        layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, delta, below
+    )
+
+
+cdef inline void dense_delta_units(
+    const Layer *layer, int number, const Layer *below, Py_ssize_t first, Py_ssize_t end, const real *parameters,
+    const Tiles *tiles, Chunk *chunk,
+) noexcept nogil:
+    """Units first ... end of the delta of `below`, the layer that this one reads, but for the derivative of a layer
+    that `mixes_units`.
+
+    number: of this layer. tiles: of all samples; those of the chunk may be fewer.
+    """
+    cdef int at = layer.reads + 1
+    cdef Finish how = Finish(below.activation, below.alpha, True, chunk.z[at], chunk.a[at])
+    cdef Product product = dense_backward_product(layer, parameters, chunk.delta[number + 1], chunk.delta[at])
+    samples_product(
+        tiles, &product, first, end, chunk.scratch, &how if is_elementwise(below.activation) else NULL
+    )
+    if chunk.dropout.active and below.dropout > 0:
+        multiply_units(tiles, layer.n_in, first, end, chunk.dropout_factors[at], chunk.delta[at])
+    if below.activation == PRELU:
+        prelu_delta_units(
+            tiles, layer.n_in, first, end, parameters + below.slopes, chunk.z[at], chunk.delta[at],
+            chunk.slope_delta[at],
+        )
+
+
+# ---- the gradient of the arrays ----
+
+cdef inline void dense_gradient(
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real *delta, const real *slope_delta,
+    const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, bint with_unit_arrays, real *target, const Sink *sink,
+) noexcept nogil:
+    """The gradient of rows first_row ... end_row of the weights, and of biases and slopes, from one chunk.
+
+    It goes into `target`, laid out like the parameters, in the way that `sink` says; what is not trainable is left as
+    it is. Where an optimizer follows, it takes each piece while that is in the cache, and nobody reads it again.
+    """
+    cdef Py_ssize_t some = max(PIECE_WEIGHTS // layer.n_out, <Py_ssize_t> TILE_ROWS) // TILE_ROWS * TILE_ROWS
+    cdef Py_ssize_t row = first_row, end
+    cdef bint one_place = sink.update != NULL and sink.mode == SET  # for all pieces, which spares the cache
+    cdef real *weights = target + layer.weights + first_row * layer.n_out if layer.trainable else NULL
+    cdef real *biases = target + layer.biases if layer.bias_trainable and with_unit_arrays else NULL
+    cdef real *changes
+    while True:
+        end = min(end_row, row + some)
+        changes = weights
+        if weights != NULL and sink.update != NULL:
+            changes = sink.update.parameters + layer.weights + row * layer.n_out
+        gradient_rows(
+            layer, tiles, inputs, delta, panels, row, end, weights, biases if end == end_row else NULL, changes, sink
+        )
+        if weights != NULL:
+            if sink.update != NULL:
+                optimize(sink.update, weights, layer.weights + row * layer.n_out, (end - row) * layer.n_out)
+            if not one_place:
+                weights += (end - row) * layer.n_out
+        if end == end_row:
+            break
+        row = end
+    if sink.update != NULL and biases != NULL:
+        optimize(sink.update, biases, layer.biases, layer.n_out)
+    if layer.has_slopes and layer.trainable and with_unit_arrays:
+        sums_of_units(tiles, layer.n_out, slope_delta, target + layer.slopes, sink)
+        if sink.update != NULL:
+            optimize(sink.update, target + layer.slopes, layer.slopes, layer.n_out)
+
+
+cdef inline void gradient_rows(
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real *delta, const real *panels,
+    Py_ssize_t first_row, Py_ssize_t end_row, real *g_weights, real *g_biases, real *changes, const Sink *sink,
+) noexcept nogil:
+    """The gradient of those rows of the weights, g_weights (end_row - first_row, n_out), and of the biases; either may
+    be NULL. changes: see `outputs_product`."""
+    if needs_panels(layer):
+        outputs_product(
+            tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, panels, g_weights, g_biases, changes, sink
+        )
+    else:
+        dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, delta, g_weights, g_biases, sink)

@@ -1,0 +1,120 @@
+"""What a kind of layer does, chosen by its kind: forward, the delta of what it reads, the gradient of its arrays.
+
+To add a kind: its name in `LayerKind`, a file like `dense.pxd`, and a branch in each function here. A forgotten branch
+is an error of the C compiler (-Wswitch-enum).
+"""
+
+from bpcore.formulas.activations cimport PRELU, activate, multiply_derivative, prelu_delta_units
+from bpcore.formulas.losses cimport Loss, loss_and_delta
+from bpcore.machine.tiles cimport Tiles
+from bpcore.machine.types cimport real
+from bpcore.passes.dense cimport dense_backward_product, dense_delta_units, dense_forward_units, dense_gradient
+from bpcore.passes.network cimport DENSE, Chunk, Layer, Network, mixes_units
+from bpcore.products.gradients cimport Sink
+from bpcore.products.samples cimport Product, samples_product
+
+
+cdef inline void forward_units(
+    const Layer *layer, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles,
+    const real *inputs, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `mixes_units`."""
+    if layer.kind == DENSE:
+        dense_forward_units(layer, first, end, parameters, tiles, inputs, z, a, scratch)
+
+
+cdef inline void delta_units(
+    const Network *net, int number, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles,
+    Chunk *chunk,
+) noexcept nogil:
+    """Units first ... end of what `delta_below` computes, but for the derivative of a layer that `mixes_units`.
+
+    tiles: of all samples; those of the chunk may be fewer.
+    """
+    cdef const Layer *layer = net.layers + number
+    if layer.kind == DENSE:
+        dense_delta_units(layer, number, net.layers + layer.reads, first, end, parameters, tiles, chunk)
+
+
+cdef inline void layer_gradient(
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real *delta, const real *slope_delta,
+    const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, bint with_unit_arrays, real *target, const Sink *sink,
+) noexcept nogil:
+    """The gradient of a layer's arrays from one chunk; see `dense_gradient`."""
+    if layer.kind == DENSE:
+        dense_gradient(
+            layer, tiles, inputs, delta, slope_delta, panels, first_row, end_row, with_unit_arrays, target, sink
+        )
+
+
+# ---- whole layers ----
+
+cdef inline void forward_layer(
+    const Layer *layer, const real *parameters, const Tiles *tiles, const real *inputs, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """z [n_out][lanes] and a = activation(z) from what the layer reads, inputs [n_in][lanes]; a may be z."""
+    forward_units(layer, 0, layer.n_out, parameters, tiles, inputs, z, a, scratch)
+    if mixes_units(layer):
+        activate(layer.activation, layer.alpha, tiles, layer.n_out, z, a)
+
+
+cdef inline void derivative_below(const Network *net, int number, Chunk *chunk) noexcept nogil:
+    """Multiply the delta of the layer that this one reads by its derivative, where that `mixes_units`: after all units
+    and after dropout."""
+    cdef int at = net.layers[number].reads + 1
+    cdef const Layer *below = net.layers + at - 1
+    multiply_derivative(
+        below.activation, below.alpha, &chunk.tiles, below.n_out, chunk.z[at], chunk.a[at], chunk.delta[at]
+    )
+
+
+cdef inline void delta_below(
+    const Network *net, int number, const real *parameters, Chunk *chunk,
+) noexcept nogil:
+    """The delta of the layer that this one reads, from the layer's own."""
+    cdef const Layer *layer = net.layers + number
+    delta_units(net, number, 0, layer.n_in, parameters, &chunk.tiles, chunk)
+    if mixes_units(net.layers + layer.reads):
+        derivative_below(net, number, chunk)
+
+
+cdef inline void output_derivative(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+    """The delta of the last layer, dL/dz, from dL/da in its place."""
+    cdef int n = net.n_layers
+    cdef const Layer *last = net.layers + n - 1
+    if last.activation == PRELU:
+        output_slopes(net, parameters, chunk)
+    else:
+        multiply_derivative(
+            last.activation, last.alpha, &chunk.tiles, last.n_out, chunk.z[n], chunk.a[n], chunk.delta[n]
+        )
+
+
+cdef inline void output_slopes(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+    """`output_derivative` of a prelu layer."""
+    cdef int n = net.n_layers
+    cdef const Layer *last = net.layers + n - 1
+    prelu_delta_units(
+        &chunk.tiles, last.n_out, 0, last.n_out, parameters + last.slopes, chunk.z[n], chunk.delta[n],
+        chunk.slope_delta[n],
+    )
+
+
+cdef inline void output_delta(
+    const Network *net, const Loss *loss, const real *parameters, Chunk *chunk,
+) noexcept nogil:
+    """chunk.value and the delta of the last layer from the outputs."""
+    cdef int n = net.n_layers
+    cdef const Layer *last = net.layers + n - 1
+    loss_and_delta(
+        loss, last.activation, last.alpha, &chunk.tiles, last.n_out, chunk.a[n], chunk.z[n], chunk.y, chunk.factor,
+        chunk.delta[n], chunk.value,
+    )
+    if last.activation == PRELU:
+        output_slopes(net, parameters, chunk)
+
+
+cdef inline void input_delta_product(const Layer *layer, int number, const real *parameters, Chunk *chunk) noexcept nogil:
+    """chunk.delta[0] [n_inputs][lanes] from the delta of a layer that reads the network's inputs."""
+    cdef Product product = dense_backward_product(layer, parameters, chunk.delta[number + 1], chunk.delta[0])
+    samples_product(&chunk.tiles, &product, 0, layer.n_in, chunk.scratch, NULL)

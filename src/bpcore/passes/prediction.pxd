@@ -1,0 +1,39 @@
+"""Outputs only: nothing of the layers is kept."""
+
+from bpcore.machine.tiles cimport Tiles, cut_tiles
+from bpcore.machine.types cimport real
+from bpcore.passes.batches cimport gather_rows, scatter_rows
+from bpcore.passes.layers cimport forward_layer
+from bpcore.passes.network cimport Layer, Network
+from bpcore.products.vectors cimport all_finite
+
+
+cdef inline bint predict(
+    const Network *net, const real *parameters, const real *X, Py_ssize_t n_rows, Py_ssize_t chunk, real *first,
+    real *second, real *scratch, real *out,
+) noexcept nogil:
+    """out (n_rows, n_outputs) for X (n_rows, n_inputs).
+
+    first, second, scratch: room for chunk lanes of the widest layer.
+    """
+    cdef Tiles tiles
+    cdef const Layer *layer
+    cdef real *inputs
+    cdef real *outputs
+    cdef Py_ssize_t done = 0
+    cdef int l
+    cut_tiles(&tiles, min(chunk, n_rows), net.splits_short_tile)
+    while done < n_rows:
+        if tiles.n_rows != min(chunk, n_rows - done):
+            cut_tiles(&tiles, min(chunk, n_rows - done), net.splits_short_tile)
+        inputs, outputs = first, second
+        gather_rows(&tiles, X, net.n_inputs, NULL, done, inputs)
+        if not all_finite(inputs, net.n_inputs * tiles.n_lanes):
+            return False
+        for l in range(net.n_layers):
+            layer = net.layers + l
+            forward_layer(layer, parameters, &tiles, inputs, outputs, outputs, scratch)
+            inputs, outputs = outputs, inputs
+        scatter_rows(&tiles, inputs, net.n_outputs, out + done * net.n_outputs)
+        done += tiles.n_rows
+    return True

@@ -1,0 +1,114 @@
+"""Forward and backward for networks so small that reaching a product costs more than computing it.
+
+For batches that fit into one vector and layers of fewer than FEW_OUTPUTS units, none of the hidden ones a softmax: the
+sums of `chunks.pxd`, in the same order and so with the same bits, as bare loops.
+"""
+
+from bpcore.formulas.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
+from bpcore.formulas.losses cimport Loss, tile_delta
+from bpcore.machine.types cimport (
+    LANES, always_inline_void, never_inline_void, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
+)
+from bpcore.passes.network cimport FEW_OUTPUTS, Chunk, Layer, Network, fits_small_batches
+from bpcore.products.gradients cimport STEP, Sink
+
+
+cdef inline bint has_tiny_layers(const Network *net) noexcept nogil:
+    cdef int l
+    for l in range(net.n_layers):
+        if net.layers[l].n_out >= FEW_OUTPUTS:
+            return False
+    return net.n_inputs <= 8 * FEW_OUTPUTS and fits_small_batches(net)
+
+
+cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nogil:
+    return batch_size <= LANES and has_tiny_layers(net)
+
+
+cdef inline never_inline_void tiny_forward(
+    const Network *net, const Loss *loss, const real *parameters, Chunk *chunk,
+) noexcept nogil:
+    """chunk.a[1:] and chunk.z[1:] from chunk.a[0], then chunk.value and the delta of the outputs."""
+    cdef const Layer *layer
+    cdef const real *w
+    cdef const real *below
+    cdef real *a
+    cdef real *z
+    cdef vec score
+    cdef Py_ssize_t i, o
+    cdef int l
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        below = chunk.a[layer.reads + 1]
+        for o in range(layer.n_out):
+            w = parameters + layer.weights + o
+            z = chunk.z[l + 1] + o * LANES
+            a = chunk.a[l + 1] + o * LANES
+            score = vset1(parameters[layer.biases + o]) if layer.has_bias else vset1(0)
+            for i in range(layer.n_in):
+                score = vfma(vset1(w[i * layer.n_out]), vload(below + i * LANES), score)
+            vstore(z, score)
+            activate_vecs(layer.activation, layer.alpha, 1, z, a)
+    l = net.n_layers
+    if layer.activation == SOFTMAX:
+        activate(SOFTMAX, layer.alpha, &chunk.tiles, layer.n_out, chunk.z[l], chunk.a[l])
+    tile_delta(
+        loss, layer.activation, layer.alpha, layer.n_out, 1, chunk.a[l], chunk.z[l], chunk.y, chunk.factor,
+        chunk.delta[l], chunk.value,
+    )
+
+
+cdef inline never_inline_void tiny_backward(
+    const Network *net, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
+) noexcept nogil:
+    """What `layers.backward` does, for SET and STEP: a tiny batch is a single chunk."""
+    if sink.mode != STEP:
+        backward_loops(False, False, 0, 0, net, parameters, chunk, target)
+    elif sink.decay != 0:
+        backward_loops(True, True, sink.rate, sink.decay, net, parameters, chunk, target)
+    else:
+        backward_loops(True, False, sink.rate, 0, net, parameters, chunk, target)
+
+
+cdef inline void put(const bint step, const bint decays, real rate, real decay, real *w, real g) noexcept nogil:
+    if decays:
+        g = rfma(decay, w[0], g)
+    w[0] = rfma(-rate, g, w[0]) if step else g
+
+
+cdef inline always_inline_void backward_loops(
+    const bint step, const bint decays, real rate, real decay, const Network *net, const real *parameters,
+    Chunk *chunk, real *target,
+) noexcept nogil:
+    cdef const Layer *layer
+    cdef const Layer *below
+    cdef const real *w
+    cdef const real *d
+    cdef real *g
+    cdef vec zero = vset1(0), total, a
+    cdef Py_ssize_t i, o
+    cdef int l, at
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
+        layer = net.layers + l
+        at = layer.reads + 1
+        below = net.layers + layer.reads
+        d = chunk.delta[l + 1]
+        for i in range(layer.n_in):
+            w = parameters + layer.weights + i * layer.n_out
+            g = target + layer.weights + i * layer.n_out
+            a = vload(chunk.a[at] + i * LANES)
+            if layer.reads >= net.first_trainable:
+                total = zero
+                for o in range(layer.n_out):
+                    total = vfma(vset1(w[o]), vload(d + o * LANES), total)
+                vstore(chunk.delta[at] + i * LANES, total)
+                multiply_derivative_vecs(
+                    below.activation, below.alpha, 1, chunk.z[at] + i * LANES, chunk.a[at] + i * LANES,
+                    chunk.delta[at] + i * LANES,
+                )
+            if layer.trainable:
+                for o in range(layer.n_out):
+                    put(step, decays, rate, decay, g + o, vsum(vfma(a, vload(d + o * LANES), zero)))
+        if layer.bias_trainable:
+            for o in range(layer.n_out):
+                put(step, decays, rate, decay, target + layer.biases + o, vsum(zero + vload(d + o * LANES)))

@@ -1,0 +1,385 @@
+"""The gradient of a layer's weights and biases: a product over the samples, and where it goes."""
+
+from bpcore.formulas.optimizers cimport Update
+from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
+from bpcore.machine.types cimport (
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_VECS, prefetch_to_write, real, rfma, always_inline_void,
+    unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+)
+
+
+# ---- where a gradient goes ----
+
+cdef enum:
+    SET
+    ADD
+    STEP
+
+cdef struct Sink:
+    int mode  # it becomes what is there, is added to it, or what is there makes a step of plain SGD along it
+    real rate
+    real decay
+    const Update *update  # what any optimizer does as soon as a part of the gradient is complete; NULL: nothing
+    bint shared  # with other threads: what they have read must come back from their caches before it changes
+
+
+cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
+    if sink.mode == STEP:
+        w[0] = rfma(-sink.rate, rfma(sink.decay, w[0], g), w[0])
+    elif sink.mode == ADD:
+        w[0] = w[0] + g
+    else:
+        w[0] = g
+
+
+cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexcept nogil:
+    """The same for n <= LANES numbers."""
+    cdef vec wv
+    if sink.mode == STEP:
+        wv = vload_n(w, n)
+        g = vfma(vset1(-sink.rate), vfma(vset1(sink.decay), wv, g), wv)
+    elif sink.mode == ADD:
+        g = vload_n(w, n) + g
+    vstore_n(w, g, n)
+
+
+cdef inline always_inline_void sink_block(
+    const int mode, const int n_rows, const int n_vecs, const Sink *sink, real *g, Py_ssize_t g_row, Py_ssize_t last,
+    const vec *acc,
+) noexcept nogil:
+    """The same for a block of n_rows rows of n_vecs vectors, g_row never_inline_void, with `last` numbers in the last vector."""
+    cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), x, w
+    cdef real *at
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            at = g + r * g_row + j * LANES
+            x = acc[r * n_vecs + j]
+            if mode != SET:
+                w = vload(at) if j < n_vecs - 1 else vload_n(at, last)
+                x = w + x if mode == ADD else vfma(rate, vfma(decay, w, x), w)
+            if j < n_vecs - 1:
+                vstore(at, x)
+            else:
+                vstore_n(at, x, last)
+
+
+# ---- weight gradient, many outputs: lanes over outputs ----
+
+cdef inline void transpose_rows(
+    const Tiles *tiles, Py_ssize_t n, const real *a, Py_ssize_t n_lanes, Py_ssize_t first_lane, real *out,
+) noexcept nogil:
+    """a [n][lanes] to panels of at most TILE_VECS vectors of features: out [panel][sample][features of the panel].
+
+    The panels have room for n_lanes samples; these ones begin at first_lane.
+    """
+    cdef vec rows[MAX_LANES]
+    cdef Py_ssize_t first, n_left, lane, width, feature
+    cdef int t, i, j, panel_vecs
+    cdef const real *tile
+    cdef real *panel
+    first = 0
+    while first < n:
+        panel_vecs = tile_width((n - first + LANES - 1) // LANES)
+        panel = out + first * n_lanes + first_lane * panel_vecs * LANES
+        for t in range(tiles.n_tiles):
+            width = tiles.vecs[t] * LANES
+            tile = a + n * tiles.start[t]
+            for j in range(panel_vecs):
+                feature = first + j * LANES
+                n_left = n - feature
+                for lane in range(tiles.vecs[t]):
+                    for i in range(LANES):
+                        rows[i] = vload(tile + (feature + i) * width + lane * LANES) if i < n_left else vset1(0)
+                    vtranspose(rows)
+                    for i in range(LANES):
+                        vstore(
+                            panel + (tiles.start[t] + lane * LANES + i) * panel_vecs * LANES + j * LANES, rows[i]
+                        )
+        first += panel_vecs * LANES
+
+
+cdef inline always_inline_void outputs_block(
+    const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a,
+    const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """g (n_rows, n_columns) takes sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
+    cdef vec acc[MAX_BLOCK]
+    cdef vec dv[MAX_VECS]
+    cdef vec x
+    cdef const real *at = a + n_in * tiles.start[0] + row * tiles.vecs[0] * LANES
+    cdef Py_ssize_t width = tiles.vecs[0] * LANES, n_k = tiles.rows[0]
+    cdef int r, j, t = 0
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc[r * n_vecs + j] = vset1(0)
+    while True:  # one loop over the samples of all tiles: around a second one acc would have to lie in memory
+        for j in range(n_vecs):
+            dv[j] = vload(d + j * LANES)
+        for r in range(n_rows):
+            x = vset1(at[r * width])
+            for j in range(n_vecs):
+                acc[r * n_vecs + j] = vfma(x, dv[j], acc[r * n_vecs + j])
+        d += n_vecs * LANES
+        at += 1
+        n_k -= 1
+        if unlikely(n_k == 0):
+            t += 1
+            if t == tiles.n_tiles:
+                break
+            d += (tiles.start[t] - tiles.start[t - 1] - tiles.rows[t - 1]) * n_vecs * LANES
+            width = tiles.vecs[t] * LANES
+            at = a + n_in * tiles.start[t] + row * width
+            n_k = tiles.rows[t]
+    if sink.mode == STEP:
+        sink_block(STEP, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
+    elif sink.mode == ADD:
+        sink_block(ADD, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
+    else:
+        sink_block(SET, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
+
+
+cdef inline always_inline_void outputs_rows(
+    const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """`outputs_block` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
+    if n_rows == 1:
+        outputs_block(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 2 and n_rows == 2:
+        outputs_block(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 3 and n_rows == 3:
+        outputs_block(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 4 and n_rows == 4:
+        outputs_block(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 5 and n_rows == 5:
+        outputs_block(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 6 and n_rows == 6:
+        outputs_block(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 7 and n_rows == 7:
+        outputs_block(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif block_rows(n_vecs) >= 8 and n_rows == 8:
+        outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+
+
+cdef inline always_inline_void sum_panel(
+    const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """g (n_columns,) takes the sum over samples of the panel d."""
+    cdef vec acc[MAX_VECS]
+    cdef Py_ssize_t k
+    cdef int j
+    for j in range(n_vecs):
+        acc[j] = vset1(0)
+    for k in range(tiles.n_rows):
+        for j in range(n_vecs):
+            acc[j] = acc[j] + vload(d + (k * n_vecs + j) * LANES)
+    for j in range(n_vecs):
+        sink_vec(sink, g + j * LANES, acc[j], min(n_columns - j * LANES, <Py_ssize_t> LANES))
+
+
+cdef inline void sums_product(
+    int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """`sum_panel` for a number of vectors known at run time."""
+    if n_vecs == TILE_VECS:
+        sum_panel(TILE_VECS, tiles, d, g, n_columns, sink)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        sum_panel(2, tiles, d, g, n_columns, sink)
+    elif n_vecs == 1:
+        sum_panel(1, tiles, d, g, n_columns, sink)
+    elif TILE_VECS > 3:
+        sum_panel(n_vecs, tiles, d, g, n_columns, sink)
+
+
+cdef enum:
+    FAR_COLUMNS = 256  # gradients with longer rows lie far away when their sums begin
+
+
+cdef inline void prefetch_block(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, int n_vecs) noexcept nogil:
+    """Fetch a block of n_rows rows of n_vecs vectors, to write it when the sums are done."""
+    cdef Py_ssize_t r
+    cdef int j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            prefetch_to_write(x + r * row_length + j * LANES)
+
+
+cdef inline void outputs_product(
+    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
+    const real *panels, real *g_weights, real *g_biases, real *changes, const Sink *sink,
+) noexcept nogil:
+    """g_weights takes rows first_row ... end_row of a [n_in][lanes] @ d [n_out][lanes].T, and g_biases the sums of d.
+
+    Either may be NULL. panels: d as `transpose_rows` leaves it. changes: what is written soon, at those rows of the
+    weights; g_weights itself, or the parameters where an optimizer follows.
+    """
+    cdef Py_ssize_t n_blocks, rows, taller, block, row, first = 0, n_columns
+    cdef int height, n_vecs
+    cdef const real *panel
+    while first < n_out:
+        n_vecs = tile_width((n_out - first + LANES - 1) // LANES)
+        n_blocks = (end_row - first_row + block_rows(n_vecs) - 1) // block_rows(n_vecs)
+        n_columns = min(n_out - first, <Py_ssize_t> (n_vecs * LANES))
+        panel = panels + first * tiles.n_lanes
+        row = first_row
+        if g_weights != NULL and n_blocks > 0:
+            rows = (end_row - first_row) // n_blocks
+            taller = (end_row - first_row) % n_blocks
+            for block in range(n_blocks):
+                height = <int> (rows + (block < taller))
+                if sink.shared or n_out >= FAR_COLUMNS:
+                    prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
+                outputs_panel(
+                    n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,
+                    n_columns, sink,
+                )
+                row += height
+        if g_biases != NULL:
+            sums_product(n_vecs, tiles, panel, g_biases + first, n_columns, sink)
+        first += n_vecs * LANES
+
+
+cdef inline void outputs_panel(
+    int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """`outputs_rows` for a number of vectors known at run time."""
+    cdef int r
+    if n_vecs == TILE_VECS:
+        outputs_rows(TILE_VECS, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif TILE_VECS > 1 and n_vecs == 1:
+        outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif TILE_VECS > 3 and n_vecs == 3:
+        outputs_rows(3, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+    elif TILE_VECS > 4:
+        for r in range(n_rows):
+            outputs_any(n_vecs, tiles, n_in, row + r, a, d, g + r * g_row, n_columns, sink)
+
+
+cdef inline void outputs_any(
+    int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d, real *g,
+    Py_ssize_t n_columns, const Sink *sink,
+) noexcept nogil:
+    """One row of the same, for the narrow last panel of a core without vectors: a loop, not a always_inline_void."""
+    cdef vec acc
+    cdef Py_ssize_t k, n, width
+    cdef int j, t
+    for j in range(n_vecs):
+        n = min(n_columns - j * LANES, <Py_ssize_t> LANES)
+        acc = vset1(0)
+        for t in range(tiles.n_tiles):
+            width = tiles.vecs[t] * LANES
+            for k in range(tiles.rows[t]):
+                acc = vfma(
+                    vset1(a[n_in * tiles.start[t] + row * width + k]),
+                    vload(d + ((tiles.start[t] + k) * n_vecs + j) * LANES), acc,
+                )
+        sink_vec(sink, g + j * LANES, acc, n)
+
+
+# ---- weight gradient, few outputs: dot products over samples ----
+
+cdef inline always_inline_void dot_rows(
+    const int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t column,
+    const real *a, const real *d, real *g, Py_ssize_t g_row, const Sink *sink,
+) noexcept nogil:
+    """g[r * g_row] takes sum over samples of a[row + r, sample] * d[column, sample].
+
+    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold
+    no sample.
+    """
+    cdef vec acc[MAX_BLOCK]
+    cdef vec dv
+    cdef Py_ssize_t width
+    cdef const real *at
+    cdef const real *dt
+    cdef int i, r, s, t, v
+    for r in range(n_rows):
+        for s in range(GROUP_VECS):
+            acc[r * GROUP_VECS + s] = vset1(0)
+    for t in range(tiles.n_tiles):
+        width = tiles.vecs[t] * LANES
+        at = a + n_in * tiles.start[t] + row * width
+        dt = d + n_out * tiles.start[t] + column * width
+        v = 0
+        while v < tiles.vecs[t]:
+            for s in range(GROUP_VECS):
+                if v + s < tiles.vecs[t]:
+                    dv = vload(dt + (v + s) * LANES)
+                    for r in range(n_rows):
+                        i = r * GROUP_VECS + s
+                        acc[i] = vfma(vload(at + r * width + (v + s) * LANES), dv, acc[i])
+            v += GROUP_VECS
+    for r in range(n_rows):
+        sink_real(sink, g + r * g_row, sum_group(acc + r * GROUP_VECS))
+
+
+cdef inline real sum_group(vec *acc) noexcept nogil:
+    """The sum of GROUP_LANES partial sums, upper half onto lower half each time."""
+    cdef int half = GROUP_VECS // 2, s
+    while half > 0:
+        for s in range(half):
+            acc[s] = acc[s] + acc[s + half]
+        half = half // 2
+    return vsum(acc[0])
+
+
+cdef inline always_inline_void dot_sum(
+    const Tiles *tiles, Py_ssize_t n_out, Py_ssize_t column, const real *d, real *g, const Sink *sink,
+) noexcept nogil:
+    """g[0] takes sum over samples of d[column, sample]."""
+    cdef vec acc[MAX_VECS]
+    cdef Py_ssize_t width
+    cdef const real *dt
+    cdef int s, t, v
+    for s in range(GROUP_VECS):
+        acc[s] = vset1(0)
+    for t in range(tiles.n_tiles):
+        width = tiles.vecs[t] * LANES
+        dt = d + n_out * tiles.start[t] + column * width
+        v = 0
+        while v < tiles.vecs[t]:
+            for s in range(GROUP_VECS):
+                if v + s < tiles.vecs[t]:
+                    acc[s] = acc[s] + vload(dt + (v + s) * LANES)
+            v += GROUP_VECS
+    sink_real(sink, g, sum_group(acc))
+
+
+cdef inline void dots_product(
+    const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
+    const real *d, real *g_weights, real *g_biases, const Sink *sink,
+) noexcept nogil:
+    """What `outputs_product` computes, for few outputs: one dot product over the samples for each weight."""
+    cdef Py_ssize_t row, column
+    cdef real *at
+    for column in range(n_out):
+        if g_weights != NULL:
+            row = first_row
+            at = g_weights + column
+            while end_row - row >= DOT_ROWS:
+                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
+                at += DOT_ROWS * n_out
+                row += DOT_ROWS
+            while DOT_ROWS > 2 and end_row - row >= 2:
+                dot_rows(2, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
+                at += 2 * n_out
+                row += 2
+            while end_row - row >= 1:
+                dot_rows(1, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
+                at += n_out
+                row += 1
+        if g_biases != NULL:
+            dot_sum(tiles, n_out, column, d, g_biases + column, sink)
+
+
+cdef inline void sums_of_units(
+    const Tiles *tiles, Py_ssize_t n, const real *d, real *g, const Sink *sink,
+) noexcept nogil:
+    """g (n,) takes the sum over samples of each unit of d [n][lanes]."""
+    cdef Py_ssize_t column
+    for column in range(n):
+        dot_sum(tiles, n, column, d, g + column, sink)

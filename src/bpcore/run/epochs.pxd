@@ -1,0 +1,238 @@
+"""Many epochs of steps: until the last one, a stop rule, or the end of the time that a call has."""
+
+from libc.math cimport isfinite
+from libc.string cimport memcpy
+
+from bpcore.machine.threads cimport now, pthread_t, resize
+from bpcore.machine.types cimport real
+from bpcore.passes.batches cimport shuffle
+from bpcore.passes.few_rows cimport FEW_ROWS
+from bpcore.passes.tiny cimport is_tiny
+from bpcore.run.gradient cimport begin_blocks
+from bpcore.run.partition cimport MAX_THREADS
+from bpcore.run.penalties cimport add_penalties
+from bpcore.run.job cimport Job
+from bpcore.run.run cimport Clock, Run
+from bpcore.run.small_steps cimport (
+    goes_row_by_row, take_rows, takes_few_rows, train_few_rows, train_row, train_tiny_batch,
+)
+from bpcore.run.state cimport State
+from bpcore.run.step cimport train_batch
+from bpcore.run.team cimport partition_equally, start_team, stop_team
+from bpcore.run.validation cimport (
+    append_validation_lanes, validate, validate_with_next_step, validates_in_spare_lanes,
+)
+from bpcore.products.vectors cimport all_finite
+
+
+cdef enum StopReason:
+    EPOCHS
+    TOLERANCE
+    DIVERGED
+    TIME
+
+
+# One call of `train`.
+cdef struct Call:
+    double last_clock_check
+    bint over  # the time, or the steps
+    long long last_step
+    # the regime of small batches
+    bint by_row
+    bint tiny
+    bint by_few_rows
+    # validation in spare lanes
+    bint uses_spare_lanes
+    bint holds_validation  # the rows lie there
+    bint has_passed  # they took the first half of the next step with them
+
+
+cdef inline bint time_is_over(Run *run, Call *call) noexcept nogil:
+    """Looks at the clock about once in a millisecond: a look costs as much as a step of a tiny network."""
+    cdef Clock *clock = &run.team.clock
+    cdef double time
+    clock.steps_to_check -= 1
+    if clock.steps_to_check > 0:
+        return False
+    time = now()
+    if time - call.last_clock_check < 0.5e-3:
+        clock.steps_per_check *= 2
+    elif time - call.last_clock_check > 2e-3 and clock.steps_per_check > 1:
+        clock.steps_per_check //= 2
+    call.last_clock_check = time
+    clock.steps_to_check = clock.steps_per_check
+    return time >= clock.deadline
+
+
+# ---- the end of an epoch ----
+
+cdef inline bint asks_to_stop(Run *run, double watched) noexcept nogil:
+    """Enter the monitored loss of an epoch into the stop rule; whether it asks to stop."""
+    cdef const Job *job = &run.job
+    cdef State *state = &run.state
+    cdef bint progress
+    if job.has_tolerance:
+        progress = (watched < state.best_loss or job.equal_is_progress) and watched <= state.best_loss - job.tolerance
+        state.stale_epochs = 0 if progress else state.stale_epochs + 1
+    if watched < state.best_loss:
+        state.best_loss = watched
+        state.best_epoch = state.epoch
+        if state.best_parameters != NULL:
+            memcpy(state.best_parameters, state.parameters, job.net.n_parameters * sizeof(real))
+    return job.has_tolerance and state.stale_epochs >= job.patience
+
+
+cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss) noexcept nogil:
+    """Close the books of an epoch; EPOCHS means: go on."""
+    cdef State *state = &run.state
+    cdef double watched
+    loss[0] = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0
+    watched = loss[0]
+    if run.job.validation.n > 0:
+        validation_loss[0] = state.validation_sum + add_penalties(&run.job, state.parameters, NULL, 1)
+        if run.job.watches_validation:
+            watched = validation_loss[0]
+    state.loss_sum = 0
+    state.weight_sum = 0
+    state.epoch += 1
+    state.cursor = 0
+    state.validated = 0
+    state.validation_sum = 0
+    if not (isfinite(loss[0]) and all_finite(state.parameters, run.job.net.n_parameters)):
+        return DIVERGED
+    return TOLERANCE if asks_to_stop(run, watched) else EPOCHS
+
+
+# ---- an epoch ----
+
+cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
+    """The steps that are left of this epoch; False where the call is over before them."""
+    cdef State *state = &run.state
+    cdef Py_ssize_t n
+    if call.by_row:
+        take_rows(&run.workspace.chunk, 1)
+    while state.cursor < run.job.data.n:
+        if call.over:
+            return False
+        n = min(run.job.batch_size, run.job.data.n - state.cursor)
+        if call.by_row:
+            train_row(run, state.cursor)
+        elif call.tiny:
+            train_tiny_batch(run, state.cursor, n, call.has_passed)
+            call.has_passed = False
+        elif call.by_few_rows and 1 < n <= FEW_ROWS:
+            train_few_rows(run, state.cursor, n)
+        else:
+            train_batch(run, state.cursor, n)
+            if state.paused:
+                return False
+        state.cursor += n
+        call.over = time_is_over(run, call) or state.step >= call.last_step
+    return True
+
+
+cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogil:
+    """The validation that is left of this epoch; False where the call is over before that. is_last: no step follows."""
+    cdef State *state = &run.state
+    while state.validated < run.job.validation.n:
+        if call.over and now() >= run.team.clock.deadline:
+            return False
+        if call.uses_spare_lanes and not call.over and not is_last:
+            if not call.holds_validation:
+                append_validation_lanes(run)
+            call.holds_validation = call.uses_spare_lanes = call.has_passed = validate_with_next_step(run)
+            if call.has_passed:
+                break
+            run.workspace.data.filled = False
+        validate(run)
+        if state.validated < run.job.validation.n:  # a whole piece takes long enough for a look at the clock
+            call.over = call.over or now() >= run.team.clock.deadline
+        else:
+            call.over = call.over or time_is_over(run, call)
+    return True
+
+
+# ---- a call ----
+
+cdef inline void begin_call(Run *run, long long last_step, double seconds, Call *call) noexcept nogil:
+    cdef Clock *clock = &run.team.clock
+    call.last_clock_check = now()
+    call.last_step = last_step
+    call.over = run.state.step >= last_step
+    call.by_row = goes_row_by_row(&run.job)
+    call.tiny = is_tiny(run.job.net, run.job.batch_size)
+    call.by_few_rows = takes_few_rows(&run.job)
+    call.uses_spare_lanes = validates_in_spare_lanes(run)
+    call.holds_validation = call.has_passed = False
+    clock.deadline = call.last_clock_check + seconds
+    if seconds <= 0:
+        clock.steps_per_check = 1
+    clock.steps_to_check = clock.steps_per_check
+    if call.uses_spare_lanes:
+        run.workspace.data.filled = False  # the first step goes without the validation rows, which may be anything
+
+
+cdef inline StopReason train_in_team(
+    Run *run, long long last_epoch, long long last_step, double seconds, double *losses, double *validation_losses,
+) noexcept nogil:
+    """`train`, by the first member of a team that is there."""
+    cdef State *state = &run.state
+    cdef Call call
+    cdef Py_ssize_t finished = 0
+    cdef StopReason reason
+    begin_call(run, last_step, seconds, &call)
+    while state.epoch < last_epoch:
+        if call.over:
+            return TIME
+        if state.cursor == 0 and run.job.data.order != NULL and not state.paused:
+            shuffle(state.bits, run.job.data.order, run.job.data.n)
+        if not train_rows(run, &call) or not validate_rows(run, &call, state.epoch + 1 >= last_epoch):
+            return TIME
+        reason = end_epoch(run, losses + finished, validation_losses + finished)
+        finished += 1
+        if reason != EPOCHS:
+            return reason
+    return EPOCHS
+
+
+cdef inline void invalidate_gathered(Run *run) noexcept nogil:
+    """Gather again, and begin again what was left in the middle: how samples lie in a chunk depends on the team."""
+    run.workspace.data.filled = False
+    run.workspace.validation.filled = False
+    run.state.validated = 0
+    run.state.validation_sum = 0
+    if run.state.paused:
+        begin_blocks(run)
+
+
+cdef inline bint gains_by_threads(const Job *job) noexcept nogil:
+    """Whether a step has enough work to share; nothing in so little is worth a barrier."""
+    if job.batch_size == 1 or is_tiny(job.net, job.batch_size):
+        return False
+    return job.batch_size > FEW_ROWS or not takes_few_rows(job) or job.validation.n > 0
+
+
+cdef inline StopReason train(
+    Run *run, long long last_epoch, long long last_step, double seconds, double *losses, double *validation_losses,
+) noexcept nogil:
+    """Train until last_epoch or last_step is done, a stop rule fires or the time is over.
+
+    losses[0], validation_losses[0]: those of the epoch that ends next.
+    """
+    cdef pthread_t threads[MAX_THREADS]
+    cdef int wanted = run.team.n_threads
+    cdef StopReason reason
+    if not gains_by_threads(&run.job):
+        run.team.n_threads = 1
+    if run.team.n_threads > 1:
+        run.team.n_threads = start_team(run, threads)
+        resize(&run.team.barrier, run.team.n_threads)
+    if run.team.n_threads != run.team.last_size:
+        invalidate_gathered(run)
+        partition_equally(run)
+        run.team.last_size = run.team.n_threads
+    reason = train_in_team(run, last_epoch, last_step, seconds, losses, validation_losses)
+    if run.team.n_threads > 1:
+        stop_team(run, threads)
+    run.team.n_threads = wanted
+    return reason

@@ -1,0 +1,157 @@
+"""What a run is asked to do: all that stays as it is while the core trains."""
+
+from libc.stdint cimport int64_t
+
+from bpcore.formulas.losses cimport Loss
+from bpcore.formulas.optimizers cimport SGD, Optimizer
+from bpcore.machine.types cimport GROUP_LANES, real
+from bpcore.passes.batches cimport row_of
+from bpcore.passes.network cimport Layer, Network
+
+
+cdef enum:
+    CHUNK_BYTES = 131072
+    LARGE_WEIGHTS = 1048576  # bytes
+    LONG_CHUNK = 288
+    MAX_CHUNK = 240
+
+# Data, row by row.
+cdef struct Rows:
+    const real *X  # (n, n_inputs)
+    const real *y  # (n, n_outputs), or
+    const int64_t *labels  # (n,)
+    const real *weight  # (n,), or NULL
+    Py_ssize_t n
+    int64_t *order  # (n,): the state's permutation; NULL: rows in their own order
+
+# A part of the flat parameter vector.
+cdef struct Range:
+    Py_ssize_t start
+    Py_ssize_t length
+    real l1
+    real l2
+    bint trainable
+
+cdef struct Job:
+    const Network *net
+    Loss loss
+    Optimizer optimizer
+    Rows data
+    Rows validation  # n = 0: none
+    double validation_denominator
+    Py_ssize_t batch_size
+    Py_ssize_t max_chunk  # rows that go through the layers together at most
+    double clip_norm  # 0: not at all
+    double clip_value  # likewise
+    bint penalty_per_row
+    bint steps_directly  # plain SGD: a single chunk's gradient goes straight into the weights
+    # the stop rule
+    bint has_tolerance
+    bint watches_validation  # whether it looks at the validation loss
+    bint equal_is_progress  # with tolerance 0
+    double tolerance
+    long long patience
+    # learning rates of the steps from first_step on; the last one from there on
+    const double *rates  # (n_rates,)
+    Py_ssize_t n_rates
+    long long first_step
+    Range *ranges  # (n_ranges,): the trainable parameters, neighbours merged
+    int n_ranges
+    Range *penalties  # (n_penalties,)
+    int n_penalties
+
+
+# ---- the network's parameters as ranges ----
+
+cdef inline void add_range(Job *job, Py_ssize_t start, Py_ssize_t length) noexcept nogil:
+    cdef Range *last = job.ranges + job.n_ranges - 1
+    if job.n_ranges > 0 and last.start + last.length == start:
+        last.length += length
+    else:
+        job.ranges[job.n_ranges] = Range(start, length, 0, 0, True)
+        job.n_ranges += 1
+
+
+cdef inline void fill_ranges(Job *job) noexcept nogil:
+    """job.ranges (room for three a layer) and job.penalties (room for one) from the layers."""
+    cdef const Layer *layer
+    cdef int l
+    job.n_ranges = 0
+    job.n_penalties = 0
+    for l in range(job.net.n_layers):
+        layer = job.net.layers + l
+        if layer.trainable:
+            add_range(job, layer.weights, layer.n_in * layer.n_out)
+        if layer.has_bias and layer.bias_trainable:
+            add_range(job, layer.biases, layer.n_out)
+        if layer.has_slopes and layer.trainable:
+            add_range(job, layer.slopes, layer.n_out)
+        if layer.l1 != 0 or layer.l2 != 0:
+            job.penalties[job.n_penalties] = Range(
+                layer.weights, layer.n_in * layer.n_out, layer.l1, layer.l2, layer.trainable
+            )
+            job.n_penalties += 1
+
+
+# ---- how a batch is cut ----
+
+cdef inline Py_ssize_t max_chunk_of(const Network *net) noexcept nogil:
+    """How many samples go through the layers together, a multiple of 3 groups.
+
+    Few enough to stay in the caches; but where the weights do not, the more samples meet them the better. From the
+    shape alone, so that every instruction set cuts its sums alike.
+    """
+    cdef Py_ssize_t rows = CHUNK_BYTES // (net.width_sum * 2 * <Py_ssize_t> sizeof(real))
+    cdef Py_ssize_t step = 3 * GROUP_LANES
+    if net.n_parameters * <Py_ssize_t> sizeof(real) > LARGE_WEIGHTS:
+        return LONG_CHUNK
+    return max(2 * step, min(rows, <Py_ssize_t> MAX_CHUNK) // step * step)
+
+
+cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noexcept nogil:
+    """The rows of each chunk but the last: chunks of nearly equal size, whole groups of lanes."""
+    cdef Py_ssize_t n_chunks = (n_rows + max_chunk - 1) // max_chunk
+    cdef Py_ssize_t rows = (n_rows + n_chunks - 1) // n_chunks
+    return (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+
+
+# ---- what a batch counts ----
+
+cdef inline Py_ssize_t targets_per_row(const Job *job) noexcept nogil:
+    """How many numbers the target of a row has."""
+    return 1 if job.loss.labels else job.net.n_outputs
+
+
+cdef inline double weight_of(const Rows *rows, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """The sum of the weights of rows first ... first + n of the current order."""
+    cdef double total = 0
+    cdef Py_ssize_t k
+    if rows.weight == NULL:
+        return n
+    for k in range(n):
+        total += rows.weight[row_of(rows.order, first + k)]
+    return total
+
+
+cdef inline double denominator_of(const Job *job, double weight) noexcept nogil:
+    """What the sum of the weighted values of rows is divided by, given the sum of their weights."""
+    if not job.loss.mean:
+        return 1
+    return weight * job.net.n_outputs if job.loss.elementwise else weight
+
+
+cdef inline double factor_of(const Job *job, double denominator) noexcept nogil:
+    """What the weighted value of a row is multiplied by; a batch without weight counts for nothing."""
+    return job.loss.scale / denominator if denominator != 0 else 0
+
+
+# ---- what a step is made of ----
+
+cdef inline bint is_bare(const Job *job) noexcept nogil:
+    """Whether nothing comes between a gradient and the optimizer."""
+    return job.n_penalties == 0 and job.clip_norm == 0 and job.clip_value == 0
+
+
+cdef inline bint is_plain_sgd(const Job *job) noexcept nogil:
+    """Whether a step may go straight into the weights, without a gradient in between."""
+    return job.optimizer.kind == SGD and job.optimizer.hyper[0] == 0 and is_bare(job)

@@ -1,0 +1,104 @@
+"""The team of threads: how it is started and stopped, what its members are told to do, who takes which part."""
+
+from bpcore.formulas.optimizers cimport optimize
+from bpcore.machine.threads cimport (
+    barrier_wait, close_barrier, open_barrier, pthread_create, pthread_join, pthread_t,
+)
+from bpcore.machine.types cimport GROUP_LANES, enter_compute, leave_compute
+from bpcore.run.job cimport Range
+from bpcore.run.partition cimport equal_partition, follow_speeds, part_begin
+from bpcore.run.run cimport GRADIENT, QUIT, UPDATE, Command, Member, Run
+from bpcore.run.shared_gradient cimport member_gradient
+
+
+# ---- partition ----
+
+cdef inline void partition_equally(Run *run) noexcept nogil:
+    equal_partition(&run.team.of_blocks, run.team.n_threads)
+    equal_partition(&run.team.of_samples, run.team.n_threads)
+    equal_partition(&run.team.of_rows, run.team.n_threads)
+
+
+cdef inline void partition_by_speed(Run *run) noexcept nogil:
+    """Between two batches. What was gathered lies as the samples were partitioned: it is invalidated."""
+    cdef int rank
+    follow_speeds(&run.team.of_blocks)
+    follow_speeds(&run.team.of_rows)
+    if follow_speeds(&run.team.of_samples):
+        run.workspace.data.filled = False
+        run.workspace.validation.filled = False
+        for rank in range(run.team.n_threads):
+            run.team.members[rank].tiles.n_rows = 0
+
+
+# ---- what a member does ----
+
+cdef inline void member_update(Member *member) noexcept nogil:
+    """A member's part of the optimizer's step: whole cache lines of each range."""
+    cdef const Run *run = member.run
+    cdef const Range *at
+    cdef Py_ssize_t lines, first, end
+    cdef int k
+    for k in range(run.job.n_ranges):
+        at = run.job.ranges + k
+        lines = (at.length + GROUP_LANES - 1) // GROUP_LANES
+        first = at.start + part_begin(lines, member.rank, run.team.n_threads) * GROUP_LANES
+        end = at.start + min(at.length, part_begin(lines, member.rank + 1, run.team.n_threads) * GROUP_LANES)
+        if first < end:
+            optimize(&run.workspace.update, run.workspace.gradient + first, first, end - first)
+
+
+# ---- threads ----
+
+cdef inline void run_command(Member *member) noexcept nogil:
+    if member.run.team.command == GRADIENT:
+        member_gradient(member)
+    elif member.run.team.command == UPDATE:
+        member_update(member)
+    elif member.run.team.command == QUIT:
+        pass  # see `worker_main`
+
+
+cdef inline void *worker_main(void *argument) noexcept nogil:
+    """What every member but the first one does until the run's call ends."""
+    cdef Member *member = <Member *> argument
+    cdef unsigned int saved = enter_compute()
+    while True:
+        barrier_wait(&member.run.team.barrier)
+        if member.run.team.command == QUIT:
+            break
+        run_command(member)
+        barrier_wait(&member.run.team.barrier)
+    leave_compute(saved)
+    return NULL
+
+
+cdef inline void command_team(Run *run, Command what) noexcept nogil:
+    """Have all members run a command, this thread being the first of them."""
+    run.team.command = what
+    barrier_wait(&run.team.barrier)
+    run_command(run.team.members)
+    barrier_wait(&run.team.barrier)
+
+
+cdef inline int start_team(Run *run, pthread_t *threads) noexcept nogil:
+    """Start the other members; how many there are in all, which is fewer than wanted where the system refuses."""
+    cdef int rank
+    open_barrier(&run.team.barrier, run.team.n_threads)
+    for rank in range(run.team.n_threads):
+        run.team.members[rank].tiles.n_rows = 0
+    for rank in range(1, run.team.n_threads):
+        if pthread_create(threads + rank, NULL, worker_main, run.team.members + rank) != 0:
+            if rank == 1:
+                close_barrier(&run.team.barrier)
+            return rank
+    return run.team.n_threads
+
+
+cdef inline void stop_team(Run *run, pthread_t *threads) noexcept nogil:
+    cdef int rank
+    run.team.command = QUIT
+    barrier_wait(&run.team.barrier)
+    for rank in range(1, run.team.n_threads):
+        pthread_join(threads[rank], NULL)
+    close_barrier(&run.team.barrier)
