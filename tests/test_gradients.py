@@ -105,8 +105,7 @@ def smallest_gap(problem: Problem) -> float:
         if layer.settings.l1:
             gaps.append(np.abs(arrays["weights"]).min())
     if not problem.loss.smooth:
-        distances = np.abs(A - problem.data.targets)
-        gaps += [distances.min(), np.abs(distances - problem.loss.parameter).min()]
+        gaps.append(problem.loss.kink_distance(A, problem.data.targets).min())
     return min(gaps, default=np.inf)
 
 

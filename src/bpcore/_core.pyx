@@ -11,11 +11,11 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from bpcore.formulas cimport activations, losses, optimizers
+from bpcore.formulas cimport activations, losses as loss_formulas, optimizers
 from bpcore.formulas.losses cimport Loss
 from bpcore.formulas.optimizers cimport MAX_HYPERPARAMETERS, Optimizer
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, always_inline_void, enter_compute, leave_compute, real, vec, vload_n, vstore_n,
+    GROUP_LANES, LANES, always_inlined, enter_compute, leave_compute, real, vec, vload_n, vstore_n,
 )
 from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog, vlog1p, vroot, vsigmoid, vtanh
 from bpcore.passes cimport network
@@ -48,7 +48,7 @@ cdef inline const char *activation_name(int kind) noexcept:
     return activations.activation_name(<activations.ActivationKind> kind)
 
 cdef inline const char *loss_name(int kind) noexcept:
-    return losses.loss_name(<losses.LossKind> kind)
+    return loss_formulas.loss_name(<loss_formulas.LossKind> kind)
 
 cdef inline const char *optimizer_name(int kind) noexcept:
     return optimizers.optimizer_name(<optimizers.OptimizerKind> kind)
@@ -239,9 +239,9 @@ def forward(Plan plan not None, parameters, X, out):
 cdef int fill_loss(Loss *native, loss, targets) except -1:
     cdef int i
     cdef double value
-    if len(loss.parameters) > losses.MAX_LOSS_PARAMETERS:
-        raise AssertionError(f"loss: the core has room for {losses.MAX_LOSS_PARAMETERS} parameters")
-    native.kind = <losses.LossKind> <int> LOSSES.index(loss.name)
+    if len(loss.parameters) > loss_formulas.MAX_LOSS_PARAMETERS:
+        raise AssertionError(f"loss: the core has room for {loss_formulas.MAX_LOSS_PARAMETERS} parameters")
+    native.kind = <loss_formulas.LossKind> <int> LOSSES.index(loss.name)
     for i, value in enumerate(loss.parameters):
         native.parameters[i] = value
     native.scale = loss.scale
@@ -339,7 +339,7 @@ def backward(Plan plan not None, parameters, X, head, gradient, input_gradient, 
     cdef unsigned int saved
     memset(&run, 0, sizeof(run))
     run.job.net = &plan.net
-    run.job.loss.kind = losses.SQUARED_ERROR  # any that needs no scores
+    run.job.loss.kind = loss_formulas.SQUARED_ERROR  # any that needs no scores
     run.job.data.n = run.job.batch_size = n_rows
     run.job.data.X = buffers.reals(X, n_rows * plan.n_inputs)
     run.job.max_chunk = max_chunk_of(&plan.net)

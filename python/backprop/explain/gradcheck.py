@@ -341,8 +341,7 @@ def _switches(
         if not isinstance(loss, Custom) and not loss.smooth:
             A = run.outputs[-1]
             Y = as_rows(data.targets, plan.n_outputs, data.X.dtype)
-            distance = np.abs(A - Y) - loss.parameter if loss.name == "huber" else A - Y
-            found.append((distance, bound + np.abs(Y)))
+            found.append((loss.kink_distance(A, Y), bound + np.abs(Y)))
         return found
 
 

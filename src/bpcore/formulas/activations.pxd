@@ -8,7 +8,7 @@ the C compiler (-Wswitch-enum).
 
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, always_inline_void, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
+    LANES, always_inlined, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
@@ -25,8 +25,8 @@ cdef enum ActivationKind:
     SILU
     SOFTPLUS
     EXP
-    PRELU
     SOFTMAX
+    PRELU
 
 
 cdef inline const char *activation_name(ActivationKind kind) noexcept:
@@ -42,8 +42,8 @@ cdef inline const char *activation_name(ActivationKind kind) noexcept:
     elif kind == SILU: return "silu"
     elif kind == SOFTPLUS: return "softplus"
     elif kind == EXP: return "exp"
-    elif kind == PRELU: return "prelu"
     elif kind == SOFTMAX: return "softmax"
+    elif kind == PRELU: return NULL
     return NULL
 
 
@@ -150,7 +150,7 @@ cdef enum Task:
     READS_SCORES
 
 
-cdef inline always_inline_void map_value(
+cdef inline always_inlined map_value(
     Value value, const real *z, real *a, real alpha, Py_ssize_t n_vecs,
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -159,7 +159,7 @@ cdef inline always_inline_void map_value(
         vstore(a + i * LANES, value(vload(z + i * LANES), alpha_v))
 
 
-cdef inline always_inline_void map_derivative(
+cdef inline always_inlined map_derivative(
     Derivative derivative, const real *z_or_a, real *d, real alpha, Py_ssize_t n_vecs,
 ) noexcept nogil:
     cdef Py_ssize_t i
@@ -168,7 +168,7 @@ cdef inline always_inline_void map_derivative(
         vstore(d + i * LANES, vload(d + i * LANES) * derivative(vload(z_or_a + i * LANES), alpha_v))
 
 
-cdef inline always_inline_void from_value(
+cdef inline always_inlined from_value(
     const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
 ) noexcept nogil:
     """An activation whose derivative is a function of its value."""
@@ -180,7 +180,7 @@ cdef inline always_inline_void from_value(
         pass
 
 
-cdef inline always_inline_void from_score(
+cdef inline always_inlined from_score(
     const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
     bint *reads_scores,
 ) noexcept nogil:
@@ -197,7 +197,7 @@ cdef inline vec identity(vec z, vec alpha) noexcept nogil:
     return z
 
 
-cdef inline always_inline_void dispatch(
+cdef inline always_inlined dispatch(
     const Task task, ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
     bint *reads_scores,
 ) noexcept nogil:
@@ -282,7 +282,7 @@ cdef inline void multiply_derivative(
         multiply_derivative_vecs(kind, alpha, n * tiles.n_lanes // LANES, z, a, d)
 
 
-cdef inline always_inline_void softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexcept nogil:
+cdef inline always_inlined softmax(Py_ssize_t n, int n_vecs, const real *z, real *a) noexcept nogil:
     """a [n][n_vecs] = exp(z - max) / sum, over the features of each lane."""
     cdef vec top, total, e
     cdef Py_ssize_t i
@@ -301,7 +301,7 @@ cdef inline always_inline_void softmax(Py_ssize_t n, int n_vecs, const real *z, 
             vstore(a + (i * n_vecs + j) * LANES, vload(a + (i * n_vecs + j) * LANES) * total)
 
 
-cdef inline always_inline_void softmax_jacobian(Py_ssize_t n, int n_vecs, const real *a, real *d) noexcept nogil:
+cdef inline always_inlined softmax_jacobian(Py_ssize_t n, int n_vecs, const real *a, real *d) noexcept nogil:
     """d = a * (d - sum over features of a * d)."""
     cdef vec total
     cdef Py_ssize_t i, at
@@ -338,7 +338,7 @@ cdef inline void prelu_delta_units(
     const Tiles *tiles, Py_ssize_t n, Py_ssize_t first, Py_ssize_t end, const real *slopes, const real *z, real *d,
     real *slope_delta,
 ) noexcept nogil:
-    """Units first ... end of d [n][lanes], which becomes dL/dz, and of slope_delta, which each sample adds to dL/dslope.
+    """Units first ... end of d [n][lanes], which becomes dL/dz, and of slope_delta, each sample's part of dL/dslope.
 
     At 0 the derivative is the slope.
     """

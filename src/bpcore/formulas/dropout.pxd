@@ -11,7 +11,7 @@ from bpcore.machine.types cimport LANES, real
 
 
 cdef enum:
-    LAYER_STRIDE = 0x9e3779b9  # keeps the units of different layers never_inline_void
+    LAYER_STRIDE = 0x9e3779b9  # keeps the units of different layers apart
 
 # The dropout of a chunk of samples.
 cdef struct Dropout:

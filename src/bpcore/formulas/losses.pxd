@@ -11,7 +11,7 @@ from bpcore.formulas.activations cimport (
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, always_inline_void, real, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore,
+    LANES, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport vexp, vlog, vlog1p
 
@@ -119,7 +119,7 @@ ctypedef vec (*LossFunction)(
 ) noexcept nogil
 
 
-cdef inline always_inline_void elementwise(
+cdef inline always_inlined elementwise(
     LossFunction function, const Loss *loss, Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y,
     const real *factor, real *delta, real *value,
 ) noexcept nogil:
@@ -205,7 +205,7 @@ cdef inline vec log_sum_exp(Py_ssize_t n, int n_vecs, const real *z, vec top) no
     return vlog(total)
 
 
-cdef inline always_inline_void tile_delta(
+cdef inline always_inlined tile_delta(
     const Loss *loss, ActivationKind activation, real alpha, Py_ssize_t n, int n_vecs, const real *a, const real *z,
     const real *y, const real *factor, real *delta, real *value,
 ) noexcept nogil:

@@ -8,7 +8,7 @@ without its lines is an error of the C compiler (-Wswitch-enum).
 from libc.math cimport sqrt
 
 from bpcore.machine.types cimport (
-    LANES, always_inline_void, real, vec, vfma, vload, vload_n, vlt, vmax, vselect, vset1, vstore, vstore_n,
+    LANES, always_inlined, real, vec, vfma, vload, vload_n, vlt, vmax, vselect, vset1, vstore, vstore_n,
 )
 from bpcore.machine.vmath cimport vroot
 
@@ -157,7 +157,7 @@ cdef inline void limit_norms(real *w, Py_ssize_t n_in, Py_ssize_t n_out, real mo
 
 # ---- loops ----
 
-cdef inline always_inline_void sweep(
+cdef inline always_inlined sweep(
     Rule rule, const int n_slots, const Coefficients *k, real *p, const real *g, real *slots, Py_ssize_t slot_length,
     Py_ssize_t n,
 ) noexcept nogil:

@@ -4,7 +4,8 @@
  *   BP_REAL_BITS   32 or 64: real is float or double
  *   BP_VEC_BYTES   64, 32 or 16: size of a vector; 0: no vector types, a vector is one real
  *
- * Plain arithmetic (+ - * / and comparisons) is written with the operators of GCC's vector extension, which Clang shares.
+ * Plain arithmetic (+ - * / and comparisons) is written with the operators of GCC's vector extension, which Clang
+ * shares.
  * Contraction is off (-ffp-contract=off); vfma is the one place where a product and a sum round once.
  */
 #ifndef BPCORE_SIMD_H
@@ -25,12 +26,12 @@ typedef int64_t ireal;
 
 #if defined(__GNUC__)
 #define BP_INLINE static inline __attribute__((always_inline))
-#define BP_ALWAYS_INLINE_VOID __attribute__((always_inline)) void
-#define BP_NEVER_INLINE_VOID __attribute__((noinline)) void
+#define BP_ALWAYS_INLINED __attribute__((always_inline)) void
+#define BP_NEVER_INLINED __attribute__((noinline)) void
 #else
 #define BP_INLINE static inline
-#define BP_ALWAYS_INLINE_VOID void
-#define BP_NEVER_INLINE_VOID void
+#define BP_ALWAYS_INLINED void
+#define BP_NEVER_INLINED void
 #endif
 
 #if BP_VEC_BYTES > 0
@@ -90,10 +91,14 @@ BP_INLINE vec vset1(real x) { return x; }
 /* the first n lanes (0 <= n <= BP_LANES); the others are 0 and no memory behind them is touched */
 #if BP_VEC_BYTES == 64 && BP_REAL_BITS == 32 && defined(__AVX512F__)
 BP_INLINE vec vload_n(const real *p, ptrdiff_t n) { return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-BP_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+BP_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
 #elif BP_VEC_BYTES == 64 && BP_REAL_BITS == 64 && defined(__AVX512F__)
 BP_INLINE vec vload_n(const real *p, ptrdiff_t n) { return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p); }
-BP_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v); }
+BP_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) {
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
 #elif BP_VEC_BYTES == 32 && BP_REAL_BITS == 32 && defined(__AVX2__)
 BP_INLINE __m256i bp_first_lanes(ptrdiff_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -226,7 +231,8 @@ typedef bp_unsigned bp_uivec __attribute__((vector_size(BP_VEC_BYTES)));
 #else
 typedef bp_unsigned bp_uivec;
 #endif
-/* bits move up or down, zeros follow; not << on ivec, which is undefined for negative numbers where a vector is one real,
+/* bits move up or down, zeros follow; not << on ivec, which is undefined for negative numbers where a vector is one
+ * real,
  * nor >>, which AVX2 lacks for 64-bit signed numbers */
 BP_INLINE ivec vshl(ivec v, int n) { return (ivec)((bp_uivec)v << n); }
 BP_INLINE ivec vshr(ivec v, int n) { return (ivec)((bp_uivec)v >> n); }
@@ -243,14 +249,16 @@ BP_INLINE vec vcopysign(vec a, vec b) {
 #endif
 }
 /* a * 2^n, rounded once; n integral, 0.5 <= abs(a) < 2 or NaN, and the result may be subnormal, zero or infinite.
- * |n| may be as large as 1.5 times the largest exponent. AVX-512 has an instruction for it with the very same result. */
+ * |n| may be as large as 1.5 times the largest exponent. AVX-512 has an instruction for it with the very same result.
+ */
 BP_INLINE vec vldexp(vec a, vec n) {
 #if BP_VEC_BYTES == 64 && BP_REAL_BITS == 32 && defined(__AVX512F__)
     return (vec)_mm512_scalef_ps((__m512)a, (__m512)n);
 #elif BP_VEC_BYTES == 64 && BP_REAL_BITS == 64 && defined(__AVX512F__)
     return (vec)_mm512_scalef_pd((__m512d)a, (__m512d)n);
 #else
-    /* 2^n = 2^h * 2^(n - h) with h near n / 2. Added to 1.5 * 2^mantissa + bias, a small whole number leaves its own biased
+    /* 2^n = 2^h * 2^(n - h) with h near n / 2. Added to 1.5 * 2^mantissa + bias, a small whole number leaves its own
+     * biased
      * exponent in the low bits, which then are shifted into place. The first product is exact. */
     const vec magic = vset1(BP_REAL_BITS == 32 ? (real)(12582912 + 127) : (real)(6755399441055744 + 1023));
     const vec half = n * vset1((real)0.5) + magic;
@@ -326,7 +334,8 @@ BP_INLINE real vsum(vec v) { return v; }
 #endif
 
 /* ---- the floating-point control state of the thread ----
- * Inside the core subnormal numbers count as zero: they slow arithmetic down thirtyfold, and the moments of dead units end there.
+ * Inside the core subnormal numbers count as zero: they slow arithmetic down thirtyfold, and the moments of dead units
+ * end there.
  * The caller's state is put back on every exit. */
 #if defined(__SSE2__)
 #include <xmmintrin.h>

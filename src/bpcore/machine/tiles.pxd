@@ -28,7 +28,7 @@ cdef inline int block_rows(int n_vecs) noexcept nogil:
 cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows, bint splits_short_tile) noexcept nogil:
     """Tiles for n_rows samples. splits_short_tile: those beyond the last whole vector get one of their own.
 
-    If they fill at most a quarter of a vector: with more it would not pay, though `few.pxd` takes up to half a vector
+    If they fill at most a quarter of a vector: with more it would not pay, though `units.pxd` takes up to half a vector
     where a tile has no more.
     """
     cdef Py_ssize_t few = n_rows % LANES if splits_short_tile and n_rows % LANES <= LANES // 4 else 0

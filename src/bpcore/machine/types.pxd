@@ -20,9 +20,9 @@ cdef extern from "machine/simd.h" nogil:
     ctypedef long long ivec
     ctypedef long long vmask
     # The result of a function that is compiled anew into each caller, for the constants that it is given there.
-    ctypedef void always_inline_void "BP_ALWAYS_INLINE_VOID"
+    ctypedef void always_inlined "BP_ALWAYS_INLINED"
     # The result of a function that is never compiled into its callers: the registers are its own.
-    ctypedef void never_inline_void "BP_NEVER_INLINE_VOID"
+    ctypedef void never_inlined "BP_NEVER_INLINED"
 
     vec vload(const real *p) noexcept
     void vstore(real *p, vec v) noexcept

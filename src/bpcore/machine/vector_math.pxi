@@ -5,7 +5,7 @@ ctypedef vec (*VectorFunction)(vec x) noexcept nogil
 vector_math_names = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "root")
 
 
-cdef inline always_inline_void map_vector(VectorFunction function, const real *x, real *out, Py_ssize_t n) noexcept nogil:
+cdef inline always_inlined map_vector(VectorFunction function, const real *x, real *out, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i = 0
     while i < n:
         vstore_n(out + i, function(vload_n(x + i, min(n - i, <Py_ssize_t> LANES))), min(n - i, <Py_ssize_t> LANES))

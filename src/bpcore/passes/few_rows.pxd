@@ -1,9 +1,9 @@
 """Batches of a few rows: the lanes run over features, which lie row by row, [rows][features].
 
-With samples in the lanes most of these would be empty. Only the loss keeps that layout, as in `single_row.pxd`. Sums have
-one chain of additions, in the order of the inputs going forward, of the outputs going back and of the rows for the
-gradient; those of narrow layers have four, and those of single units are dot products. Which of these it is depends on
-shapes alone, so that every instruction set gives the same bits.
+With samples in the lanes most of these would be empty. Only the loss keeps that layout, as in `single_row.pxd`. Sums
+have one chain of additions, in the order of the inputs going forward, of the outputs going back and of the rows for the
+gradient. Those of narrow layers have four chains, and those of single units are dot products. Which of these it is
+depends on shapes alone, so that every instruction set gives the same bits.
 
 Vectors may run past the end of the last row. Every array has GROUP_LANES numbers for each feature and at most half as
 many rows, so from two features on there is room; a single one is computed by scalars. What lies there is never used.
@@ -12,7 +12,7 @@ many rows, so from two features on there is room; a single one is computed by sc
 from bpcore.formulas.activations cimport activate, activate_vecs, multiply_derivative_vecs
 from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_BLOCK, SUM_ROWS, SUM_VECS, always_inline_void, real, rfma, vec, vset1,
+    GROUP_LANES, LANES, MAX_BLOCK, SUM_ROWS, SUM_VECS, always_inlined, real, rfma, vec, vset1,
 )
 from bpcore.passes.batches cimport gather_rows, scatter_rows
 from bpcore.passes.layers cimport output_delta
@@ -103,7 +103,7 @@ cdef inline void few_rows_delta(
         units_row_major(n_rows, UnitsProduct(n_in, n_out, w, n_out, 1, NULL, d, out))
 
 
-cdef inline always_inline_void sums_block(
+cdef inline always_inlined sums_block(
     const int n_rows, const int n_vecs, Py_ssize_t n_samples, const real *a, Py_ssize_t a_sample, const real *d,
     Py_ssize_t d_sample, real *g, Py_ssize_t g_row, Py_ssize_t last, const Sink *sink,
 ) noexcept nogil:
@@ -119,7 +119,7 @@ cdef inline always_inline_void sums_block(
         sink_block(SET, n_rows, n_vecs, sink, g, g_row, last, acc)
 
 
-cdef inline always_inline_void sums_panel(
+cdef inline always_inlined sums_panel(
     const int n_vecs, Py_ssize_t n_samples, Py_ssize_t n_rows, const real *a, Py_ssize_t a_sample, const real *d,
     Py_ssize_t d_sample, real *g, Py_ssize_t g_row, Py_ssize_t last, const Sink *sink,
 ) noexcept nogil:
@@ -137,7 +137,7 @@ cdef inline void sums_over_samples(
     Py_ssize_t n_samples, Py_ssize_t n_rows, Py_ssize_t n_columns, const real *a, Py_ssize_t a_sample, const real *d,
     Py_ssize_t d_sample, real *g, const Sink *sink,
 ) noexcept nogil:
-    """g (n_rows, n_columns) takes a.T @ d; a (n_samples, n_rows), d (n_samples, n_columns), samples so far never_inline_void."""
+    """g (n_rows, n_columns) takes a.T @ d; a (n_samples, n_rows), d (n_samples, n_columns), samples so far apart."""
     cdef Py_ssize_t first = 0, s, last, n_vecs
     cdef real total = 0
     if n_rows == n_columns == 1:
@@ -177,7 +177,7 @@ cdef inline void few_rows_gradient(
 cdef inline void few_rows_backward(
     const Network *net, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
 ) noexcept nogil:
-    """All gradients, from what `few_rows_forward` left. target may be the parameters, as in `layers.backward`."""
+    """All gradients, from what `few_rows_forward` left. target may be the parameters, as in `chunks.backward`."""
     cdef const Layer *layer
     cdef const Layer *below
     cdef const real *d

@@ -114,7 +114,9 @@ cdef inline void output_delta(
         output_slopes(net, parameters, chunk)
 
 
-cdef inline void input_delta_product(const Layer *layer, int number, const real *parameters, Chunk *chunk) noexcept nogil:
+cdef inline void input_delta_product(
+    const Layer *layer, int number, const real *parameters, Chunk *chunk,
+) noexcept nogil:
     """chunk.delta[0] [n_inputs][lanes] from the delta of a layer that reads the network's inputs."""
     cdef Product product = dense_backward_product(layer, parameters, chunk.delta[number + 1], chunk.delta[0])
     samples_product(&chunk.tiles, &product, 0, layer.n_in, chunk.scratch, NULL)

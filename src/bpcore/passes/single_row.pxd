@@ -9,7 +9,7 @@ Sums have fixed partial sums here too: four chains over the inputs going forward
 from bpcore.formulas.activations cimport activate, activate_vecs, multiply_derivative_vecs
 from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
-    GROUP_VECS, LANES, MAX_VECS, always_inline_void, real, vec, vfma, vload, vload_n, vset1, vstore, vstore_n,
+    GROUP_VECS, LANES, MAX_VECS, always_inlined, real, vec, vfma, vload, vload_n, vset1, vstore, vstore_n,
 )
 from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network
@@ -39,7 +39,7 @@ cdef inline real dot(const real *x, const real *w, Py_ssize_t n) noexcept nogil:
 
 # ---- forward ----
 
-cdef inline always_inline_void scores_panel(
+cdef inline always_inlined scores_panel(
     const int n_vecs, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *w, const real *bias, real *z,
 ) noexcept nogil:
     """z (n_vecs * LANES) = bias + x (n_in,) @ w (n_in, n_out), for n_vecs whole vectors of outputs."""
@@ -150,7 +150,7 @@ cdef inline vec new_weights(const bint step, vec rate, vec decay, vec w, vec g) 
     return vfma(-rate, vfma(decay, w, g), w) if step else g
 
 
-cdef inline always_inline_void outer_panel(
+cdef inline always_inlined outer_panel(
     const bint step, const int n_vecs, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x,
     const real *d, real *w,
 ) noexcept nogil:
@@ -169,7 +169,7 @@ cdef inline always_inline_void outer_panel(
         w += n_out
 
 
-cdef inline always_inline_void outer_tail(
+cdef inline always_inlined outer_tail(
     const bint step, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
     Py_ssize_t n,
 ) noexcept nogil:
@@ -183,7 +183,7 @@ cdef inline always_inline_void outer_tail(
         w += n_out
 
 
-cdef inline always_inline_void outer_product(
+cdef inline always_inlined outer_product(
     const bint step, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
 ) noexcept nogil:
     """w (n_in, n_out) = x (n_in,) d (n_out,)', or, if `step`, a plain SGD step along that."""
@@ -198,7 +198,7 @@ cdef inline always_inline_void outer_product(
         outer_tail(step, rate, decay, n_in, n_out, x, d + o, w + o, n_out - o)
 
 
-cdef inline always_inline_void row_gradient(
+cdef inline always_inlined row_gradient(
     const bint step, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
     real *b,
 ) noexcept nogil:

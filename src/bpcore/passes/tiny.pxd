@@ -7,7 +7,7 @@ sums of `chunks.pxd`, in the same order and so with the same bits, as bare loops
 from bpcore.formulas.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (
-    LANES, always_inline_void, never_inline_void, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
+    LANES, always_inlined, never_inlined, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
 )
 from bpcore.passes.network cimport FEW_OUTPUTS, Chunk, Layer, Network, fits_small_batches
 from bpcore.products.gradients cimport STEP, Sink
@@ -25,7 +25,7 @@ cdef inline bint is_tiny(const Network *net, Py_ssize_t batch_size) noexcept nog
     return batch_size <= LANES and has_tiny_layers(net)
 
 
-cdef inline never_inline_void tiny_forward(
+cdef inline never_inlined tiny_forward(
     const Network *net, const Loss *loss, const real *parameters, Chunk *chunk,
 ) noexcept nogil:
     """chunk.a[1:] and chunk.z[1:] from chunk.a[0], then chunk.value and the delta of the outputs."""
@@ -58,10 +58,10 @@ cdef inline never_inline_void tiny_forward(
     )
 
 
-cdef inline never_inline_void tiny_backward(
+cdef inline never_inlined tiny_backward(
     const Network *net, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
 ) noexcept nogil:
-    """What `layers.backward` does, for SET and STEP: a tiny batch is a single chunk."""
+    """What `chunks.backward` does, for SET and STEP: a tiny batch is a single chunk."""
     if sink.mode != STEP:
         backward_loops(False, False, 0, 0, net, parameters, chunk, target)
     elif sink.decay != 0:
@@ -76,7 +76,7 @@ cdef inline void put(const bint step, const bint decays, real rate, real decay, 
     w[0] = rfma(-rate, g, w[0]) if step else g
 
 
-cdef inline always_inline_void backward_loops(
+cdef inline always_inlined backward_loops(
     const bint step, const bint decays, real rate, real decay, const Network *net, const real *parameters,
     Chunk *chunk, real *target,
 ) noexcept nogil:

@@ -3,8 +3,8 @@
 from bpcore.formulas.optimizers cimport Update
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_VECS, prefetch_to_write, real, rfma, always_inline_void,
-    unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_VECS, always_inlined, prefetch_to_write, real,
+    rfma, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -43,11 +43,11 @@ cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexce
     vstore_n(w, g, n)
 
 
-cdef inline always_inline_void sink_block(
+cdef inline always_inlined sink_block(
     const int mode, const int n_rows, const int n_vecs, const Sink *sink, real *g, Py_ssize_t g_row, Py_ssize_t last,
     const vec *acc,
 ) noexcept nogil:
-    """The same for a block of n_rows rows of n_vecs vectors, g_row never_inline_void, with `last` numbers in the last vector."""
+    """The same for a block of n_rows rows of n_vecs vectors, g_row apart, with `last` numbers in the last vector."""
     cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), x, w
     cdef real *at
     cdef int r, j
@@ -99,7 +99,7 @@ cdef inline void transpose_rows(
         first += panel_vecs * LANES
 
 
-cdef inline always_inline_void outputs_block(
+cdef inline always_inlined outputs_block(
     const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a,
     const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
@@ -139,7 +139,7 @@ cdef inline always_inline_void outputs_block(
         sink_block(SET, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
 
 
-cdef inline always_inline_void outputs_rows(
+cdef inline always_inlined outputs_rows(
     const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
     real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
@@ -162,7 +162,7 @@ cdef inline always_inline_void outputs_rows(
         outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
 
 
-cdef inline always_inline_void sum_panel(
+cdef inline always_inlined sum_panel(
     const int n_vecs, const Tiles *tiles, const real *d, real *g, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
     """g (n_columns,) takes the sum over samples of the panel d."""
@@ -263,7 +263,7 @@ cdef inline void outputs_any(
     int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d, real *g,
     Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
-    """One row of the same, for the narrow last panel of a core without vectors: a loop, not a always_inline_void."""
+    """One row of the same, for the narrow last panel of a core without vectors: a loop, not a template."""
     cdef vec acc
     cdef Py_ssize_t k, n, width
     cdef int j, t
@@ -282,7 +282,7 @@ cdef inline void outputs_any(
 
 # ---- weight gradient, few outputs: dot products over samples ----
 
-cdef inline always_inline_void dot_rows(
+cdef inline always_inlined dot_rows(
     const int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t column,
     const real *a, const real *d, real *g, Py_ssize_t g_row, const Sink *sink,
 ) noexcept nogil:
@@ -327,7 +327,7 @@ cdef inline real sum_group(vec *acc) noexcept nogil:
     return vsum(acc[0])
 
 
-cdef inline always_inline_void dot_sum(
+cdef inline always_inlined dot_sum(
     const Tiles *tiles, Py_ssize_t n_out, Py_ssize_t column, const real *d, real *g, const Sink *sink,
 ) noexcept nogil:
     """g[0] takes sum over samples of d[column, sample]."""

@@ -5,16 +5,16 @@ at a time. k runs from first to last in one chain per lane, so a result depends 
 the blocking, nor on which of the two factors is the one that is broadcast.
 """
 
-from bpcore.machine.types cimport LANES, MAX_VECS, prefetch, real, always_inline_void, vec, vfma, vload, vset1
+from bpcore.machine.types cimport LANES, MAX_VECS, prefetch, real, always_inlined, vec, vfma, vload, vset1
 
 
-cdef inline always_inline_void multiply_add(
+cdef inline always_inlined multiply_add(
     const int n_rows, const int n_vecs, vec *acc, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
     const real *b, Py_ssize_t b_k, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
     """acc (n_rows, n_vecs) += w (n_rows, n_k) @ b (n_k, n_vecs * LANES); the compiler knows n_rows and n_vecs.
 
-    Meanwhile n_k cache lines, ahead_k never_inline_void, are fetched from `ahead` on, unless that is NULL.
+    Meanwhile n_k cache lines, ahead_k apart, are fetched from `ahead` on, unless that is NULL.
     """
     cdef vec bv[MAX_VECS]
     cdef vec x

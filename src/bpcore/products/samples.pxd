@@ -1,16 +1,17 @@
 """The products of a dense layer forward and backward: lanes over samples."""
 
 from bpcore.formulas.activations cimport Finish, finish
-from bpcore.products.units cimport UnitsProduct, ends_in_short_tile, units_in_lanes
-from bpcore.products.microkernel cimport multiply_add
 from bpcore.machine.tiles cimport Tiles, block_rows
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_BLOCK, MAX_ROWS, TILE_VECS, prefetch, real, always_inline_void, vec, vfma, vload, vload_n, vset1,
+    GROUP_LANES, LANES, MAX_BLOCK, MAX_ROWS, TILE_VECS, always_inlined, prefetch, real, vec, vfma, vload, vload_n,
+    vset1,
     vstore, vstore_n,
 )
+from bpcore.products.microkernel cimport multiply_add
+from bpcore.products.units cimport UnitsProduct, ends_in_short_tile, units_in_lanes
 
 
-cdef inline always_inline_void samples_block(
+cdef inline always_inlined samples_block(
     const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
     const real *start, const real *inputs, real *out, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
@@ -29,7 +30,7 @@ cdef inline always_inline_void samples_block(
             vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
 
 
-cdef inline always_inline_void samples_rows(
+cdef inline always_inlined samples_rows(
     const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *inputs, real *out, const real *ahead, Py_ssize_t ahead_k,
 ) noexcept nogil:
@@ -73,7 +74,7 @@ cdef inline void samples_any(
     int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *inputs, real *out,
 ) noexcept nogil:
-    """The same for the narrow last tile of a core without vectors: a loop, not a always_inline_void."""
+    """The same for the narrow last tile of a core without vectors: a loop, not a template."""
     cdef vec acc
     cdef Py_ssize_t k
     cdef int r, j
@@ -87,11 +88,11 @@ cdef inline void samples_any(
 
 cdef enum:
     # Weights that outgrow the caches and are read with a long stride by several tiles are first copied into panels,
-    # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two never_inline_void push each other out of the cache.
+    # PACK_BLOCKS blocks of rows at a time: in place, rows a power of two apart push each other out of the cache.
     PACK_BLOCKS = 8
     PACK_BYTES = 1048576
     PACK_AHEAD = 16  # k to ask for before they are copied
-    PACK_STRIP = 8  # k to copy for one block after the other: as many lines a power of two never_inline_void as the cache holds
+    PACK_STRIP = 8  # k to copy for one block after the other: as many lines a power of two apart as the cache holds
     # Weights of more bytes are fetched ahead, if read with a long stride, while the first tile meets them: the
     # processor does not see that pattern.
     FAR_BYTES = 131072
@@ -100,7 +101,7 @@ cdef enum:
 cdef inline void pack_rows(
     Py_ssize_t rows, Py_ssize_t taller, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
 ) noexcept nogil:
-    """w [k][rows of all blocks], w_k never_inline_void, to out [block][k][rows of the block]; the first `taller` blocks
+    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` blocks
     have a row more."""
     cdef Py_ssize_t block, height, start, k, first_k = 0, end_k, i
     cdef const real *source
@@ -127,7 +128,7 @@ cdef inline void pack_rows(
 cdef struct Product:
     Py_ssize_t n_rows
     Py_ssize_t n_k
-    const real *w  # (n_rows, n_k), their rows w_row never_inline_void and their columns w_k
+    const real *w  # (n_rows, n_k), their rows w_row apart and their columns w_k
     Py_ssize_t w_row
     Py_ssize_t w_k
     const real *start  # (n_rows,), or NULL
@@ -169,7 +170,7 @@ cdef inline void tiles_product(
     """`samples_product` for the first n_tiles tiles, with lanes over samples."""
     cdef Py_ssize_t n_asked = end_row - first_row, n_blocks, group, block = 0, row = first_row, n_lanes
     cdef int height = block_rows(tiles.vecs[0]), t
-    if n_asked == p.n_rows <= height:  # never_inline_void, because a tiny network must not wait for the divisions below
+    if n_asked == p.n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
         for t in range(n_tiles):
             samples_panel(
                 tiles.vecs[t], <int> p.n_rows, p.n_k, p.w, p.w_row, p.w_k, p.start, p.inputs + p.n_k * tiles.start[t],
@@ -218,7 +219,8 @@ cdef inline Py_ssize_t samples_group(
             start = p.start + row + done if p.start != NULL else NULL
             if packed != NULL:
                 samples_panel(
-                    tiles.vecs[t], <int> height, p.n_k, packed + p.n_k * done, 1, height, start, inputs, p.out + at, NULL, 0
+                    tiles.vecs[t], <int> height, p.n_k, packed + p.n_k * done, 1, height, start, inputs, p.out + at,
+                    NULL, 0,
                 )
             else:
                 ahead = p.w + row + done + GROUP_LANES if far and t == 0 else NULL

@@ -1,16 +1,16 @@
 """The products forward and backward for few samples: lanes over rows, that is over units.
 
 With lanes over samples most of them would be empty. Samples lie in the lanes, as elsewhere, and every sum keeps its
-order, so the bits are the same; or they lie row by row in memory (`row_major.pxd`), where narrow layers go forward with
+order, so the bits are the same; or they lie row by row in memory (`few_rows.pxd`), where narrow layers go forward with
 four partial sums.
 """
 
-from bpcore.products.microkernel cimport multiply_add
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    SHORT_TILE, LANES, MAX_BLOCK, MAX_LANES, TILE_ROWS, TILE_VECS, real, always_inline_void, vec, vfma, vload, vload_n,
+    SHORT_TILE, LANES, MAX_BLOCK, MAX_LANES, TILE_ROWS, TILE_VECS, real, always_inlined, vec, vfma, vload, vload_n,
     vset1, vstore, vstore_n, vtranspose,
 )
+from bpcore.products.microkernel cimport multiply_add
 
 
 cdef enum:
@@ -33,7 +33,7 @@ cdef inline bint ends_in_short_tile(const Tiles *tiles, Py_ssize_t n_rows, Py_ss
 cdef struct UnitsProduct:
     Py_ssize_t n_rows  # units: LANES at least, or row-major any number
     Py_ssize_t n_k
-    const real *w  # (n_rows, n_k), their rows w_row never_inline_void and their columns w_k: forward w_row is 1, backward w_k
+    const real *w  # (n_rows, n_k), their rows w_row apart and their columns w_k: forward w_row is 1, backward w_k
     Py_ssize_t w_row
     Py_ssize_t w_k
     const real *start  # (n_rows,), or NULL, as it always is backward
@@ -42,7 +42,7 @@ cdef struct UnitsProduct:
 
 
 cdef inline Py_ssize_t k_stride(const bint row_major) noexcept nogil:
-    """How far never_inline_void the numbers of `inputs` are that belong to one sample."""
+    """How far apart the numbers of `inputs` are that belong to one sample."""
     return 1 if row_major else LANES
 
 
@@ -50,7 +50,7 @@ cdef inline Py_ssize_t sample_stride(const bint row_major, const UnitsProduct *p
     return p.n_k if row_major else 1
 
 
-cdef inline always_inline_void store_lanes(
+cdef inline always_inlined store_lanes(
     const int n_samples, const int n_vecs, const bint repeats, const vec *acc, real *out,
 ) noexcept nogil:
     """out [n_vecs * LANES][LANES] = acc (n_samples, n_vecs), transposed; in the other lanes the last sample, or 0."""
@@ -67,7 +67,7 @@ cdef inline always_inline_void store_lanes(
             vstore(out + (j * LANES + i) * LANES, rows[i])
 
 
-cdef inline always_inline_void store_units(
+cdef inline always_inlined store_units(
     const int n_samples, const int n_vecs, const bint row_major, const bint repeats, const UnitsProduct *p,
     Py_ssize_t first, const vec *acc,
 ) noexcept nogil:
@@ -83,7 +83,7 @@ cdef inline always_inline_void store_units(
 
 # ---- weights whose rows lie side by side: forward ----
 
-cdef inline always_inline_void units_block(
+cdef inline always_inlined units_block(
     const int n_samples, const int n_vecs, const bint row_major, const UnitsProduct *p, Py_ssize_t first,
 ) noexcept nogil:
     """Rows first ... first + n_vecs * LANES of the product."""
@@ -93,13 +93,13 @@ cdef inline always_inline_void units_block(
         for j in range(n_vecs):
             acc[s * n_vecs + j] = vload(p.start + first + j * LANES) if p.start != NULL else vset1(0)
     multiply_add(
-        n_samples, n_vecs, acc, p.n_k, p.inputs, sample_stride(row_major, p), k_stride(row_major), p.w + first, p.w_k, NULL,
-        0,
+        n_samples, n_vecs, acc, p.n_k, p.inputs, sample_stride(row_major, p), k_stride(row_major), p.w + first, p.w_k,
+        NULL, 0,
     )
     store_units(n_samples, n_vecs, row_major, True, p, first, acc)
 
 
-cdef inline always_inline_void units_blocks(
+cdef inline always_inlined units_blocks(
     const int n_samples, int n_vecs, const bint row_major, const UnitsProduct *p, Py_ssize_t first,
 ) noexcept nogil:
     """`units_block` for a number of vectors known at run time, 1 to what the registers hold."""
@@ -117,7 +117,9 @@ cdef inline always_inline_void units_blocks(
         units_block(n_samples, 6, row_major, p, first)
 
 
-cdef inline always_inline_void units_forward(const int n_samples, const bint row_major, const UnitsProduct *p) noexcept nogil:
+cdef inline always_inlined units_forward(
+    const int n_samples, const bint row_major, const UnitsProduct *p,
+) noexcept nogil:
     """A product with w_row = 1. Where the rows are no whole vectors, some are computed twice."""
     cdef int most = min(<int> MOST_VECS, TILE_ROWS * TILE_VECS // n_samples), n_vecs
     cdef Py_ssize_t first = 0, vecs, n_blocks
@@ -134,7 +136,7 @@ cdef inline always_inline_void units_forward(const int n_samples, const bint row
 
 # ---- weights whose rows lie one after the other: backward ----
 
-cdef inline always_inline_void units_square(
+cdef inline always_inlined units_square(
     const int n_samples, const bint row_major, Py_ssize_t n_k, const UnitsProduct *p, Py_ssize_t first,
     Py_ssize_t first_k, vec *acc,
 ) noexcept nogil:
@@ -142,6 +144,7 @@ cdef inline always_inline_void units_square(
     cdef vec columns[MAX_LANES]
     cdef const real *w = p.w + first * p.w_row + first_k
     cdef const real *inputs = p.inputs + first_k * k_stride(row_major)
+    cdef Py_ssize_t at
     cdef int i, k, s
     for i in range(LANES):
         columns[i] = vload(w + i * p.w_row) if n_k == LANES else vload_n(w + i * p.w_row, n_k)
@@ -149,10 +152,13 @@ cdef inline always_inline_void units_square(
     for k in range(LANES):
         if k < n_k:
             for s in range(n_samples):
-                acc[s] = vfma(vset1(inputs[k * k_stride(row_major) + s * sample_stride(row_major, p)]), columns[k], acc[s])
+                at = k * k_stride(row_major) + s * sample_stride(row_major, p)
+                acc[s] = vfma(vset1(inputs[at]), columns[k], acc[s])
 
 
-cdef inline always_inline_void units_backward(const int n_samples, const bint row_major, const UnitsProduct *p) noexcept nogil:
+cdef inline always_inlined units_backward(
+    const int n_samples, const bint row_major, const UnitsProduct *p,
+) noexcept nogil:
     """A product with w_k = 1; as above, some rows may be computed twice."""
     cdef vec acc[MAX_LANES]
     cdef Py_ssize_t first = 0, k
@@ -172,7 +178,9 @@ cdef inline always_inline_void units_backward(const int n_samples, const bint ro
 
 # ---- for a number of samples that the compiler does not know ----
 
-cdef inline always_inline_void units_samples(const int n_samples, const bint row_major, const UnitsProduct *p) noexcept nogil:
+cdef inline always_inlined units_samples(
+    const int n_samples, const bint row_major, const UnitsProduct *p,
+) noexcept nogil:
     if p.w_row == 1:
         units_forward(n_samples, row_major, p)
     else:
@@ -221,7 +229,7 @@ cdef inline void units_row_major(Py_ssize_t n_samples, UnitsProduct p) noexcept 
 
 # ---- row-major products of few rows of weights ----
 
-cdef inline always_inline_void narrow_forward(
+cdef inline always_inlined narrow_forward(
     const int n_samples, const bint whole, const UnitsProduct *p, Py_ssize_t first, Py_ssize_t n,
 ) noexcept nogil:
     """Rows first ... first + n of a product with w_row = 1: a vector, `whole` or of its first n lanes.
@@ -263,7 +271,7 @@ cdef inline vec narrow_weights(
     return vload(w) if whole else vload_n(w, n)
 
 
-cdef inline always_inline_void narrow_backward(const int n_samples, const UnitsProduct *p) noexcept nogil:
+cdef inline always_inlined narrow_backward(const int n_samples, const UnitsProduct *p) noexcept nogil:
     """A product with w_k = 1 and fewer than LANES rows of weights."""
     cdef vec columns[MAX_LANES]
     cdef vec acc[MAX_LANES]
@@ -284,7 +292,7 @@ cdef inline always_inline_void narrow_backward(const int n_samples, const UnitsP
         vstore_n(p.out + s * p.n_rows, acc[s], p.n_rows)
 
 
-cdef inline always_inline_void narrow_samples(const int n_samples, const UnitsProduct *p) noexcept nogil:
+cdef inline always_inlined narrow_samples(const int n_samples, const UnitsProduct *p) noexcept nogil:
     """`narrow_row_major` for a number of samples that the compiler knows."""
     cdef Py_ssize_t first = 0
     if p.w_row == 1:

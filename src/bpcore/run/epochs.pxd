@@ -8,10 +8,11 @@ from bpcore.machine.types cimport real
 from bpcore.passes.batches cimport shuffle
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.tiny cimport is_tiny
+from bpcore.products.vectors cimport all_finite
 from bpcore.run.gradient cimport begin_blocks
+from bpcore.run.job cimport Job
 from bpcore.run.partition cimport MAX_THREADS
 from bpcore.run.penalties cimport add_penalties
-from bpcore.run.job cimport Job
 from bpcore.run.run cimport Clock, Run
 from bpcore.run.small_steps cimport (
     goes_row_by_row, take_rows, takes_few_rows, train_few_rows, train_row, train_tiny_batch,
@@ -22,7 +23,6 @@ from bpcore.run.team cimport partition_equally, start_team, stop_team
 from bpcore.run.validation cimport (
     append_validation_lanes, validate, validate_with_next_step, validates_in_spare_lanes,
 )
-from bpcore.products.vectors cimport all_finite
 
 
 cdef enum StopReason:

@@ -17,16 +17,16 @@ from bpcore.machine.threads cimport now, read_flag, write_flag
 from bpcore.machine.tiles cimport cut_tiles
 from bpcore.machine.types cimport real
 from bpcore.passes.batches cimport gather_factors, gather_labels, gather_rows, scatter_rows
+from bpcore.passes.batches cimport weighted_sum
 from bpcore.passes.chunks cimport backward, forward, input_delta
 from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport Chunk, Network
 from bpcore.passes.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.products.gradients cimport ADD, SET, Sink
+from bpcore.products.vectors cimport add_vectors
 from bpcore.run.job cimport Job, Rows, chunk_length, factor_of, targets_per_row
 from bpcore.run.run cimport Run
 from bpcore.run.state cimport MAX_BLOCKS
-from bpcore.passes.batches cimport weighted_sum
-from bpcore.products.vectors cimport add_vectors
 from bpcore.run.workspace cimport BLOCK_PARAMETERS, Batch, Gathered
 
 

@@ -5,8 +5,8 @@ from libc.math cimport sqrt
 from bpcore.formulas.optimizers cimport limit_norms
 from bpcore.machine.types cimport real
 from bpcore.passes.network cimport Layer, Network
-from bpcore.run.job cimport Job, Range
 from bpcore.products.vectors cimport add_norms
+from bpcore.run.job cimport Job, Range
 
 
 cdef inline void add_penalty(real *gradient, const real *w, Py_ssize_t n, real l1, real l2) noexcept nogil:

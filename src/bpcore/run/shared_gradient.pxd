@@ -5,8 +5,11 @@ from bpcore.formulas.dropout cimport drop_outputs
 from bpcore.machine.threads cimport barrier_wait, now
 from bpcore.machine.tiles cimport Tiles, cut_tiles
 from bpcore.machine.types cimport GROUP_LANES, real
+from bpcore.passes.batches cimport weighted_sum
 from bpcore.passes.chunks cimport forward
-from bpcore.passes.layers cimport delta_below, delta_units, derivative_below, forward_units, layer_gradient, output_delta
+from bpcore.passes.layers cimport (
+    delta_below, delta_units, derivative_below, forward_units, layer_gradient, output_delta,
+)
 from bpcore.passes.network cimport (
     NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, mixes_units, needs_panels,
 )
@@ -15,7 +18,6 @@ from bpcore.run.gradient cimport block_gradient, checks_clock, set_chunk
 from bpcore.run.job cimport Rows, targets_per_row
 from bpcore.run.partition cimport MAX_THREADS, Partition, add_done, begin_of, part_begin, partition_units
 from bpcore.run.run cimport Member, Run
-from bpcore.passes.batches cimport weighted_sum
 from bpcore.run.workspace cimport Batch, Gathered
 
 
@@ -147,7 +149,10 @@ cdef inline void deltas_by_samples(Member *member, Py_ssize_t first) noexcept no
         return
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         if needs_panels(net.layers + l):
-            transpose_rows(&chunk.tiles, net.layers[l].n_out, chunk.delta[l + 1], member.tiles.n_lanes, begin, run.workspace.panels[l])
+            transpose_rows(
+                &chunk.tiles, net.layers[l].n_out, chunk.delta[l + 1], member.tiles.n_lanes, begin,
+                run.workspace.panels[l],
+            )
         if net.layers[l].reads >= net.first_trainable:
             delta_below(net, l, run.state.parameters, chunk)
     add_done(&run.team.of_samples, member.rank, now() - begun, end - begin)
@@ -171,7 +176,9 @@ cdef inline void deltas_by_units(Member *member, Py_ssize_t first) noexcept nogi
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         barrier_wait(&run.team.barrier)
         if needs_panels(net.layers + l):
-            transpose_rows(&chunk.tiles, net.layers[l].n_out, chunk.delta[l + 1], member.tiles.n_lanes, 0, run.workspace.panels[l])
+            transpose_rows(
+                &chunk.tiles, net.layers[l].n_out, chunk.delta[l + 1], member.tiles.n_lanes, 0, run.workspace.panels[l]
+            )
         if net.layers[l].reads >= net.first_trainable:
             delta_by_units(member, l)
 
@@ -186,7 +193,8 @@ cdef inline void forward_by_units(Member *member, int l) noexcept nogil:
     cdef Py_ssize_t end = begin_of(&run.team.of_rows, layer.n_out, member.rank + 1)
     cdef double begun = now()
     forward_units(
-        layer, begin, end, run.state.parameters, tiles, inputs_of(chunk, layer), chunk.z[l + 1], chunk.a[l + 1], chunk.scratch
+        layer, begin, end, run.state.parameters, tiles, inputs_of(chunk, layer), chunk.z[l + 1], chunk.a[l + 1],
+        chunk.scratch,
     )
     add_done(&run.team.of_rows, member.rank, now() - begun, (end - begin) * layer.n_in)
     if mixes_units(layer):

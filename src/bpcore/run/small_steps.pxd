@@ -7,6 +7,7 @@ from bpcore.formulas.optimizers cimport plain_sgd_decay
 from bpcore.machine.tiles cimport cut_tiles
 from bpcore.machine.types cimport LANES, real, vset1, vstore
 from bpcore.passes.batches cimport copy_rows, row_of
+from bpcore.passes.batches cimport weighted_sum
 from bpcore.passes.few_rows cimport few_rows_backward, few_rows_forward, suits_few_rows
 from bpcore.passes.network cimport Chunk, Network, fits_small_batches
 from bpcore.passes.single_row cimport row_backward, row_forward
@@ -18,7 +19,6 @@ from bpcore.run.job cimport Job, Rows, denominator_of, factor_of, targets_per_ro
 from bpcore.run.penalties cimport limit_all_norms
 from bpcore.run.run cimport Run
 from bpcore.run.step cimport add_loss, next_rate, sink_of, step_along_gradient
-from bpcore.passes.batches cimport weighted_sum
 
 
 cdef inline void end_small_batch(

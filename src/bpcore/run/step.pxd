@@ -68,7 +68,10 @@ cdef inline void add_loss(Run *run, double loss, double penalties, double denomi
 
 
 cdef inline double step_along_gradient(Run *run, double rate, double weight) noexcept nogil:
-    """What follows once workspace.gradient holds that of the data loss of rows with that weight; the penalties' value."""
+    """What follows once workspace.gradient holds that of the data loss, of rows with that weight in all.
+
+    Returns the value of the penalties.
+    """
     cdef double penalties = 0, factor = 1
     if run.job.n_penalties > 0:
         if run.job.penalty_per_row and run.job.loss.mean:

@@ -2,16 +2,16 @@
 
 from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport row_of
+from bpcore.passes.batches cimport weighted_sum
 from bpcore.passes.network cimport Chunk
 from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.gradients cimport SET, Sink
+from bpcore.products.vectors cimport all_finite
 from bpcore.run.batch cimport data_loss, tiny_pass
 from bpcore.run.gradient cimport set_chunk
 from bpcore.run.job cimport Rows, denominator_of, factor_of, targets_per_row, weight_of
 from bpcore.run.run cimport Run
 from bpcore.run.state cimport MAX_BLOCKS
-from bpcore.passes.batches cimport weighted_sum
-from bpcore.products.vectors cimport all_finite
 from bpcore.run.workspace cimport BLOCK_PARAMETERS, Gathered
 
 

@@ -59,9 +59,9 @@ class Loss:
         check.choice("reduction", self.reduction, ("mean", "sum"))
 
     @property
-    def parameter(self) -> float:
-        """The loss's own parameter, 0 where it has none."""
-        return 0.0
+    def parameters(self) -> tuple[float, ...]:
+        """The loss's own parameters, in the order in which the backends take them."""
+        return ()
 
     def from_scores(self, activation: str) -> bool:
         """Whether the loss is computed from the raw scores of this output activation."""
@@ -74,6 +74,10 @@ class Loss:
     def gradient(self, a: Array, y: Array) -> Array:
         """Return the derivative of `value` with respect to ``a``."""
         raise NotImplementedError
+
+    def kink_distance(self, a: Array, y: Array) -> Array:
+        """How far each output is from where two formulas meet; for losses that are not `smooth`."""
+        return np.abs(a - y)
 
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """Return `value` of ``a``, the activation `scores_of` of the raw scores ``z``."""

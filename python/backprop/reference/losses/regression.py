@@ -116,9 +116,9 @@ class Huber(Loss):
         check.number("delta", self.delta, above=0)
 
     @property
-    def parameter(self) -> float:
+    def parameters(self) -> tuple[float, ...]:
         """`delta`."""
-        return self.delta
+        return (self.delta,)
 
     def value(self, a: Array, y: Array) -> Array:
         """``(a - y)**2 / 2`` up to ``delta``, from there on the straight line that continues it."""
@@ -129,6 +129,10 @@ class Huber(Loss):
     def gradient(self, a: Array, y: Array) -> Array:
         """``a - y``, clipped to ``-delta .. delta``."""
         return np.clip(a - y, -self.delta, self.delta)
+
+    def kink_distance(self, a: Array, y: Array) -> Array:
+        """``abs(abs(a - y) - delta)``."""
+        return np.abs(np.abs(a - y) - self.delta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +168,9 @@ class Quantile(Loss):
         check.number("quantile", self.quantile, above=0, below=1)
 
     @property
-    def parameter(self) -> float:
+    def parameters(self) -> tuple[float, ...]:
         """`quantile`."""
-        return self.quantile
+        return (self.quantile,)
 
     def value(self, a: Array, y: Array) -> Array:
         """``q (y - a)`` where the target is above the output, ``(1 - q) (a - y)`` where it is below."""
