@@ -238,7 +238,7 @@ cdef inline always_inlined tile_delta(
         multiply_derivative_vecs(activation, alpha, n * n_vecs, z, a, delta)
 
 
-cdef inline void loss_and_delta(
+cdef inline always_inlined loss_and_delta(
     const Loss *loss, ActivationKind activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *a,
     const real *z, const real *y, const real *factor, real *delta, real *value,
 ) noexcept nogil:

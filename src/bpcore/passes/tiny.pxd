@@ -31,24 +31,22 @@ cdef inline never_inlined tiny_forward(
     """chunk.a[1:] and chunk.z[1:] from chunk.a[0], then chunk.value and the delta of the outputs."""
     cdef const Layer *layer
     cdef const real *w
-    cdef const real *below
-    cdef real *a
+    cdef const real *inputs
     cdef real *z
     cdef vec score
     cdef Py_ssize_t i, o
     cdef int l
     for l in range(net.n_layers):
         layer = net.layers + l
-        below = chunk.a[layer.reads + 1]
+        inputs = chunk.a[layer.reads + 1]
+        z = chunk.z[l + 1]
         for o in range(layer.n_out):
             w = parameters + layer.weights + o
-            z = chunk.z[l + 1] + o * LANES
-            a = chunk.a[l + 1] + o * LANES
             score = vset1(parameters[layer.biases + o]) if layer.has_bias else vset1(0)
             for i in range(layer.n_in):
-                score = vfma(vset1(w[i * layer.n_out]), vload(below + i * LANES), score)
-            vstore(z, score)
-            activate_vecs(layer.activation, layer.alpha, 1, z, a)
+                score = vfma(vset1(w[i * layer.n_out]), vload(inputs + i * LANES), score)
+            vstore(z + o * LANES, score)
+            activate_vecs(layer.activation, layer.alpha, 1, z + o * LANES, chunk.a[l + 1] + o * LANES)
     l = net.n_layers
     if layer.activation == SOFTMAX:
         activate(SOFTMAX, layer.alpha, &chunk.tiles, layer.n_out, chunk.z[l], chunk.a[l])
@@ -76,39 +74,48 @@ cdef inline void put(const bint step, const bint decays, real rate, real decay, 
     w[0] = rfma(-rate, g, w[0]) if step else g
 
 
+cdef inline void tiny_delta(
+    const Layer *layer, const Layer *below, const real *parameters, const real *d, const real *z, const real *a,
+    real *delta,
+) noexcept nogil:
+    """delta [n_in][LANES] of the layer that this one reads, from its own, d [n_out][LANES]."""
+    cdef const real *w = parameters + layer.weights
+    cdef vec total
+    cdef Py_ssize_t i, o
+    for i in range(layer.n_in):
+        total = vset1(0)
+        for o in range(layer.n_out):
+            total = vfma(vset1(w[o]), vload(d + o * LANES), total)
+        vstore(delta + i * LANES, total)
+        w += layer.n_out
+    multiply_derivative_vecs(below.activation, below.alpha, layer.n_in, z, a, delta)
+
+
 cdef inline always_inlined backward_loops(
     const bint step, const bint decays, real rate, real decay, const Network *net, const real *parameters,
     Chunk *chunk, real *target,
 ) noexcept nogil:
     cdef const Layer *layer
-    cdef const Layer *below
-    cdef const real *w
     cdef const real *d
+    cdef const real *inputs
     cdef real *g
-    cdef vec zero = vset1(0), total, a
+    cdef vec zero = vset1(0), a
     cdef Py_ssize_t i, o
     cdef int l, at
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
         at = layer.reads + 1
-        below = net.layers + layer.reads
         d = chunk.delta[l + 1]
-        for i in range(layer.n_in):
-            w = parameters + layer.weights + i * layer.n_out
-            g = target + layer.weights + i * layer.n_out
-            a = vload(chunk.a[at] + i * LANES)
-            if layer.reads >= net.first_trainable:
-                total = zero
-                for o in range(layer.n_out):
-                    total = vfma(vset1(w[o]), vload(d + o * LANES), total)
-                vstore(chunk.delta[at] + i * LANES, total)
-                multiply_derivative_vecs(
-                    below.activation, below.alpha, 1, chunk.z[at] + i * LANES, chunk.a[at] + i * LANES,
-                    chunk.delta[at] + i * LANES,
-                )
-            if layer.trainable:
+        inputs = chunk.a[at]
+        if layer.reads >= net.first_trainable:
+            tiny_delta(layer, net.layers + layer.reads, parameters, d, chunk.z[at], inputs, chunk.delta[at])
+        if layer.trainable:
+            g = target + layer.weights
+            for i in range(layer.n_in):
+                a = vload(inputs + i * LANES)
                 for o in range(layer.n_out):
                     put(step, decays, rate, decay, g + o, vsum(vfma(a, vload(d + o * LANES), zero)))
+                g += layer.n_out
         if layer.bias_trainable:
             for o in range(layer.n_out):
                 put(step, decays, rate, decay, target + layer.biases + o, vsum(zero + vload(d + o * LANES)))

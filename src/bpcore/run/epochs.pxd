@@ -108,16 +108,15 @@ cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss
 cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
     """The steps that are left of this epoch; False where the call is over before them."""
     cdef State *state = &run.state
+    cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over
     cdef Py_ssize_t n
-    if call.by_row:
+    if by_row:
         take_rows(&run.workspace.chunk, 1)
-    while state.cursor < run.job.data.n:
-        if call.over:
-            return False
+    while state.cursor < run.job.data.n and not over:
         n = min(run.job.batch_size, run.job.data.n - state.cursor)
-        if call.by_row:
+        if by_row:
             train_row(run, state.cursor)
-        elif call.tiny:
+        elif tiny:
             train_tiny_batch(run, state.cursor, n, call.has_passed)
             call.has_passed = False
         elif call.by_few_rows and 1 < n <= FEW_ROWS:
@@ -127,8 +126,9 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
             if state.paused:
                 return False
         state.cursor += n
-        call.over = time_is_over(run, call) or state.step >= call.last_step
-    return True
+        over = time_is_over(run, call) or state.step >= call.last_step
+    call.over = over
+    return state.cursor >= run.job.data.n
 
 
 cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogil:
