@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-# The core's own bound: `MAX_THREADS` in shares.pxd.
+# The core's own bound: `MAX_THREADS` in run/partition.pxd.
 MOST = 16
 # A step with less arithmetic than this is over sooner than two threads have met: 40 microseconds of one core.
 FLOPS_PER_STEP = 8e6
