@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backprop.backends import choice
-from backprop.backends.custom import CustomTraining
+from backprop.backends.custom_training import CustomTraining
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense

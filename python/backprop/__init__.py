@@ -9,22 +9,22 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from backprop import initializers, io, losses, optimizers
 from backprop.backends.choice import show_config
 from backprop.base.history import History
-from backprop.io import load
 from backprop.mlp import mlp
 from backprop.network import Network
-from backprop.optimizers import *
 from backprop.reference import ACTIVATIONS
+from backprop.reference import optimizers as _optimizers
 from backprop.reference.dense import Dense
+from backprop.reference.optimizers import *
 
 if _TYPE_CHECKING:
-    from backprop import callbacks, metrics, plotting, schedules
+    from backprop import callbacks, initializers, io, losses, metrics, optimizers, plotting, schedules
     from backprop.checkpoints import resume
     from backprop.descent import descend
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_sklearn, from_torch
+    from backprop.io import load
     from backprop.training import DivergedError
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
     "schedules",
     "show_config",
 ]
-__all__ += (cls.__name__ for cls in optimizers.OPTIMIZERS.values())
+__all__ += (cls.__name__ for cls in _optimizers.OPTIMIZERS.values())
 
 # What predicting does not need is imported when it is asked for.
 _LAZY = {
@@ -62,9 +62,21 @@ _LAZY = {
     "from_keras": "importing",
     "from_sklearn": "importing",
     "from_torch": "importing",
+    "load": "io",
     "resume": "checkpoints",
 }
-_LAZY_MODULES = ("callbacks", "history", "layers", "metrics", "plotting", "schedules")
+_LAZY_MODULES = (
+    "callbacks",
+    "history",
+    "initializers",
+    "io",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "plotting",
+    "schedules",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 
-from backprop.backends.custom import LossLike
 from backprop.base.history import History
 from backprop.base.types import Rows
 from backprop.model.model import Model
-from backprop.reference.losses import Loss
-from backprop.reference.optimizers import Optimizer
 
 if TYPE_CHECKING:
     import os
 
+    from backprop.backends.custom import LossLike
     from backprop.explain.trace import Trace
     from backprop.learn.callbacks import Callback
     from backprop.learn.metrics import Metric
     from backprop.learn.schedules import Schedule
+    from backprop.reference.losses import Loss
+    from backprop.reference.optimizers import Optimizer
 
 # What predicting does not need is imported where it is used.
 

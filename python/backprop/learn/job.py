@@ -36,7 +36,7 @@ class Job:
         """Make the backend's object for a run."""
         rest = (self.optimizer, self.settings, self.data, self.state, rates, self.validation)
         if isinstance(self.loss, Custom):
-            from backprop.backends.custom import CustomTraining
+            from backprop.backends.custom_training import CustomTraining
 
             return CustomTraining(self.network._core, self.network.layers, self.loss, *rest)
         network = self.network

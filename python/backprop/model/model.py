@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from backprop.backends import choice
-from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.guard import Guard
 from backprop.base.history import History
@@ -20,11 +19,12 @@ from backprop.model import rows
 from backprop.model.views import Views
 from backprop.reference.dense import Dense, checked_layers
 from backprop.reference.layout import by_layer, end, layout
-from backprop.reference.losses import Loss
-from backprop.reference.optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from backprop.backends.custom import Custom, LossLike
     from backprop.model.objective import Objective
+    from backprop.reference.losses import Loss
+    from backprop.reference.optimizers import Optimizer
 
 
 class Run(Protocol):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backprop import reference
-from backprop.backends.custom import Custom, OnBackend
+from backprop.backends.custom import Custom
+from backprop.backends.custom_training import OnBackend
 from backprop.base.types import Data, RealArray
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import SGD

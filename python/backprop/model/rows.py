@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.types import Data
 from backprop.reference.dense import Dense
-from backprop.reference.losses import LOSSES, Loss
+
+if TYPE_CHECKING:
+    from backprop.backends.custom import Custom
+    from backprop.reference.losses import Loss
+
+# The losses are imported where they are used: predicting does not need them.
 
 
 class Ends(Protocol):
@@ -38,6 +42,9 @@ _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"
 
 def loss(model: Ends, loss: Any, custom: bool) -> Loss | Custom:
     """Return the loss as an object that suits the last layer; `custom` allows functions."""
+    from backprop.backends.custom import Custom
+    from backprop.reference.losses import LOSSES, Loss
+
     if custom and not isinstance(loss, (str, Loss, type)) and callable(loss):
         return loss if isinstance(loss, Custom) else Custom(loss)
     output = model.layers[-1].activation
@@ -60,11 +67,13 @@ def rows(
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
 ) -> Data:
     """Return rows for this loss; `names` are what the messages call them."""
+    from backprop.reference.losses import Loss
+
     X = check.features(names[0], X, model.dtype, model.n_inputs)
-    if isinstance(loss, Custom):
-        targets = check.rows_of_targets(names[1], y, len(X), model.n_outputs)
-    else:
+    if isinstance(loss, Loss):
         targets = check.targets(names[1], y, loss, model.dtype, len(X), model.n_outputs)
+    else:
+        targets = check.rows_of_targets(names[1], y, len(X), model.n_outputs)
     return Data(X, targets, check.weights(names[2], sample_weight, model.dtype, len(X)))
 
 

@@ -80,7 +80,7 @@ class Problem(NamedTuple):
             rest = (optimizer, settings, data, state, rates, validation)
             if not isinstance(loss, Custom):
                 return self.core.Training(self.plan, loss, *rest)
-            from backprop.backends.custom import CustomTraining
+            from backprop.backends.custom_training import CustomTraining
 
             return CustomTraining(self.core, self.layers, loss, *rest)
 
