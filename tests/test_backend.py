@@ -163,3 +163,10 @@ def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, n_beside, wi
     assert choice.Backend("v3").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v3"
     monkeypatch.setattr(choice, "_compiled", lambda: ("v4", "baseline"))
     assert choice.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v4"
+
+
+def test_only_public_names_are_listed():
+    """Whatever the package has imported for itself, completion offers what its users are to have."""
+    assert dir(bp) == sorted(bp.__all__)
+    assert all(not name.startswith("_") or name == "__version__" for name in dir(bp))
+    assert all(hasattr(bp, name) for name in dir(bp))

@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from backprop.backends.contract import Core
 
 REFERENCE = "reference"
 ENVIRONMENT_VARIABLE = "BACKPROP_BACKEND"
@@ -37,7 +40,7 @@ class Backend:
 
     name: str
 
-    def module(self, dtype: DTypeLike) -> Any:
+    def module(self, dtype: DTypeLike) -> Core[Any]:
         """The module that computes in `dtype`."""
         return _module(self.name, np.dtype(dtype))
 
@@ -61,10 +64,23 @@ class Backend:
 
 
 @cache
-def _module(name: str, dtype: np.dtype[Any]) -> ModuleType:
+def _module(name: str, dtype: np.dtype[Any]) -> Core[Any]:
     if name == REFERENCE:
-        return importlib.import_module("backprop.reference")
-    return _import_core(f"backprop._core_{name}_{_DTYPES[dtype]}")
+        return cast("Core[Any]", importlib.import_module("backprop.reference"))
+    core = _import_core(f"backprop._core_{name}_{_DTYPES[dtype]}")
+    _check_names(core)
+    return cast("Core[Any]", core)
+
+
+def _check_names(core: ModuleType) -> None:
+    """Raise ImportError unless a core knows the names that the reference knows: in one of them something is missing."""
+    from backprop import reference
+
+    for registry in ("ACTIVATIONS", "LOSSES", "OPTIMIZERS"):
+        ours, theirs = set(getattr(reference, registry)), set(getattr(core, registry))
+        for names, where in ((ours - theirs, core.__name__), (theirs - ours, reference.__name__)):
+            if names:
+                raise ImportError(f"{where}: needs {', '.join(sorted(names))} in its {registry}", name=core.__name__)
 
 
 def _import_core(name: str) -> ModuleType:
@@ -137,7 +153,7 @@ def select(name: str | None) -> Backend:
     return default() if name is None else load(name)
 
 
-def compiled_modules() -> dict[tuple[str, str], ModuleType]:
+def compiled_modules() -> dict[tuple[str, str], Core[Any]]:
     """Every compiled core that runs on this CPU, by instruction set and dtype name."""
     return {(isa, dtype.name): _module(isa, dtype) for isa in _compiled() for dtype in _DTYPES}
 

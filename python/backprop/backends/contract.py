@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +56,14 @@ class Training(Protocol):
         ...
 
 
-# `Core` has methods of these names, which hide them there.
-_Plan: TypeAlias = Plan
+# `Core` has a method of this name, which hides it there.
 _Training: TypeAlias = Training
+P = TypeVar("P", bound=Plan)
+"""a backend's own plans, which no other backend understands"""
 
 
-class Core(Protocol):
-    """A backend for one dtype: a module with these names."""
+class Core(Protocol[P]):
+    """A backend for one dtype: a module with these names, for its own plans P."""
 
     @property
     def ACTIVATIONS(self) -> tuple[str, ...]:
@@ -76,13 +77,13 @@ class Core(Protocol):
     def OPTIMIZERS(self) -> tuple[str, ...]:
         """Names of the optimizers."""
 
-    def Plan(self, n_inputs: int, layers: Sequence[Dense]) -> _Plan:
+    def Plan(self, n_inputs: int, layers: Sequence[Dense]) -> P:
         """Return the layers in the backend's own form."""
         ...
 
     def Training(
         self,
-        plan: _Plan,
+        plan: P,
         loss: Loss,
         optimizer: Optimizer,
         settings: TrainingSettings,
@@ -94,7 +95,7 @@ class Core(Protocol):
         """Return a run; the rates are as for `Training.set_learning_rates`, `validation` is measured each epoch."""
         ...
 
-    def forward(self, plan: _Plan, parameters: RealArray, X: RealArray, out: RealArray) -> bool:
+    def forward(self, plan: P, parameters: RealArray, X: RealArray, out: RealArray) -> bool:
         """Fill `out` (n, n_outputs) with the outputs for X (n, n_inputs).
 
         Returns False, with `out` undefined, when X holds a NaN or an infinity.
@@ -103,7 +104,7 @@ class Core(Protocol):
 
     def loss_and_gradient(
         self,
-        plan: _Plan,
+        plan: P,
         loss: Loss,
         parameters: RealArray,
         data: Data,
@@ -119,7 +120,7 @@ class Core(Protocol):
 
     def backward(
         self,
-        plan: _Plan,
+        plan: P,
         parameters: RealArray,
         X: RealArray,
         head: Callable[[RealArray], RealArray],
@@ -136,7 +137,7 @@ class Core(Protocol):
 
     def update(
         self,
-        plan: _Plan,
+        plan: P,
         optimizer: Optimizer,
         parameters: RealArray,
         gradient: RealArray,

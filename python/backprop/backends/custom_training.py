@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.backends import contract
+from backprop.backends.contract import Core
 from backprop.backends.custom import Custom
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
@@ -27,8 +29,8 @@ class OnBackend:
     library, rows whose weights sum to zero have the loss 0 and the gradient 0.
     """
 
-    module: Any
-    plan: Any
+    module: Core[Any]
+    plan: contract.Plan
     function: Custom
     optimizer: Optimizer
     errors: Mapping[str, Any]
@@ -71,7 +73,7 @@ class OnBackend:
         self.module.update(self.plan, self.optimizer, parameters, gradient, slots, step, learning_rate)
 
 
-class CustomTraining:
+class CustomTraining(Loop):
     """A training run with a custom loss on any backend, with the `run` and the side effects of a `Training`.
 
     `module` is the backend's, as `contract` has it, and computes outputs, gradients and updates; `layers` are the
@@ -82,7 +84,7 @@ class CustomTraining:
 
     def __init__(
         self,
-        module: Any,
+        module: Core[Any],
         layers: Sequence[Dense],
         loss: Custom,
         optimizer: Optimizer,
@@ -94,6 +96,5 @@ class CustomTraining:
     ) -> None:
         n_inputs = data.X.shape[1]
         computation = OnBackend(module, module.Plan(n_inputs, layers), loss, optimizer, dict(np.geterr()))
-        loop = Loop(Plan(n_inputs, layers), loss, computation, settings, data, state, learning_rates, validation)
-        self.run = loop.run
-        self.set_learning_rates = loop.set_learning_rates
+        plan = Plan(n_inputs, layers)
+        super().__init__(plan, loss, computation, settings, data, state, learning_rates, validation)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backprop import reference
+from backprop.backends.contract import Core, Plan
 from backprop.backends.custom import Custom
 from backprop.backends.custom_training import OnBackend
 from backprop.base.types import Data, RealArray
@@ -25,7 +26,7 @@ class Objective:
     `module` is the backend's, as `contract` has it, for the dtype of the data, and `plan` its plan of the layers.
     """
 
-    def __init__(self, module: Any, plan: Any, layers: Sequence[Dense], loss: Loss | Custom, data: Data) -> None:
+    def __init__(self, module: Core[Any], plan: Plan, layers: Sequence[Dense], loss: Loss | Custom, data: Data) -> None:
         self.module, self.plan, self.layers, self.loss, self.data = module, plan, layers, loss, data
 
     def __call__(

@@ -216,7 +216,7 @@ class Loop:
         return float(self.computation.loss(parameters, validation) + penalty(self.plan, parameters))
 
 
-class Training:
+class Training(Loop):
     """A training run over fixed data: changes `state` in place."""
 
     def __init__(
@@ -231,9 +231,8 @@ class Training:
         validation: Data | None = None,
     ) -> None:
         """As `Loop.set_learning_rates` for the rates; `validation` is measured at the end of each epoch."""
-        loop = Loop(plan, loss, InNumPy(plan, loss, optimizer), settings, data, state, learning_rates, validation)
-        self.run = loop.run
-        self.set_learning_rates = loop.set_learning_rates
+        computation = InNumPy(plan, loss, optimizer)
+        super().__init__(plan, loss, computation, settings, data, state, learning_rates, validation)
 
 
 def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:

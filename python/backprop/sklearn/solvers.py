@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from backprop.backends import choice
+from backprop.backends.contract import Core, Plan
 from backprop.backends.custom import Custom
 from backprop.base import threads
 from backprop.base.interrupts import HeldInterrupts
@@ -54,9 +55,9 @@ class Objective(NamedTuple):
 class Problem(NamedTuple):
     """A network, rows to learn from, and rows to validate with."""
 
-    core: Any
+    core: Core[Any]
     layers: tuple[Dense, ...]
-    plan: Any
+    plan: Plan
     objective: Objective
     parameters: RealArray
     data: Data
@@ -119,6 +120,7 @@ def minimize(problem: Problem, *, max_iter: int, max_fun: int, tol: float) -> An
     from scipy import optimize
 
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
+    assert isinstance(loss, Loss)  # this solver refuses custom ones
 
     def value_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         gradient = np.empty_like(parameters)
