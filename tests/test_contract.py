@@ -82,6 +82,14 @@ def test_registries(backend, dtype, registry):
     assert getattr(module(backend, dtype), registry) == getattr(reference, registry)
 
 
+@each_backend
+@each_dtype
+def test_numbers(backend, dtype):
+    core = module(backend, dtype)
+    assert core.MAX_THREADS == reference.MAX_THREADS
+    assert (0 if backend == choice.REFERENCE else 8) == core.FEW_OUTPUTS
+
+
 @pytest.mark.parametrize("registry", ["ACTIVATIONS", "LOSSES", "OPTIMIZERS"])
 @pytest.mark.skipif(BACKENDS == (choice.REFERENCE,), reason="no compiled core is installed")
 def test_what_one_side_forgot_is_an_error_when_the_core_is_loaded(registry, monkeypatch):

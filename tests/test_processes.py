@@ -259,7 +259,7 @@ sys.path.insert(0, sys.argv[1])
 from backprop.base import threads
 from test_processes import SHAPES, train_digest, wide_run
 assert threads.usable_cpus() == 1
-assert threads.choose(None, 1e12) == 1
+assert threads.choose(None, 1e12, 16) == 1
 (one, none), (auto, more), (two, another) = wide_run(1), wide_run("auto"), wide_run(2)
 assert none == more == 0 and another == 1, (none, more, another)
 assert one == auto == two

@@ -29,7 +29,6 @@ _INSTRUCTION_SETS = {
     "v3": "AVX2 and FMA (x86-64-v3)",
     "baseline": "the compiler's default",
 }
-_FEW_OUTPUTS = 8  # the core's FEW_OUTPUTS: what has more leaves the tiny path
 _AVX2_BYTES = 32
 _DTYPES: dict[np.dtype[Any], str] = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
@@ -54,8 +53,10 @@ class Backend:
         """
         if n_rows + n_beside <= 2 * _AVX2_BYTES // dtype.itemsize:
             n_rows += n_beside
-        tiny = max(widths) < _FEW_OUTPUTS and 1 < n_rows <= _AVX2_BYTES // dtype.itemsize
-        return Backend("v3") if self.name == "v4" and tiny and "v3" in _compiled() else self
+        if self.name != "v4" or not 1 < n_rows <= _AVX2_BYTES // dtype.itemsize or "v3" not in _compiled():
+            return self
+        shorter = Backend("v3")
+        return shorter if max(widths) < shorter.module(dtype).FEW_OUTPUTS else self
 
     @property
     def instruction_set(self) -> str:
@@ -169,17 +170,18 @@ def show_config() -> None:
     """
     import platform
 
-    from backprop.base.threads import MOST, usable_cpus
+    from backprop.base.threads import usable_cpus
     from backprop.base.version import version
 
     backend = default()
     cpus = usable_cpus()
+    most = 1 if backend.name == REFERENCE else min(cpus, backend.module(np.float32).MAX_THREADS)
     rows = {
         "backprop": version(),
         "backend": backend.name,
         "instruction set": backend.instruction_set,
         "available": ", ".join(available()),
-        "threads": f"{1 if backend.name == REFERENCE else min(cpus, MOST)} at most ({cpus} usable CPUs)",
+        "threads": f"{most} at most ({cpus} usable CPUs)",
         "NumPy": np.__version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
     }

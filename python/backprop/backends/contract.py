@@ -77,6 +77,14 @@ class Core(Protocol[P]):
     def OPTIMIZERS(self) -> tuple[str, ...]:
         """Names of the optimizers."""
 
+    @property
+    def FEW_OUTPUTS(self) -> int:
+        """A layer with fewer units is narrow; a network of such layers may be a tiny one."""
+
+    @property
+    def MAX_THREADS(self) -> int:
+        """The most threads that a run can have."""
+
     def Plan(self, n_inputs: int, layers: Sequence[Dense]) -> P:
         """Return the layers in the backend's own form."""
         ...

@@ -6,17 +6,15 @@ import math
 import os
 from pathlib import Path
 
-# The core's own bound: `MAX_THREADS` in run/partition.pxd.
-MOST = 16
 # A step with less arithmetic than this is over sooner than two threads have met: 40 microseconds of one core.
 FLOPS_PER_STEP = 8e6
 
 
-def choose(n_threads: int | None, flops_per_step: float) -> int:
+def choose(n_threads: int | None, flops_per_step: float, most: int) -> int:
     """The threads for a run: as many as asked for, or, for None, what its steps can keep busy."""
     if n_threads is not None:
         return n_threads
-    return 1 if flops_per_step < FLOPS_PER_STEP else min(usable_cpus(), MOST)
+    return 1 if flops_per_step < FLOPS_PER_STEP else min(usable_cpus(), most)
 
 
 def usable_cpus() -> int:

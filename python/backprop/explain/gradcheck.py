@@ -260,17 +260,7 @@ def check_gradients(
         else:
             along = _along(Objective(reference, plan, net.layers, checked, wide), parameters, int(i))
             expected[i] = central_difference(along, parameters[i : i + 1])[0]
-
-    def reference_gradient(point: RealArray, rows: Data) -> RealArray:
-        result = np.zeros_like(point)
-        Objective(reference, plan, net.layers, checked, rows)(point, result)
-        return result
-
-    floor = _CONDITION * _sensitivity(reference_gradient, parameters, wide, eps)
-    if net.dtype == np.float32:
-        # How far the reference's gradient in the network's dtype is from its gradient in float64.
-        own, exact = reference_gradient(net.parameters, data), reference_gradient(parameters, wide)
-        floor = np.maximum(floor, _REFERENCE_ERROR * np.abs(own.astype(np.float64) - exact))
+    floor = _floor(net, plan, checked, data, wide)
     least = max(_BOUNDS[net.dtype.name], 0.0 if method == "complex_step" else _CENTRAL_BOUND)
 
     arrays = []
@@ -285,6 +275,23 @@ def check_gradients(
         kinks=kinks,
         rows=len(smooth),
     )
+
+
+def _floor(net: Model, plan: reference.Plan, loss: Loss | Custom, data: Data, wide: Data) -> NDArray[np.float64]:
+    """Return how exact each element of the gradient can be at all; `wide` are the data in float64."""
+    parameters = net.parameters.astype(np.float64)
+
+    def gradient(point: RealArray, rows: Data) -> RealArray:
+        result = np.zeros_like(point)
+        Objective(reference, plan, net.layers, loss, rows)(point, result)
+        return result
+
+    floor = _CONDITION * _sensitivity(gradient, parameters, wide, float(np.finfo(net.dtype).eps))
+    if net.dtype == np.float32:
+        # How far the reference's gradient in the network's dtype is from its gradient in float64.
+        own, exact = gradient(net.parameters, data), gradient(parameters, wide)
+        floor = np.maximum(floor, _REFERENCE_ERROR * np.abs(own.astype(np.float64) - exact))
+    return floor
 
 
 def _complex_step(plan: reference.Plan, loss: Loss, parameters: NDArray[np.float64], data: Data, index: int) -> float:

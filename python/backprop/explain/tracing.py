@@ -58,9 +58,41 @@ def trace(
     factors = row_factors(loss, data.sample_weight, len(data.X), network.n_outputs, data.X.dtype)
     targets = as_rows(data.targets, network.n_outputs, data.X.dtype)
     gradients, deltas = _backward(plan, loss, parameters, data, scores, outputs)
+    vectors = parameters, new, gradient, numerical
+    layers = _layer_traces(network, vectors, (inputs, scores, outputs, gradients, deltas))
+    return Trace(
+        layers=layers,
+        loss=loss,
+        optimizer=optimizer,
+        X=inputs[0],
+        targets=targets.copy(),
+        factors=factors[:, 0].astype(np.float64),
+        terms=_terms(network.layers[-1], loss, scores[-1], outputs[-1], targets, factors),
+        penalty=float(penalty(plan, parameters)),
+        value=value,
+        new_value=new_value,
+        step=step,
+        dtype=network.dtype.name,
+        backend=network.backend,
+        has_finite_differences=bool(finite_differences),
+    )
+
+
+def _layer_traces(
+    network: Model,
+    vectors: tuple[RealArray, RealArray, RealArray, NDArray[np.float64]],
+    arrays: tuple[list[RealArray], ...],
+) -> tuple[LayerTrace, ...]:
+    """Return a record for each layer.
+
+    `vectors` are laid out like the parameters: the old ones, the new ones, the gradient, the finite differences.
+    `arrays` are inputs, scores, outputs, and the gradients with respect to outputs and scores.
+    """
+    parameters, new, gradient, numerical = vectors
+    inputs, scores, outputs, gradients, deltas = arrays
     old_views, new_views = network._views(parameters), network._views(new)
     gradient_views, numerical_views = network._views(gradient), network._views(numerical)
-    layers = tuple(
+    return tuple(
         LayerTrace(
             layer=layer,
             inputs=inputs[k],
@@ -78,22 +110,6 @@ def trace(
             new_biases=new_views[k][1],
         )
         for k, layer in enumerate(network.layers)
-    )
-    return Trace(
-        layers=layers,
-        loss=loss,
-        optimizer=optimizer,
-        X=inputs[0],
-        targets=targets.copy(),
-        factors=factors[:, 0].astype(np.float64),
-        terms=_terms(network.layers[-1], loss, scores[-1], outputs[-1], targets, factors),
-        penalty=float(penalty(plan, parameters)),
-        value=value,
-        new_value=new_value,
-        step=step,
-        dtype=network.dtype.name,
-        backend=network.backend,
-        has_finite_differences=bool(finite_differences),
     )
 
 

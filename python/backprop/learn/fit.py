@@ -82,7 +82,7 @@ def fit_rows(
     every_callback = all_callbacks(callbacks, log, tolerance, patience)
     names = _recorded(measures, schedule, every_callback)
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
-    checked = _settings(rule, model.n_parameters, n_rows, batch_size, **settings)
+    checked = _settings(rule, model, n_rows, batch_size, **settings)
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
     raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
     bar = _bar(progress, every_callback)
@@ -126,7 +126,7 @@ def step(
     settings = TrainingSettings(
         clip_norm=None if clip_norm is None else check.number("clip_norm", clip_norm, above=0),
         clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
-        n_threads=threads.choose(None, 6.0 * model.n_parameters * len(data.X)),
+        n_threads=threads.choose(None, 6.0 * model.n_parameters * len(data.X), model._core.MAX_THREADS),
     )
     losses = np.empty(1)
     with HeldInterrupts(), model._guard:
@@ -164,7 +164,7 @@ def _epochs(epochs: Any, initial_epoch: Any, resume: Any) -> tuple[int, int | No
 
 def _settings(
     rule: Plateau | None,
-    n_parameters: int,
+    model: Model,
     n_rows: int,
     batch_size: int | None,
     *,
@@ -188,8 +188,9 @@ def _settings(
         n_threads=threads.choose(
             None
             if check.is_auto("n_threads", n_threads, "an integer >= 1")
-            else check.integer("n_threads", n_threads, at_least=1, at_most=threads.MOST),
-            6.0 * n_parameters * (batch_size or n_rows),
+            else check.integer("n_threads", n_threads, at_least=1, at_most=model._core.MAX_THREADS),
+            6.0 * model.n_parameters * (batch_size or n_rows),
+            model._core.MAX_THREADS,
         ),
     )
 

@@ -112,23 +112,28 @@ def plot_decision_boundary(
             extra = {"multiclass_colors": list(palette), "vmin": 0, "vmax": 1}
             display.from_estimator(_estimator(net, classes), rows, **method, **extra, **settings)
     if labels is not None:
-        for k, label in enumerate(np.unique(labels)):
-            chosen = labels == label
-            colour = palette[int(label) % len(palette)]
-            marker = "os^DvP"[k % 6]
-            ax.scatter(
-                rows[chosen, 0],
-                rows[chosen, 1],
-                c=colour,
-                marker=marker,
-                edgecolors="white",
-                s=45,
-                label=f"class {label}",
-            )
-        ax.legend(loc=emptiest_corner(ax, rows), framealpha=0.85)
+        _scatter(ax, rows, labels, palette)
     ax.set_xlabel("x[0]")
     ax.set_ylabel("x[1]")
     return ax
+
+
+def _scatter(ax: Axes, rows: NDArray[Any], labels: NDArray[Any], palette: tuple[str, ...]) -> None:
+    """Draw the rows, with a colour and a marker for each class."""
+    for k, label in enumerate(np.unique(labels)):
+        chosen = labels == label
+        colour = palette[int(label) % len(palette)]
+        marker = "os^DvP"[k % 6]
+        ax.scatter(
+            rows[chosen, 0],
+            rows[chosen, 1],
+            c=colour,
+            marker=marker,
+            edgecolors="white",
+            s=45,
+            label=f"class {label}",
+        )
+    ax.legend(loc=emptiest_corner(ax, rows), framealpha=0.85)
 
 
 def _estimator(net: Model, classes: NDArray[Any] | None) -> Any:
@@ -243,6 +248,16 @@ def plot_loss_surface(
             heights[i, j] = net._core.loss_and_gradient(net._plan, prepared, point, data, None)
 
     ax = axes_or_new(ax, (6.2, 4.8))
+    _draw_surface(ax, first + offset[0], second + offset[1], heights)
+    if walked is not None:
+        _draw_path(ax, walked + offset)
+    ax.set_xlabel(names[0])
+    ax.set_ylabel(names[1])
+    return ax
+
+
+def _draw_surface(ax: Axes, x: NDArray[Any], y: NDArray[Any], heights: NDArray[Any]) -> None:
+    """Draw the heights over a grid in colours, on a logarithmic scale where they span much."""
     from matplotlib.colors import LogNorm
 
     finite = heights[np.isfinite(heights)]
@@ -252,7 +267,7 @@ def plot_loss_surface(
     if log:
         levels = np.geomspace(finite.min(), finite.max(), 25)
         settings["norm"] = LogNorm()
-    surface = ax.contourf(first + offset[0], second + offset[1], heights, levels, **settings)
+    surface = ax.contourf(x, y, heights, levels, **settings)
     bar = ax.figure.colorbar(surface, ax=ax, pad=0.02)
     bar.set_label("loss")
     if log:
@@ -262,16 +277,15 @@ def plot_loss_surface(
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    if walked is not None:
-        walked = walked + offset
-        ax.plot(*walked.T, color="white", linewidth=3.5)
-        ax.plot(*walked.T, color=VERMILION, linewidth=2, label="training")
-        ax.plot(*walked[0], "o", color="white", markeredgecolor="black", markersize=8, label="start")
-        ax.plot(*walked[-1], "*", color="white", markeredgecolor="black", markersize=14, label="end")
-        legend_on_colours(ax, walked)
-    ax.set_xlabel(names[0])
-    ax.set_ylabel(names[1])
-    return ax
+
+
+def _draw_path(ax: Axes, walked: NDArray[Any]) -> None:
+    """Draw the way that training took, (n, 2)."""
+    ax.plot(*walked.T, color="white", linewidth=3.5)
+    ax.plot(*walked.T, color=VERMILION, linewidth=2, label="training")
+    ax.plot(*walked[0], "o", color="white", markeredgecolor="black", markersize=8, label="start")
+    ax.plot(*walked[-1], "*", color="white", markeredgecolor="black", markersize=14, label="end")
+    legend_on_colours(ax, walked)
 
 
 def _direction(name: str, value: Any, size: int) -> NDArray[np.float64]:

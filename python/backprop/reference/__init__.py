@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVATIONS",
+    "FEW_OUTPUTS",
     "LOSSES",
+    "MAX_THREADS",
     "OPTIMIZERS",
     "Plan",
     "Training",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 ACTIVATIONS: tuple[str, ...] = tuple(activations.ACTIVATIONS)
+FEW_OUTPUTS = 0  # no network is a tiny one to the reference
+MAX_THREADS = 16  # as the cores take them; the reference computes in one
 # The rest is imported when it is asked for: a network with a compiled core needs the names of the activations only.
 _HOME = {
     "Plan": "passes",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, lru_cache
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from functools import cache
 from numbers import Number
 from typing import Any
 
@@ -21,13 +20,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from backprop.backends import choice
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
-from backprop.base import threads
-from backprop.base.types import Data, RealArray, new_parameters
+from backprop.base.types import Data, RealArray
 from backprop.learn import schedules
+from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
-from backprop.reference.dense import Dense
 from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from backprop.sklearn.packing import arrays, joined, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.solvers import Descent, Objective, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
@@ -44,52 +43,6 @@ _MOST_DENSE_NUMBERS = 1 << 26
 
 class InvalidParameterError(ValueError, TypeError):
     """A parameter of an estimator is of the wrong type or out of range."""
-
-
-# --- networks ------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=256)
-def _layers(
-    units: tuple[int, ...], activations: tuple[str, ...], l2: float, dropout: tuple[float, ...]
-) -> tuple[Dense, ...]:
-    """Return the layers; the last one has no dropout."""
-    settings = zip(units, activations, (*dropout, 0.0), strict=True)
-    return tuple(Dense(n, activation, l2=l2, dropout=rate) for n, activation, rate in settings)
-
-
-@lru_cache(maxsize=256)
-def _plan(backend: choice.Backend, dtype: np.dtype[Any], n_inputs: int, layers: tuple[Dense, ...]) -> Any:
-    """Return the backend's form of a network; it holds no numbers that change, so threads can share it."""
-    return backend.module(dtype).Plan(n_inputs, layers)
-
-
-def _sizes(coefs: Sequence[NDArray[Any]]) -> tuple[int, ...]:
-    """Return the widths of all layers, inputs first."""
-    return (coefs[0].shape[0], *(W.shape[1] for W in coefs))
-
-
-def _pack(coefs: Iterable[NDArray[Any]], intercepts: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> RealArray:
-    """Return weights and biases as one vector, in the core's order."""
-    return _join([np.ravel(part) for pair in zip(coefs, intercepts, strict=True) for part in pair], dtype)
-
-
-def _join(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any]) -> RealArray:
-    flat = new_parameters(sum(len(part) for part in parts), dtype)
-    np.concatenate(parts, out=flat, casting="same_kind")
-    return flat
-
-
-def _unpack(flat: RealArray, sizes: tuple[int, ...]) -> tuple[list[RealArray], list[RealArray]]:
-    """Return the weights and the biases of each layer as views of the vector."""
-    coefs, intercepts = [], []
-    start = 0
-    for fan_in, fan_out in pairwise(sizes):
-        middle = start + fan_in * fan_out
-        coefs.append(flat[start:middle].reshape(fan_in, fan_out))
-        start = middle + fan_out
-        intercepts.append(flat[middle:start])
-    return coefs, intercepts
 
 
 def _is_plain(array: Any, n_dimensions: int = 2) -> bool:
@@ -173,7 +126,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         elif not isinstance(self.verbose, (bool, np.bool_)):
             check.integer("verbose", self.verbose, at_least=0)
         if not check.is_auto("n_threads", self.n_threads, "an integer >= 1"):
-            check.integer("n_threads", self.n_threads, at_least=1, at_most=threads.MOST)
+            check.integer("n_threads", self.n_threads, at_least=1, at_most=MAX_THREADS)
         if self.dtype is not None:
             check.real_dtype("dtype", self.dtype)
         if self._is_lbfgs():
@@ -409,21 +362,21 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             self._no_improvement_count = 0
         activations = self._hidden_activations(len(sizes) - 2)
         activations += activations[-1:] or (self.activation,)
-        parts = []
-        for (fan_in, fan_out), activation in zip(pairwise(sizes), activations, strict=True):
-            factor = 2.0 if activation in ("logistic", "sigmoid") else 6.0
-            bound = math.sqrt(factor / (fan_in + fan_out))
-            parts += [random_state.uniform(-bound, bound, size) for size in (fan_in * fan_out, fan_out)]
-        return _join(parts, dtype)
+        values = []
+        for array in arrays(sizes):
+            factor = 2.0 if activations[array.layer] in ("logistic", "sigmoid") else 6.0
+            bound = math.sqrt(factor / (sizes[array.layer] + sizes[array.layer + 1]))
+            values.append(random_state.uniform(-bound, bound, array.size))
+        return joined(sizes, values, dtype)
 
     def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
         """Return a copy of the parameters that there are, to go on from."""
-        if (found := _sizes(self.coefs_)) != sizes:
+        if (found := sizes_of(self.coefs_)) != sizes:
             raise ValueError(
                 f"hidden_layer_sizes: needs layers of {list(found)} units, inputs and outputs included, to go on with "
                 f"what was learned, got {list(sizes)}"
             )
-        return _pack(self.coefs_, self.intercepts_, dtype)
+        return pack(self.coefs_, self.intercepts_, dtype)
 
     def _problem(
         self,
@@ -441,7 +394,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             alpha /= X.shape[0] if weight is None else float(weight.sum())
         backend = choice.default()
         n_hidden = len(sizes) - 2
-        layers = _layers(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
+        layers = layers_of(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
         validation = score = None
         if held_out is not None:
             validation = Data(_rows(held_out[0], dtype), *self._targets(objective, held_out[1], held_out[2], dtype))
@@ -449,7 +402,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         return Problem(
             backend.module(dtype),
             layers,
-            _plan(backend, dtype, sizes[0], layers),
+            plan_of(backend, dtype, sizes[0], layers),
             objective,
             parameters,
             Data(X, *self._targets(objective, targets, weight, dtype)),
@@ -511,7 +464,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
         """Keep what was learned as arrays."""
-        self.coefs_, self.intercepts_ = _unpack(flat, sizes)
+        self.coefs_, self.intercepts_ = unpack(flat, sizes)
 
     # --- using -----------------------------------------------------------------------------------------------------
 
@@ -522,14 +475,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         check.fits("X", X)
         plain = _is_plain(X)
         X = validate_data(self, X, accept_sparse=("csr", "csc"), skip_check_array=plain, reset=False)
-        sizes = _sizes(self.coefs_)
+        sizes = sizes_of(self.coefs_)
         n_hidden = len(sizes) - 2
         dtype = check.real_dtype("dtype", self.dtype or _common_dtype(X.dtype, self.coefs_[0].dtype))
         backend = choice.default()
         core = backend.module(dtype)
-        layers = _layers(sizes[1:], self._activations(n_hidden), 0.0, (0.0,) * n_hidden)
-        plan = _plan(backend, dtype, sizes[0], layers)
-        parameters = _pack(self.coefs_, self.intercepts_, dtype)
+        layers = layers_of(sizes[1:], self._activations(n_hidden), 0.0, (0.0,) * n_hidden)
+        plan = plan_of(backend, dtype, sizes[0], layers)
+        parameters = pack(self.coefs_, self.intercepts_, dtype)
         n_rows = X.shape[0]
         out: RealArray = np.empty((n_rows, sizes[-1]), dtype)
         at_once = n_rows

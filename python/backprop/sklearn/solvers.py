@@ -193,6 +193,7 @@ class Descent:
             n_threads=threads.choose(
                 None if isinstance(est.n_threads, str) else int(est.n_threads),
                 6.0 * len(self.problem.parameters) * batch_size,
+                self.problem.core.MAX_THREADS,
             ),
         )
 
