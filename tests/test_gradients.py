@@ -105,7 +105,7 @@ def smallest_gap(problem: Problem) -> float:
         if layer.settings.l1:
             gaps.append(np.abs(arrays["weights"]).min())
     if not problem.loss.smooth:
-        gaps.append(problem.loss.kink_distance(A, problem.data.targets).min())
+        gaps.append(np.abs(problem.loss.kink_distance(A, problem.data.targets)).min())
     return min(gaps, default=np.inf)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backprop.base.text import aligned, count, decimals, markdown
-from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.activations import ACTIVATIONS, prelu_slope_derivative
 
 if TYPE_CHECKING:
     from backprop.model.records import StepRecord
@@ -142,24 +142,35 @@ class Chains:
         """Name input i of layer k."""
         return f"x[{i}]" if k == 0 else f"a{k - 1}[{i}]"
 
-    def of(self, k: int, i: int | None, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
-        """Return the units on each path from unit j of layer k, and its factors from the loss to the parameter."""
+    def start(self, k: int, kind: str, i: int | None) -> list[str]:
+        """Name what a path to a parameter of layer k begins with."""
+        return [self.input_name(k, i)] if i is not None else [{"biases": "b", "slopes": "alpha"}[kind]]
+
+    def end(self, k: int, kind: str, i: int | None, j: int, b: int) -> Factor:
+        """Return the last factor: of z with respect to a weight or bias, of a with respect to a slope."""
         layer = self.layers[k]
+        if kind == "slopes":
+            value = float(prelu_slope_derivative(layer.z[b, j]))
+            return Factor(f"da{k}[{j}]/dslopes[{k}][{j}]", "min(z, 0)", f"min({_number(layer.z[b, j])}, 0)", value)
         if i is None:
-            end = Factor(f"dz{k}[{j}]/dbiases[{k}][{j}]", "1", "1", 1.0)
-        else:
-            value = float(layer.inputs[b, i])
-            end = Factor(f"dz{k}[{j}]/dweights[{k}][{i}, {j}]", self.input_name(k, i), _number(value), value)
+            return Factor(f"dz{k}[{j}]/dbiases[{k}][{j}]", "1", "1", 1.0)
+        value = float(layer.inputs[b, i])
+        return Factor(f"dz{k}[{j}]/dweights[{k}][{i}, {j}]", self.input_name(k, i), _number(value), value)
+
+    def of(self, k: int, kind: str, i: int | None, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
+        """Return the units on each path from unit j of layer k, and its factors from the loss to the parameter."""
+        layer, end = self.layers[k], self.end(k, kind, i, j, b)
+        through = -1 if kind == "slopes" else None  # a slope acts on a, behind da/dz
         n_paths = math.prod(above.layer.units for above in self.layers[k + 1 :])
         if self.layers[-1].layer.activation == "softmax" and not self.joint:
             n_paths *= self.layers[-1].layer.units
         if n_paths * len(self.trace.X) <= MAX_PATHS or k == self.last:
             for names, factors in self.above(k, j, b):
-                yield names, (*factors, end)
+                yield names, (*factors[:through], end)
             return
         value = float(layer.gradient[b, j])
         together = Factor(f"dL/da{k}[{j}]", f"sum over {n_paths} paths", "", value)
-        yield [f"a{k}[{j}]", "..."], (together, self.slope(k, j, j, b), end)
+        yield [f"a{k}[{j}]", "..."], (*(together, self.slope(k, j, j, b))[:through], end)
 
     def above(self, k: int, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
         """Return the paths from z of unit j in layer k to the loss, with their factors from the loss on."""
@@ -198,7 +209,7 @@ class Chains:
         layer = self.layers[k]
         activation = ACTIVATIONS[layer.layer.activation]
         symbol = f"da{k}[{i}]/dz{k}[{j}]"
-        alpha = 0.0 if layer.layer.alpha is None else float(layer.layer.alpha)
+        alpha = layer.layer.slope if layer.slopes is None else float(layer.slopes[j])
         if not activation.elementwise:
             a, other = float(layer.a[b, i]), float(layer.a[b, j])
             same = 1.0 if i == j else 0.0

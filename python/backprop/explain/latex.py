@@ -159,6 +159,15 @@ class Latex:
                         rf"{numbers} = {self.number(layer.dW[i, j])}$$"
                     )
 
+            for j in self.units(k):
+                if layer.dslopes is None:
+                    break
+                numbers = self.sum([(g, min(z, 0)) for g, z in zip(layer.gradient[:, j], layer.z[:, j], strict=True)])
+                yield (
+                    rf"$$\frac{{\partial L}}{{\partial \alpha^{{({k})}}_{{{j}}}}} = \sum_{{\text{{rows}}}} "
+                    rf"\frac{{\partial L}}{{\partial a^{{({k})}}_{{{j}}}}} \min(z^{{({k})}}_{{{j}}}, 0) = "
+                    rf"{numbers} = {self.number(layer.dslopes[j])}$$"
+                )
             if layer.db is None or not layer.layer.bias_trainable:
                 continue
             for j in self.units(k):

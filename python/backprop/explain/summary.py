@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from backprop.base.text import aligned
+from backprop.reference.layout import by_layer
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -41,10 +42,11 @@ def title(network: Model) -> str:
 def _rows(network: Model) -> list[tuple[str, str, str]]:
     """Return a row for each layer, one for the whole, and one for what is trainable if that is not all."""
     rows, trainable = [], 0
-    for layer, weights, biases in zip(network.layers, network.weights, network.biases, strict=True):
-        n_biases = 0 if biases is None else biases.size
-        rows.append((repr(layer), " -> ".join(map(str, weights.shape)), f"{weights.size + n_biases:,}"))
-        trainable += weights.size * layer.trainable + n_biases * layer.bias_trainable
+    for layer, weights, arrays in zip(
+        network.layers, network.weights, by_layer(network._layout, len(network.layers)), strict=True
+    ):
+        rows.append((repr(layer), " -> ".join(map(str, weights.shape)), f"{sum(array.size for array in arrays):,}"))
+        trainable += sum(array.size for array in arrays if array.trainable)
     rows.append(("total", f"{network.n_inputs} -> {network.n_outputs}", f"{network.n_parameters:,}"))
     if trainable != network.n_parameters:
         rows.append(("trainable", "", f"{trainable:,}"))

@@ -27,6 +27,23 @@ MAX_ROWS = 40
 """How many lines of a table are printed before the rest is counted only."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parameter:
+    """One parameter of a traced step."""
+
+    name: str
+    kind: str
+    i: int | None
+    """its input, of a weight"""
+    j: int
+    """its unit"""
+    gradient: float
+    numerical: float
+    trainable: bool
+    penalty: float = 0.0
+    """what the penalties add to the gradient"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Trace(StepRecord):
     """One full-batch training step, as `Network.trace` found it. Printed, it is a set of tables.
@@ -88,7 +105,10 @@ class Trace(StepRecord):
 
     def _title(self) -> list[str]:
         n_parameters = sum(
-            layer.weights.size + (0 if layer.biases is None else layer.biases.size) for layer in self.layers
+            array.size
+            for layer in self.layers
+            for array in (layer.weights, layer.biases, layer.slopes)
+            if array is not None
         )
         return [
             f"one step of {self.optimizer_text} on {self.loss!r}",
@@ -122,12 +142,16 @@ class Trace(StepRecord):
                     [array[index] for array in (layer.weights, layer.dW, layer.numerical_dW, layer.new_weights)]
                 )
                 frozen.append(not layer.layer.trainable)
-            if layer.biases is not None:
-                arrays = (layer.biases, layer.db, layer.numerical_db, layer.new_biases)
-                for j in range(len(layer.biases)):
-                    names.append(f"biases[{k}][{j}]")
+            biases = (layer.biases, layer.db, layer.numerical_db, layer.new_biases)
+            slopes = (layer.slopes, layer.dslopes, layer.numerical_dslopes, layer.new_slopes)
+            for name, arrays, trainable in (
+                ("biases", biases, layer.layer.bias_trainable),
+                ("slopes", slopes, layer.layer.trainable),
+            ):
+                for j in range(0 if arrays[0] is None else len(arrays[0])):
+                    names.append(f"{name}[{k}][{j}]")
                     numbers.append([array[j] for array in arrays if array is not None])
-                    frozen.append(not layer.layer.bias_trainable)
+                    frozen.append(not trainable)
         values, gradients, numerical, new = zip(*numbers, strict=True)
         columns = [
             decimals(values),
@@ -207,8 +231,15 @@ class Trace(StepRecord):
 
     # --- the chain rule --------------------------------------------------------------------------------------------
 
-    def explain(self, layer: int, weight: tuple[int, int] | None = None, *, bias: int | None = None) -> Explanation:
-        """Spell out the derivative of the loss with respect to one weight or bias.
+    def explain(
+        self,
+        layer: int,
+        weight: tuple[int, int] | None = None,
+        *,
+        bias: int | None = None,
+        slope: int | None = None,
+    ) -> Explanation:
+        """Spell out the derivative of the loss with respect to one weight, bias or slope.
 
         It is the sum, over the rows and over the paths from the loss back to the parameter, of the products of the
         partial derivatives along the path:
@@ -223,6 +254,8 @@ class Trace(StepRecord):
             ``(i, j)``: the weight from input i to unit j.
         bias
             ``j``: the bias of unit j; instead of `weight`.
+        slope
+            ``j``: the slope of unit j of a ``prelu`` layer; instead of `weight`.
 
         Returns
         -------
@@ -233,7 +266,7 @@ class Trace(StepRecord):
         Raises
         ------
         TypeError, ValueError
-            If there is no such parameter, or both or neither of weight and bias are given.
+            If there is no such parameter, or not just one of weight, bias and slope is given.
 
         Examples
         --------
@@ -259,38 +292,66 @@ class Trace(StepRecord):
         by a central difference    -0.0331113087
         """
         k = check.integer("layer", layer, at_least=0, at_most=len(self.layers) - 1)
-        at = self.layers[k]
-        if (weight is None) == (bias is None):
-            raise ValueError(f"weight: needs weight=(i, j) or bias=j, one of the two; got {weight!r} and {bias!r}")
-        i: int | None = None
-        if weight is not None:
-            if not isinstance(weight, (tuple, list)) or len(weight) != 2:
-                raise TypeError(f"weight: needs a pair (input, unit), got {check.shown(weight)}")
-            i = check.integer("weight[0]", weight[0], at_least=0, at_most=at.weights.shape[0] - 1)
-            j = check.integer("weight[1]", weight[1], at_least=0, at_most=at.weights.shape[1] - 1)
-            name, index, trainable = f"weights[{k}][{i}, {j}]", (i, j), at.layer.trainable
-            gradient, numerical = float(at.dW[i, j]), float(at.numerical_dW[i, j])
-            w = float(at.weights[index])
-            own_penalty = at.layer.l1 * float(np.sign(w)) + at.layer.l2 * w
-        else:
-            if at.db is None or at.numerical_db is None:
-                raise ValueError(f"bias: needs a layer that has biases, layer {k} has none")
-            j = check.integer("bias", bias, at_least=0, at_most=at.db.size - 1)
-            name, trainable, own_penalty = f"biases[{k}][{j}]", at.layer.bias_trainable, 0.0
-            gradient, numerical = float(at.db[j]), float(at.numerical_db[j])
+        given = {"weight": weight, "bias": bias, "slope": slope}
+        if sum(index is not None for index in given.values()) != 1:
+            shown = ", ".join(f"{name}={index!r}" for name, index in given.items())
+            raise ValueError(f"weight: needs weight=(i, j), bias=j or slope=j, one of them; got {shown}")
+        at = self._parameter(k, weight, bias, slope)
         chains = Chains(self)
         paths = tuple(
-            Path(b, " -> ".join(["b" if i is None else chains.input_name(k, i), *names, "L"]), factors)
+            Path(b, " -> ".join([*chains.start(k, at.kind, at.i), *names, "L"]), factors)
             for b in range(len(self.X))
-            for names, factors in chains.of(k, i, j, b)
+            for names, factors in chains.of(k, at.kind, at.i, at.j, b)
         )
         return Explanation(
-            parameter=name,
+            parameter=at.name,
             paths=paths,
-            penalty=own_penalty,
-            total=math.fsum(path.product for path in paths) + own_penalty,
-            gradient=gradient,
-            numerical=numerical,
+            penalty=at.penalty,
+            total=math.fsum(path.product for path in paths) + at.penalty,
+            gradient=at.gradient,
+            numerical=at.numerical,
+            trainable=at.trainable,
+        )
+
+    def _parameter(self, k: int, weight: tuple[int, int] | None, bias: int | None, slope: int | None) -> _Parameter:
+        """Look one parameter of layer k up."""
+        at = self.layers[k]
+        if weight is None:
+            kind, index = ("biases", bias) if slope is None else ("slopes", slope)
+            return self._unit_parameter(k, kind, index)
+        if not isinstance(weight, (tuple, list)) or len(weight) != 2:
+            raise TypeError(f"weight: needs a pair (input, unit), got {check.shown(weight)}")
+        i = check.integer("weight[0]", weight[0], at_least=0, at_most=at.weights.shape[0] - 1)
+        j = check.integer("weight[1]", weight[1], at_least=0, at_most=at.weights.shape[1] - 1)
+        w = float(at.weights[i, j])
+        return _Parameter(
+            name=f"weights[{k}][{i}, {j}]",
+            kind="weights",
+            i=i,
+            j=j,
+            gradient=float(at.dW[i, j]),
+            numerical=float(at.numerical_dW[i, j]),
+            trainable=at.layer.trainable,
+            penalty=at.layer.l1 * float(np.sign(w)) + at.layer.l2 * w,
+        )
+
+    def _unit_parameter(self, k: int, kind: str, index: Any) -> _Parameter:
+        """Look one bias or one slope of layer k up."""
+        at, name = self.layers[k], {"biases": "bias", "slopes": "slope"}[kind]
+        if kind == "biases":
+            gradient, numerical, trainable = at.db, at.numerical_db, at.layer.bias_trainable
+        else:
+            gradient, numerical, trainable = at.dslopes, at.numerical_dslopes, at.layer.trainable
+        if gradient is None or numerical is None:
+            raise ValueError(f"{name}: needs a layer that has {kind}, layer {k} has none")
+        j = check.integer(name, index, at_least=0, at_most=gradient.size - 1)
+        return _Parameter(
+            name=f"{kind}[{k}][{j}]",
+            kind=kind,
+            i=None,
+            j=j,
+            gradient=float(gradient[j]),
+            numerical=float(numerical[j]),
             trainable=trainable,
         )
 
@@ -334,6 +395,11 @@ class Trace(StepRecord):
                 for j, (b, db) in enumerate(zip(layer.biases, layer.db, strict=True)):
                     lines.append(f'  "b{k}[{j}]" [shape=plaintext, label="b = {number(b)}\\ndL/db = {number(db)}"];')
                     lines.append(f'  "b{k}[{j}]" -> "a{k}[{j}]" [style=dashed];')
+            if layer.slopes is not None and layer.dslopes is not None:
+                for j, (alpha, d) in enumerate(zip(layer.slopes, layer.dslopes, strict=True)):
+                    label = f"alpha = {number(alpha)}\\ndL/dalpha = {number(d)}"
+                    lines.append(f'  "alpha{k}[{j}]" [shape=plaintext, label="{label}"];')
+                    lines.append(f'  "alpha{k}[{j}]" -> "a{k}[{j}]" [style=dashed];')
         lines += [f'  "a{len(self.layers) - 1}[{o}]" -> "L";' for o in range(self.terms.shape[1])]
         return "\n".join([*lines, "}"]) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,10 +89,8 @@ def _layer_traces(
     `vectors` are laid out like the parameters: the old ones, the new ones, the gradient, the finite differences.
     `arrays` are inputs, scores, outputs, and the gradients with respect to outputs and scores.
     """
-    parameters, new, gradient, numerical = vectors
     inputs, scores, outputs, gradients, deltas = arrays
-    old_views, new_views = network._views(parameters), network._views(new)
-    gradient_views, numerical_views = network._views(gradient), network._views(numerical)
+    own = _layer_arrays(network, *vectors)
     return tuple(
         LayerTrace(
             layer=layer,
@@ -100,17 +99,24 @@ def _layer_traces(
             a=outputs[k],
             gradient=gradients[k],
             delta=deltas[k],
-            weights=old_views[k][0],
-            dW=gradient_views[k][0],
-            numerical_dW=numerical_views[k][0].astype(np.float64),
-            new_weights=new_views[k][0],
-            biases=old_views[k][1],
-            db=gradient_views[k][1],
-            numerical_db=None if (db := numerical_views[k][1]) is None else db.astype(np.float64),
-            new_biases=new_views[k][1],
+            **own[k],
         )
         for k, layer in enumerate(network.layers)
     )
+
+
+def _layer_arrays(
+    network: Model, parameters: RealArray, new: RealArray, gradient: RealArray, numerical: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Return, for each layer, its arrays, their gradients and their new values, as `LayerTrace` names them."""
+    names = {"weights": "dW", "biases": "db", "slopes": "dslopes"}
+    found: list[dict[str, Any]] = [{} for _ in network.layers]
+    for name, derivative in names.items():
+        views = (network._arrays(name, vector) for vector in (parameters, gradient, numerical, new))
+        for own, old, d, n, changed in zip(found, *views, strict=True):
+            n = None if n is None else n.astype(np.float64)
+            own |= {name: old, derivative: d, f"numerical_{derivative}": n, f"new_{name}": changed}
+    return found
 
 
 def _optimizer_state(network: Model, optimizer: Optimizer) -> tuple[RealArray, int]:

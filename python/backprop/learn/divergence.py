@@ -7,7 +7,7 @@ lead to the same numbers, and bisection finds the last of them that left everyth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -180,17 +180,17 @@ def _in_gradients(network: Model, loss: Loss | Custom, batch: Data, parameters: 
     if not math.isfinite(value):
         return Origin(last, f"the loss, from the outputs of layers[{last}],")
     for k in range(last, -1, -1):
-        if not _is_finite_pair(network._views(gradient)[k]):
+        if not _are_finite(network._views(gradient)[k]):
             return Origin(k, f"the gradients of layers[{k}]")
     return None
 
 
 def _in_parameters(network: Model, parameters: RealArray) -> Origin | None:
-    for k, pair in enumerate(network._views(parameters)):
-        if not _is_finite_pair(pair):
+    for k, arrays in enumerate(network._views(parameters)):
+        if not _are_finite(arrays):
             return Origin(k, f"the new parameters of layers[{k}]")
     return None
 
 
-def _is_finite_pair(pair: tuple[RealArray, RealArray | None]) -> bool:
-    return all(array is None or bool(np.isfinite(array).all()) for array in pair)
+def _are_finite(arrays: Iterable[RealArray | None]) -> bool:
+    return all(array is None or bool(np.isfinite(array).all()) for array in arrays)

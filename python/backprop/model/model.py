@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -38,6 +38,10 @@ class Run(Protocol):
 
     def note_callbacks(self) -> None:
         """Put the states of the callbacks where a checkpoint finds them."""
+
+
+LayerArrays: TypeAlias = tuple[RealArray, RealArray | None, *tuple[RealArray, ...]]
+"""weights and biases of a layer, or arrays shaped like them, and the slopes where it has any"""
 
 
 class Model:
@@ -142,12 +146,12 @@ class Model:
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights and biases."""
+        """Number of weights, biases and slopes."""
         return len(self._parameters)
 
     @property
     def parameters(self) -> RealArray:
-        """All weights and biases, (n_parameters,): per layer W row by row, then b. Writable; assignment copies."""
+        """All of them, (n_parameters,): per layer W row by row, then b, then slopes. Writable; assignment copies."""
         return self._parameters
 
     @parameters.setter
@@ -157,7 +161,7 @@ class Model:
     @property
     def weights(self) -> Views:
         """The weights of each layer, (n_in, n_out): writable views of `parameters`."""
-        return Views("weights", [weights for weights, _ in self._views(self._parameters)])
+        return Views("weights", self._arrays("weights", self._parameters))
 
     @weights.setter
     def weights(self, values: Iterable[ArrayLike | None]) -> None:
@@ -166,16 +170,36 @@ class Model:
     @property
     def biases(self) -> Views:
         """The biases of each layer, (n_out,): writable views of `parameters`, or None where a layer has none."""
-        return Views("biases", [biases for _, biases in self._views(self._parameters)])
+        return Views("biases", self._arrays("biases", self._parameters))
 
     @biases.setter
     def biases(self, values: Iterable[ArrayLike | None]) -> None:
         self.biases.assign(values)
 
-    def _views(self, flat: RealArray) -> list[tuple[RealArray, RealArray | None]]:
-        """Return (W, b) of each layer as views of a vector that is laid out like `parameters`."""
+    @property
+    def slopes(self) -> Views:
+        """The slopes of each ``prelu`` layer, (n_out,): writable views of `parameters`; None for other layers."""
+        return Views("slopes", self._arrays("slopes", self._parameters))
+
+    @slopes.setter
+    def slopes(self, values: Iterable[ArrayLike | None]) -> None:
+        self.slopes.assign(values)
+
+    def _arrays(self, name: str, flat: RealArray) -> list[RealArray | None]:
+        """Return each layer's array of that name as a view of a vector that is laid out like `parameters`."""
+        found: list[RealArray | None] = [None] * len(self._layers)
+        for array in self._layout:
+            if array.name == name:
+                found[array.layer] = array.of(flat)
+        return found
+
+    def _views(self, flat: RealArray) -> list[LayerArrays]:
+        """Return (W, b) of each layer, or (W, b, slopes), as views of a vector that is laid out like `parameters`."""
         arrays = ({array.name: array.of(flat) for array in own} for own in by_layer(self._layout, len(self._layers)))
-        return [(own["weights"], own.get("biases")) for own in arrays]
+        return [
+            (own["weights"], own.get("biases"), *(view for name, view in own.items() if name == "slopes"))
+            for own in arrays
+        ]
 
     # --- what it computes ------------------------------------------------------------------------------------------
 
@@ -267,15 +291,15 @@ class Model:
 
     def loss_and_gradients(
         self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
-    ) -> tuple[float, list[tuple[RealArray, RealArray | None]]]:
+    ) -> tuple[float, list[LayerArrays]]:
         """Return the loss over all rows, penalties included, and its gradients; parameters as in `fit`.
 
         Returns
         -------
         loss : float
         gradients : list of (dW, db)
-            One pair for each layer, shaped like its weights and biases; db is None where a layer has no biases. What
-            is not trainable has gradient zero.
+            One pair for each layer, shaped like its weights and biases; db is None where a layer has no biases. For a
+            ``prelu`` layer (dW, db, dslopes). What is not trainable has gradient zero.
 
         Examples
         --------
@@ -310,7 +334,7 @@ class Model:
 
     def backward(
         self, X: ArrayLike, head: Callable[[RealArray], ArrayLike] | ArrayLike
-    ) -> tuple[list[tuple[RealArray, RealArray | None]], RealArray]:
+    ) -> tuple[list[LayerArrays], RealArray]:
         """Return the gradients of any function of the outputs, by backpropagation.
 
         Parameters

@@ -42,6 +42,8 @@ class LayerTrace:
         where the weights are not trainable; NaN where no finite differences were asked for.
     biases, new_biases, db, numerical_db : ndarray or None
         The same for the biases, (units,).
+    slopes, new_slopes, dslopes, numerical_dslopes : ndarray or None
+        The same for the slopes of ``prelu``, (units,).
     """
 
     layer: Dense
@@ -58,6 +60,10 @@ class LayerTrace:
     db: RealArray | None
     numerical_db: NDArray[np.float64] | None
     new_biases: RealArray | None
+    slopes: RealArray | None = None
+    dslopes: RealArray | None = None
+    numerical_dslopes: NDArray[np.float64] | None = None
+    new_slopes: RealArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

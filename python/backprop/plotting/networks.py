@@ -200,7 +200,7 @@ def plot_gradients(
     'gradient of the loss'
     """
     _, gradients = net.loss_and_gradients(X, y, loss)
-    return _histograms([weights for weights, _ in gradients], net, ax, bins, "gradient of the loss")
+    return _histograms([arrays[0] for arrays in gradients], net, ax, bins, "gradient of the loss")
 
 
 def _histograms(arrays: Sequence[NDArray[Any]], net: Model, ax: Axes | None, bins: int, label: str) -> Axes:

@@ -309,8 +309,7 @@ def _random_directions(net: Model, seed: int) -> NDArray[np.float64]:
     rng = np.random.default_rng(check.integer("seed", seed, at_least=0))
     directions = rng.normal(size=(2, net.n_parameters))
     for direction in directions:
-        for pair, own in zip(net._views(direction), zip(net.weights, net.biases, strict=True), strict=True):
-            for part, array in zip(pair, own, strict=True):
-                if part is not None and part.size:
-                    part *= np.linalg.norm(array) / np.linalg.norm(part)
+        for array in net._layout:
+            part = array.of(direction)
+            part *= np.linalg.norm(array.of(net.parameters)) / np.linalg.norm(part)
     return directions

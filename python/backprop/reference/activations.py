@@ -179,6 +179,21 @@ def softmax_derivative(z: Array, a: Array, alpha: float) -> Array:
     return a[:, :, None] * (np.eye(a.shape[1], dtype=a.dtype) - a[:, None, :])
 
 
+def prelu(z: Array, alpha: Array | float) -> Array:
+    """``z`` where positive, else ``alpha z``."""
+    return np.where(z.real > 0, z, alpha * z)
+
+
+def prelu_derivative(z: Array, a: Array, alpha: Array | float) -> Array:
+    """1 where ``z > 0``, else ``alpha``: at the kink, ``alpha``."""
+    return np.where(z > 0, 1, alpha)
+
+
+def prelu_slope_derivative(z: Array) -> Array:
+    """Return the derivative of `prelu` with respect to ``alpha``: ``min(z, 0)``."""
+    return np.minimum(z, 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
     """An activation function and its derivative."""
@@ -194,6 +209,9 @@ class Activation:
     """whether one smooth formula holds everywhere; False where two meet"""
     elementwise: bool = True
     """whether an output depends on one score only: all but softmax"""
+    slopes: bool = False
+    """whether its parameter is an array of the layer, one number for each unit, which is trained; `alpha` is then what
+    it starts at, and ``value`` and ``derivative`` take the array"""
 
     def backward(self, z: Array, a: Array, gradient: Array, alpha: float) -> Array:
         """Apply the chain rule: from the gradient with respect to the outputs ``a`` to that with respect to ``z``."""
@@ -232,6 +250,14 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "silu": Activation(formula="z / (1 + exp(-z))", value=silu, derivative=silu_derivative),
         "softplus": Activation(formula="log(1 + exp(z))", value=softplus, derivative=softplus_derivative),
         "exp": Activation(formula="exp(z)", value=exp, derivative=exp_derivative),
+        "prelu": Activation(
+            formula="z if z > 0 else alpha * z",
+            value=prelu,
+            derivative=prelu_derivative,
+            alpha=0.25,
+            smooth=False,
+            slopes=True,
+        ),
         "softmax": Activation(
             formula="exp(z_i) / sum_j exp(z_j)", value=softmax, derivative=softmax_derivative, elementwise=False
         ),

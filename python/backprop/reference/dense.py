@@ -21,7 +21,7 @@ import numpy as np
 
 from backprop.base import checks as check
 from backprop.reference import initializers
-from backprop.reference.activations import ACTIVATIONS, Activation, Array
+from backprop.reference.activations import ACTIVATIONS, Activation, Array, prelu_slope_derivative
 from backprop.reference.initializers import Initializer
 
 
@@ -48,7 +48,8 @@ class Dense:
     activation
         Name of the activation; see `backprop.ACTIVATIONS`. ``"softmax"`` is for the last layer only.
     alpha
-        Slope of ``leaky_relu`` for negative inputs (default 0.01) or saturation of ``elu`` (default 1.0).
+        Slope of ``leaky_relu`` for negative inputs (default 0.01), saturation of ``elu`` (default 1.0), or what the
+        slopes of ``prelu`` start at (default 0.25). Those are an array of the layer, (units,), and are trained.
     bias
         Whether the layer has biases.
     trainable, bias_trainable
@@ -136,7 +137,8 @@ class Dense:
         """Return the layer's arrays, in their order in the parameter vector."""
         weights = LayerArray("weights", (n_inputs, self.units), self.trainable, penalised=True)
         biases = LayerArray("biases", (self.units,), self.bias_trainable, penalised=False)
-        return (weights, biases) if self.bias else (weights,)
+        slopes = LayerArray("slopes", (self.units,), self.trainable, penalised=False)
+        return (weights, *([biases] if self.bias else []), *([slopes] if self.function.slopes else []))
 
     def initial(
         self, array: str, where: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]
@@ -146,6 +148,8 @@ class Dense:
             return initializers.initial_weights(
                 f"{where}.weight_init", self.weight_init, self.activation, rng, shape, dtype
             )
+        if array == "slopes":
+            return np.full(shape, self.alpha, dtype)
         return initializers.initial_biases(f"{where}.bias_init", self.bias_init, rng, shape, dtype)
 
     def forward(self, arrays: Mapping[str, Array], inputs: Array) -> tuple[Array, Array]:
@@ -153,15 +157,27 @@ class Dense:
         Z = inputs @ arrays["weights"]
         if self.bias:
             Z = Z + arrays["biases"]
-        return Z, self.function.value(Z, self.slope)
+        return Z, self.function.value(Z, self.slopes(arrays))
+
+    def slopes(self, arrays: Mapping[str, Array]) -> Any:
+        """Return the parameter of the activation: a number, or (units,) where it is an array of the layer."""
+        return arrays["slopes"] if self.function.slopes else self.slope
 
     def score_gradient(self, arrays: Mapping[str, Array], Z: Array, A: Array, G: Array) -> Array:
         """Return D, the gradient with respect to the scores, from G, that with respect to the outputs."""
-        return self.function.backward(Z, A, G, self.slope)
+        return self.function.backward(Z, A, G, self.slopes(arrays))
 
     def parameter_gradient(self, array: str, inputs: Array, Z: Array, D: Array, G: Array | None) -> Array:
         """Return the gradient with respect to one of the arrays; G is None where D comes from the scores alone."""
-        return inputs.T @ D if array == "weights" else D.sum(axis=0)
+        gradient: Array
+        if array == "weights":
+            gradient = inputs.T @ D
+        elif array == "slopes":
+            assert G is not None  # no loss is computed from the scores of prelu
+            gradient = (G * prelu_slope_derivative(Z)).sum(axis=0)
+        else:
+            gradient = D.sum(axis=0)
+        return gradient
 
     def input_gradient(self, arrays: Mapping[str, Array], D: Array) -> Array:
         """Return the gradient with respect to the inputs."""

@@ -54,7 +54,7 @@ __all__ = [
 # Quoted, because NumPy imports numpy.random when it is first named, and that takes longer than all of this package.
 Draw: TypeAlias = "Callable[[np.random.Generator, int, int], NDArray[np.float64]]"
 
-_RELU_FAMILY = frozenset({"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"})
+_RELU_FAMILY = frozenset({"relu", "leaky_relu", "prelu", "elu", "gelu", "gelu_tanh", "silu"})
 
 
 def glorot_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[np.float64]:

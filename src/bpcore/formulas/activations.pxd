@@ -25,8 +25,8 @@ cdef enum ActivationKind:
     SILU
     SOFTPLUS
     EXP
-    SOFTMAX
     PRELU
+    SOFTMAX
 
 
 cdef inline const char *activation_name(ActivationKind kind) noexcept:
@@ -42,8 +42,8 @@ cdef inline const char *activation_name(ActivationKind kind) noexcept:
     elif kind == SILU: return "silu"
     elif kind == SOFTPLUS: return "softplus"
     elif kind == EXP: return "exp"
+    elif kind == PRELU: return "prelu"
     elif kind == SOFTMAX: return "softmax"
-    elif kind == PRELU: return NULL
     return NULL
 
 

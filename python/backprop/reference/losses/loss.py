@@ -76,8 +76,11 @@ class Loss:
         raise NotImplementedError
 
     def kink_distance(self, a: Array, y: Array) -> Array:
-        """How far each output is from where two formulas meet; for losses that are not `smooth`."""
-        return np.abs(a - y)
+        """Return how far each output is from where two formulas meet, with a sign that changes there.
+
+        For losses that are not `smooth`.
+        """
+        return a - y
 
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """Return `value` of ``a``, the activation `scores_of` of the raw scores ``z``."""

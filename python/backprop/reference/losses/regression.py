@@ -131,8 +131,8 @@ class Huber(Loss):
         return np.clip(a - y, -self.delta, self.delta)
 
     def kink_distance(self, a: Array, y: Array) -> Array:
-        """``abs(abs(a - y) - delta)``."""
-        return np.abs(np.abs(a - y) - self.delta)
+        """``abs(a - y) - delta``."""
+        return np.abs(a - y) - self.delta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
