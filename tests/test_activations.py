@@ -7,11 +7,11 @@ from functools import cache
 import mpmath as mp
 import numpy as np
 import pytest
-from backends import each_backend, each_dtype, module
+from backends import distance, each_backend, each_dtype, module
 from backprop import reference
 from backprop.base.types import Data
 from backprop.layers import Dense
-from backprop.losses import AbsoluteError
+from backprop.losses import AbsoluteError, SquaredError
 from backprop.reference.activations import ACTIVATIONS
 
 
@@ -29,6 +29,7 @@ ORACLE = {
     "tanh": lambda z, alpha: mp.sinh(z) / mp.cosh(z),
     "relu": lambda z, alpha: max(z, mp.mpf(0)),
     "leaky_relu": lambda z, alpha: z if z > 0 else alpha * z,
+    "prelu": lambda z, alpha: z if z > 0 else alpha * z,
     "elu": lambda z, alpha: z if z > 0 else alpha * mp.expm1(z),
     "gelu": lambda z, alpha: z / 2 * mp.erfc(-z / mp.sqrt(2)) if abs(z) < 1e30 else max(z, mp.mpf(0)),
     # (1 + tanh(u)) / 2 = exp(u) / (exp(u) + exp(-u))
@@ -141,8 +142,9 @@ def test_reference_complex_step(name, alpha):
 
 def one_layer(core, name, alpha, z):
     """A layer whose units have just these scores when the input is 1: its plan and parameters."""
-    plan = core.Plan(1, [Dense(z.size, name, alpha=alpha)])
-    return plan, np.concatenate([z, np.zeros_like(z)])
+    layer = Dense(z.size, name, alpha=alpha)
+    slopes = [np.full_like(z, layer.alpha)] if layer.function.slopes else []
+    return core.Plan(1, [layer]), np.concatenate([z, np.zeros_like(z), *slopes])
 
 
 @each_backend
@@ -175,7 +177,7 @@ def test_derivative_in_every_backend(backend, name, alpha, dtype):
     # As in test_reference_derivative. But gelu_tanh may be computed as (1 + t + z u' (1 - t**2)) / 2 with t = tanh(u):
     # there an error of eps in t comes out up to 30 times as large, for that is what z u' is where t becomes 1.
     eps = (40 if name == "gelu_tanh" else 8) * float(np.finfo(dtype).eps)
-    assert_close(gradient[z.size :], expected, [eps * max(1, abs(s)) for s in expected], z)
+    assert_close(gradient[z.size : 2 * z.size], expected, [eps * max(1, abs(s)) for s in expected], z)
 
 
 @each_backend
@@ -184,7 +186,7 @@ def test_derivative_in_every_backend(backend, name, alpha, dtype):
 @pytest.mark.parametrize(
     ("name", "alpha", "slope"),
     # at a kink the derivative is the one from the left, as in PyTorch
-    [("relu", None, 0.0), ("leaky_relu", 0.25, 0.25), ("elu", 0.25, 0.25), ("elu", None, 1.0)],
+    [("relu", None, 0.0), ("leaky_relu", 0.25, 0.25), ("elu", 0.25, 0.25), ("elu", None, 1.0), ("prelu", None, 0.25)],
 )
 def test_kinks(backend, name, alpha, slope, zero, dtype):
     core = module(backend, dtype)
@@ -214,10 +216,36 @@ def test_nan_stays_nan(backend, name, dtype):
     """A network that has diverged must not look healthy."""
     core = module(backend, dtype)
     plan = core.Plan(2, [Dense(2, name)])
-    parameters = np.array([1, 1, 1, 1, np.nan, np.nan], dtype)
+    parameters = np.array([1, 1, 1, 1, np.nan, np.nan, 0.25, 0.25], dtype)[: plan.n_parameters]
     out = np.zeros((3, 2), dtype)
     assert core.forward(plan, parameters, np.ones((3, 2), dtype), out)
     assert np.isnan(out).all()
+
+
+# ---- prelu ----
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 33, 300])
+def test_gradient_of_the_slopes(backend, n_rows, dtype, rng):
+    """With respect to a slope it is the sum over rows of min(z, 0) times that with respect to the output."""
+    core = module(backend, dtype)
+    plan = core.Plan(3, [Dense(9, "prelu"), Dense(2, "prelu")])
+    parameters = rng.normal(size=plan.n_parameters).astype(dtype)
+    X, y = rng.normal(size=(n_rows, 3)).astype(dtype), rng.normal(size=(n_rows, 2)).astype(dtype)
+    gradient = np.empty_like(parameters)
+    core.loss_and_gradient(plan, SquaredError(reduction="sum"), parameters, Data(X, y), gradient)
+
+    W, b, slopes, V, c, last = (part.astype(float) for part in np.split(parameters, [27, 36, 45, 63, 65]))
+    Z = X @ W.reshape(3, 9) + b
+    A = np.where(Z > 0, Z, slopes * Z)
+    Z_out = A @ V.reshape(9, 2) + c
+    G_out = 2 * (np.where(Z_out > 0, Z_out, last * Z_out) - y)
+    G = (G_out * np.where(Z_out > 0, 1, last)) @ V.reshape(9, 2).T
+    bound = 1e-13 if dtype is np.float64 else 3e-5  # some hundred roundings in a row
+    assert distance(gradient[36:45], (G * np.minimum(Z, 0)).sum(axis=0)) < bound
+    assert distance(gradient[65:], (G_out * np.minimum(Z_out, 0)).sum(axis=0)) < bound
 
 
 # ---- softmax ----

@@ -122,9 +122,11 @@ def test_everything_fits_together(backend, hidden, loss):
             np.testing.assert_allclose(layer.numerical_dW, layer.dW, rtol=1e-7, atol=1e-8)
             np.testing.assert_allclose(layer.numerical_db, layer.db, rtol=1e-7, atol=1e-8)
             assert np.isnan(layer.gradient).all() == (k == 1 and loss.from_scores(output))
+            with_slopes = [] if layer.dslopes is None else [(trace.explain(k, slope=1), layer.dslopes[1])]
             for explained, gradient in (
                 (trace.explain(k, (1, 1)), layer.dW[1, 1]),
                 (trace.explain(k, bias=0), layer.db[0]),
+                *with_slopes,
             ):
                 np.testing.assert_allclose(explained.total, gradient, rtol=1e-11, atol=1e-14)
                 assert explained.gradient == gradient

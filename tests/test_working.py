@@ -98,6 +98,7 @@ def test_backward_against_torch(activation, backend, dtype, rng):
         "leaky_relu": lambda z: torch.nn.functional.leaky_relu(z, 0.01),
         "gelu_tanh": lambda z: torch.nn.functional.gelu(z, approximate="tanh"),
         "exp": torch.exp,
+        "prelu": lambda z: torch.nn.functional.prelu(z, slopes),
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
     }
@@ -106,13 +107,16 @@ def test_backward_against_torch(activation, backend, dtype, rng):
     X = rng.normal(size=(6, 3)).astype(dtype)
     gradients, dX = net.backward(X, np.cos)
 
+    slopes = torch.full((5,), 0.25, dtype=torch.float64, requires_grad=True)
     inputs = torch.tensor(X, dtype=torch.float64, requires_grad=True)
     arrays = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (*net.weights, *net.biases)]
     W0, W1, b0, b1 = arrays
     torch.sin(function(inputs @ W0 + b0) @ W1 + b1).sum().backward()
     bound = {"float32": 1e-5, "float64": 1e-13}[np.dtype(dtype).name]
     assert distance(dX, inputs.grad) < bound
-    for (dW, db), W, b in zip(gradients, (W0, W1), (b0, b1), strict=True):
+    for (dW, db, *others), W, b in zip(gradients, (W0, W1), (b0, b1), strict=True):
+        assert len(others) == (activation == "prelu" and W is W0)
+        assert all(distance(dslopes, slopes.grad) < bound for dslopes in others)
         assert distance(dW, W.grad) < bound
         assert distance(db, b.grad) < bound
     assert dX.dtype == gradients[0][0].dtype == dtype

@@ -161,10 +161,11 @@ def _forward(
     scores: list[RealArray] = []
     outputs: list[RealArray] = []
     for k, layer in enumerate(network.layers):
-        end, below = parameter_count(network.n_inputs, network.layers[: k + 1]), network.layers[:k]
         for last, results in ((Dense(layer.units, bias=layer.bias), scores), (layer, outputs)):
+            part = (*network.layers[:k], last)
+            end = parameter_count(network.n_inputs, part)  # without slopes, which are a layer's last array
             out = np.empty((len(X), layer.units), network.dtype)
-            core.forward(core.Plan(network.n_inputs, (*below, last)), parameters[:end], X, out)
+            core.forward(core.Plan(network.n_inputs, part), parameters[:end], X, out)
             results.append(out)
         inputs.append(outputs[-1])
     return inputs[:-1], scores, outputs

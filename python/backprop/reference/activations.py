@@ -186,7 +186,7 @@ def prelu(z: Array, alpha: Array | float) -> Array:
 
 def prelu_derivative(z: Array, a: Array, alpha: Array | float) -> Array:
     """1 where ``z > 0``, else ``alpha``: at the kink, ``alpha``."""
-    return np.where(z > 0, 1, alpha)
+    return np.where(z > 0, 1, alpha).astype(z.dtype)
 
 
 def prelu_slope_derivative(z: Array) -> Array:
