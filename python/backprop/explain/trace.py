@@ -295,7 +295,9 @@ class Trace(StepRecord):
         given = {"weight": weight, "bias": bias, "slope": slope}
         if sum(index is not None for index in given.values()) != 1:
             shown = ", ".join(f"{name}={index!r}" for name, index in given.items())
-            raise ValueError(f"weight: needs weight=(i, j) or bias=j, or slope=j of a prelu layer, just one; got {shown}")
+            raise ValueError(
+                f"weight: needs weight=(i, j) or bias=j, or slope=j of a prelu layer, just one; got {shown}"
+            )
         at = self._parameter(k, weight, bias, slope)
         chains = Chains(self)
         paths = tuple(
