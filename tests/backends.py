@@ -92,7 +92,7 @@ def outputs_of(loss: Loss) -> tuple[str, ...]:
 
 def hidden_activations() -> tuple[str, ...]:
     """The activations that hidden layers can have."""
-    return tuple(name for name in ACTIVATIONS if name != "softmax")
+    return tuple(ACTIVATIONS)
 
 
 def layers(n_inputs: int, dense: list[Dense]) -> list[tuple[int, Dense]]:

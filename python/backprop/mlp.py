@@ -47,7 +47,7 @@ def mlp(
     checked = [check.integer(f"sizes[{k}]", size, at_least=1) for k, size in enumerate(sizes)]
     if len(checked) < 2:
         raise ValueError(f"sizes: needs at least the numbers of inputs and outputs, got {checked}")
-    check.choice("hidden", hidden, [name for name in ACTIVATIONS if name != "softmax"])
+    check.choice("hidden", hidden, ACTIVATIONS)
     check.choice("output", output, ACTIVATIONS)
     layers = [Dense(units, hidden, l1=l1, l2=l2) for units in checked[1:-1]]
     layers.append(Dense(checked[-1], output, l1=l1, l2=l2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,28 +161,37 @@ class Chains:
         """Return the units on each path from unit j of layer k, and its factors from the loss to the parameter."""
         layer, end = self.layers[k], self.end(k, kind, i, j, b)
         through = -1 if kind == "slopes" else None  # a slope acts on a, behind da/dz
-        n_paths = math.prod(above.layer.units for above in self.layers[k + 1 :])
-        if self.layers[-1].layer.activation == "softmax" and not self.joint:
-            n_paths *= self.layers[-1].layer.units
-        if n_paths * len(self.trace.X) <= MAX_PATHS or k == self.last:
+        reached = self.reached(k, j)
+        n_paths = math.prod(
+            layer.layer.units * len(self.reached(m, 0)) for m, layer in enumerate(self.layers[k + 1 :], k + 1)
+        )
+        if n_paths * len(reached) * len(self.trace.X) <= MAX_PATHS or k == self.last:
             for names, factors in self.above(k, j, b):
                 yield names, (*factors[:through], end)
             return
-        value = float(layer.gradient[b, j])
-        together = Factor(f"dL/da{k}[{j}]", f"sum over {n_paths} paths", "", value)
-        yield [f"a{k}[{j}]", "..."], (*(together, self.slope(k, j, j, b))[:through], end)
+        for output in reached:
+            value = float(layer.gradient[b, output])
+            together = Factor(f"dL/da{k}[{output}]", f"sum over {n_paths} paths", "", value)
+            yield [f"a{k}[{output}]", "..."], (*(together, self.slope(k, output, j, b))[:through], end)
+
+    def reached(self, k: int, j: int) -> Sequence[int]:
+        """Return the outputs of layer k on which score j has an influence of its own: with softmax all of them."""
+        layer = self.layers[k].layer
+        alone = ACTIVATIONS[layer.activation].elementwise or (k == self.last and self.joint)
+        return (j,) if alone else range(layer.units)
 
     def above(self, k: int, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
         """Return the paths from z of unit j in layer k to the loss, with their factors from the loss on."""
         if k == self.last:
             yield from self.output(j, b)
             return
-        slope = self.slope(k, j, j, b)
-        for m in range(self.layers[k + 1].layer.units):
-            value = float(self.layers[k + 1].weights[j, m])
-            weight = Factor(f"dz{k + 1}[{m}]/da{k}[{j}]", f"weights[{k + 1}][{j}, {m}]", _number(value), value)
-            for names, factors in self.above(k + 1, m, b):
-                yield [f"a{k}[{j}]", *names], (*factors, weight, slope)
+        for i in self.reached(k, j):
+            slope = self.slope(k, i, j, b)
+            for m in range(self.layers[k + 1].layer.units):
+                value = float(self.layers[k + 1].weights[i, m])
+                weight = Factor(f"dz{k + 1}[{m}]/da{k}[{i}]", f"weights[{k + 1}][{i}, {m}]", _number(value), value)
+                for names, factors in self.above(k + 1, m, b):
+                    yield [f"a{k}[{i}]", *names], (*factors, weight, slope)
 
     def output(self, j: int, b: int) -> Iterator[tuple[list[str], tuple[Factor, ...]]]:
         """Return the factors from the loss to z of output j."""
@@ -197,8 +206,7 @@ class Chains:
             value = float(layer.delta[b, j])
             yield [f"a{k}[{j}]"], (Factor(f"dL/dz{k}[{j}]", _times(prefix, formula), _times(prefix, numbers), value),)
             return
-        softmax = layer.layer.activation == "softmax"
-        for i in range(layer.layer.units) if softmax else (j,):
+        for i in self.reached(k, j):
             value = float(layer.gradient[b, i])
             formula, numbers = _formula(trace.loss.gradient, a=layer.a[b, i], y=targets[i])
             first = Factor(f"dL/da{k}[{i}]", _times(prefix, formula), _times(prefix, numbers), value)

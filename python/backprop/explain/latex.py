@@ -123,6 +123,9 @@ class Latex:
         if not slope:
             slope = self.bracketed(Chains(trace).slope(k, j, j, row).value)
         slope = slope.format(a=self.bracketed(a))
+        if k < self.last and activation == "softmax":
+            above_delta = rf"\sum_m \delta^{{({k + 1})}}_m W^{{({k + 1})}}_{{im}}"
+            return rf"\sum_i a_i ([i = {j}] - a_{{{j}}}) {above_delta}"
         if k < self.last:
             above = trace.layers[k + 1]
             pairs = [(above.delta[row, m], above.weights[j, m]) for m in range(above.layer.units)]

@@ -46,7 +46,7 @@ class Dense:
     units
         Number of outputs.
     activation
-        Name of the activation; see `backprop.ACTIVATIONS`. ``"softmax"`` is for the last layer only.
+        Name of the activation; see `backprop.ACTIVATIONS`.
     alpha
         Slope of ``leaky_relu`` for negative inputs (default 0.01), saturation of ``elu`` (default 1.0), or what the
         slopes of ``prelu`` start at (default 0.25). Those are an array of the layer, (units,), and are trained.
@@ -185,7 +185,7 @@ class Dense:
 
 
 def checked_layers(layers: Any) -> tuple[Dense, ...]:
-    """Return the layers as a tuple; softmax is for the last one only."""
+    """Return the layers as a tuple."""
     if isinstance(layers, Dense) or not isinstance(layers, Iterable):
         raise TypeError(f"layers: needs a sequence of Dense, got {check.shown(layers)}")
     checked = tuple(layers)
@@ -194,8 +194,6 @@ def checked_layers(layers: Any) -> tuple[Dense, ...]:
     for k, layer in enumerate(checked):
         if not isinstance(layer, Dense):
             raise TypeError(f"layers[{k}]: needs a Dense, got {check.shown(layer)}")
-        if layer.activation == "softmax" and k < len(checked) - 1:
-            raise ValueError(f"layers[{k}]: needs another activation, softmax is for the last layer only")
     if checked[-1].dropout:
         raise ValueError(f"layers[{len(checked) - 1}]: needs dropout=0, its outputs are the network's")
     return checked
