@@ -96,7 +96,9 @@ def missed(package: Path, faults: Sequence[Fault], select: str = "") -> list[str
 
     plugin = OneByOne(faults)
     files = dict.fromkeys(str(ROOT / "tests" / name) for fault in faults for name in fault.tests)
-    options = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", select]
+    # A crash is noticed too, and needs no trace of its threads.
+    plugins = ("terminal", "cacheprovider", "randomly", "faulthandler")
+    options = [*(f"-pno:{name}" for name in plugins), "-k", select]
     if code := pytest.main(["--rootdir", str(ROOT), *options, *files], [plugin]):
         sys.exit(f"pytest: {code!r}")
     return plugin.missed
