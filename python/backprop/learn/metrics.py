@@ -67,6 +67,11 @@ def accuracy(outputs: Array, targets: Array, sample_weight: Array | None = None)
 def balanced_accuracy(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the mean over the classes that occur of the share of their rows that are right.
 
+    Raises
+    ------
+    ValueError
+        If there are several yes-or-no outputs.
+
     Examples
     --------
     >>> balanced_accuracy(np.array([[0.7], [0.2], [0.6]]), np.array([[1.0], [0.0], [0.0]]))

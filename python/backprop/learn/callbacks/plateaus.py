@@ -41,6 +41,11 @@ class Plateau(Callback):
     best_epoch : int
         The epoch that had it.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import backprop as bp
@@ -128,6 +133,11 @@ class EarlyStopping(Plateau):
         Whether the network gets the parameters of the best epoch when training ends; after Ctrl-C and other exceptions
         it keeps the last ones.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import backprop as bp
@@ -182,6 +192,11 @@ class ReduceLROnPlateau(Plateau):
         The rate is not made lower than this, >= 0.
     stop_rate
         Training stops, with the reason ``"tolerance"``, where the rate would be lowered and is not above this any more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------

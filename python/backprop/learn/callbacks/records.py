@@ -55,6 +55,11 @@ class Checkpoint(Callback):
     mode
         See `Plateau`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import os, tempfile
@@ -124,6 +129,11 @@ class CSVLogger(Callback):
     append
         Whether to go on in a file that is there, which must have the same columns, or to replace it.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import pathlib, tempfile
@@ -186,6 +196,11 @@ class Progress(Callback):
     after
         Seconds of training before it appears; shorter ones show nothing, and 0 shows it in any case.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import backprop as bp
@@ -233,6 +248,11 @@ class LambdaCallback(Callback):
         Functions with the arguments of `Callback`'s methods.
     every
         See `Callback`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------

@@ -48,6 +48,11 @@ class Adam(Optimizer):
     epsilon_hat
         Whether epsilon is added before the correction of v (Keras, scikit-learn) or after it (PyTorch).
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import backprop as bp
@@ -129,6 +134,11 @@ class AdamW(Adam):
         Share by which all trainable parameters, biases included, shrink at each step, per learning rate, >= 0.
     amsgrad
         Divide by the largest ``v`` so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------

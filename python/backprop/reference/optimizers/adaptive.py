@@ -47,6 +47,11 @@ class RMSprop(Optimizer):
     centered
         Divide by the standard deviation instead of the root of the mean square.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import backprop as bp
@@ -124,6 +129,11 @@ class Adagrad(Optimizer):
         Adds ``weight_decay * p`` to the gradient of all trainable parameters, biases included, >= 0.
     initial_accumulator_value
         What the sum of squares starts from, >= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------

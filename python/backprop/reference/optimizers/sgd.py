@@ -51,6 +51,11 @@ class SGD(Optimizer):
     velocity_of_steps
         Whether the velocity is made of steps (Keras, scikit-learn) or of gradients (PyTorch).
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import backprop as bp

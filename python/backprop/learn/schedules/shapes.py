@@ -1,94 +1,15 @@
-"""Schedules of the learning rate: factors on the optimizer's ``learning_rate``, one for each step.
-
-A schedule is a formula in ``t``, which counts from 0: steps (``every="step"``) or whole epochs (``every="epoch"``). It
-goes on over several calls of ``fit``; ``fit(..., initial_epoch=0)`` starts it again. The factors are worked out for
-many steps at a time and handed to the core as arrays, so that a schedule of this module costs next to nothing.
-
->>> import numpy as np
->>> import backprop as bp
->>> warm = bp.schedules.Warmup(length=2, start=0.5)
->>> falling = bp.schedules.Exponential(decay=0.1)
->>> bp.schedules.Sequential(parts=(warm, falling), lengths=(2,)).factors(np.arange(5))
-array([0.5 , 0.75, 1.  , 0.1 , 0.01])
-"""
+"""Schedules with a formula."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
-
-__all__ = [
-    "SCHEDULES",
-    "UNITS",
-    "Constant",
-    "Cosine",
-    "Custom",
-    "Exponential",
-    "InverseScaling",
-    "OneCycle",
-    "Product",
-    "Schedule",
-    "Sequential",
-    "StepDecay",
-    "Warmup",
-    "as_schedule",
-]
-
-Unit = Literal["step", "epoch"]
-UNITS = ("step", "epoch")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """What the schedules share. A class of one's own overrides `formula`.
-
-    Parameters
-    ----------
-    every
-        What ``t`` and all lengths count: ``"step"`` or ``"epoch"``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from dataclasses import dataclass
-    >>> @dataclass(frozen=True, kw_only=True)
-    ... class Hyperbolic(Schedule):
-    ...     def formula(self, t):
-    ...         return 1 / (1 + t)
-    >>> Hyperbolic(every="epoch").factors(np.arange(4), steps_per_epoch=2)
-    array([1. , 1. , 0.5, 0.5])
-    """
-
-    every: Unit = "step"
-
-    def __post_init__(self) -> None:
-        check.choice("every", self.every, UNITS)
-
-    def formula(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the factors at `t`, which counts what `every` says."""
-        raise NotImplementedError
-
-    def factors(self, steps: NDArray[np.int64], steps_per_epoch: int = 1) -> NDArray[np.float64]:
-        """Return the factors at these steps, which count from 0."""
-        return self.formula(self.units(steps, steps_per_epoch))
-
-    def units(self, steps: NDArray[np.int64], steps_per_epoch: int) -> NDArray[np.int64]:
-        """Return `steps` in the schedule's own unit."""
-        return steps if self.every == "step" else steps // steps_per_epoch
-
-    def __mul__(self, other: Schedule) -> Product:
-        return Product(parts=(self, other)) if isinstance(other, Schedule) else NotImplemented
-
-
-# dataclass(slots=True) makes a second class, which super() without arguments does not know before Python 3.14;
-# therefore the __post_init__ of the base class is called by its name.
+from backprop.learn.schedules.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +22,11 @@ class Constant(Schedule):
         The factor, > 0.
     every
         Without effect here.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -133,6 +59,11 @@ class StepDecay(Schedule):
     every
         ``"step"`` or ``"epoch"``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import numpy as np
@@ -163,6 +94,11 @@ class Exponential(Schedule):
         Factor between one step or epoch and the next, > 0.
     every
         ``"step"`` or ``"epoch"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -196,6 +132,11 @@ class InverseScaling(Schedule):
         How soon it begins to fall, > 0.
     every
         ``"step"`` or ``"epoch"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -239,6 +180,11 @@ class Cosine(Schedule):
         By how much each descent is longer than the last, an integer >= 1.
     every
         ``"step"`` or ``"epoch"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -292,6 +238,11 @@ class Warmup(Schedule):
     every
         ``"step"`` or ``"epoch"``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import numpy as np
@@ -333,6 +284,11 @@ class OneCycle(Schedule):
     every
         ``"step"`` or ``"epoch"``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
+
     Examples
     --------
     >>> import numpy as np
@@ -363,157 +319,6 @@ class OneCycle(Schedule):
         if top == 0:
             return down
         return np.where(t <= top, between(self.start, 1.0, np.minimum(t / top, 1)), down)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product(Schedule):
-    """The product of other schedules; ``a * b`` makes it of two.
-
-    Parameters
-    ----------
-    parts
-        The schedules, at least one; each counts in its own unit.
-    every
-        Without effect here.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> both = Warmup(length=2, start=0.5) * StepDecay(length=3, decay=0.1)
-    >>> both.factors(np.arange(5))
-    array([0.5 , 0.75, 1.  , 0.1 , 0.1 ])
-    """
-
-    parts: Sequence[Schedule]
-
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        object.__setattr__(self, "parts", _parts(self.parts))
-
-    def factors(self, steps: NDArray[np.int64], steps_per_epoch: int = 1) -> NDArray[np.float64]:
-        """Return the factors at these steps."""
-        factors = np.ones(steps.shape)
-        for part in self.parts:
-            factors *= part.factors(steps, steps_per_epoch)
-        return factors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sequential(Schedule):
-    """One schedule after the other, each from its own beginning. PyTorch's ``SequentialLR``.
-
-    Parameters
-    ----------
-    parts
-        The schedules, at least one; each counts in its own unit.
-    lengths
-        How long each of them lasts, except for the last one, which goes on.
-    every
-        The unit of `lengths`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> parts = (Warmup(length=2, start=0.5), Cosine(length=2))
-    >>> Sequential(parts=parts, lengths=(2,)).factors(np.arange(6)).round(3)
-    array([0.5 , 0.75, 1.  , 0.5 , 0.  , 0.  ])
-    """
-
-    parts: Sequence[Schedule]
-    lengths: Sequence[int]
-
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        object.__setattr__(self, "parts", _parts(self.parts))
-        if isinstance(self.lengths, str) or not isinstance(self.lengths, Sequence):
-            raise TypeError(f"lengths: needs a sequence of integers, got {check.shown(self.lengths)}")
-        lengths = tuple(check.integer(f"lengths[{k}]", length, at_least=1) for k, length in enumerate(self.lengths))
-        if len(lengths) != len(self.parts) - 1:
-            raise ValueError(
-                f"lengths: needs {len(self.parts) - 1}, one for each part but the last, got {len(lengths)}"
-            )
-        object.__setattr__(self, "lengths", lengths)
-
-    def factors(self, steps: NDArray[np.int64], steps_per_epoch: int = 1) -> NDArray[np.float64]:
-        """Return the factors at these steps."""
-        unit = 1 if self.every == "step" else steps_per_epoch
-        starts = np.cumsum([0, *self.lengths]) * unit
-        turns = np.searchsorted(starts, steps, side="right") - 1
-        factors = np.empty(steps.shape)
-        for turn, (part, start) in enumerate(zip(self.parts, starts, strict=True)):
-            now = turns == turn
-            if now.any():
-                factors[now] = part.factors(steps[now] - start, steps_per_epoch)
-        return factors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Custom(Schedule):
-    """Any function of one number ``t``; it is called once for every step or epoch.
-
-    Parameters
-    ----------
-    function
-        Takes ``t`` as an integer and returns the factor, finite and >= 0.
-    every
-        ``"step"`` or ``"epoch"``. A function that is given to ``fit`` as it is counts steps.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> Custom(function=lambda t: 1.0 if t < 2 else 0.1).factors(np.arange(4))
-    array([1. , 1. , 0.1, 0.1])
-    """
-
-    function: Callable[[int], float]
-
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        if not callable(self.function):
-            raise TypeError(f"function: needs a function, got {check.shown(self.function)}")
-
-    def formula(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the factors at `t`."""
-        different, where = np.unique(t, return_inverse=True)
-        values = [check.number(f"schedule({k})", self.function(k), at_least=0) for k in different.tolist()]
-        return np.array(values, np.float64)[where]
-
-
-SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
-    {
-        "constant": Constant,
-        "step_decay": StepDecay,
-        "exponential": Exponential,
-        "inverse_scaling": InverseScaling,
-        "cosine": Cosine,
-        "warmup": Warmup,
-        "one_cycle": OneCycle,
-        "product": Product,
-        "sequential": Sequential,
-        "custom": Custom,
-    }
-)
-
-
-def as_schedule(name: str, value: Any) -> Schedule:
-    """Return a schedule: the one given, or one made of a function of the step number."""
-    if isinstance(value, Schedule):
-        return value
-    if isinstance(value, type) and issubclass(value, Schedule):
-        raise TypeError(f"{name}: needs an object, got the class {value.__name__}; write {value.__name__}(...)")
-    if callable(value):
-        return Custom(function=value)
-    kinds = ", ".join(kind.__name__ for kind in SCHEDULES.values())
-    raise TypeError(f"{name}: needs None, a function of the step number or one of {kinds}, got {check.shown(value)}")
-
-
-def _parts(parts: Any) -> tuple[Schedule, ...]:
-    if not isinstance(parts, Sequence) or not parts:
-        raise TypeError(f"parts: needs a sequence of at least one schedule, got {check.shown(parts)}")
-    for k, part in enumerate(parts):
-        if not isinstance(part, Schedule):
-            raise TypeError(f"parts[{k}]: needs a schedule, got {check.shown(part)}")
-    return tuple(parts)
 
 
 def _line(start: float, end: float, done: NDArray[np.float64]) -> NDArray[np.float64]:
