@@ -84,6 +84,70 @@ def workspace(sizes, batch_size, n_rows, n_threads):
     return 4 * reals + (2**21 if 4 * reals >= 2**22 else 0)
 
 
+STEPS = """
+import ctypes, json, sys
+import numpy as np
+import backprop as bp
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
+
+counter = ctypes.CDLL(None)
+counter.bp_calls.restype = ctypes.c_longlong
+sizes, n_rows, batch_size, n_threads, options = json.loads(sys.argv[1])
+rng = np.random.default_rng(0)
+dropout = {"dropout": 0.3} if options["dropout"] else {}
+layers = [*(bp.Dense(n, options["activation"], **dropout) for n in sizes[1:-1]), bp.Dense(sizes[-1])]
+X = rng.normal(size=(n_rows, sizes[0])).astype(np.float32)
+y = rng.normal(size=(n_rows, sizes[-1])).astype(np.float32)
+validation = Data(X[::2].copy(), y[::2].copy()) if options["validation"] else None
+net, optimizer, loss = bp.Network(sizes[0], layers, seed=0), bp.Adam(), bp.losses.SquaredError()
+state = TrainingState(net.parameters, optimizer.new_slots(net.n_parameters, net.dtype), np.random.PCG64(0))
+settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads, keep_best=options["keep_best"])
+losses = np.empty((2, 200))
+training = net._core.Training(net._plan, loss, optimizer, settings, Data(X, y), state, np.array([0.001]), validation)
+steps, calls = [], []
+for epochs in (1, 2, 80):  # the first call with threads also makes what the C library keeps for the next
+    before = state.step
+    counter.bp_start()
+    training.run(state.epoch + epochs, float("inf"), *losses)
+    calls.append(counter.bp_calls())
+    steps.append(state.step - before)
+print(json.dumps({"calls": calls, "steps": steps}))
+"""
+
+OPTIONS = {"validation": False, "dropout": False, "keep_best": False, "activation": "tanh"}
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"validation": True}, {"dropout": True}, {"validation": True, "keep_best": True}, {"activation": "prelu"}],
+    ids=lambda options: "-".join(options) or "plain",
+)
+@pytest.mark.parametrize(
+    ("sizes", "n_rows", "batch_size"),
+    [
+        *(([9, 40, 3], 48, rows) for rows in (2, 3, 4, 5, 6, 7, 8)),
+        ([9, 40, 3], 48, 1),
+        ([2, 3, 1], 8, None),
+        ([64, 300, 10], 200, 64),
+        ([8, 32, 4], 2000, None),
+    ],
+    ids=str,
+)
+def test_a_step_allocates_nothing(library, sizes, n_rows, batch_size, n_threads, options):
+    """More steps in a call make no more calls of `malloc`: zero a step, whatever the batch and the options."""
+    arguments = json.dumps([sizes, n_rows, batch_size, n_threads, OPTIONS | options])
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    command = [sys.executable, "-c", STEPS, arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(result.stdout)
+    _, few, many = found["calls"]
+    _, few_steps, many_steps = found["steps"]
+    assert many_steps > few_steps
+    assert (many - few) / (many_steps - few_steps) == 0
+
+
 @pytest.mark.parametrize(
     ("sizes", "n_rows", "batch_size", "n_threads"),
     [

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import backprop as bp
+import backprop.sklearn
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -420,3 +421,44 @@ def test_keras_itself(name, backend, rng):
         assert (net.dtype, net.layers[0].max_norm) == ("float32", 2)
         assert net.layers[0].l2 == pytest.approx(0.02)
         assert_same(net, X, keras.ops.convert_to_numpy(model(X)))
+
+
+# ---- prelu: slopes beside weights and biases ----
+
+
+@pytest.mark.parametrize("hidden", [1, 5])
+def test_prelu_from_torch(hidden, rng):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(
+        torch.nn.Linear(4, 5), torch.nn.PReLU(hidden, init=0.4), torch.nn.Linear(5, 3), torch.nn.PReLU(3)
+    )
+    with torch.no_grad():
+        module[3].weight.copy_(torch.tensor([0.1, -0.5, 2.0]))
+    X = rng.normal(size=(50, 4)).astype(np.float32)
+    net = bp.from_torch(module)
+    np.testing.assert_allclose(net.slopes[0], np.full(5, 0.4), rtol=1e-7)
+    np.testing.assert_allclose(net.slopes[1], [0.1, -0.5, 2.0], rtol=1e-7)
+    with torch.no_grad():
+        expected = module(torch.tensor(X)).numpy()
+    np.testing.assert_allclose(net.predict(X), expected, rtol=1e-5, atol=1e-6)  # some 5 roundings of sums
+
+
+def test_prelu_with_another_number_of_slopes():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"module\[1\]: needs 1 slope or 5, got 3"):
+        bp.from_torch(torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.PReLU(3)))
+
+
+def test_prelu_from_our_estimator(rng):
+    X = rng.normal(size=(200, 4))
+    y = np.abs(X[:, 0]) - X[:, 1]
+    estimator = backprop.sklearn.MLPRegressor(
+        hidden_layer_sizes=(8, 6), activation=("prelu", "tanh"), solver="lbfgs", max_iter=5000, random_state=0
+    ).fit(X, y)
+    assert [slopes is None for slopes in estimator.slopes_] == [False, True, True]
+    assert not (estimator.slopes_[0] == 0.25).any()  # they are trained
+    net = bp.from_sklearn(estimator)
+    np.testing.assert_array_equal(net.slopes[0], estimator.slopes_[0])
+    np.testing.assert_allclose(net.predict(X)[:, 0], estimator.predict(X), rtol=1e-14)
+    estimator.set_params(activation="tanh", solver="sgd", learning_rate_init=0.01, tol=1).fit(X, y)
+    assert not hasattr(estimator, "slopes_")

@@ -76,7 +76,8 @@ def from_sklearn(estimator: Any, *, seed: int | None = None, backend: str | None
         zip([*names, estimator.out_activation_], estimator.coefs_, estimator.intercepts_, strict=True)
     ):
         stack.dense(f"coefs_[{k}]", W, b)
-        stack.activation(f"layer {k}", _named(f"layer {k}", name, _SKLEARN_NAMES, None))
+        slopes = estimator.slopes_[k] if hasattr(estimator, "slopes_") else None
+        stack.activation(f"layer {k}", _named(f"layer {k}", name, _SKLEARN_NAMES, None), slopes)
     return stack.network(None, seed, backend)
 
 
@@ -89,8 +90,8 @@ def from_torch(
     ----------
     module
         A ``Sequential`` (nested ones too) of ``Linear``, activations (``Sigmoid``, ``Tanh``, ``ReLU``, ``LeakyReLU``,
-        ``ELU``, ``GELU``, ``SiLU``, ``Softplus``, and ``Softmax`` at the end), ``Dropout`` behind them, ``Identity``
-        and ``Flatten``; or one ``Linear``.
+        ``PReLU``, ``ELU``, ``GELU``, ``SiLU``, ``Softplus``, and ``Softmax`` at the end), ``Dropout`` behind them,
+        ``Identity`` and ``Flatten``; or one ``Linear``.
     output
         An activation for the scores of the last layer, where the module leaves it to its loss: ``"softmax"`` for
         ``CrossEntropyLoss``, ``"sigmoid"`` for ``BCEWithLogitsLoss``. None keeps what the module has.
@@ -129,10 +130,12 @@ def from_torch(
             )
         elif kind == "Dropout":
             stack.dropout(where, part.p)
+        elif kind == "PReLU":
+            stack.activation(where, ("prelu", None), _torch_array(f"{where}.weight", part.weight))
         elif kind in _TORCH_ACTIVATIONS:
             stack.activation(where, _TORCH_ACTIVATIONS[kind](where, part))
         elif kind not in ("Identity", "Flatten"):  # rows are flat already
-            known = ["Sequential", "Linear", *_TORCH_ACTIVATIONS, "Dropout", "Identity", "Flatten"]
+            known = ["Sequential", "Linear", *_TORCH_ACTIVATIONS, "PReLU", "Dropout", "Identity", "Flatten"]
             raise TypeError(f"{where}: needs one of {', '.join(known)}, got {kind}")
     return stack.network(output, seed, backend)
 
@@ -191,10 +194,13 @@ def from_keras(
             stack.dropout(where, config["rate"])
         elif kind == "Activation":
             stack.activation(where, _keras_activation(where, config["activation"]))
+        elif kind == "PReLU":
+            (slopes,) = layer.get_weights()
+            stack.activation(where, ("prelu", None), slopes)
         elif kind in _KERAS_ACTIVATIONS:
             stack.activation(where, _KERAS_ACTIVATIONS[kind](where, config))
         elif kind not in ("InputLayer", "Flatten"):  # rows are flat already
-            known = ["Dense", "Activation", *_KERAS_ACTIVATIONS, "Dropout", "InputLayer", "Flatten"]
+            known = ["Dense", "Activation", *_KERAS_ACTIVATIONS, "PReLU", "Dropout", "InputLayer", "Flatten"]
             raise TypeError(f"{where}: needs one of {', '.join(known)}, got {kind}")
     return stack.network(output, seed, backend)
 
@@ -234,8 +240,8 @@ class _Stack:
         settings |= {"trainable": trainable, "bias_trainable": bias_trainable}
         self.layers.append(Dense(weights.shape[1], bias=biases is not None, **settings))
 
-    def activation(self, where: str, activation: _Activation) -> None:
-        """Let the last layer have an activation."""
+    def activation(self, where: str, activation: _Activation, slopes: Any = None) -> None:
+        """Let the last layer have an activation; `slopes` are those of prelu, one for each unit or one for all."""
         name, alpha = activation
         if name == "identity":
             return
@@ -245,6 +251,11 @@ class _Stack:
         if last.dropout:
             raise ValueError(f"{where}: needs dropout behind the activation, got {name} behind dropout")
         self.layers[-1] = replace(last, activation=name, alpha=alpha)
+        if self.layers[-1].function.slopes:
+            slopes = _real(where, slopes, 1)
+            if slopes.size not in (1, last.units):
+                raise ValueError(f"{where}: needs 1 slope or {last.units}, got {slopes.size}")
+            self.arrays.append(np.broadcast_to(slopes, last.units))
 
     def dropout(self, where: str, rate: float) -> None:
         """Let the last layer drop outputs."""
@@ -261,7 +272,8 @@ class _Stack:
     def network(self, output: str | None, seed: int | None, backend: str | None) -> Network:
         """Return the network; `output` is the activation that the last layer still needs."""
         if output is not None:
-            self.activation("output", (check.choice("output", output, ACTIVATIONS), None))
+            known = [name for name, function in ACTIVATIONS.items() if not function.slopes]
+            self.activation("output", (check.choice("output", output, known), None))
         if seed is not None:
             seed = check.integer("seed", seed, at_least=0)
         layers = checked_layers(self.layers)

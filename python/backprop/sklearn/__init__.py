@@ -116,6 +116,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         The labels of the classes.
     coefs_, intercepts_ : lists of ndarrays
         Weights (n_in, n_out) and biases (n_out,) of each layer.
+    slopes_ : list of ndarrays or None
+        Slopes (n_out,) of each layer whose activation is ``"prelu"``; there is no such attribute where none has it.
     loss_, loss_curve_ : float, list of floats
         The training loss of the last epoch and of all. With L-BFGS only the first.
     best_loss_ : float or None

@@ -1,4 +1,4 @@
-"""The network of an estimator: its layers, its plan, and ``coefs_`` and ``intercepts_`` as one vector."""
+"""The network of an estimator: its layers, its plan, and what it has learned as one vector."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def plan_of(backend: choice.Backend, dtype: np.dtype[np.generic], n_inputs: int,
 
 
 @lru_cache(maxsize=256)
-def arrays(sizes: tuple[int, ...]) -> tuple[ArrayLayout, ...]:
-    """Return where the weights and biases of layers of these widths, inputs first, are in the parameter vector."""
-    return layout(sizes[0], [Dense(n) for n in sizes[1:]])
+def arrays(sizes: tuple[int, ...], activations: tuple[str, ...]) -> tuple[ArrayLayout, ...]:
+    """Return where the arrays of layers of these widths, inputs first, are in the parameter vector."""
+    return layout(sizes[0], layers_of(sizes[1:], activations, 0.0, (0.0,) * (len(activations) - 1)))
 
 
 def sizes_of(coefs: Sequence[NDArray[np.generic]]) -> tuple[int, ...]:
@@ -42,25 +42,14 @@ def sizes_of(coefs: Sequence[NDArray[np.generic]]) -> tuple[int, ...]:
     return (coefs[0].shape[0], *(W.shape[1] for W in coefs))
 
 
-def pack(
-    coefs: Sequence[NDArray[np.generic]], intercepts: Sequence[NDArray[np.generic]], dtype: np.dtype[np.generic]
-) -> RealArray:
-    """Return weights and biases as one vector."""
-    pairs = zip(coefs, intercepts, strict=True)
-    return joined(sizes_of(coefs), [part for pair in pairs for part in pair], dtype)
-
-
-def joined(sizes: tuple[int, ...], values: Iterable[NDArray[np.generic]], dtype: np.dtype[np.generic]) -> RealArray:
+def pack(table: Sequence[ArrayLayout], values: Iterable[NDArray[np.generic]], dtype: np.dtype[np.generic]) -> RealArray:
     """Return the values of all arrays, in their order, as one vector."""
-    flat = new_parameters(end(arrays(sizes)), dtype)
-    for array, part in zip(arrays(sizes), values, strict=True):
+    flat = new_parameters(end(table), dtype)
+    for array, part in zip(table, values, strict=True):
         np.copyto(array.of(flat), np.reshape(part, array.shape), casting="same_kind")
     return flat
 
 
-def unpack(flat: RealArray, sizes: tuple[int, ...]) -> tuple[list[RealArray], list[RealArray]]:
-    """Return the weights and the biases of each layer as views of the vector."""
-    found: dict[str, list[RealArray]] = {"weights": [], "biases": []}
-    for array in arrays(sizes):
-        found[array.name].append(array.of(flat))
-    return found["weights"], found["biases"]
+def unpack(table: Sequence[ArrayLayout], flat: RealArray, name: str) -> dict[int, RealArray]:
+    """Return the arrays of that name as views of the vector, by the number of their layer."""
+    return {array.layer: array.of(flat) for array in table if array.name == name}

@@ -26,7 +26,7 @@ from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
-from backprop.sklearn.packing import arrays, joined, layers_of, pack, plan_of, sizes_of, unpack
+from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.solvers import Descent, Objective, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
@@ -362,12 +362,15 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             self._no_improvement_count = 0
         activations = self._hidden_activations(len(sizes) - 2)
         activations += activations[-1:] or (self.activation,)
-        values = []
-        for array in arrays(sizes):
+        table, values = arrays(sizes, self._activations(len(sizes) - 2)), []
+        for array in table:
+            if array.name == "slopes":
+                values.append(np.full(array.size, ACTIVATIONS["prelu"].alpha))
+                continue
             factor = 2.0 if activations[array.layer] in ("logistic", "sigmoid") else 6.0
             bound = math.sqrt(factor / (sizes[array.layer] + sizes[array.layer + 1]))
             values.append(random_state.uniform(-bound, bound, array.size))
-        return joined(sizes, values, dtype)
+        return pack(table, values, dtype)
 
     def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
         """Return a copy of the parameters that there are, to go on from."""
@@ -376,7 +379,13 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 f"hidden_layer_sizes: needs layers of {list(found)} units, inputs and outputs included, to go on with "
                 f"what was learned, got {list(sizes)}"
             )
-        return pack(self.coefs_, self.intercepts_, dtype)
+        return self._packed(sizes, dtype)
+
+    def _packed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
+        """Return ``coefs_``, ``intercepts_`` and ``slopes_`` as one vector."""
+        table = arrays(sizes, self._activations(len(sizes) - 2))
+        parts = {"weights": self.coefs_, "biases": self.intercepts_, "slopes": getattr(self, "slopes_", ())}
+        return pack(table, [parts[array.name][array.layer] for array in table], dtype)
 
     def _problem(
         self,
@@ -464,7 +473,12 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
         """Keep what was learned as arrays."""
-        self.coefs_, self.intercepts_ = unpack(flat, sizes)
+        table = arrays(sizes, self._activations(len(sizes) - 2))
+        self.coefs_ = list(unpack(table, flat, "weights").values())
+        self.intercepts_ = list(unpack(table, flat, "biases").values())
+        self.__dict__.pop("slopes_", None)
+        if slopes := unpack(table, flat, "slopes"):
+            self.slopes_ = [slopes.get(k) for k in range(len(self.coefs_))]
 
     # --- using -----------------------------------------------------------------------------------------------------
 
@@ -482,7 +496,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         core = backend.module(dtype)
         layers = layers_of(sizes[1:], self._activations(n_hidden), 0.0, (0.0,) * n_hidden)
         plan = plan_of(backend, dtype, sizes[0], layers)
-        parameters = pack(self.coefs_, self.intercepts_, dtype)
+        parameters = self._packed(sizes, dtype)
         n_rows = X.shape[0]
         out: RealArray = np.empty((n_rows, sizes[-1]), dtype)
         at_once = n_rows
