@@ -84,6 +84,7 @@ class Model:
         self._core = self._backend.module(dtype)
         # Before the plan: its C integers hold what fits into memory, and only that.
         self._layout = layout(n_inputs, layers)
+        self._arrays_of_layers = by_layer(self._layout, len(layers))
         self._parameters: RealArray = _zeros(end(self._layout), dtype)
         self._plan = self._core.Plan(n_inputs, layers)
         self._forward = self._core.forward
@@ -195,7 +196,7 @@ class Model:
 
     def _views(self, flat: RealArray) -> list[LayerArrays]:
         """Return (W, b) of each layer, or (W, b, slopes), as views of a vector that is laid out like `parameters`."""
-        arrays = ({array.name: array.of(flat) for array in own} for own in by_layer(self._layout, len(self._layers)))
+        arrays = ({array.name: array.of(flat) for array in own} for own in self._arrays_of_layers)
         return [
             (own["weights"], own.get("biases"), *(view for name, view in own.items() if name == "slopes"))
             for own in arrays
@@ -265,7 +266,7 @@ class Model:
         A = X = check.features("X", X, self._dtype, self._n_inputs)
         outputs: list[RealArray] = []
         core = self._core
-        for k, own in enumerate(by_layer(self._layout, len(self._layers))):
+        for k, own in enumerate(self._arrays_of_layers):
             layer, start, stop = self._layers[k], own[0].start, end(own)
             out: RealArray = np.empty((len(X), layer.units), self._dtype)
             if not core.forward(core.Plan(A.shape[1], [layer]), self._parameters[start:stop], A, out):
