@@ -7,7 +7,7 @@ from functools import cache
 import mpmath as mp
 import numpy as np
 import pytest
-from backends import distance, each_backend, each_dtype, module
+from backends import distance, each_backend, each_compiled, each_dtype, module
 from backprop import reference
 from backprop.base.types import Data
 from backprop.layers import Dense
@@ -21,6 +21,11 @@ def digits():
     with mp.workdps(100):
         yield
 
+
+# From PyTorch's documentation of SELU.
+with mp.workdps(50):
+    SELU_ALPHA = mp.mpf("1.6732632423543772848170429916717")
+    SELU_SCALE = mp.mpf("1.0507009873554804934193349852946")
 
 # Independent definitions, in forms without cancellation.
 ORACLE = {
@@ -37,6 +42,13 @@ ORACLE = {
     "silu": lambda z, alpha: z / (1 + mp.exp(-z)),
     "softplus": lambda z, alpha: mp.log1p(mp.exp(z)),
     "exp": lambda z, alpha: mp.exp(z),
+    "selu": lambda z, alpha: SELU_SCALE * (z if z > 0 else SELU_ALPHA * mp.expm1(z)),
+    "mish": lambda z, alpha: z * mp.tanh(mp.log1p(mp.exp(z))),
+    "softsign": lambda z, alpha: z / (1 + abs(z)),
+    "relu6": lambda z, alpha: min(max(z, mp.mpf(0)), mp.mpf(6)),
+    "hard_tanh": lambda z, alpha: min(max(z, mp.mpf(-1)), mp.mpf(1)),
+    "hard_sigmoid": lambda z, alpha: min(max(z + 3, mp.mpf(0)), mp.mpf(6)) / 6,
+    "hard_swish": lambda z, alpha: z * min(max(z + 3, mp.mpf(0)), mp.mpf(6)) / 6,
 }
 ELEMENTWISE = [name for name, activation in ACTIVATIONS.items() if activation.elementwise]
 # Slopes for negative z: the default, and another one. 0.25 is exact in both dtypes.
@@ -46,11 +58,12 @@ each_case = pytest.mark.parametrize(("name", "alpha"), CASES)
 _MAGNITUDES = [1e-30, 1e-8, 1e-3, 0.1, 0.5, 1, 1.7, 3, 5.5, 8, 12, 18, 20, 25, 36, 40, 60, 87, 100, 700, 1e4, 1e15]
 
 
-def points(dtype, *more):
-    """Scores from far below to far above 0, without 0 itself."""
+def points(name, dtype, *more):
+    """Scores from far below to far above 0, without 0 itself and other kinks."""
     sides = np.array([*(-m for m in reversed(_MAGNITUDES)), *_MAGNITUDES, *more, *(-m for m in more)])
     between = np.random.default_rng(0).normal(scale=3, size=100)
-    return np.concatenate([sides, between]).astype(dtype)
+    z = np.concatenate([sides, between]).astype(dtype)
+    return z[~np.isin(z, ACTIVATIONS[name].kinks)]
 
 
 def the_alpha(name, alpha, dtype):
@@ -100,7 +113,7 @@ def assert_close(actual, expected, tolerances, z):
 @each_dtype
 @each_case
 def test_reference_value(name, alpha, dtype):
-    z = points(dtype)
+    z = points(name, dtype)
     with np.errstate(all="ignore"):
         actual = ACTIVATIONS[name].value(z, the_alpha(name, alpha, dtype))
     expected, slopes = oracle(name, alpha, z)
@@ -114,7 +127,7 @@ def test_reference_value(name, alpha, dtype):
 @each_dtype
 @each_case
 def test_reference_derivative(name, alpha, dtype):
-    z = points(dtype, float(np.finfo(dtype).max) ** 0.7)  # z**2 overflows there
+    z = points(name, dtype, float(np.finfo(dtype).max) ** 0.7)  # z**2 overflows there
     alpha_value = the_alpha(name, alpha, dtype)
     with np.errstate(all="ignore"):
         actual = ACTIVATIONS[name].derivative(z, ACTIVATIONS[name].value(z, alpha_value), alpha_value)
@@ -128,7 +141,7 @@ def test_reference_derivative(name, alpha, dtype):
 @each_case
 def test_reference_complex_step(name, alpha):
     """The gradient tests differentiate whole networks this way, so each value must take it."""
-    z = points(np.float64)
+    z = points(name, np.float64)
     alpha_value = the_alpha(name, alpha, np.float64)
     with np.errstate(all="ignore"):
         actual = ACTIVATIONS[name].value(z + 1e-100j, alpha_value).imag / 1e-100
@@ -152,7 +165,7 @@ def one_layer(core, name, alpha, z):
 @each_case
 def test_value_in_every_backend(backend, name, alpha, dtype):
     core = module(backend, dtype)
-    z = points(dtype)
+    z = points(name, dtype)
     plan, parameters = one_layer(core, name, alpha, z)
     out = np.empty((1, z.size), dtype)
     assert core.forward(plan, parameters, np.ones((1, 1), dtype), out)
@@ -168,7 +181,7 @@ def test_value_in_every_backend(backend, name, alpha, dtype):
 def test_derivative_in_every_backend(backend, name, alpha, dtype):
     """All outputs are far above their targets, so that the absolute error's gradient for a bias is the derivative."""
     core = module(backend, dtype)
-    z = points(dtype)
+    z = points(name, dtype)
     plan, parameters = one_layer(core, name, alpha, z)
     data = Data(np.ones((1, 1), dtype), np.full((1, z.size), -1e30, dtype))
     gradient = np.empty_like(parameters)
@@ -186,7 +199,16 @@ def test_derivative_in_every_backend(backend, name, alpha, dtype):
 @pytest.mark.parametrize(
     ("name", "alpha", "slope"),
     # at a kink the derivative is the one from the left, as in PyTorch
-    [("relu", None, 0.0), ("leaky_relu", 0.25, 0.25), ("elu", 0.25, 0.25), ("elu", None, 1.0), ("prelu", None, 0.25)],
+    [
+        ("relu", None, 0.0),
+        ("leaky_relu", 0.25, 0.25),
+        ("elu", 0.25, 0.25),
+        ("elu", None, 1.0),
+        ("prelu", None, 0.25),
+        ("selu", None, 1.7580993408473768599),
+        ("softsign", None, 1.0),
+        ("relu6", None, 0.0),
+    ],
 )
 def test_kinks(backend, name, alpha, slope, zero, dtype):
     core = module(backend, dtype)
@@ -195,18 +217,176 @@ def test_kinks(backend, name, alpha, slope, zero, dtype):
     gradient = np.empty_like(parameters)
     data = Data(np.ones((1, 1), dtype), np.array([[-1]], dtype))
     assert core.loss_and_gradient(plan, AbsoluteError(), parameters, data, gradient) == 1
-    assert gradient[1] == slope
+    assert gradient[1] == dtype(slope)
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize(
+    ("name", "z", "value", "slope"),
+    # the derivative that PyTorch has there
+    [
+        ("relu6", 6, 6, 0),
+        ("hard_tanh", -1, -1, 0),
+        ("hard_tanh", 1, 1, 0),
+        ("hard_sigmoid", -3, 0, 0),
+        ("hard_sigmoid", 3, 1, 0),
+        ("hard_swish", -3, 0, 0),
+        ("hard_swish", 3, 3, 1),
+    ],
+)
+def test_kinks_beside_0(backend, name, z, value, slope, dtype):
+    core = module(backend, dtype)
+    assert value_and_derivative(core, name, np.array([z], dtype)) == ([value], [slope])
+    assert z in ACTIVATIONS[name].kinks
+    torch_name = {"hard_tanh": "hardtanh", "hard_sigmoid": "hardsigmoid", "hard_swish": "hardswish"}.get(name, name)
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(float(z), requires_grad=True)
+    getattr(torch.nn.functional, torch_name)(x).backward()
+    assert x.grad.item() == slope
+
+
+def value_and_derivative(core, name, z):
+    """At each score, by a backend."""
+    plan, parameters = one_layer(core, name, None, z)
+    out, gradient = np.empty((1, z.size), z.dtype), np.empty_like(parameters)
+    assert core.forward(plan, parameters, np.ones((1, 1), z.dtype), out)
+    data = Data(np.ones((1, 1), z.dtype), np.full((1, z.size), -1e30, z.dtype))
+    core.loss_and_gradient(plan, AbsoluteError(reduction="sum"), parameters, data, gradient)
+    return out[0].tolist(), gradient[z.size :].tolist()
+
+
+# At -100, -4, -1, 0.5, 2 and 7, as PyTorch 2.13 gives them in float64.
+STORED_AT = [-100.0, -4.0, -1.0, 0.5, 2.0, 7.0]
+STORED = {
+    "selu": [
+        [
+            -1.7580993408473766,
+            -1.7258986281898945,
+            -1.1113307378125625,
+            0.5253504936777402,
+            2.101401974710961,
+            7.354906911488364,
+        ],
+        [
+            6.540263121344393e-44,
+            0.03220071265748214,
+            0.646768603034814,
+            1.0507009873554805,
+            1.0507009873554805,
+            1.0507009873554805,
+        ],
+    ],
+    "mish": [
+        [
+            -3.7200759760208363e-42,
+            -0.07259174079202535,
+            -0.30340146137410895,
+            0.3752452113048951,
+            1.9439589595339946,
+            6.999988379809741,
+        ],
+        [
+            -3.682875216260627e-42,
+            -0.05377320979348033,
+            0.059216755877395014,
+            0.8864243753577272,
+            1.0693179342794896,
+            1.000021559160889,
+        ],
+    ],
+    "softsign": [
+        [-0.9900990099009901, -0.8, -0.5, 0.3333333333333333, 0.6666666666666666, 0.875],
+        [9.80296049406925e-05, 0.04000000000000001, 0.25, 0.4444444444444444, 0.1111111111111111, 0.015625],
+    ],
+    "relu6": [
+        [0.0, 0.0, 0.0, 0.5, 2.0, 6.0],
+        [0.0, 0.0, 0.0, 1.0, 1.0, 0.0],
+    ],
+    "hard_tanh": [
+        [-1.0, -1.0, -1.0, 0.5, 1.0, 1.0],
+        [0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+    ],
+    "hard_sigmoid": [
+        [0.0, 0.0, 0.3333333333333333, 0.5833333333333334, 0.8333333333333334, 1.0],
+        [0.0, 0.0, 0.16666666666666666, 0.16666666666666666, 0.16666666666666666, 0.0],
+    ],
+    "hard_swish": [
+        [-0.0, -0.0, -0.3333333333333333, 0.2916666666666667, 1.6666666666666667, 7.0],
+        [0.0, 0.0, 0.16666666666666669, 0.6666666666666666, 1.1666666666666665, 1.0],
+    ],
+}
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("name", STORED)
+def test_stored_values(backend, name, dtype):
+    core = module(backend, dtype)
+    actual = value_and_derivative(core, name, np.array(STORED_AT, dtype))
+    # a few roundings of numbers of about 1 to 7
+    np.testing.assert_allclose(actual, STORED[name], rtol=8 * np.finfo(dtype).eps, atol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_values_are_those_of_pytorch(name):
+    torch = pytest.importorskip("torch")
+    function = getattr(
+        torch.nn.functional,
+        {"hard_tanh": "hardtanh", "hard_swish": "hardswish"}.get(name, name.replace("hard_sigmoid", "hardsigmoid")),
+    )
+    z = torch.tensor(STORED_AT, dtype=torch.float64, requires_grad=True)
+    function(z).sum().backward()
+    # PyTorch's hardsigmoid has 1/6 in float32, whatever the dtype
+    np.testing.assert_allclose(z.grad, STORED[name][1], rtol=4e-8 if name == "hard_sigmoid" else 1e-14, atol=1e-15)
+    np.testing.assert_allclose(function(z).detach(), STORED[name][0], rtol=1e-14, atol=1e-15)
+
+
+# In units in the last place: a rounding is half of one, exp has 1.1 and expm1 2.0.
+ULP = {"selu": 3, "mish": 6, "softsign": 1.5, "relu6": 0, "hard_tanh": 0, "hard_sigmoid": 1.5, "hard_swish": 3}
+SLOPE_ULP = {"softsign": 3, "relu6": 0, "hard_tanh": 0, "hard_sigmoid": 0.5, "hard_swish": 2}
+
+
+@each_compiled
+@each_dtype
+@pytest.mark.parametrize("name", ULP)
+def test_error_in_units_of_the_last_place(backend, name, dtype):
+    """No digit is lost anywhere, up to scores of 1e30, and beside the kinks."""
+    core, finfo = module(backend, dtype), np.finfo(dtype)
+    sides = np.array([np.nextafter(dtype(k), dtype(way)) for k in ACTIVATIONS[name].kinks for way in (-9, 9)], dtype)
+    z = np.concatenate([points(name, dtype, 1e30), sides[np.abs(sides) >= finfo.tiny]])
+    values, slopes = value_and_derivative(core, name, z)
+    expected, expected_slopes = oracle(name, None, z)
+    for x, actual, true, ulp in [
+        *zip(z, values, expected, [ULP[name]] * z.size, strict=True),
+        *(zip(z, slopes, expected_slopes, [SLOPE_ULP[name]] * z.size, strict=True) if name in SLOPE_ULP else ()),
+    ]:
+        if abs(true) < finfo.tiny:
+            assert abs(actual) <= finfo.tiny
+            continue
+        unit = mp.mpf(float(np.spacing(dtype(abs(float(true))))))
+        assert abs(mp.mpf(actual) - true) <= ulp * unit + mp.mpf("1e-25") * abs(true), (x, actual, float(true))
+
+
+def test_kink_distance_changes_its_sign_at_each_kink():
+    relu6 = ACTIVATIONS["relu6"]
+    z = np.array([[-1.0, 2.0], [5.0, 7.0]])
+    np.testing.assert_array_equal(relu6.kink_distance(z), [[-1, 2], [1, -1]])
 
 
 def test_what_is_not_smooth_is_marked():
-    """Smooth means: value and derivative are the same from both sides of 0, and so is the second derivative."""
+    """Smooth means: the derivative is the same from both sides, and so is the second derivative."""
     h = 1e-6
+    places = sorted({kink for activation in ACTIVATIONS.values() for kink in activation.kinks})
+    assert places == [-3, -1, 0, 1, 3, 6]
     for name in ELEMENTWISE:
         activation = ACTIVATIONS[name]
-        z = np.array([-h, h])
-        slopes = activation.derivative(z, activation.value(z, 0.5), 0.5)
-        # a smooth function's derivative changes by 2 h f'' over the distance, a kink's by a finite amount
-        assert (abs(slopes[1] - slopes[0]) < 10 * h) == activation.smooth, name
+        for place in places:
+            z = place + np.array([-2 * h, -h, h, 2 * h])
+            far, left, right, further = activation.derivative(z, activation.value(z, 0.5), 0.5)
+            # a smooth function's derivative changes by 2 h f'' between the two, up to 2 h e^6; a kink's by 1/6
+            smooth = abs(right - left) < 1000 * h and abs((further - right) - (left - far)) < 0.1 * h
+            assert smooth == (place not in activation.kinks), (name, place)
 
 
 @each_backend

@@ -94,14 +94,14 @@ def trainable(problem: Problem) -> np.ndarray:
 
 
 def smallest_gap(problem: Problem) -> float:
-    """How near a score comes to 0, or a weight with an l1 penalty, or an output to its target's kinks."""
+    """How near a score comes to a kink, or a weight with an l1 penalty, or an output to its target's kinks."""
     plan = reference.Plan(problem.n_inputs, problem.dense)
     A, gaps = problem.data.X, []
     for layer in plan.layers:
         arrays = layer.views(problem.parameters)
         Z, A = layer.settings.forward(arrays, A)
         if not layer.settings.function.smooth:
-            gaps.append(np.abs(Z).min())
+            gaps.append(np.abs(layer.settings.function.kink_distance(Z)).min())
         if layer.settings.l1:
             gaps.append(np.abs(arrays["weights"]).min())
     if not problem.loss.smooth:

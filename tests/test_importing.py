@@ -120,6 +120,13 @@ TORCH_ACTIVATIONS = {
     "GELU": {"approximate": "tanh"},
     "SiLU": {},
     "Softplus": {},
+    "SELU": {},
+    "Mish": {},
+    "Softsign": {},
+    "ReLU6": {},
+    "Hardtanh": {"min_val": 0.0, "max_val": 6.0},
+    "Hardsigmoid": {},
+    "Hardswish": {},
 }
 
 
@@ -191,6 +198,11 @@ def test_training_goes_on_as_in_torch(torch, backend, rng):
         (lambda nn: [nn.Linear(4, 3), nn.Dropout()], ValueError, r"layers\[0\]: needs dropout=0"),
         (lambda nn: [nn.Linear(4, 3), nn.Softmax(0)], ValueError, r"module\[1\]: needs dim=1 or -1 or None, got 0"),
         (lambda nn: [nn.Linear(4, 3), nn.Softplus(2)], ValueError, r"module\[1\]: needs beta=1, got 2"),
+        (
+            lambda nn: [nn.Linear(4, 3), nn.Hardtanh(-2, 2)],
+            ValueError,
+            r"module\[1\]: needs \(min_val, max_val\)=\(-1, 1\) or \(0, 6\), got \(-2, 2\)",
+        ),
         (lambda nn: [nn.Linear(4, 3), nn.Linear(2, 3)], ValueError, r"layers\[1\]: needs 3 inputs, got weights for 2"),
         (
             lambda nn: [nn.Linear(4, 3).half()],
@@ -298,6 +310,13 @@ KERAS_ACTIVATIONS = {
     "leaky_relu": bp.Dense(2, "leaky_relu", alpha=0.2),
     "gelu": bp.Dense(2, "gelu"),
     "softplus": bp.Dense(2, "softplus"),
+    "selu": bp.Dense(2, "selu"),
+    "mish": bp.Dense(2, "mish"),
+    "softsign": bp.Dense(2, "softsign"),
+    "relu6": bp.Dense(2, "relu6"),
+    "hard_tanh": bp.Dense(2, "hard_tanh"),
+    "hard_sigmoid": bp.Dense(2, "hard_sigmoid"),
+    "hard_silu": bp.Dense(2, "hard_swish"),
     "softmax": bp.Dense(2, "softmax"),
 }
 
@@ -311,6 +330,7 @@ def test_keras_activation_layers(rng):
     for layer, expected in (
         (kind("ReLU")(max_value=None, negative_slope=0.0, threshold=0.0), bp.Dense(2, "relu")),
         (kind("ReLU")(max_value=None, negative_slope=0.1, threshold=0.0), bp.Dense(2, "leaky_relu", alpha=0.1)),
+        (kind("ReLU")(max_value=6.0, negative_slope=0.0, threshold=0.0), bp.Dense(2, "relu6")),
         (kind("LeakyReLU")(negative_slope=0.3), bp.Dense(2, "leaky_relu", alpha=0.3)),
         (kind("ELU")(alpha=0.5), bp.Dense(2, "elu", alpha=0.5)),
     ):
@@ -355,15 +375,15 @@ def test_keras_functional_models(rng):
     [
         (lambda rng: [kind("Conv2D")()], TypeError, r"model.layers\[0\]: needs one of Dense, .*, got Conv2D"),
         (
-            lambda rng: [dense(rng, 3, 2, "selu")],
+            lambda rng: [dense(rng, 3, 2, "celu")],
             ValueError,
             r"model.layers\[0\]: needs an activation among .*swish.*, got",
         ),
         (lambda rng: [dense(rng, 3, 2, described("Custom"))], ValueError, "needs an activation among"),
         (
-            lambda rng: [dense(rng, 3, 2), kind("ReLU")(max_value=6.0)],
+            lambda rng: [dense(rng, 3, 2), kind("ReLU")(max_value=5.0)],
             ValueError,
-            r"model.layers\[1\]: needs max_value=None, got 6.0",
+            r"model.layers\[1\]: needs max_value=None or 6, got 5.0",
         ),
         (
             lambda rng: [dense(rng, 3, 2, bias_regularizer=described("L2", l2=0.1))],

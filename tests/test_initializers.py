@@ -55,10 +55,9 @@ def test_seeds():
 
 
 def test_auto():
+    he = {"relu", "leaky_relu", "prelu", "relu6", "elu", "gelu", "gelu_tanh", "silu", "mish", "hard_swish"}
     for name in bp.ACTIVATIONS:
-        expected = (
-            "he_uniform" if name in {"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"} else "glorot_uniform"
-        )
+        expected = "he_uniform" if name in he else "lecun_normal" if name == "selu" else "glorot_uniform"
         np.testing.assert_array_equal(weights("auto", activation=name), weights(expected))
 
 

@@ -24,7 +24,7 @@ __all__ = ["from_keras", "from_sklearn", "from_torch"]
 _Activation = tuple[str, float | None]
 
 _SKLEARN_NAMES = {"logistic": "sigmoid"}
-_KERAS_NAMES = {"linear": "identity", "exponential": "exp", "swish": "silu"}
+_KERAS_NAMES = {"linear": "identity", "exponential": "exp", "swish": "silu", "hard_silu": "hard_swish"}
 
 
 def from_sklearn(estimator: Any, *, seed: int | None = None, backend: str | None = None) -> Network:
@@ -90,8 +90,9 @@ def from_torch(
     ----------
     module
         A ``Sequential`` (nested ones too) of ``Linear``, activations (``Sigmoid``, ``Tanh``, ``ReLU``, ``LeakyReLU``,
-        ``PReLU``, ``ELU``, ``GELU``, ``SiLU``, ``Softplus``, and ``Softmax`` at the end), ``Dropout`` behind them,
-        ``Identity`` and ``Flatten``; or one ``Linear``.
+        ``PReLU``, ``ELU``, ``SELU``, ``GELU``, ``SiLU``, ``Mish``, ``Softplus``, ``Softsign``, ``ReLU6``, ``Hardtanh``,
+        ``Hardsigmoid``, ``Hardswish``, and ``Softmax`` at the end), ``Dropout`` behind them, ``Identity`` and
+        ``Flatten``; or one ``Linear``.
     output
         An activation for the scores of the last layer, where the module leaves it to its loss: ``"softmax"`` for
         ``CrossEntropyLoss``, ``"sigmoid"`` for ``BCEWithLogitsLoss``. None keeps what the module has.
@@ -336,6 +337,15 @@ def _torch_softplus(where: str, part: Any) -> _Activation:
     return "softplus", None
 
 
+def _torch_hard_tanh(where: str, part: Any) -> _Activation:
+    """Two of its pairs of bounds have a name here."""
+    names = {(-1, 1): "hard_tanh", (0, 6): "relu6"}
+    bounds = part.min_val, part.max_val
+    if bounds not in names:
+        raise ValueError(f"{where}: needs (min_val, max_val)={' or '.join(map(str, names))}, got {bounds}")
+    return names[bounds], None
+
+
 def _torch_softmax(where: str, part: Any) -> _Activation:
     _need(where, "dim", part.dim, 1, -1, None)
     return "softmax", None
@@ -349,6 +359,13 @@ _TORCH_ACTIVATIONS: Mapping[str, Callable[[str, Any], _Activation]] = {
     "ELU": lambda where, part: ("elu", part.alpha),
     "GELU": lambda where, part: ("gelu_tanh" if part.approximate == "tanh" else "gelu", None),
     "SiLU": lambda where, part: ("silu", None),
+    "SELU": lambda where, part: ("selu", None),
+    "Mish": lambda where, part: ("mish", None),
+    "Softsign": lambda where, part: ("softsign", None),
+    "ReLU6": lambda where, part: ("relu6", None),
+    "Hardtanh": _torch_hard_tanh,
+    "Hardsigmoid": lambda where, part: ("hard_sigmoid", None),
+    "Hardswish": lambda where, part: ("hard_swish", None),
     "Softplus": _torch_softplus,
     "Softmax": _torch_softmax,
 }
@@ -398,9 +415,12 @@ def _keras_slope(config: Mapping[str, Any], default: float) -> float:
 
 
 def _keras_relu(where: str, config: Mapping[str, Any]) -> _Activation:
-    _need(where, "max_value", config.get("max_value"), None)
+    _need(where, "max_value", config.get("max_value"), None, 6)
     _need(where, "threshold", config.get("threshold", 0.0), 0.0)
     slope = _keras_slope(config, 0.0)
+    if config.get("max_value") is not None:
+        _need(where, "negative_slope", slope, 0.0)
+        return "relu6", None
     return ("leaky_relu", slope) if slope else ("relu", None)
 
 

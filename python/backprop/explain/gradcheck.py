@@ -342,7 +342,7 @@ def _switches(
             bound = sizes @ np.abs(views["weights"])
             bound = bound + np.abs(views["biases"]) if layer.bias else bound
             if not layer.function.smooth:
-                found.append((Z, bound))
+                found.append((layer.function.kink_distance(Z), bound))
             # What was added up to make Z may be larger than Z: that carries over to the outputs.
             sizes = np.abs(A) + (bound if layer.function.elementwise and not layer.function.smooth else 0)
         if not isinstance(loss, Custom) and not loss.smooth:

@@ -168,6 +168,107 @@ def exp_derivative(z: Array, a: Array, alpha: float) -> Array:
     return a
 
 
+# selu's scale, and scale times alpha: they keep a mean of 0 and a variance of 1.
+_SELU_SCALE, _SELU_SLOPE = 1.0507009873554804934, 1.7580993408473768599
+
+
+def selu(z: Array, alpha: float) -> Array:
+    """``scale z`` where positive, else ``scale alpha (exp(z) - 1)``.
+
+    With ``scale = 1.0507...``, ``alpha = 1.6732...``; G. Klambauer et al., "Self-normalizing neural networks" (2017).
+    """
+    return np.where(z.real > 0, _SELU_SCALE * z, _SELU_SLOPE * np.expm1(z))
+
+
+def selu_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``scale`` where ``z > 0``, else ``scale alpha exp(z)``: at the kink, ``scale alpha``."""
+    return np.where(z > 0, _SELU_SCALE, _SELU_SLOPE * np.exp(z))
+
+
+def _mish_parts(z: Array) -> tuple[Array, Array]:
+    """``e = exp(z)`` and ``n = e (e + 2)``, with which ``tanh(log(1 + e)) = n / (n + 2)``.
+
+    As a formula of exponentials it takes complex numbers, and it keeps all digits for large negative ``z``.
+    """
+    e = np.exp(z)
+    return e, e * (e + 2)
+
+
+def mish(z: Array, alpha: float) -> Array:
+    """``z tanh(softplus(z))``, from D. Misra, "Mish: a self regularized non-monotonic activation function" (2019).
+
+    The second factor is 1 to the last digit from 40 on.
+    """
+    _, n = _mish_parts(np.where(z.real > 40, 40, z))
+    return z * np.where(z.real > 0, 1 - 2 / (n + 2), n / (n + 2))  # each without cancellation, in complex steps too
+
+
+def mish_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``t + z t'`` with ``t = tanh(softplus(z)) = n / (n + 2)`` and ``t' = 4 e (e + 1) / (n + 2)**2``."""
+    z = np.where(z > 40, 40, z)
+    e, n = _mish_parts(z)
+    return n / (n + 2) + z * (4 * e / (n + 2) * ((e + 1) / (n + 2)))
+
+
+def softsign(z: Array, alpha: float) -> Array:
+    """``z / (1 + abs(z))``, from J. Bergstra et al., "Quadratic polynomials learn better image features" (2009)."""
+    return z / (1 + np.where(z.real < 0, -z, z))
+
+
+def softsign_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``1 / (1 + abs(z))**2``."""
+    q = 1 / (1 + np.abs(z))
+    return q * q
+
+
+def _between(z: Array, low: float, high: float) -> Array:
+    """``z``, and the bound beyond one. (NaN stays NaN.)"""
+    return np.where(z.real <= low, low, np.where(z.real >= high, high, z))
+
+
+def relu6(z: Array, alpha: float = 0.0) -> Array:
+    """``z`` between 0 and 6, beyond them the bound.
+
+    From A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010).
+    """
+    return _between(z, 0, 6)
+
+
+def relu6_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """1 where ``0 < z < 6``, else 0: at the kinks, 0."""
+    return ((a > 0) & (a < 6)).astype(z.dtype)
+
+
+def hard_tanh(z: Array, alpha: float) -> Array:
+    """``z`` between -1 and 1, beyond them the bound: R. Collobert, "Large scale machine learning" (2004)."""
+    return _between(z, -1, 1)
+
+
+def hard_tanh_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """1 where ``-1 < z < 1``, else 0: at the kinks, 0."""
+    return ((a > -1) & (a < 1)).astype(z.dtype)
+
+
+def hard_sigmoid(z: Array, alpha: float = 0.0) -> Array:
+    """``relu6(z + 3) / 6``, as in MobileNetV3 (see `hard_swish`), PyTorch and Keras 3."""
+    return relu6(z + 3) / 6
+
+
+def hard_sigmoid_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``1/6`` where ``-3 < z < 3``, else 0: at the kinks, 0."""
+    return np.where((z > -3) & (z < 3), 1 / 6, 0).astype(z.dtype)
+
+
+def hard_swish(z: Array, alpha: float) -> Array:
+    """``z relu6(z + 3) / 6``, from A. Howard et al., "Searching for MobileNetV3" (2019)."""
+    return z * hard_sigmoid(z)
+
+
+def hard_swish_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``(2 z + 3) / 6`` where ``-3 < z < 3``, 0 below and 1 above: at the kinks, 0 and 1."""
+    return np.where(z <= -3, 0, np.where(z >= 3, 1, (2 * z + 3) / 6)).astype(z.dtype)
+
+
 def softmax(z: Array, alpha: float = 0.0) -> Array:
     """``exp(z_i) / sum_j exp(z_j)`` along each row, which stays the same when one number is added to a whole row."""
     e = np.exp(z - z.real.max(axis=1, keepdims=True))
@@ -205,13 +306,27 @@ class Activation:
     """``derivative(z, a, alpha)`` with ``a = value(z, alpha)``; softmax: the Jacobians"""
     alpha: float | None = None
     """default of its parameter; None where it has none"""
-    smooth: bool = True
-    """whether one smooth formula holds everywhere; False where two meet"""
+    kinks: tuple[float, ...] = ()
+    """the scores at which two formulas meet; the derivative there is stated where the function is defined"""
+    weight_init: str = "glorot_uniform"
+    """the initializer that ``"auto"`` stands for in a layer with this activation"""
     elementwise: bool = True
     """whether an output depends on one score only: all but softmax"""
     slopes: bool = False
     """whether its parameter is an array of the layer, one number for each unit, which is trained; `alpha` is then what
     it starts at, and ``value`` and ``derivative`` take the array"""
+
+    @property
+    def smooth(self) -> bool:
+        """Whether one smooth formula holds everywhere."""
+        return not self.kinks
+
+    def kink_distance(self, z: Array) -> Array:
+        """How far each score is from the nearest kink: negative on one side of a kink, positive on the other."""
+        left = np.stack([z - kink for kink in self.kinks])
+        nearest = np.abs(left).argmin(axis=0)
+        sides = np.where(np.arange(len(self.kinks)) % 2 == 0, 1.0, -1.0)
+        return np.take_along_axis(left, nearest[None], axis=0)[0] * sides[nearest]
 
     def backward(self, z: Array, a: Array, gradient: Array, alpha: float) -> Array:
         """Apply the chain rule: from the gradient with respect to the outputs ``a`` to that with respect to ``z``."""
@@ -226,36 +341,82 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "identity": Activation(formula="z", value=identity, derivative=identity_derivative),
         "sigmoid": Activation(formula="1 / (1 + exp(-z))", value=sigmoid, derivative=sigmoid_derivative),
         "tanh": Activation(formula="tanh(z)", value=tanh, derivative=tanh_derivative),
-        "relu": Activation(formula="max(z, 0)", value=relu, derivative=relu_derivative, smooth=False),
+        "relu": Activation(
+            formula="max(z, 0)", value=relu, derivative=relu_derivative, kinks=(0.0,), weight_init="he_uniform"
+        ),
         "leaky_relu": Activation(
             formula="z if z > 0 else alpha * z",
             value=leaky_relu,
             derivative=leaky_relu_derivative,
             alpha=0.01,
-            smooth=False,
+            kinks=(0.0,),
+            weight_init="he_uniform",
         ),
         "elu": Activation(
             formula="z if z > 0 else alpha * (exp(z) - 1)",
             value=elu,
             derivative=elu_derivative,
             alpha=1.0,
-            smooth=False,
+            kinks=(0.0,),
+            weight_init="he_uniform",
         ),
-        "gelu": Activation(formula="z / 2 * (1 + erf(z / sqrt(2)))", value=gelu, derivative=gelu_derivative),
+        "gelu": Activation(
+            formula="z / 2 * (1 + erf(z / sqrt(2)))", value=gelu, derivative=gelu_derivative, weight_init="he_uniform"
+        ),
         "gelu_tanh": Activation(
             formula="z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 * z**3)))",
             value=gelu_tanh,
             derivative=gelu_tanh_derivative,
+            weight_init="he_uniform",
         ),
-        "silu": Activation(formula="z / (1 + exp(-z))", value=silu, derivative=silu_derivative),
+        "silu": Activation(
+            formula="z / (1 + exp(-z))", value=silu, derivative=silu_derivative, weight_init="he_uniform"
+        ),
         "softplus": Activation(formula="log(1 + exp(z))", value=softplus, derivative=softplus_derivative),
         "exp": Activation(formula="exp(z)", value=exp, derivative=exp_derivative),
+        "selu": Activation(
+            formula="1.0507 * z if z > 0 else 1.7581 * (exp(z) - 1)",
+            value=selu,
+            derivative=selu_derivative,
+            kinks=(0.0,),
+            weight_init="lecun_normal",
+        ),
+        "mish": Activation(
+            formula="z * tanh(log(1 + exp(z)))", value=mish, derivative=mish_derivative, weight_init="he_uniform"
+        ),
+        "softsign": Activation(
+            formula="z / (1 + abs(z))", value=softsign, derivative=softsign_derivative, kinks=(0.0,)
+        ),
+        "relu6": Activation(
+            formula="min(max(z, 0), 6)",
+            value=relu6,
+            derivative=relu6_derivative,
+            kinks=(0.0, 6.0),
+            weight_init="he_uniform",
+        ),
+        "hard_tanh": Activation(
+            formula="min(max(z, -1), 1)", value=hard_tanh, derivative=hard_tanh_derivative, kinks=(-1.0, 1.0)
+        ),
+        "hard_sigmoid": Activation(
+            formula="min(max(z + 3, 0), 6) / 6",
+            value=hard_sigmoid,
+            derivative=hard_sigmoid_derivative,
+            kinks=(-3.0, 3.0),
+        ),
+        "hard_swish": Activation(
+            formula="z * min(max(z + 3, 0), 6) / 6",
+            value=hard_swish,
+            derivative=hard_swish_derivative,
+            kinks=(-3.0, 3.0),
+            weight_init="he_uniform",
+        ),
         "prelu": Activation(
             formula="z if z > 0 else alpha * z",
             value=prelu,
             derivative=prelu_derivative,
             alpha=0.25,
-            smooth=False,
+            kinks=(0.0,),
+            weight_init="he_uniform",
             slopes=True,
         ),
         "softmax": Activation(

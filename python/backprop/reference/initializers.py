@@ -15,8 +15,10 @@ name                      draws                                                 
 ``zeros``, ``ones``       nothing
 ========================  ==========================================================  ==============================
 
-``"auto"`` is ``he_uniform`` for weights before relu, leaky_relu, elu, gelu, gelu_tanh and silu, ``glorot_uniform`` for
-other weights, and ``zeros`` for biases. The normal distributions are not truncated (PyTorch's are not, Keras's are).
+``"auto"`` is for weights what their activation has as its `weight_init` in ``backprop.reference.activations``:
+``he_uniform`` for relu, leaky_relu, prelu, relu6, elu, gelu, gelu_tanh, silu, mish and hard_swish, ``lecun_normal`` for
+selu, ``glorot_uniform`` for the others. For biases it is ``zeros``. The normal distributions are not truncated
+(PyTorch's are not, Keras's are).
 
 Everything is drawn in float64 and then rounded to the network's dtype, so networks of either dtype start from the
 same draws.
@@ -33,6 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
+from backprop.reference.activations import ACTIVATIONS
 
 __all__ = [
     "BIAS_INITIALIZERS",
@@ -53,8 +56,6 @@ __all__ = [
 
 # Quoted, because NumPy imports numpy.random when it is first named, and that takes longer than all of this package.
 Draw: TypeAlias = "Callable[[np.random.Generator, int, int], NDArray[np.float64]]"
-
-_RELU_FAMILY = frozenset({"relu", "leaky_relu", "prelu", "elu", "gelu", "gelu_tanh", "silu"})
 
 
 def glorot_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -207,7 +208,7 @@ def initial_weights(
 ) -> NDArray[Any]:
     """Return a layer's initial weights; the shape is (fan_in, fan_out)."""
     if init == "auto":
-        init = "he_uniform" if activation in _RELU_FAMILY else "glorot_uniform"
+        init = ACTIVATIONS[activation].weight_init
     if isinstance(init, str):
         return np.asarray(INITIALIZERS[init](rng, shape[0], shape[1]), dtype)
     return _filled(name, init, shape, dtype)

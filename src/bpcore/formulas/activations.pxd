@@ -8,7 +8,7 @@ the C compiler (-Wswitch-enum).
 
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, always_inlined, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
+    LANES, REAL_BITS, always_inlined, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
@@ -25,6 +25,13 @@ cdef enum ActivationKind:
     SILU
     SOFTPLUS
     EXP
+    SELU
+    MISH
+    SOFTSIGN
+    RELU6
+    HARD_TANH
+    HARD_SIGMOID
+    HARD_SWISH
     PRELU
     SOFTMAX
 
@@ -42,6 +49,13 @@ cdef inline const char *activation_name(ActivationKind kind) noexcept:
     elif kind == SILU: return "silu"
     elif kind == SOFTPLUS: return "softplus"
     elif kind == EXP: return "exp"
+    elif kind == SELU: return "selu"
+    elif kind == MISH: return "mish"
+    elif kind == SOFTSIGN: return "softsign"
+    elif kind == RELU6: return "relu6"
+    elif kind == HARD_TANH: return "hard_tanh"
+    elif kind == HARD_SIGMOID: return "hard_sigmoid"
+    elif kind == HARD_SWISH: return "hard_swish"
     elif kind == PRELU: return "prelu"
     elif kind == SOFTMAX: return "softmax"
     return NULL
@@ -138,6 +152,74 @@ cdef inline vec exponential_derivative(vec a, vec alpha) noexcept nogil:
     return a
 
 
+cdef inline vec selu(vec z, vec alpha) noexcept nogil:
+    # scale = 1.05..., and 1.75... is scale times alpha
+    return vselect(vlt(z, vset1(0)), vset1(1.7580993408473768599) * vexpm1(z), vset1(1.0507009873554804934) * z)
+
+cdef inline vec selu_derivative(vec a, vec alpha) noexcept nogil:
+    # scale alpha exp(z) = a + scale alpha
+    return vselect(vle(a, vset1(0)), a + vset1(1.7580993408473768599), vset1(1.0507009873554804934))
+
+
+cdef inline vec mish_score(vec z) noexcept nogil:
+    """z up to where tanh(softplus(z)) is 1 to the last digit: exp(z)^2 is finite there."""
+    return vmin(z, vset1(20.0 if REAL_BITS == 32 else 40.0))
+
+cdef inline vec mish(vec z, vec alpha) noexcept nogil:
+    # With e = exp(z) and n = e (e + 2), tanh(log(1 + e)) = n / (n + 2): no logarithm, and no digit is lost on the left.
+    cdef vec e = vexp(mish_score(z))
+    cdef vec n = e * (e + vset1(2))
+    return z * (n / (n + vset1(2)))
+
+cdef inline vec mish_derivative(vec z, vec alpha) noexcept nogil:
+    # n q + z 4 e (e + 1) q^2 with q = 1 / (n + 2)
+    cdef vec x = mish_score(z)
+    cdef vec e = vexp(x)
+    cdef vec n = e * (e + vset1(2))
+    cdef vec q = vset1(1) / (n + vset1(2))
+    return vfma(x, vset1(4) * e * q * ((e + vset1(1)) * q), n * q)
+
+
+cdef inline vec softsign(vec z, vec alpha) noexcept nogil:
+    return z / (vset1(1) + vabs(z))
+
+cdef inline vec softsign_derivative(vec z, vec alpha) noexcept nogil:
+    # of the score, as (1 - |a|)^2 would cancel
+    cdef vec q = vset1(1) / (vset1(1) + vabs(z))
+    return q * q
+
+
+cdef inline vec relu6(vec z, vec alpha) noexcept nogil:
+    return vmin(vmax(z, vset1(0)), vset1(6))  # a NaN stays
+
+cdef inline vec relu6_derivative(vec a, vec alpha) noexcept nogil:
+    return vselect(vle(a, vset1(0)), vset1(0), vselect(vlt(a, vset1(6)), vset1(1), vset1(0)))
+
+
+cdef inline vec hard_tanh(vec z, vec alpha) noexcept nogil:
+    return vmin(vmax(z, vset1(-1)), vset1(1))
+
+cdef inline vec hard_tanh_derivative(vec a, vec alpha) noexcept nogil:
+    return vselect(vlt(vabs(a), vset1(1)), vset1(1), vset1(0))
+
+
+cdef inline vec hard_sigmoid(vec z, vec alpha) noexcept nogil:
+    # 6 times the rounded 1 / 6 rounds to 1
+    return relu6(z + vset1(3), alpha) * vset1(0.16666666666666666667)
+
+cdef inline vec hard_sigmoid_derivative(vec z, vec alpha) noexcept nogil:
+    # of the score: just below 3 the value rounds to 1
+    return vselect(vlt(vabs(z), vset1(3)), vset1(0.16666666666666666667), vset1(0))
+
+
+cdef inline vec hard_swish(vec z, vec alpha) noexcept nogil:
+    return z * hard_sigmoid(z, alpha)
+
+cdef inline vec hard_swish_derivative(vec z, vec alpha) noexcept nogil:
+    cdef vec between = ((z + z) + vset1(3)) * vset1(0.16666666666666666667)
+    return vselect(vle(z, vset1(-3)), vset1(0), vselect(vle(vset1(3), z), vset1(1), between))
+
+
 # ---- loops ----
 
 ctypedef vec (*Value)(vec z, vec alpha) noexcept nogil
@@ -225,6 +307,20 @@ cdef inline always_inlined dispatch(
         from_value(task, softplus, softplus_derivative, alpha, n_vecs, z, a, d)
     elif kind == EXP:
         from_value(task, exponential, exponential_derivative, alpha, n_vecs, z, a, d)
+    elif kind == SELU:
+        from_value(task, selu, selu_derivative, alpha, n_vecs, z, a, d)
+    elif kind == MISH:
+        from_score(task, mish, mish_derivative, alpha, n_vecs, z, a, d, reads_scores)
+    elif kind == SOFTSIGN:
+        from_score(task, softsign, softsign_derivative, alpha, n_vecs, z, a, d, reads_scores)
+    elif kind == RELU6:
+        from_value(task, relu6, relu6_derivative, alpha, n_vecs, z, a, d)
+    elif kind == HARD_TANH:
+        from_value(task, hard_tanh, hard_tanh_derivative, alpha, n_vecs, z, a, d)
+    elif kind == HARD_SIGMOID:
+        from_score(task, hard_sigmoid, hard_sigmoid_derivative, alpha, n_vecs, z, a, d, reads_scores)
+    elif kind == HARD_SWISH:
+        from_score(task, hard_swish, hard_swish_derivative, alpha, n_vecs, z, a, d, reads_scores)
     elif kind == PRELU:
         if task == READS_SCORES:
             reads_scores[0] = True
