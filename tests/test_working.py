@@ -101,6 +101,7 @@ def test_backward_against_torch(activation, backend, dtype, rng):
         "prelu": lambda z: torch.nn.functional.prelu(z, slopes),
         "hard_sigmoid": lambda z: torch.nn.functional.relu6(z + 3) / 6,  # hardsigmoid has 1/6 in float32 only
         "sigmoid": torch.sigmoid,
+        "softmax": lambda z: torch.softmax(z, dim=1),
         "tanh": torch.tanh,
     }
     function = functions.get(activation) or getattr(torch.nn.functional, activation.replace("hard_", "hard"))
