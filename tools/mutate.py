@@ -62,12 +62,16 @@ def check_places() -> list[str]:
 
 def check_systematic(only: Sequence[str], listed: bool, size: int | None, seed: int) -> list[str]:
     found = systematic.all_mutants(planted.sources())
-    core = systematic.sample([mutant for mutant in found if is_asked_for(mutant.what, only)], size, seed)
+    some = systematic.sample([mutant for mutant in found if is_asked_for(mutant.what, only)], size, seed)
+    core = systematic.without_equivalent(some)
     faults = systematic.mutants_to_run(core)
     if listed:
         return show(faults)
     unnoticed = report("systematic", faults, run_compiled(systematic.plant_all(core, SOURCE), "v3", faults))
-    print(f"score: {1 - len(unnoticed) / len(faults):.1%} of a sample of {len(faults)} (seed {seed})")
+    score = 1 - len(unnoticed) / len(faults)
+    print(
+        f"score: {score:.1%} of a sample of {len(faults)} (seed {seed}), {len(some) - len(core)} equivalent ones apart"
+    )
     return []
 
 

@@ -59,10 +59,14 @@ class Mutant:
 
 
 def all_mutants(texts: Mapping[str, str]) -> list[Mutant]:
-    """Of all .pxd files, but for those that are known to change nothing."""
+    """Of all .pxd files."""
+    return [mutant for name, text in texts.items() if name.endswith(".pxd") for mutant in mutants_of(name, text)]
+
+
+def without_equivalent(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """Those that are not known to compute the same. Taken after a sample, so that its seed gives the same ones."""
     equivalent = set(tomllib.loads(EQUIVALENT.read_text())["systematic"])
-    found = [mutant for name, text in texts.items() if name.endswith(".pxd") for mutant in mutants_of(name, text)]
-    return [mutant for mutant in found if mutant.what not in equivalent]
+    return [mutant for mutant in mutants if mutant.what not in equivalent]
 
 
 def mutants_of(file: str, text: str) -> Iterator[Mutant]:
