@@ -26,7 +26,8 @@ import numpy as np
 import pytest
 from backprop.backends import choice
 from backprop.history import History
-from backprop.network import Views
+from backprop.model.model import Model
+from backprop.model.views import Views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
                 continue
             if inspect.isfunction(thing) and module.__name__.split(".")[1] not in INNER and "._" not in module.__name__:
                 yield f"{module.__name__}.{name}", thing, None
-            elif inspect.isclass(thing) and own:
+            elif inspect.isclass(thing) and own and thing is not Model:  # a network has its methods
                 for method, function in inspect.getmembers(thing):
                     if isinstance(function, property):
                         function, method = function.fset, f"{method}="
@@ -129,9 +130,9 @@ ENTRIES = [
 # ---- their arguments ----
 
 
-def network(backend: str, dtype: str, task: str) -> bp.Network:
+def network(backend: str, dtype: str, task: str, hidden: str = "tanh") -> bp.Network:
     output = {"regression": bp.Dense(1), "classification": bp.Dense(3, "softmax")}[task]
-    return bp.Network(2, [bp.Dense(4, "tanh"), output], dtype=dtype, seed=1, backend=backend)
+    return bp.Network(2, [bp.Dense(4, hidden), output], dtype=dtype, seed=1, backend=backend)
 
 
 def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
@@ -196,9 +197,19 @@ def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]
     return made
 
 
+def hidden_for(entry: Entry) -> str:
+    """The activation of the hidden layer: one with slopes where they are meant."""
+    return "prelu" if "slopes" in entry.name else "tanh"
+
+
+def of_layers(entry: Entry, net: bp.Network) -> Views:
+    """The arrays, one for each layer, that a function takes new values for."""
+    return next((getattr(net, name) for name in ("biases", "slopes") if name in entry.name), net.weights)
+
+
 def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
     """What the function makes of the value: what it returns, and the parameters of the network after it."""
-    net = network(backend, dtype, task)
+    net = network(backend, dtype, task, hidden_for(entry))
     known = inspect.signature(entry.function).parameters
     given = arguments(net, entry.owner, task)
     needed = {name for name, p in known.items() if p.default is p.empty and name != "self" and p.kind != p.VAR_KEYWORD}
@@ -209,7 +220,7 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
         chosen[name] = given[name]
     chosen = {name: value for name, value in chosen.items() if name in known}
     if "Iterable" in str(known[entry.parameter].annotation):  # one array for each layer
-        value = [value, *(net.biases if "biases" in entry.name else net.weights)[1:]]
+        value = [value, *of_layers(entry, net)[1:]]
     elif "Rows" in str(known[entry.parameter].annotation):  # X and what belongs to it
         value = (value, given["y"])
     chosen[entry.parameter] = value
@@ -231,13 +242,13 @@ def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
 
 def good_value(entry: Entry, task: str) -> np.ndarray:
     """The argument in its plainest form."""
-    net = network(choice.REFERENCE, "float64", task)
+    net = network(choice.REFERENCE, "float64", task, hidden_for(entry))
     given = arguments(net, entry.owner, task)
     assert entry.parameter in given, f"{entry}: `arguments` has none for {entry.parameter}"
     value = given[entry.parameter]
     annotation = str(inspect.signature(entry.function).parameters[entry.parameter].annotation)
     if "Iterable" in annotation:
-        return np.full(net.biases[0].shape if "biases" in entry.name else net.weights[0].shape, 0.25)
+        return np.full(of_layers(entry, net)[0].shape, 0.25)
     return np.array(value)
 
 

@@ -412,7 +412,10 @@ HUGE = 10**15
         (lambda m: m["layers"][0].update(units=HUGE), "layers.0.weights: needs float64 (5, 1000000000000000)"),
         (lambda m: m["layers"][0].update(bias=False), "tensors: needs ['layers.0.weights', 'layers.1.weights'"),
         (lambda m: m["layers"][0].update(activation="exec"), "activation: needs one of 'identity'"),
-        (lambda m: m["layers"][0].update(activation="softmax", alpha=None), "layers[0]: needs another activation"),
+        (
+            lambda m: m["layers"][0].update(activation="prelu", alpha=None),
+            "tensors: needs ['layers.0.biases', 'layers.0.slopes', 'layers.0.weights', 'layers.1.weights'], got",
+        ),
         (lambda m: m["layers"][0].update(code="print()"), "unexpected keyword argument 'code'"),
         (lambda m: m["layers"][0].update(l2=-1), "l2: needs a number >= 0, got -1"),
     ],
