@@ -1,8 +1,8 @@
 """Whether the house is in order: python tools/house.py.
 
-No file of the package or of the core is longer than 550 lines, no function longer than 60 lines of code, and no two
-modules import each other, directly or round a corner, imports in functions and for annotations included. What is longer
-for a reason stands in `EXCEPTIONS`.
+No file of the package or of the core is longer than 550 lines, no function longer than 60 lines of code. No two modules
+import each other, directly or round a corner, imports in functions and for annotations included; nor do two files of
+the core, whose folders import downwards only. What is longer for a reason stands in `EXCEPTIONS`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, CORE = ROOT / "python/backprop", ROOT / "src/bpcore"
 MOST_LINES, MOST_LINES_OF_CODE, MOST_EXCEPTIONS = 550, 60, 5
 
+# The folders of the core, each above those that it may import from.
+CORE_LAYERS = ("run", "passes", "products", "formulas", "machine")
+
 EXCEPTIONS = {
     "python/backprop/network.py": "the docstrings of the public methods; the methods themselves are one line each",
 }
@@ -24,7 +27,7 @@ EXCEPTIONS = {
 
 def main() -> int:
     """Print what is out of order; 1 if anything is."""
-    found = [*long_files(), *long_functions(), *circles()]
+    found = [*long_files(), *long_functions(), *circles(package_imports()), *circles(core_imports()), *upward_imports()]
     known = {where for where, _ in found} & EXCEPTIONS.keys()
     complaints = [f"{where}: {what}" for where, what in found if where not in EXCEPTIONS]
     complaints += [f"{where}: needs no exception" for where in EXCEPTIONS.keys() - known]
@@ -84,18 +87,44 @@ def cython_functions(text: str) -> Iterator[tuple[str, int]]:
         yield match[2], count
 
 
-def circles() -> Iterator[tuple[str, str]]:
-    """The modules that reach themselves."""
-    imports = {module: set(imported(path)) for module, path in modules().items()}
-    for module in imports:
-        reached: set[str] = set()
-        todo = [module]
+Imports = dict[Path, set[Path]]
+
+
+def circles(imports: Imports) -> Iterator[tuple[str, str]]:
+    """The files that reach themselves."""
+    for path in imports:
+        reached: set[Path] = set()
+        todo = [path]
         while todo:
             new = imports[todo.pop()] - reached
             reached |= new
             todo.extend(new)
-        if module in reached:
-            yield name(modules()[module]), "imports itself, by way of others"
+        if path in reached:
+            yield name(path), "imports itself, by way of others"
+
+
+def core_imports() -> Imports:
+    """What each file of the core imports."""
+    found: Imports = {}
+    for path in CORE.rglob("*.p*"):
+        dotted = re.findall(r"^from bpcore\.([\w.]+) cimport", path.read_text(), re.MULTILINE)
+        files = (CORE / f"{module.replace('.', '/')}.pxd" for module in dotted)
+        found[path] = {file for file in files if file.exists()}
+    return found
+
+
+def upward_imports() -> Iterator[tuple[str, str]]:
+    """The files of the core that import from a folder above their own."""
+    for path, files in core_imports().items():
+        below = CORE_LAYERS[CORE_LAYERS.index(path.parent.name) :] if path.parent != CORE else CORE_LAYERS
+        for file in sorted(files):
+            if file.parent.name not in below:
+                yield name(path), f"imports {name(file)}, which lies above it"
+
+
+def package_imports() -> Imports:
+    """What each module of the package imports."""
+    return {path: {modules()[module] for module in imported(path)} for path in modules().values()}
 
 
 def modules() -> dict[str, Path]:

@@ -3,6 +3,8 @@
 Entry points only: they fill structs from Python objects, hold the arrays, and release the GIL.
 """
 
+from backprop.reference.layout import layout
+
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -166,8 +168,6 @@ cdef class Plan:
 
     cdef int place_arrays(self, layers) except -1:
         """Where each array lies: from the one table that all read."""
-        from backprop.reference.layout import layout
-
         cdef Layer *layer
         for array in layout(self.net.n_inputs, layers):
             layer = self.layers + <int> array.layer

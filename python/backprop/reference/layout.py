@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backprop.reference.activations import Array
 
 if TYPE_CHECKING:
-    from backprop.reference.dense import Dense
+    from backprop.reference.dense import Dense, LayerArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,10 @@ class ArrayLayout:
     penalised: bool
     """whether the penalties of the layer count it"""
 
-    @property
-    def size(self) -> int:
-        """How many numbers it has."""
-        return math.prod(self.shape)
-
-    @property
-    def part(self) -> slice:
-        """Its part of the vector."""
-        return slice(self.start, self.start + self.size)
+    size: int
+    """how many numbers it has"""
+    part: slice = field(compare=False)
+    """its part of the vector"""
 
     def of(self, vector: Array) -> Array:
         """View its part of a vector that is laid out like the parameters."""
@@ -59,13 +55,22 @@ def layout(n_inputs: int, layers: Iterable[Dense]) -> tuple[ArrayLayout, ...]:
     0 biases (3,) 6
     1 weights (3, 1) 9
     """
+    declared = []
+    for layer in layers:
+        declared.append(layer.arrays(n_inputs))
+        n_inputs = layer.units
+    return _placed(tuple(declared))
+
+
+@lru_cache(maxsize=1024)  # a call of `fit` asks three times for the same
+def _placed(layers: tuple[tuple[LayerArray, ...], ...]) -> tuple[ArrayLayout, ...]:
     found: list[ArrayLayout] = []
     start = 0
-    for k, layer in enumerate(layers):
-        for array in layer.arrays(n_inputs):
-            found.append(ArrayLayout(k, array.name, array.shape, start, array.trainable, array.penalised))
-            start += found[-1].size
-        n_inputs = layer.units
+    for k, arrays in enumerate(layers):
+        for name, shape, trainable, penalised in arrays:
+            size = math.prod(shape)
+            found.append(ArrayLayout(k, name, shape, start, trainable, penalised, size, slice(start, start + size)))
+            start += size
     return tuple(found)
 
 

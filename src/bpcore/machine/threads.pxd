@@ -1,4 +1,4 @@
-"""A team of threads that exists only while the core runs, and the barrier at which it meets.
+"""Threads that exist only while the core runs, and the barrier at which they wait for each other.
 
 No thread outlives a call, so a process may fork between calls, and nothing competes for CPUs while Python runs.
 Making a team takes some tens of microseconds; a call lasts some tens of milliseconds.
@@ -25,13 +25,13 @@ cdef extern from * nogil:
         int size;
         int arrived;
         int generation;
-        int patience, most; /* looks before a member goes to sleep */
+        int spins, max_spins; /* how often a member looks before it sleeps */
         int sleepers;
         pthread_mutex_t mutex;
         pthread_cond_t awake;
     } bp_barrier;
-    /* A look takes 10 to 40 ns, so the most take about as long as what counts as a short sleep, in seconds. */
-    enum { BP_FEWEST_LOOKS = 50, BP_MOST_LOOKS = 25000 };
+    /* A spin takes 10 to 40 ns, so the most of them take about as long as what counts as a short sleep, in seconds. */
+    enum { BP_MIN_SPINS = 50, BP_MAX_SPINS = 25000 };
     static const double BP_SHORT_SLEEP = 0.0005;
     static inline double bp_now(void) {
         struct timespec t;
@@ -46,14 +46,14 @@ cdef extern from * nogil:
     #endif
         return (int)sysconf(_SC_NPROCESSORS_ONLN);
     }
-    /* Nobody may be at the barrier. Where a team has a CPU for each member, whoever is missing will be there soon, and
-     * sleeping would cost more than the work between two meetings. Where it has not, who waits is in the way: from the
-     * beginning where there are more members than CPUs, and beside other load once a sleep was long, as the missing one
-     * had lost its CPU. */
+    /* No thread may wait at the barrier meanwhile. Where a team has a CPU for each member, those that are missing will
+     * arrive soon, and sleeping would cost more than the work between two barriers. Where it has not, a spinning member
+     * takes the CPU that a missing one needs: from the beginning where there are more members than CPUs, and beside
+     * other load once a sleep was long, since the missing member had lost its CPU. */
     static inline void bp_open(bp_barrier *b, int size) {
         b->size = size;
         b->arrived = b->generation = b->sleepers = 0;
-        b->patience = b->most = size <= bp_usable_cpus() ? BP_MOST_LOOKS : BP_FEWEST_LOOKS;
+        b->spins = b->max_spins = size <= bp_usable_cpus() ? BP_MAX_SPINS : BP_MIN_SPINS;
         pthread_mutex_init(&b->mutex, NULL);
         pthread_cond_init(&b->awake, NULL);
     }
@@ -75,11 +75,11 @@ cdef extern from * nogil:
             }
             return;
         }
-        int patience = __atomic_load_n(&b->patience, __ATOMIC_RELAXED);
-        for (int looks = 0; looks < patience; looks++) {
+        int spins = __atomic_load_n(&b->spins, __ATOMIC_RELAXED);
+        for (int i = 0; i < spins; i++) {
             if (__atomic_load_n(&b->generation, __ATOMIC_ACQUIRE) != generation) {
-                if (patience < b->most)
-                    __atomic_store_n(&b->patience, patience + patience / 16, __ATOMIC_RELAXED);
+                if (spins < b->max_spins)
+                    __atomic_store_n(&b->spins, spins + spins / 16, __ATOMIC_RELAXED);
                 return;
             }
             bp_pause();
@@ -91,9 +91,9 @@ cdef extern from * nogil:
             pthread_cond_wait(&b->awake, &b->mutex);
         __atomic_sub_fetch(&b->sleepers, 1, __ATOMIC_RELAXED);
         pthread_mutex_unlock(&b->mutex);
-        patience = bp_now() - asleep < BP_SHORT_SLEEP ? 2 * patience : patience / 2;
-        patience = patience < BP_FEWEST_LOOKS ? BP_FEWEST_LOOKS : patience < b->most ? patience : b->most;
-        __atomic_store_n(&b->patience, patience, __ATOMIC_RELAXED);
+        spins = bp_now() - asleep < BP_SHORT_SLEEP ? 2 * spins : spins / 2;
+        spins = spins < BP_MIN_SPINS ? BP_MIN_SPINS : spins < b->max_spins ? spins : b->max_spins;
+        __atomic_store_n(&b->spins, spins, __ATOMIC_RELAXED);
     }
     static inline int bp_read_flag(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
     static inline void bp_write_flag(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELAXED); }

@@ -24,14 +24,14 @@ cdef inline void shuffle(BitGenerator *bits, int64_t *order, Py_ssize_t n) noexc
     """order (n,) = a random permutation of 0..n-1: Fisher and Yates, one raw draw for each exchange."""
     cdef Py_ssize_t i
     cdef uint64_t j
-    cdef int64_t kept
+    cdef int64_t swapped
     for i in range(n):
         order[i] = i
     for i in range(n - 1, 0, -1):
         j = ((bits.next_uint64(bits.state) >> 32) * <uint64_t> (i + 1)) >> 32
-        kept = order[i]
+        swapped = order[i]
         order[i] = order[j]
-        order[j] = kept
+        order[j] = swapped
 
 
 cdef inline Py_ssize_t row_of(const int64_t *order, Py_ssize_t k) noexcept nogil:

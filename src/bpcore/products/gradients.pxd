@@ -214,7 +214,7 @@ cdef inline void outputs_product(
     Either may be NULL. panels: d as `transpose_rows` leaves it. changes: what is written soon, at those rows of the
     weights; g_weights itself, or the parameters where an optimizer follows.
     """
-    cdef Py_ssize_t n_blocks, rows, taller, block, row, first = 0, n_columns
+    cdef Py_ssize_t n_blocks, rows, n_taller, block, row, first = 0, n_columns
     cdef int height, n_vecs
     cdef const real *panel
     while first < n_out:
@@ -225,9 +225,9 @@ cdef inline void outputs_product(
         row = first_row
         if g_weights != NULL and n_blocks > 0:
             rows = (end_row - first_row) // n_blocks
-            taller = (end_row - first_row) % n_blocks
+            n_taller = (end_row - first_row) % n_blocks
             for block in range(n_blocks):
-                height = <int> (rows + (block < taller))
+                height = <int> (rows + (block < n_taller))
                 if sink.shared or n_out >= FAR_COLUMNS:
                     prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
                 outputs_panel(

@@ -99,9 +99,9 @@ cdef enum:
 
 
 cdef inline void pack_rows(
-    Py_ssize_t rows, Py_ssize_t taller, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
+    Py_ssize_t rows, Py_ssize_t n_taller, Py_ssize_t n_blocks, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, real *out,
 ) noexcept nogil:
-    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `taller` blocks
+    """w [k][rows of all blocks], w_k apart, to out [block][k][rows of the block]; the first `n_taller` blocks
     have a row more."""
     cdef Py_ssize_t block, height, start, k, first_k = 0, end_k, i
     cdef const real *source
@@ -113,7 +113,7 @@ cdef inline void pack_rows(
                 prefetch(w + k * w_k + i * GROUP_LANES)
         start = 0
         for block in range(n_blocks):
-            height = rows + (block < taller)
+            height = rows + (block < n_taller)
             source = w + first_k * w_k + start
             target = out + n_k * start + first_k * height
             for _ in range(end_k - first_k):
@@ -202,19 +202,19 @@ cdef inline Py_ssize_t samples_group(
 
     n_asked rows make n_blocks blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
-    cdef Py_ssize_t rows = n_asked // n_blocks, taller = n_asked % n_blocks, height, done = 0, i, at
+    cdef Py_ssize_t rows = n_asked // n_blocks, n_taller = n_asked % n_blocks, height, done = 0, i, at
     cdef bint far = p.w_row == 1 and p.n_k * p.w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
     cdef const real *ahead
     cdef const real *start
     cdef const real *inputs
     cdef int t
     if packed != NULL:
-        pack_rows(rows, taller - block, group, p.n_k, p.w + row, p.w_k, packed)
+        pack_rows(rows, n_taller - block, group, p.n_k, p.w + row, p.w_k, packed)
     for t in range(n_tiles):
         inputs = p.inputs + p.n_k * tiles.start[t]
         done = 0
         for i in range(group):
-            height = rows + (block + i < taller)
+            height = rows + (block + i < n_taller)
             at = p.n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES
             start = p.start + row + done if p.start != NULL else NULL
             if packed != NULL:

@@ -48,7 +48,8 @@ cdef struct Call:
 
 
 cdef inline bint time_is_over(Run *run, Call *call) noexcept nogil:
-    """Looks at the clock about once in a millisecond: a look costs as much as a step of a tiny network."""
+    """Whether the deadline has passed, checked about once in a millisecond: a check costs as much as a step of a tiny
+    network."""
     cdef Clock *clock = &run.team.clock
     cdef double time
     clock.steps_to_check -= 1
@@ -83,7 +84,7 @@ cdef inline bint asks_to_stop(Run *run, double watched) noexcept nogil:
 
 
 cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss) noexcept nogil:
-    """Close the books of an epoch; EPOCHS means: go on."""
+    """End an epoch: its loss, and the stop rule. EPOCHS means: go on."""
     cdef State *state = &run.state
     cdef double watched
     loss[0] = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0
@@ -145,7 +146,7 @@ cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogi
                 break
             run.workspace.data.filled = False
         validate(run)
-        if state.validated < run.job.validation.n:  # a whole piece takes long enough for a look at the clock
+        if state.validated < run.job.validation.n:  # a whole piece takes long enough to check the clock
             call.over = call.over or now() >= run.team.clock.deadline
         else:
             call.over = call.over or time_is_over(run, call)

@@ -29,7 +29,7 @@ cdef struct Member:
     Py_ssize_t end_row
     Chunk block_chunk  # where they share blocks: its own
 
-# Until when a call works, and when it looks at the clock.
+# When a call has to end, and how often it checks the clock.
 cdef struct Clock:
     bint may_pause
     double deadline

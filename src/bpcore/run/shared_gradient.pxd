@@ -68,24 +68,24 @@ cdef inline void cut_by_units(Member *member, Py_ssize_t n_rows) noexcept nogil:
 
 cdef inline void cut_by_samples(Member *member, Py_ssize_t n_rows) noexcept nogil:
     """The tiles of all members, in order, and which rows are this one's: whole groups of lanes each."""
-    cdef const Partition *shares = &member.run.team.of_samples
+    cdef const Partition *partition = &member.run.team.of_samples
     cdef Tiles *whole = &member.tiles
     cdef Tiles part
     cdef Py_ssize_t begin[MAX_THREADS + 1]
-    cdef Py_ssize_t first, end, n_groups = (n_rows + GROUP_LANES - 1) // GROUP_LANES, n_dealt = n_groups
+    cdef Py_ssize_t first, end, n_groups = (n_rows + GROUP_LANES - 1) // GROUP_LANES, n_partitioned = n_groups
     cdef bint splits_short_tile = member.run.job.net.splits_short_tile
     cdef int rank, t
     if splits_short_tile and 0 < n_rows % GROUP_LANES <= GROUP_LANES // 4:
-        n_dealt -= 1  # so few samples are little work: the last member takes them beside its share
-    partition_units(shares, n_dealt, begin)
-    begin[shares.size] = n_groups
+        n_partitioned -= 1  # so few samples are little work: the last member takes them beside its part
+    partition_units(partition, n_partitioned, begin)
+    begin[partition.size] = n_groups
     member.first_row = min(n_rows, begin[member.rank] * GROUP_LANES)
     member.end_row = min(n_rows, begin[member.rank + 1] * GROUP_LANES)
     cut_tiles(&member.chunk.tiles, member.end_row - member.first_row, splits_short_tile)
     whole.n_rows = n_rows
     whole.n_lanes = 0
     whole.n_tiles = 0
-    for rank in range(shares.size):
+    for rank in range(partition.size):
         first = begin[rank] * GROUP_LANES
         end = min(n_rows, begin[rank + 1] * GROUP_LANES)
         if first >= end:
@@ -132,7 +132,7 @@ cdef inline void chunk_deltas(Member *member, Py_ssize_t first) noexcept nogil:
 
 
 cdef inline void deltas_by_samples(Member *member, Py_ssize_t first) noexcept nogil:
-    """All layers for this member's samples, without a meeting."""
+    """All layers for this member's samples, without a barrier."""
     cdef Run *run = member.run
     cdef Chunk *chunk = &member.chunk
     cdef const Network *net = run.job.net
@@ -159,7 +159,7 @@ cdef inline void deltas_by_samples(Member *member, Py_ssize_t first) noexcept no
 
 
 cdef inline void deltas_by_units(Member *member, Py_ssize_t first) noexcept nogil:
-    """A member's units of one layer after the other, with a meeting after each; what goes by samples, for its tiles."""
+    """A member's units of one layer after the other, with a barrier after each; what goes by samples, for its tiles."""
     cdef Run *run = member.run
     cdef Chunk *chunk = &member.chunk
     cdef const Network *net = run.job.net

@@ -14,7 +14,7 @@ cdef struct State:
     long long step
     long long epoch
     Py_ssize_t cursor  # rows of this epoch that are used
-    # the books of this epoch
+    # sums over the batches of this epoch
     double loss_sum
     double weight_sum
     # the stop rule

@@ -56,7 +56,7 @@ cdef inline bint updates_by_layers(const Run *run, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void add_loss(Run *run, double loss, double penalties, double denominator, Py_ssize_t n) noexcept nogil:
-    """Enter the loss of a batch of n rows into the books of the epoch."""
+    """Add the loss of a batch of n rows to the sums of the epoch."""
     if run.job.loss.mean:
         run.state.loss_sum += (loss + penalties) * denominator
         run.state.weight_sum += denominator
