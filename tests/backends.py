@@ -13,7 +13,7 @@ from backprop.backends.custom_training import CustomTraining
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
-from backprop.losses import LOSSES, CrossEntropy, Custom, Huber, Loss, Quantile
+from backprop.losses import LOSSES, CrossEntropy, Custom, Focal, Huber, Loss, Quantile, Tweedie
 from backprop.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.layout import layout
@@ -47,7 +47,14 @@ def module(backend: str, dtype: Any) -> ModuleType:
 
 
 # Beside the defaults, what the registries hold with their options changed.
-LOSS_VARIANTS: tuple[Loss, ...] = (*(cls() for cls in LOSSES.values()), Huber(delta=0.3), Quantile(quantile=0.8))
+LOSS_VARIANTS: tuple[Loss, ...] = (
+    *(cls() for cls in LOSSES.values()),
+    Huber(delta=0.3),
+    Quantile(quantile=0.8),
+    CrossEntropy(label_smoothing=0.2),
+    Tweedie(power=1.2),
+    Focal(gamma=0.5, alpha=0.25),
+)
 
 OPTIMIZER_VARIANTS: tuple[Optimizer, ...] = (
     SGD(),
@@ -148,10 +155,16 @@ def make_problem(
     rng = np.random.default_rng(seed)
     n_outputs = dense[-1].units
     X = rng.normal(size=(n_rows, n_inputs))
-    if isinstance(loss, CrossEntropy):
+    if isinstance(loss, Loss) and not loss.elementwise:
         targets = rng.integers(n_outputs, size=n_rows) if labels else rng.dirichlet(np.ones(n_outputs), n_rows)
     elif loss.name == "poisson":
         targets = rng.poisson(1.0, (n_rows, n_outputs)).astype(float)
+    elif loss.name in ("gamma", "tweedie"):
+        targets = rng.gamma(1.0, 1.5, (n_rows, n_outputs)) + 0.1
+        if loss.name == "tweedie":
+            targets[rng.uniform(size=targets.shape) < 0.3] = 0
+    elif isinstance(loss, Loss) and loss.target_values is not None:
+        targets = rng.choice(loss.target_values, (n_rows, n_outputs))
     elif loss.name == "binary_cross_entropy":
         targets = np.clip(rng.uniform(-0.5, 1.5, (n_rows, n_outputs)), 0, 1)
     else:

@@ -349,7 +349,7 @@ def fails(capsys, *arguments: str) -> str:
         ("train --activation softmax", "--activation: invalid choice: 'softmax'"),
         ("train --optimizer lbfgs", "--optimizer: invalid choice: 'lbfgs' (choose from"),
         ("train --loss hinge", "--loss: invalid choice: 'hinge'"),
-        ("train --loss huber", "--loss: a classification needs one of cross_entropy; got 'huber'"),
+        ("train --loss huber", "--loss: a classification needs one of cross_entropy, kullback_leibler; got 'huber'"),
         ("train --task sorting", "--task: invalid choice: 'sorting'"),
         ("train --task regression", "line 2: column 'species' needs finite numbers, got 'setosa'"),
         ("train --epochs 0", "--epochs: needs a whole number of at least 1, got '0'"),

@@ -150,9 +150,13 @@ def test_clipping(backend, data):
 @pytest.mark.parametrize("loss", bp.losses.LOSSES)
 def test_every_loss_by_name(loss, backend, data):
     X, y = data
-    output = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "poisson": "exp"}.get(loss, "identity")
+    kind = bp.losses.LOSSES[loss]
     targets = (y > 0).astype(int)
-    net = bp.mlp([3, 4, 2 if loss == "cross_entropy" else 1], output=output, seed=0, backend=backend)
+    if kind.target_values == (-1, 1):
+        targets = 2 * targets - 1
+    elif kind.targets_above:
+        targets = targets + 1
+    net = bp.mlp([3, 4, 1 if kind.elementwise else 2], output=kind.scores_of or "identity", seed=0, backend=backend)
     before = net.loss(X, targets, loss=loss)
     net.fit(X, targets, loss=loss, optimizer=bp.Adam(learning_rate=0.02), epochs=20)
     assert net.loss(X, targets, loss=loss) < before

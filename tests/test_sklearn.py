@@ -742,7 +742,7 @@ def test_callbacks_that_are_wrong():
         ({"dropout": 0.1, "solver": "lbfgs"}, "dropout: needs a stochastic solver"),
         ({"n_threads": 0}, "n_threads"),
         ({"dtype": "float16"}, "dtype: needs 'float32' or 'float64'"),
-        ({"loss": "hinge"}, "loss: needs"),
+        ({"loss": "epsilon_insensitive"}, "loss: needs"),
     ],
     ids=str,
 )

@@ -54,6 +54,13 @@ CASES = {
     "pairs": ([5, 200, 100, 2], "elu", "softplus", losses.Huber(), optimizers.SGD(momentum=0.9), 41, 2),
     "norms, fours": ([30, 15, 33, 1], "gelu", "exp", losses.Poisson(), optimizers.Adam(), 51, 4),
     "norms, sevens": ([9, 40, 1, 17, 20], "tanh", "softmax", losses.CrossEntropy(), optimizers.SGD(), 50, 7),
+    "mish": ([28, 70, 40, 3], "mish", "softmax", losses.CrossEntropy(label_smoothing=0.1), optimizers.Adam(), 300, 100),
+    "selu": ([5, 90, 20, 2], "selu", "identity", losses.LogCosh(), optimizers.SGD(), 150, 33),
+    "softsign": ([9, 40, 33, 2], "softsign", "exp", losses.Tweedie(), optimizers.SGD(), 120, 8),
+    "relu6": ([9, 40, 33, 1], "relu6", "exp", losses.Gamma(), optimizers.SGD(), 120, 3),
+    "hard swish": ([12, 30, 30, 1], "hard_swish", "sigmoid", losses.Focal(alpha=0.25), optimizers.Adam(), 200, 64),
+    "hard sigmoid": ([30, 20, 4], "hard_sigmoid", "softmax", losses.KullbackLeibler(), optimizers.Adam(), 90, 40),
+    "hard tanh": ([30, 20, 4], "hard_tanh", "softplus", losses.Gamma(), optimizers.SGD(), 60, 1),
 }
 # What hidden layers have beside it; these cases have validation data too.
 OPTIONS = {

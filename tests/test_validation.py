@@ -120,6 +120,12 @@ BAD_NUMBERS = [
     ("sigmoid", "binary_cross_entropy", [0.0, 1.0, 2.0], "y: needs values in [0, 1] for binary_cross_entropy, got 2.0"),
     ("sigmoid", "binary_cross_entropy", [-1, 1, 1], "y: needs values in [0, 1] for binary_cross_entropy, got -1.0"),
     ("exp", "poisson", [1.0, 2.0, -3.0], "y: needs values >= 0 for poisson, got -3.0 at y[2, 0]"),
+    ("exp", "gamma", [1.0, 0.0, 3.0], "y: needs values > 0 for gamma, got 0.0 at y[1, 0]"),
+    ("exp", "gamma", [1.0, 1.0, 1e-60], "y: needs values > 0 for gamma, got 0.0 at y[2, 0]"),  # in float32
+    ("exp", "tweedie", [1.0, 0.0, -3.0], "y: needs values >= 0 for tweedie, got -3.0 at y[2, 0]"),
+    ("sigmoid", "focal", [0, 1, 0.5], "y: needs values 0 or 1 for focal, got 0.5 at y[2, 0]"),
+    ("identity", "hinge", [1, -1, 0], "y: needs values -1 or 1 for hinge, got 0.0 at y[2, 0]"),
+    ("tanh", "squared_hinge", [1, 2, 1], "y: needs values -1 or 1 for squared_hinge, got 2.0 at y[1, 0]"),
 ]
 
 

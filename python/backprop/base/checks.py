@@ -188,11 +188,7 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
         raise ValueError(f"{name}: needs {wanted} for {loss.name}, got shape {np.shape(y)}")
     _rows(name, array, n_rows)
     result = _converted(name, array, dtype)
-    low, high = loss.target_range
-    if result.min() < low or result.max() > high:
-        allowed = f"in [{low:g}, {high:g}]" if high < math.inf else f">= {low:g}"
-        outside = _first(name, (result < low) | (result > high), result)
-        raise ValueError(f"{name}: needs values {allowed} for {loss.name}, got {outside}")
+    _target_range(name, result, loss)
     if not loss.elementwise:
         sums = result.sum(axis=1)
         wrong = np.abs(sums - 1) > _PROBABILITY_TOLERANCE
@@ -203,6 +199,20 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
                 f"got a sum of {sums[row]:g} in row {row}"
             )
     return result
+
+
+def _target_range(name: str, targets: NDArray[Any], loss: TargetRules) -> None:
+    """Raise unless all targets are numbers that the loss accepts."""
+    low, high = loss.target_range
+    if loss.target_values is not None:
+        allowed = " or ".join(f"{value:g}" for value in loss.target_values)
+        outside = ~np.isin(targets, loss.target_values)
+    else:
+        sign = ">" if loss.targets_above else ">="
+        allowed = f"in [{low:g}, {high:g}]" if high < math.inf else f"{sign} {low:g}"
+        outside = ((targets <= low) if loss.targets_above else (targets < low)) | (targets > high)
+    if outside.any():
+        raise ValueError(f"{name}: needs values {allowed} for {loss.name}, got {_first(name, outside, targets)}")
 
 
 def _labels(name: str, array: NDArray[Any], n_rows: int, n_classes: int) -> NDArray[np.int64]:
@@ -241,9 +251,9 @@ def class_weights(name: str, value: Any, loss: Named, data: Data, n_outputs: int
     "balanced" is n / (number of classes * n of the class), where n counts rows or, if there are any, adds up weights.
     """
     labels, targets = None, data.targets
-    if loss.name == "cross_entropy" and targets.ndim == 1:
+    if loss.name in ("cross_entropy", "kullback_leibler") and targets.ndim == 1:
         labels, n_classes = targets, n_outputs
-    elif loss.name == "binary_cross_entropy" and n_outputs == 1 and ((targets == 0) | (targets == 1)).all():
+    elif loss.name in ("binary_cross_entropy", "focal") and n_outputs == 1 and ((targets == 0) | (targets == 1)).all():
         labels, n_classes = targets[:, 0].astype(np.int64), 2
     if labels is None:
         raise ValueError(

@@ -78,3 +78,11 @@ class TargetRules(Named, Protocol):
     @property
     def target_range(self) -> tuple[float, float]:
         """The numbers that it accepts, ends included."""
+
+    @property
+    def targets_above(self) -> bool:
+        """Whether the lower end itself is left out."""
+
+    @property
+    def target_values(self) -> tuple[float, ...] | None:
+        """The only numbers that it accepts; None for all in the range."""

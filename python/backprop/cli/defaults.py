@@ -15,7 +15,11 @@ MAX_CLASSES_SHOWN = 12
 
 LOSSES_OF_TASK = {
     "classification": tuple(name for name, loss in LOSSES.items() if not loss.elementwise),
-    "regression": tuple(name for name, loss in LOSSES.items() if loss.elementwise and loss.outputs is None),
+    "regression": tuple(
+        name
+        for name, loss in LOSSES.items()
+        if loss.elementwise and loss.outputs is None and loss.target_values is None
+    ),
 }
 OUTPUT_OF_TASK = {"classification": "softmax", "regression": "identity"}
 METRICS = {

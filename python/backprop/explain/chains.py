@@ -198,7 +198,7 @@ class Chains:
         trace, layer, k = self.trace, self.layers[-1], self.last
         scale = float(trace.factors[b])
         prefix = "" if scale == 1 else f"{_number(scale)} * "
-        targets = trace.targets[b]
+        targets = trace.loss.smoothed(trace.targets[b])
         if self.joint:
             formula, numbers = _formula(trace.loss.gradient_from_scores, z=layer.z[b, j], a=layer.a[b, j], y=targets[j])
             if "sum_j" in formula:  # softmax: its rows of targets add up to 1

@@ -93,7 +93,7 @@ class Latex:
         trace = self.trace
         name = trace.loss.name.replace("_", r"\_")
         for o in self.units(self.last):
-            a, y = trace.outputs[self.row, o], trace.targets[self.row, o]
+            a, y = trace.outputs[self.row, o], trace.loss.smoothed(trace.targets[self.row])[o]
             scale = float(trace.factors[self.row])
             factor = "" if scale == 1 else rf"{self.number(scale)} \cdot "
             formula = rf"\mathrm{{{name}}}({self.number(a)}, {self.number(y)})"
@@ -135,7 +135,11 @@ class Latex:
         if trace.loss.from_scores(activation):
             scale = float(trace.factors[row])
             factor = "" if scale == 1 else rf"{self.number(scale)} \cdot "
-            return rf"{factor}(a_{j} - y_{j}) = {factor}({self.number(a)} - {self.bracketed(trace.targets[row, j])})"
+            (_, (first,)) = next(Chains(trace).output(j, row))
+            if not first.formula.endswith("a - y") and "(a - y)" not in first.formula:
+                return rf"\frac{{\partial L}}{{\partial z_{j}}}"
+            y = trace.loss.smoothed(trace.targets[row])[j]
+            return rf"{factor}(a_{j} - y_{j}) = {factor}({self.number(a)} - {self.bracketed(y)})"
         if activation == "softmax":
             return r"\sum_i \frac{\partial L}{\partial a_i} a_i ([i = " + str(j) + f"] - a_{j})"
         gradient = self.bracketed(layer.gradient[row, j])

@@ -37,9 +37,6 @@ from backprop.sklearn.solvers import Objective, Score
 
 __all__ = ["InvalidParameterError", "MLPClassifier", "MLPRegressor"]
 
-# The outputs that a loss needs in regression; any that is not here goes with "identity".
-_OUTPUTS = {"poisson": "exp", "binary_cross_entropy": "sigmoid", "cross_entropy": "softmax"}
-
 
 class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     """Multi-layer perceptron for classification: scikit-learn's ``MLPClassifier``, faster, with more to set.
@@ -405,7 +402,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         if isinstance(self.loss, str) and self.loss == "poisson":
             return Objective(Poisson(scale=n_outputs), "exp", "r2")
         loss = loss_of(self.loss)
-        return Objective(loss, _OUTPUTS.get(loss.name, "identity"), "r2")
+        return Objective(loss, getattr(loss, "scores_of", None) or "identity", "r2")
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
         return None

@@ -1,6 +1,6 @@
 """Losses: value and gradient together, sample by sample in the lanes.
 
-To add one: its kind and its name here, its function, and its line in `tile_delta`; its class in `reference/losses.py`.
+To add one: its kind and its name here, its function, and its line in `tile_delta`; its class in `reference/losses/`.
 A function is given the output a, the raw score z, the target y, the loss's parameters and a factor. It puts the factor
 times the gradient with respect to a into `delta`, or with respect to z for the pairs that `from_scores` lists, and
 returns the value. A kind without a name or without its line is an error of the C compiler (-Wswitch-enum).
@@ -11,9 +11,9 @@ from bpcore.formulas.activations cimport (
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmax, vmin, vselect, vset1, vstore,
+    LANES, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
 )
-from bpcore.machine.vmath cimport vexp, vlog, vlog1p
+from bpcore.machine.vmath cimport vexp, vexpm1, vlog, vlog1p, vtanh
 
 
 cdef enum LossKind:
@@ -21,9 +21,16 @@ cdef enum LossKind:
     ABSOLUTE_ERROR
     HUBER
     QUANTILE
+    LOG_COSH
     POISSON
+    GAMMA
+    TWEEDIE
     BINARY_CROSS_ENTROPY
     CROSS_ENTROPY
+    KULLBACK_LEIBLER
+    FOCAL
+    HINGE
+    SQUARED_HINGE
 
 
 cdef inline const char *loss_name(LossKind kind) noexcept:
@@ -32,9 +39,16 @@ cdef inline const char *loss_name(LossKind kind) noexcept:
     elif kind == ABSOLUTE_ERROR: return "absolute_error"
     elif kind == HUBER: return "huber"
     elif kind == QUANTILE: return "quantile"
+    elif kind == LOG_COSH: return "log_cosh"
     elif kind == POISSON: return "poisson"
+    elif kind == GAMMA: return "gamma"
+    elif kind == TWEEDIE: return "tweedie"
     elif kind == BINARY_CROSS_ENTROPY: return "binary_cross_entropy"
     elif kind == CROSS_ENTROPY: return "cross_entropy"
+    elif kind == KULLBACK_LEIBLER: return "kullback_leibler"
+    elif kind == FOCAL: return "focal"
+    elif kind == HINGE: return "hinge"
+    elif kind == SQUARED_HINGE: return "squared_hinge"
     return NULL
 
 
@@ -52,10 +66,11 @@ cdef struct Loss:
 
 cdef inline bint from_scores(LossKind loss, ActivationKind activation) noexcept nogil:
     """Whether the pair is computed from the raw scores, which keeps it finite and exact where a rounds to 0 or 1."""
+    cdef int kind = <int> loss
     return (
-        (loss == BINARY_CROSS_ENTROPY and activation == SIGMOID)
-        or (loss == CROSS_ENTROPY and activation == SOFTMAX)
-        or (loss == POISSON and activation == EXP)
+        (activation == SIGMOID and (kind == BINARY_CROSS_ENTROPY or kind == FOCAL))
+        or (activation == SOFTMAX and (kind == CROSS_ENTROPY or kind == KULLBACK_LEIBLER))
+        or (activation == EXP and (kind == POISSON or kind == GAMMA or kind == TWEEDIE))
     )
 
 
@@ -88,6 +103,18 @@ cdef inline vec quantile(vec a, vec z, vec y, const vec *parameters, vec factor,
     return vmax(q * e, below * e)
 
 
+cdef inline vec log_cosh(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    # log cosh e = log(1 + (1 - q)^2 / (2 q)) = |e| - log 2 + log(1 + q^2) with q = exp(-|e|): the first keeps the digits
+    # of small e, the second is finite for large e.
+    cdef vec e = a - y
+    cdef vec size = vabs(e), p = vexpm1(-size)
+    cdef vec q = vset1(1) + p
+    cdef vmask small = vlt(size, vset1(1))
+    cdef vec line = vselect(small, vset1(0), size - vset1(0.69314718055994530942))
+    delta[0] = factor * vtanh(e)
+    return line + vlog1p(vselect(small, p * p / (q + q), q * q))
+
+
 cdef inline vec poisson_deviance(vec a, vec log_a, vec y) noexcept nogil:
     """a - y + y log(y / a), with y log y = 0 at 0."""
     cdef vec y_log_y = vselect(vlt(vset1(0), y), y * vlog(y), vset1(0))
@@ -103,6 +130,67 @@ cdef inline vec poisson(vec a, vec z, vec y, const vec *parameters, vec factor, 
 cdef inline vec poisson_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
     delta[0] = factor * (a - y)
     return poisson_deviance(a, z, y)
+
+
+cdef inline vec gamma(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    cdef vec ratio = y / a
+    delta[0] = factor * ((vset1(1) - ratio) / a)
+    return (ratio - vset1(1)) - vlog(ratio)
+
+
+cdef inline vec gamma_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    cdef vec ratio = y / a
+    delta[0] = factor * (vset1(1) - ratio)
+    return (ratio - vset1(1)) + (z - vlog(y))
+
+
+cdef inline vec tweedie_deviance(vec y, vec high, vec low, const vec *parameters) noexcept nogil:
+    """high / (2 - p) + y low / (p - 1) - y^(2-p) / ((p - 1) (2 - p)) with high = a^(2-p), low = a^(1-p)."""
+    cdef vec above = parameters[0], below = parameters[1]  # p - 1, 2 - p
+    cdef vec own = vselect(vlt(vset1(0), y), vexp(below * vlog(y)), vset1(0))
+    return high / below + (y * low - own / below) / above
+
+
+cdef inline vec tweedie(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    cdef vec low = vexp(-parameters[0] * vlog(a))
+    delta[0] = factor * (low * (vset1(1) - y / a))
+    return tweedie_deviance(y, a * low, low, parameters)
+
+
+cdef inline vec tweedie_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    cdef vec low = vexp(-parameters[0] * z), high = vexp(parameters[1] * z)
+    delta[0] = factor * (high - y * low)
+    return tweedie_deviance(y, high, low, parameters)
+
+
+cdef inline vec hinge(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    cdef vec margin = vset1(1) - y * a
+    delta[0] = factor * vselect(vle(margin, vset1(0)), vset1(0), -y)
+    return vmax(margin, vset1(0))
+
+
+cdef inline vec squared_hinge(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    cdef vec margin = vmax(vset1(1) - y * a, vset1(0))
+    delta[0] = factor * (-y * (margin + margin))
+    return margin * margin
+
+
+cdef inline vec focal_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
+    # With s = z for y = 1 and -z for y = 0, p = sigmoid(s) and q = 1 - p: q^gamma times the cross-entropy -log p. Sums
+    # of numbers >= 0, each from exp(-|s|) alone.
+    cdef vec focus = parameters[0], alpha = parameters[1]
+    cdef vmask negative = vlt(y, vset1(0.5))
+    cdef vec sign = vselect(negative, vset1(-1), vset1(1))
+    cdef vec weight = vselect(vlt(alpha, vset1(0)), vset1(1), vselect(negative, vset1(1) - alpha, alpha))
+    cdef vec s = sign * z
+    cdef vec tail = vexp(-vabs(z)), log_sum = vlog1p(tail)
+    cdef vec larger = vset1(1) / (vset1(1) + tail), smaller = tail * larger
+    cdef vmask wrong = vlt(s, vset1(0))
+    cdef vec p = vselect(wrong, smaller, larger), q = vselect(wrong, larger, smaller)
+    cdef vec entropy = vmax(-s, vset1(0)) + log_sum
+    cdef vec scaled = weight * vexp(-focus * (vmax(s, vset1(0)) + log_sum))
+    delta[0] = factor * (-sign * (scaled * vfma(focus * p, entropy, q)))
+    return scaled * entropy
 
 
 cdef inline vec binary_cross_entropy_from_scores(
@@ -140,13 +228,15 @@ cdef inline always_inlined elementwise(
 
 
 cdef inline void cross_entropy_dense(
-    Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y, const real *factor, real *delta, real *value,
+    double smoothing, Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y, const real *factor,
+    real *delta, real *value,
 ) noexcept nogil:
-    """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o).
+    """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o), with (1 - smoothing) y + smoothing / n.
 
     z enters as its distance from the largest: beside large scores a small loss would lose its digits.
     """
     cdef vec top, log_sum, total, y_sum, f, yi
+    cdef vec kept = vset1(<real> (1 - smoothing)), share = vset1(<real> (smoothing / n))
     cdef Py_ssize_t i, at
     cdef int j
     for j in range(n_vecs):
@@ -157,21 +247,24 @@ cdef inline void cross_entropy_dense(
         y_sum = vset1(0)
         for i in range(n):
             at = (i * n_vecs + j) * LANES
-            yi = vload(y + at)
+            yi = vfma(kept, vload(y + at), share)
             y_sum = y_sum + yi
             total = vfma(yi, log_sum - (vload(z + at) - top), total)
         for i in range(n):
             at = (i * n_vecs + j) * LANES
-            vstore(delta + at, (vload(a + at) * y_sum - vload(y + at)) * f)
+            yi = vfma(kept, vload(y + at), share)
+            vstore(delta + at, (vload(a + at) * y_sum - yi) * f)
         vstore(value + j * LANES, total)
 
 
 cdef inline void cross_entropy_labels(
-    Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *labels, const real *factor, real *delta,
-    real *value,
+    double smoothing, Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *labels, const real *factor,
+    real *delta, real *value,
 ) noexcept nogil:
     """The same for class labels, one per lane."""
     cdef vec top, own, f, label, hit
+    cdef vec kept = vset1(<real> (1 - smoothing)), share = vset1(<real> (smoothing / n))
+    cdef vec of_own = vset1(<real> (1 - smoothing + smoothing / n))
     cdef Py_ssize_t i, at
     cdef int j
     for j in range(n_vecs):
@@ -180,11 +273,30 @@ cdef inline void cross_entropy_labels(
         own = vset1(0)
         for i in range(n):
             at = (i * n_vecs + j) * LANES
-            hit = vselect(veq(label, vset1(<real> i)), vset1(1), vset1(0))
+            hit = vselect(veq(label, vset1(<real> i)), of_own, share)
             own = vselect(veq(label, vset1(<real> i)), vload(z + at), own)
             vstore(delta + at, (vload(a + at) - hit) * f)
         top = largest(n, n_vecs, z + j * LANES)
-        vstore(value + j * LANES, log_sum_exp(n, n_vecs, z + j * LANES, top) - (own - top))
+        own = own - top
+        if smoothing > 0:
+            own = vfma(share, distance_sum(n, n_vecs, z + j * LANES, top), kept * own)
+        vstore(value + j * LANES, log_sum_exp(n, n_vecs, z + j * LANES, top) - own)
+
+
+cdef inline void kullback_leibler_dense(
+    Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y, const real *factor, real *delta, real *value,
+) noexcept nogil:
+    """Cross-entropy less the entropy of the targets; y log y = 0 at 0. For labels, that entropy is 0."""
+    cdef vec total, yi
+    cdef Py_ssize_t i
+    cdef int j
+    cross_entropy_dense(0, n, n_vecs, a, z, y, factor, delta, value)
+    for j in range(n_vecs):
+        total = vload(value + j * LANES)
+        for i in range(n):
+            yi = vload(y + (i * n_vecs + j) * LANES)
+            total = total + vselect(vlt(vset1(0), yi), yi * vlog(yi), vset1(0))
+        vstore(value + j * LANES, total)
 
 
 cdef inline vec largest(Py_ssize_t n, int n_vecs, const real *z) noexcept nogil:
@@ -205,6 +317,15 @@ cdef inline vec log_sum_exp(Py_ssize_t n, int n_vecs, const real *z, vec top) no
     return vlog(total)
 
 
+cdef inline vec distance_sum(Py_ssize_t n, int n_vecs, const real *z, vec top) noexcept nogil:
+    """sum(z - top) over the n features of one vector of lanes."""
+    cdef vec total = vset1(0)
+    cdef Py_ssize_t i
+    for i in range(n):
+        total = total + (vload(z + i * n_vecs * LANES) - top)
+    return total
+
+
 cdef inline always_inlined tile_delta(
     const Loss *loss, ActivationKind activation, real alpha, Py_ssize_t n, int n_vecs, const real *a, const real *z,
     const real *y, const real *factor, real *delta, real *value,
@@ -218,18 +339,41 @@ cdef inline always_inlined tile_delta(
         elementwise(huber, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == QUANTILE:
         elementwise(quantile, loss, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == LOG_COSH:
+        elementwise(log_cosh, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == POISSON:
         if from_scores(loss.kind, activation):
             elementwise(poisson_from_scores, loss, n, n_vecs, a, z, y, factor, delta, value)
         else:
             elementwise(poisson, loss, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == GAMMA:
+        if from_scores(loss.kind, activation):
+            elementwise(gamma_from_scores, loss, n, n_vecs, a, z, y, factor, delta, value)
+        else:
+            elementwise(gamma, loss, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == TWEEDIE:
+        if from_scores(loss.kind, activation):
+            elementwise(tweedie_from_scores, loss, n, n_vecs, a, z, y, factor, delta, value)
+        else:
+            elementwise(tweedie, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == BINARY_CROSS_ENTROPY:
         elementwise(binary_cross_entropy_from_scores, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == CROSS_ENTROPY:
         if loss.labels:
-            cross_entropy_labels(n, n_vecs, a, z, y, factor, delta, value)
+            cross_entropy_labels(loss.parameters[0], n, n_vecs, a, z, y, factor, delta, value)
         else:
-            cross_entropy_dense(n, n_vecs, a, z, y, factor, delta, value)
+            cross_entropy_dense(loss.parameters[0], n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == KULLBACK_LEIBLER:
+        if loss.labels:
+            cross_entropy_labels(0, n, n_vecs, a, z, y, factor, delta, value)
+        else:
+            kullback_leibler_dense(n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == FOCAL:
+        elementwise(focal_from_scores, loss, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == HINGE:
+        elementwise(hinge, loss, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == SQUARED_HINGE:
+        elementwise(squared_hinge, loss, n, n_vecs, a, z, y, factor, delta, value)
     if from_scores(loss.kind, activation):
         return
     if activation == SOFTMAX:

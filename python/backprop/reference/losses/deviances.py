@@ -1,4 +1,4 @@
-"""Losses of positive outputs: deviances of counts."""
+"""Losses of positive outputs: deviances of counts and of amounts."""
 
 # NumPy's ufuncs are typed as returning Any:
 # mypy: disable-error-code="no-any-return"
@@ -11,10 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from backprop.base import checks as check
 from backprop.reference.activations import Array
 from backprop.reference.losses.loss import Loss, x_log_y
 
-__all__ = ["Poisson"]
+__all__ = ["Gamma", "Poisson", "Tweedie"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +61,124 @@ class Poisson(Loss):
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``a - y``."""
         return a - y
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gamma(Loss):
+    """``y / a - 1 - log(y / a)`` for targets > 0: fits means ``a`` of amounts whose spread grows with their mean.
+
+    Half of scikit-learn's ``mean_gamma_deviance``: twice this is the deviance of the gamma distribution (P. McCullagh
+    and J. Nelder, "Generalized linear models", 1989). Needs an output that is positive: ``exp``, with which it is
+    computed from the raw scores, or ``softplus``.
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of the wrong type or out of its range.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Gamma().outputs
+    ('exp', 'softplus')
+    """
+
+    name: ClassVar[str] = "gamma"
+    formula: ClassVar[str] = "y / a - 1 - log(y / a)"
+    scores_of: ClassVar[str | None] = "exp"
+    outputs: ClassVar[tuple[str, ...] | None] = ("exp", "softplus")
+    target_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    targets_above: ClassVar[bool] = True
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``y / a - 1 - log(y / a)``: 0 at ``a = y``."""
+        ratio = y / a
+        return ratio - 1 - np.log(ratio)
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """``(1 - y / a) / a``."""
+        return (1 - y / a) / a
+
+    def value_from_scores(self, z: Array, y: Array) -> Array:
+        """``y exp(-z) - 1 + z - log(y)``."""
+        return y * np.exp(-z) - 1 + (z - np.log(y))
+
+    def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
+        """``1 - y / a``."""
+        return 1 - y / a
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tweedie(Loss):
+    """``a**(2 - p) / (2 - p) + y * a**(1 - p) / (p - 1) - y**(2 - p) / ((p - 1) * (2 - p))`` for 1 < p < 2.
+
+    Fits means ``a`` of amounts ``y >= 0`` many of which are exactly 0, such as claims: sums of a Poisson number of
+    gamma amounts. Half of scikit-learn's ``mean_tweedie_deviance(power=p)``; towards p = 1 it goes to `Poisson`,
+    towards 2 to `Gamma`. Needs an output that is positive: ``exp``, with which it is computed from the raw scores, or
+    ``softplus``.
+    From B. Jorgensen, "Exponential dispersion models" (1987).
+
+    Parameters
+    ----------
+    power
+        ``p``: the variance of the targets is proportional to ``a**p``; 1 < p < 2.
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of the wrong type or out of its range.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.Tweedie(power=1.2)
+    Tweedie(scale=1.0, reduction='mean', power=1.2)
+    """
+
+    name: ClassVar[str] = "tweedie"
+    formula: ClassVar[str] = "a**(2 - p) / (2 - p) + y * a**(1 - p) / (p - 1) - y**(2 - p) / ((p - 1) * (2 - p))"
+    scores_of: ClassVar[str | None] = "exp"
+    outputs: ClassVar[tuple[str, ...] | None] = ("exp", "softplus")
+    target_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    power: float = 1.5
+
+    def __post_init__(self) -> None:
+        Loss.__post_init__(self)
+        check.number("power", self.power, above=1, below=2)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """``p - 1`` and ``2 - p``, which are exact and have all their digits in float32 too."""
+        return (self.power - 1, 2 - self.power)
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``a**(2 - p) / (2 - p) + y a**(1 - p) / (p - 1) - y**(2 - p) / ((p - 1) (2 - p))``: 0 at ``a = y``."""
+        return self._value(np.log(a), y)
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """``a**(1 - p) (1 - y / a)``."""
+        return a ** (1 - self.power) * (1 - y / a)
+
+    def value_from_scores(self, z: Array, y: Array) -> Array:
+        """``exp((2 - p) z) / (2 - p) + y exp((1 - p) z) / (p - 1) - y**(2 - p) / ((p - 1) (2 - p))``."""
+        return self._value(z, y)
+
+    def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
+        """``exp((2 - p) z) - y exp((1 - p) z)``."""
+        above, below = self.parameters
+        return np.exp(below * z) - y * np.exp(-above * z)
+
+    def _value(self, log_a: Array, y: Array) -> Array:
+        above, below = self.parameters
+        return np.exp(below * log_a) / below + (y * np.exp(-above * log_a) - y**below / below) / above

@@ -49,6 +49,10 @@ class Loss:
     since composed they lose digits and range; None where there is none"""
     target_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     """the targets that the loss accepts, ends included"""
+    targets_above: ClassVar[bool] = False
+    """whether the lower end of `target_range` itself is left out"""
+    target_values: ClassVar[tuple[float, ...] | None] = None
+    """the only targets that the loss accepts; None for all of `target_range`"""
 
     scale: float = 1.0
     reduction: Reduction = "mean"
@@ -66,6 +70,10 @@ class Loss:
     def from_scores(self, activation: str) -> bool:
         """Whether the loss is computed from the raw scores of this output activation."""
         return activation == self.scores_of
+
+    def smoothed(self, y: Array) -> Array:
+        """Return the targets that the formulas take, (..., units): the given ones, or what the loss makes of them."""
+        return y
 
     def value(self, a: Array, y: Array) -> Array:
         """Return the loss of each output, (rows, units); the gradient tests also call it with complex ``a``."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from backprop.base import checks as check
 from backprop.reference.activations import Array
 from backprop.reference.losses.loss import Loss
 
-__all__ = ["AbsoluteError", "Huber", "Quantile", "SquaredError"]
+__all__ = ["AbsoluteError", "Huber", "LogCosh", "Quantile", "SquaredError"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,3 +180,44 @@ class Quantile(Loss):
     def gradient(self, a: Array, y: Array) -> Array:
         """``-q`` where ``y > a``, ``1 - q`` where ``y < a``: at the kink, 0."""
         return np.where(y > a, -self.quantile, np.where(y < a, 1 - self.quantile, 0)).astype(a.dtype)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogCosh(Loss):
+    """``log(cosh(a - y))``: half the squared error near the target, the absolute error less ``log(2)`` far from it.
+
+    Like `Huber`, but smooth everywhere. With the defaults Keras's ``LogCosh``; ``a`` and ``y`` are (rows, units).
+
+    Parameters
+    ----------
+    scale
+        Factor on the loss (not on the penalties), > 0.
+    reduction
+        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is of the wrong type or out of its range.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.losses.LogCosh().smooth
+    True
+    """
+
+    name: ClassVar[str] = "log_cosh"
+    formula: ClassVar[str] = "log(cosh(a - y))"
+
+    def value(self, a: Array, y: Array) -> Array:
+        """``log(cosh(a - y))``."""
+        distance = np.where((a - y).real < 0, y - a, a - y)
+        near = np.where(distance.real < 1, distance, 0)
+        # sinh keeps the digits of a small distance, exp does not overflow for a large one
+        far = distance + np.log1p(np.exp(-2 * distance)) - math.log(2)
+        return np.where(distance.real < 1, np.log1p(2 * np.sinh(0.5 * near) ** 2), far)
+
+    def gradient(self, a: Array, y: Array) -> Array:
+        """``tanh(a - y)``."""
+        return np.tanh(a - y)
