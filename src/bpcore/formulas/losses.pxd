@@ -104,8 +104,8 @@ cdef inline vec quantile(vec a, vec z, vec y, const vec *parameters, vec factor,
 
 
 cdef inline vec log_cosh(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    # log cosh e = log(1 + (1 - q)^2 / (2 q)) = |e| - log 2 + log(1 + q^2) with q = exp(-|e|): the first keeps the digits
-    # of small e, the second is finite for large e.
+    # With q = exp(-|e|), log cosh e = log(1 + (1 - q)^2 / (2 q)) = |e| - log 2 + log(1 + q^2): the first keeps the
+    # digits of a small e, the second is finite for a large e.
     cdef vec e = a - y
     cdef vec size = vabs(e), p = vexpm1(-size)
     cdef vec q = vset1(1) + p
@@ -231,7 +231,7 @@ cdef inline void cross_entropy_dense(
     double smoothing, Py_ssize_t n, int n_vecs, const real *a, const real *z, const real *y, const real *factor,
     real *delta, real *value,
 ) noexcept nogil:
-    """value = sum_o y_o (log sum exp z - z_o), delta = factor (a_o sum y - y_o), with (1 - smoothing) y + smoothing / n.
+    """value = sum_o t_o (log sum exp z - z_o), delta = factor (a_o sum t - t_o), t = (1 - smoothing) y + smoothing / n.
 
     z enters as its distance from the largest: beside large scores a small loss would lose its digits.
     """
