@@ -3,6 +3,7 @@
 import re
 from math import exp
 
+import backprop as bp
 import numpy as np
 import pytest
 from backends import (
@@ -315,3 +316,21 @@ def test_what_cannot_be_traced():
     net = Network(2, [Dense(3), Dense(3, dropout=0.25), Dense(1)])
     with pytest.raises(ValueError, match=r"layers\[1\]: needs dropout=0 for trace, which draws nothing; got 0.25"):
         net.trace([[1.0, 2.0]], [1.0])
+
+
+def test_smoothed_targets_in_formulas():
+    """The numbers that are shown are those that count, not the given targets."""
+    net = bp.mlp([2, 2], output="softmax", dtype="float64", seed=1)
+    trace = net.trace([[0.5, -1.0]], [0], loss=bp.losses.CrossEntropy(label_smoothing=0.1))
+    a = float(trace.outputs[0, 0])
+    assert f"(a_0 - y_0) = ({a:.6g} - 0.95)" in trace.to_markdown()
+    assert f"{a:.10g} - 0.95" in str(trace.explain(0, (0, 0)))
+
+
+@pytest.mark.parametrize(("loss", "output", "y"), [("gamma", "exp", 2.0), ("focal", "sigmoid", 1.0)])
+def test_a_loss_from_scores_whose_gradient_is_not_a_minus_y(loss, output, y):
+    net = bp.mlp([2, 1], output=output, dtype="float64", seed=1)
+    trace = net.trace([[0.5, -1.0]], [y], loss=loss)
+    delta = float(trace.layers[0].delta[0, 0])
+    assert rf"\frac{{\partial L}}{{\partial z_0}} = {delta:.6g}" in trace.to_markdown()
+    assert "a_0 - y_0" not in trace.to_markdown()
