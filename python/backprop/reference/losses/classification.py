@@ -304,8 +304,8 @@ class Hinge(Loss):
         return np.where(1 - y * a <= 0, 0, -y).astype(a.dtype)
 
     def kink_distance(self, a: Array, y: Array) -> Array:
-        """``abs(1 - y a)``."""
-        return np.abs(1 - y * a)
+        """``1 - y a``."""
+        return 1 - y * a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,5 +350,5 @@ class SquaredHinge(Loss):
         return -2 * y * np.where(1 - y * a <= 0, 0, 1 - y * a)
 
     def kink_distance(self, a: Array, y: Array) -> Array:
-        """``abs(1 - y a)``."""
-        return np.abs(1 - y * a)
+        """``1 - y a``."""
+        return 1 - y * a
