@@ -185,7 +185,7 @@ def test_the_network_and_the_data_stay_as_they_were(dtype):
         ({"method": "guess"}, ValueError, "method: needs one of"),
         ({"bound": 0}, ValueError, "bound: needs a number > 0"),
         ({"entries": 0}, ValueError, "entries: needs an integer >= 1"),
-        ({"loss": "hinge"}, ValueError, "loss: needs one of"),
+        ({"loss": "epsilon_insensitive"}, ValueError, "loss: needs one of"),
         ({"X": [1.0]}, ValueError, "X: needs a 2-D array"),
     ],
 )

@@ -106,10 +106,9 @@ def smallest_gap(problem: Problem) -> float:
             gaps.append(np.abs(arrays["weights"]).min())
     if not problem.loss.smooth:
         distances = np.abs(problem.loss.kink_distance(A, problem.data.targets))
-        if layer.settings.function.elementwise and layer.settings.activation != "prelu":
+        if layer.settings.function.elementwise:
             # where hard_tanh is flat, its output sits on the hinge's kink and stays there
-            alpha = 0.0 if layer.settings.alpha is None else layer.settings.alpha
-            distances[layer.settings.function.derivative(Z, A, alpha) == 0] = np.inf
+            distances[layer.settings.score_gradient(arrays, Z, A, np.ones_like(A)) == 0] = np.inf
         gaps.append(distances.min())
     return min(gaps, default=np.inf)
 

@@ -225,7 +225,7 @@ BAD_NETWORKS = [
     (lambda: bp.mlp([2]), ValueError, "sizes: needs at least the numbers of inputs and outputs, got [2]"),
     (lambda: bp.mlp(2), TypeError, "sizes: needs a sequence of integers, got 2"),
     (lambda: bp.mlp([2, 0, 1]), ValueError, "sizes[1]: needs an integer >= 1, got 0"),
-    (lambda: bp.mlp([2, 3, 1], hidden="softmax"), ValueError, "hidden: needs one of 'identity'"),
+    (lambda: bp.mlp([2, 3, 1], hidden="linear"), ValueError, "hidden: needs one of 'identity'"),
     (lambda: bp.mlp([2, 3, 1], output="linear"), ValueError, "output: needs one of 'identity'"),
     (lambda: bp.Dense(0), ValueError, "units: needs an integer >= 1, got 0"),
     (lambda: bp.Dense(1.0), TypeError, "units: needs an integer, got 1.0"),

@@ -348,7 +348,12 @@ def _switches(
         if not isinstance(loss, Custom) and not loss.smooth:
             A = run.outputs[-1]
             Y = as_rows(data.targets, plan.n_outputs, data.X.dtype)
-            found.append((loss.kink_distance(A, Y), bound + np.abs(Y)))
+            distance = loss.kink_distance(A, Y)
+            if layer.function.elementwise:
+                # An output that stays where it is, such as 1 of hard_tanh, can sit on a kink of hinge to no effect.
+                flat = layer.score_gradient(views, Z, A, np.ones_like(A)) == 0
+                distance = np.where(flat, np.inf, distance)
+            found.append((distance, bound + np.abs(Y)))
         return found
 
 
