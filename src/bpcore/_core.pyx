@@ -239,10 +239,11 @@ def forward(Plan plan not None, parameters, X, out):
 cdef int fill_loss(Loss *native, loss, targets) except -1:
     cdef int i
     cdef double value
-    if len(loss.parameters) > loss_formulas.MAX_LOSS_PARAMETERS:
+    parameters = loss.parameters
+    if len(parameters) > loss_formulas.MAX_LOSS_PARAMETERS:
         raise AssertionError(f"loss: the core has room for {loss_formulas.MAX_LOSS_PARAMETERS} parameters")
     native.kind = <loss_formulas.LossKind> <int> LOSSES.index(loss.name)
-    for i, value in enumerate(loss.parameters):
+    for i, value in enumerate(parameters):
         native.parameters[i] = value
     native.scale = loss.scale
     native.mean = loss.reduction == "mean"
@@ -254,14 +255,21 @@ cdef int fill_loss(Loss *native, loss, targets) except -1:
 cdef int fill_optimizer(Optimizer *native, optimizer) except -1:
     cdef int i
     cdef double value
-    if len(optimizer.hyperparameters) > MAX_HYPERPARAMETERS or optimizer.n_slots > optimizers.MAX_SLOTS:
-        raise AssertionError(
-            f"optimizer: the core has room for {MAX_HYPERPARAMETERS} hyperparameters and {optimizers.MAX_SLOTS} slots"
-        )
+    hyperparameters = optimizer.hyperparameters
+    if len(hyperparameters) > MAX_HYPERPARAMETERS:
+        raise AssertionError(f"optimizer: the core has room for {MAX_HYPERPARAMETERS} hyperparameters")
     native.kind = <optimizers.OptimizerKind> <int> OPTIMIZERS.index(optimizer.name)
-    for i, value in enumerate(optimizer.hyperparameters):
+    for i, value in enumerate(hyperparameters):
         native.hyper[i] = value
     return 0
+
+
+cdef real *take_slots(Buffers buffers, Plan plan, optimizer, slots) except NULL:
+    """The array (n_slots, n_parameters) of what the optimizer remembers."""
+    cdef Py_ssize_t n_slots = optimizer.n_slots
+    if n_slots > optimizers.MAX_SLOTS:
+        raise AssertionError(f"optimizer: the core has room for {optimizers.MAX_SLOTS} slots, got {n_slots}")
+    return buffers.writable_reals(slots, n_slots * plan.n_parameters)
 
 
 cdef int fill_rows(Rows *rows, Buffers buffers, Plan plan, data, bint labels) except -1:
@@ -381,7 +389,7 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
     memory = take_memory(&run, False, False)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run.job)
     run.state.parameters = buffers.writable_reals(parameters, plan.n_parameters)
-    run.state.slots = buffers.writable_reals(slots, optimizer.n_slots * plan.n_parameters)
+    run.state.slots = take_slots(buffers, plan, optimizer, slots)
     run.state.step = step
     run.workspace.gradient = <real *> buffers.reals(gradient, plan.n_parameters)
     with nogil:
@@ -444,7 +452,7 @@ cdef class Training:
         cdef bint shuffled = settings.shuffle and run.job.batch_size < run.job.data.n
         state = self.state
         run.state.parameters = self.buffers.writable_reals(state.parameters, n_parameters)
-        run.state.slots = self.buffers.writable_reals(state.slots, optimizer.n_slots * n_parameters)
+        run.state.slots = take_slots(self.buffers, self.plan, optimizer, state.slots)
         if settings.keep_best:
             if len(state.best_parameters) != n_parameters:
                 state.best_parameters = state.parameters.copy()

@@ -368,8 +368,7 @@ def _converted(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> RealArra
     else:
         with np.errstate(all="ignore"):  # float64 -> float32 may overflow: seen below
             result = _plain(name, array, dtype)
-    # Two passes without a temporary; a NaN comes through both.
-    if result.size and not (math.isfinite(result.min()) and math.isfinite(result.max())):
+    if result.size and not (math.isfinite(_smallest(result)) and math.isfinite(_largest(result))):
         bad = _first(name, ~np.isfinite(result), array)
         if np.isfinite(array).all():
             raise ValueError(
@@ -377,6 +376,16 @@ def _converted(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> RealArra
             )
         raise ValueError(f"{name}: needs finite numbers, got {_first(name, ~np.isfinite(array), array)}")
     return result
+
+
+def _smallest(array: NDArray[Any]) -> Any:
+    """Return the smallest number, or NaN; the methods of arrays take a microsecond more."""
+    return np.minimum.reduce(array, axis=None)
+
+
+def _largest(array: NDArray[Any]) -> Any:
+    """Return the largest number, or NaN."""
+    return np.maximum.reduce(array, axis=None)
 
 
 def _plain(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,7 +16,14 @@ if TYPE_CHECKING:
     from backprop.backends.custom import Custom
     from backprop.reference.losses import Loss
 
-# The losses are imported where they are used: predicting does not need them.
+
+@cache
+def _losses() -> tuple[type[Loss], type[Custom], Mapping[str, type[Loss]]]:
+    """Return the two kinds of losses and the registry, imported at the first use: predicting does not need them."""
+    from backprop.backends.custom import Custom
+    from backprop.reference.losses import LOSSES, Loss
+
+    return Loss, Custom, LOSSES
 
 
 class Ends(Protocol):
@@ -42,15 +51,13 @@ _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"
 
 def loss(model: Ends, loss: Any, custom: bool) -> Loss | Custom:
     """Return the loss as an object that suits the last layer; `custom` allows functions."""
-    from backprop.backends.custom import Custom
-    from backprop.reference.losses import LOSSES, Loss
-
-    if custom and not isinstance(loss, (str, Loss, type)) and callable(loss):
-        return loss if isinstance(loss, Custom) else Custom(loss)
+    kind, custom_kind, known = _losses()
+    if custom and not isinstance(loss, (str, kind, type)) and callable(loss):
+        return loss if isinstance(loss, custom_kind) else custom_kind(loss)
     output = model.layers[-1].activation
     if isinstance(loss, str) and loss == "auto":
         loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
-    checked = check.setting("loss", loss, Loss, LOSSES)
+    checked = check.setting("loss", loss, kind, known)
     if checked.outputs is not None and output not in checked.outputs:
         raise ValueError(
             f"loss: {checked.name} needs a last layer with activation {' or '.join(checked.outputs)}, got {output}"
@@ -67,10 +74,8 @@ def rows(
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
 ) -> Data:
     """Return rows for this loss; `names` are what the messages call them."""
-    from backprop.reference.losses import Loss
-
     X = check.features(names[0], X, model.dtype, model.n_inputs)
-    if isinstance(loss, Loss):
+    if isinstance(loss, _losses()[0]):
         targets = check.targets(names[1], y, loss, model.dtype, len(X), model.n_outputs)
     else:
         targets = check.rows_of_targets(names[1], y, len(X), model.n_outputs)

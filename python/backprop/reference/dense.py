@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,10 +136,9 @@ class Dense:
 
     def arrays(self, n_inputs: int) -> tuple[LayerArray, ...]:
         """Return the layer's arrays, in their order in the parameter vector."""
-        weights = LayerArray("weights", (n_inputs, self.units), self.trainable, penalised=True)
-        biases = LayerArray("biases", (self.units,), self.bias_trainable, penalised=False)
-        slopes = LayerArray("slopes", (self.units,), self.trainable, penalised=False)
-        return (weights, *([biases] if self.bias else []), *([slopes] if self.function.slopes else []))
+        return _arrays(
+            n_inputs, self.units, self.bias, self.function.slopes, self.trainable, self.bias and self.bias_trainable
+        )
 
     def initial(
         self, array: str, where: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]
@@ -182,6 +182,19 @@ class Dense:
     def input_gradient(self, arrays: Mapping[str, Array], D: Array) -> Array:
         """Return the gradient with respect to the inputs."""
         return D @ arrays["weights"].T
+
+
+@lru_cache(maxsize=1024)  # making a network and training it ask some times for the same
+def _arrays(
+    n_inputs: int, units: int, bias: bool, slopes: bool, trainable: bool, bias_trainable: bool
+) -> tuple[LayerArray, ...]:
+    """Return the arrays of a dense layer."""
+    arrays = [LayerArray("weights", (n_inputs, units), trainable, penalised=True)]
+    if bias:
+        arrays.append(LayerArray("biases", (units,), bias_trainable, penalised=False))
+    if slopes:
+        arrays.append(LayerArray("slopes", (units,), trainable, penalised=False))
+    return tuple(arrays)
 
 
 def checked_layers(layers: Any) -> tuple[Dense, ...]:

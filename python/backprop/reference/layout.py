@@ -62,7 +62,7 @@ def layout(n_inputs: int, layers: Iterable[Dense]) -> tuple[ArrayLayout, ...]:
     return _placed(tuple(declared))
 
 
-@lru_cache(maxsize=1024)  # a call of `fit` asks three times for the same
+@lru_cache(maxsize=1024)
 def _placed(layers: tuple[tuple[LayerArray, ...], ...]) -> tuple[ArrayLayout, ...]:
     found: list[ArrayLayout] = []
     start = 0
