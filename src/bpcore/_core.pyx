@@ -266,10 +266,9 @@ cdef int fill_optimizer(Optimizer *native, optimizer) except -1:
 
 cdef real *take_slots(Buffers buffers, Plan plan, optimizer, slots) except NULL:
     """The array (n_slots, n_parameters) of what the optimizer remembers."""
-    cdef Py_ssize_t n_slots = optimizer.n_slots
-    if n_slots > optimizers.MAX_SLOTS:
-        raise AssertionError(f"optimizer: the core has room for {optimizers.MAX_SLOTS} slots, got {n_slots}")
-    return buffers.writable_reals(slots, n_slots * plan.n_parameters)
+    if optimizer.n_slots > optimizers.MAX_SLOTS:
+        raise AssertionError(f"optimizer: the core has room for {optimizers.MAX_SLOTS} slots")
+    return buffers.writable_reals(slots, <Py_ssize_t> optimizer.n_slots * plan.n_parameters)
 
 
 cdef int fill_rows(Rows *rows, Buffers buffers, Plan plan, data, bint labels) except -1:
