@@ -208,6 +208,9 @@ def _target_range(name: str, targets: NDArray[Any], loss: TargetRules) -> None:
         allowed = " or ".join(f"{value:g}" for value in loss.target_values)
         outside = ~np.isin(targets, loss.target_values)
     else:
+        lowest = _smallest(targets)
+        if (lowest > low if loss.targets_above else lowest >= low) and _largest(targets) <= high:
+            return
         sign = ">" if loss.targets_above else ">="
         allowed = f"in [{low:g}, {high:g}]" if high < math.inf else f"{sign} {low:g}"
         outside = ((targets <= low) if loss.targets_above else (targets < low)) | (targets > high)
