@@ -109,16 +109,19 @@ def test_permuting_hidden_units_permutes_the_gradients(backend, case, data):
     moved.weights[k + 1] = net.weights[k + 1][order]
     if net.biases[k] is not None:
         moved.biases[k] = net.biases[k][order]
+    if net.slopes[k] is not None:
+        moved.slopes[k] = net.slopes[k][order]
     X, y, weight = problem.data
     value, gradients = net.loss_and_gradients(X, y, case.loss, weight)
     moved_value, moved_gradients = moved.loss_and_gradients(X, y, case.loss, weight)
     assert_close(moved_value, value)
     size = np.sqrt(sum(np.square(part).sum() for pair in gradients for part in pair if part is not None))
-    for layer, ((dW, db), (moved_dW, moved_db)) in enumerate(zip(gradients, moved_gradients, strict=True)):
+    for layer, ((dW, *others), (moved_dW, *moved_others)) in enumerate(zip(gradients, moved_gradients, strict=True)):
         dW = dW[:, order] if layer == k else dW[order] if layer == k + 1 else dW
         assert_close(moved_dW, dW, size)
-        if db is not None:
-            assert_close(moved_db, db[order] if layer == k else db, size)
+        for part, moved_part in zip(others, moved_others, strict=True):  # biases, slopes
+            if part is not None:
+                assert_close(moved_part, part[order] if layer == k else part, size)
 
 
 @each_backend
