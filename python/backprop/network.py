@@ -269,32 +269,35 @@ class Network(Model):
         """
         from backprop.learn.fit import fit
 
+        settings = {
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "class_weight": class_weight,
+            "metrics": metrics,
+            "callbacks": callbacks,
+            "log": log,
+            "clip_norm": clip_norm,
+            "clip_value": clip_value,
+            "tolerance": tolerance,
+            "patience": patience,
+            "on_divergence": on_divergence,
+            "initial_epoch": initial_epoch,
+            "resume": resume,
+            "n_threads": n_threads,
+            "progress": progress,
+        }
         return fit(
             self,
             X,
             y,
+            settings,
             loss=loss,
-            optimizer=optimizer,
-            schedule=schedule,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
             sample_weight=sample_weight,
-            class_weight=class_weight,
             validation_data=validation_data,
             validation_split=validation_split,
-            metrics=metrics,
-            callbacks=callbacks,
-            log=log,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-            tolerance=tolerance,
-            patience=patience,
-            on_divergence=on_divergence,
-            initial_epoch=initial_epoch,
-            resume=resume,
-            n_threads=n_threads,
-            progress=progress,
         )
 
     def partial_fit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,14 @@ def fit(
     model: Model,
     X: ArrayLike,
     y: ArrayLike,
+    settings: Mapping[str, Any],
     *,
     loss: LossLike = "auto",
     sample_weight: ArrayLike | None = None,
     validation_data: Any = None,
     validation_split: float = 0.0,
-    **settings: Any,
 ) -> History:
-    """Train a model; `backprop.Network.fit` documents the arguments, those of `fit_rows` included."""
+    """Train a model; `backprop.Network.fit` documents the arguments, and `settings`, which are those of `fit_rows`."""
     checked, data = model._data(X, y, loss, sample_weight, custom=True)
     data, validation = rows.validation(model, checked, data, validation_data, validation_split)
     return fit_rows(model, data, checked, validation=validation, **settings)
@@ -57,19 +57,23 @@ def fit_rows(
     schedule: Schedule | Callable[[int], float] | None = None,
     epochs: int = 100,
     batch_size: int | None = 32,
+    shuffle: bool = True,
     class_weight: Any = None,
     metrics: Any = (),
     callbacks: Iterable[Callback] = (),
     log: Callable[[int, dict[str, float]], Any] | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
     tolerance: float | None = None,
     patience: int = 10,
     on_divergence: str = "raise",
     initial_epoch: int | None = None,
     resume: bool = False,
+    penalty_per_row: bool = False,
+    n_threads: int | str = "auto",
     progress: bool | str = "auto",
-    **settings: Any,
 ) -> History:
-    """Train a model on checked data; `_settings` takes the rest of the arguments."""
+    """Train a model on checked data; `TrainingSettings` documents `penalty_per_row`."""
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     epochs, initial_epoch = _epochs(epochs, initial_epoch, resume)
     n_rows = len(data.X)
@@ -82,7 +86,7 @@ def fit_rows(
     every_callback = all_callbacks(callbacks, log, tolerance, patience)
     names = _recorded(measures, schedule, every_callback)
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
-    checked = _settings(rule, model, n_rows, batch_size, **settings)
+    checked = _settings(rule, model, n_rows, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, n_threads)
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
     raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
     bar = _bar(progress, every_callback)
@@ -167,12 +171,11 @@ def _settings(
     model: Model,
     n_rows: int,
     batch_size: int | None,
-    *,
-    shuffle: bool = True,
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-    penalty_per_row: bool = False,
-    n_threads: int | str = "auto",
+    shuffle: bool,
+    clip_norm: float | None,
+    clip_value: float | None,
+    penalty_per_row: bool,
+    n_threads: int | str,
 ) -> TrainingSettings:
     """Return what the backend needs to know; `rule` is the callback whose stop rule it applies."""
     return TrainingSettings(

@@ -189,7 +189,8 @@ def plot_batch_sizes(
         own = copy.deepcopy(net)
         losses = [own.loss(X, y, loss)]
         for _ in range(epochs):
-            fit(own, X, y, loss=loss, optimizer=optimizer, epochs=1, batch_size=batch_size, progress=False)
+            settings = {"optimizer": optimizer, "epochs": 1, "batch_size": batch_size, "progress": False}
+            fit(own, X, y, settings, loss=loss)
             losses.append(own.loss(X, y, loss))
         n = len(np.asarray(X))
         if batch_size is None or batch_size >= n:
