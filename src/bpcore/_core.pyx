@@ -154,7 +154,7 @@ cdef class Plan:
     cdef int fill_layer(self, int l, settings) except -1:
         cdef Layer *layer = self.layers + l
         layer.kind = DENSE
-        layer.reads = l - 1
+        layer.reads = l - 1  # `predict` and `delta_below` expect that each reads the one before it
         layer.n_in = self.net.n_inputs if layer.reads == network.NETWORK_INPUTS else self.layers[layer.reads].n_out
         layer.n_out = settings.units
         layer.activation = <activations.ActivationKind> <int> ACTIVATIONS.index(settings.activation)

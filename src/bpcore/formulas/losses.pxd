@@ -3,11 +3,11 @@
 To add one: its kind and its name here, its function, and its line in `tile_delta`; its class in `reference/losses/`.
 A function is given the output a, the raw score z, the target y, the loss's parameters and a factor. It puts the factor
 times the gradient with respect to a into `delta`, or with respect to z for the pairs that `from_scores` lists, and
-returns the value. A kind without a name or without its line is an error of the C compiler (-Wswitch-enum).
+returns the value. A kind without a name or without its line is an error of the C compiler (-Werror=switch-enum).
 """
 
 from bpcore.formulas.activations cimport (
-    EXP, SIGMOID, SOFTMAX, ActivationKind, multiply_derivative_vecs, softmax_jacobian,
+    DERIVATIVE, EXP, SIGMOID, SOFTMAX, ActivationKind, dispatch, softmax_jacobian,
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
@@ -379,7 +379,7 @@ cdef inline always_inlined tile_delta(
     if activation == SOFTMAX:
         softmax_jacobian(n, n_vecs, a, delta)
     else:
-        multiply_derivative_vecs(activation, alpha, n * n_vecs, z, a, delta)
+        dispatch(DERIVATIVE, activation, alpha, n * n_vecs, z, <real *> a, delta, NULL)
 
 
 cdef inline always_inlined loss_and_delta(

@@ -1,8 +1,8 @@
 """Optimizers: one pass over a range of the flat parameter vector, in place, as PyTorch defines each.
 
 To add one: its kind and its name here, its rule, its lines in `prepare` and in `optimize`; its class and its twin in
-`reference/optimizers.py`, which gives the order of the hyperparameters and of the slots. A kind without a name or
-without its lines is an error of the C compiler (-Wswitch-enum).
+`reference/optimizers/`, which gives the order of the hyperparameters and of the slots. A kind without a name or
+without its lines is an error of the C compiler (-Werror=switch-enum).
 """
 
 from libc.math cimport sqrt

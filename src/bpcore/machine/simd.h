@@ -71,7 +71,7 @@ typedef ireal ivec;
 /* The blocks of short sums, over few samples, of which there are many. */
 #define BP_SUM_ROWS (BP_TILE_ROWS < 4 ? BP_TILE_ROWS : 4)
 #define BP_SUM_VECS (BP_TILE_VECS < 4 ? BP_TILE_VECS : 4)
-/* So many samples in the last tile are few. */
+/* At most so many samples make the last tile a short one. */
 #define BP_SHORT_TILE (BP_LANES / 2)
 #define BP_GROUP_LANES ((int)(64 / sizeof(real)))
 #define BP_GROUP_VECS (BP_GROUP_LANES / BP_LANES)

@@ -3,7 +3,7 @@
 from bpcore.machine.types cimport GROUP_VECS, LANES, MAX_TILES, MAX_ROWS, TILE_ROWS, TILE_VECS
 
 
-# Samples in the lanes. A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk,
+# A chunk of samples is cut into tiles of at most TILE_VECS vectors; every array over a chunk,
 # with n features, lies tile after tile, and within a tile as [n][lanes of the tile]. Where threads share a chunk, those
 # of one member may be some of the chunk's tiles, or none; n_rows and n_lanes are the chunk's then.
 cdef struct Tiles:
@@ -31,8 +31,8 @@ cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows, bint splits_short_ti
     If they fill at most a quarter of a vector: with more it would not pay, though `units.pxd` takes up to half a vector
     where a tile has no more.
     """
-    cdef Py_ssize_t few = n_rows % LANES if splits_short_tile and n_rows % LANES <= LANES // 4 else 0
-    cdef Py_ssize_t vecs_left = (n_rows - few + LANES - 1) // LANES, start = 0
+    cdef Py_ssize_t n_short = n_rows % LANES if splits_short_tile and n_rows % LANES <= LANES // 4 else 0
+    cdef Py_ssize_t vecs_left = (n_rows - n_short + LANES - 1) // LANES, start = 0
     cdef int t = 0
     tiles.n_rows = n_rows
     tiles.n_lanes = (n_rows + LANES - 1) // LANES * LANES
@@ -40,7 +40,7 @@ cdef inline void cut_tiles(Tiles *tiles, Py_ssize_t n_rows, bint splits_short_ti
         tiles.start[t] = start
         tiles.vecs[t] = tile_width(vecs_left) if vecs_left > 0 else 1
         vecs_left -= tiles.vecs[t]
-        if few > 0 and vecs_left == 0 and (tiles.vecs[t] == 1 or tiles.vecs[t] % GROUP_VECS > 0):
+        if n_short > 0 and vecs_left == 0 and (tiles.vecs[t] == 1 or tiles.vecs[t] % GROUP_VECS > 0):
             tiles.vecs[t] += 1  # one vector by itself takes as long as two, and tiles end at a group
         start += tiles.vecs[t] * LANES
         tiles.rows[t] = min(n_rows, start) - tiles.start[t]

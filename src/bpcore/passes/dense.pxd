@@ -4,7 +4,7 @@
 """
 
 from bpcore.formulas.activations cimport (
-    PRELU, Finish, activate, is_elementwise, multiply_derivative, prelu_delta_units, prelu_units,
+    PRELU, Finish, is_elementwise, prelu_delta_units, prelu_units,
 )
 from bpcore.formulas.optimizers cimport optimize
 from bpcore.machine.tiles cimport Tiles
@@ -85,6 +85,14 @@ cdef inline void dense_delta_units(
             tiles, layer.n_in, first, end, parameters + below.slopes, chunk.z[at], chunk.delta[at],
             chunk.slope_delta[at],
         )
+
+
+cdef inline void dense_input_delta(
+    const Layer *layer, int number, const real *parameters, Chunk *chunk,
+) noexcept nogil:
+    """chunk.delta[0] [n_inputs][lanes], where this layer reads the network's inputs."""
+    cdef Product product = dense_backward_product(layer, parameters, chunk.delta[number + 1], chunk.delta[0])
+    samples_product(&chunk.tiles, &product, 0, layer.n_in, chunk.scratch, NULL)
 
 
 # ---- the gradient of the arrays ----

@@ -1,17 +1,16 @@
 """What a kind of layer does, chosen by its kind: forward, the delta of what it reads, the gradient of its arrays.
 
 To add a kind: its name in `LayerKind`, a file like `dense.pxd`, and a branch in each function here. A forgotten branch
-is an error of the C compiler (-Wswitch-enum).
+is an error of the C compiler (-Werror=switch-enum).
 """
 
 from bpcore.formulas.activations cimport PRELU, activate, multiply_derivative, prelu_delta_units
 from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport real
-from bpcore.passes.dense cimport dense_backward_product, dense_delta_units, dense_forward_units, dense_gradient
+from bpcore.passes.dense cimport dense_delta_units, dense_forward_units, dense_gradient, dense_input_delta
 from bpcore.passes.network cimport DENSE, Chunk, Layer, Network, mixes_units
 from bpcore.products.gradients cimport Sink
-from bpcore.products.samples cimport Product, samples_product
 
 
 cdef inline void forward_units(
@@ -118,5 +117,5 @@ cdef inline void input_delta_product(
     const Layer *layer, int number, const real *parameters, Chunk *chunk,
 ) noexcept nogil:
     """chunk.delta[0] [n_inputs][lanes] from the delta of a layer that reads the network's inputs."""
-    cdef Product product = dense_backward_product(layer, parameters, chunk.delta[number + 1], chunk.delta[0])
-    samples_product(&chunk.tiles, &product, 0, layer.n_in, chunk.scratch, NULL)
+    if layer.kind == DENSE:
+        dense_input_delta(layer, number, parameters, chunk)

@@ -1,6 +1,6 @@
 """A network as the passes see it: its layers, what each reads, and where its arrays lie in the flat vector."""
 
-from bpcore.formulas.activations cimport PRELU, SOFTMAX, ActivationKind
+from bpcore.formulas.activations cimport SOFTMAX, ActivationKind
 from bpcore.formulas.dropout cimport Dropout
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport real
@@ -83,9 +83,11 @@ cdef inline bint mixes_units(const Layer *layer) noexcept nogil:
 
 cdef inline bint fits_small_batches(const Network *net) noexcept nogil:
     """Whether the passes for small batches know all that the network has: tiny, of one row and of a few."""
+    cdef const Layer *layer
     cdef int l
     for l in range(net.n_layers):
-        if net.layers[l].has_slopes or (l < net.n_layers - 1 and mixes_units(net.layers + l)):
+        layer = net.layers + l
+        if layer.kind != DENSE or layer.has_slopes or (l < net.n_layers - 1 and mixes_units(layer)):
             return False
     return not net.has_dropout
 

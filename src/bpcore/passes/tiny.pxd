@@ -4,7 +4,7 @@ For batches that fit into one vector and layers of fewer than FEW_OUTPUTS units,
 sums of `chunks.pxd`, in the same order and so with the same bits, as bare loops.
 """
 
-from bpcore.formulas.activations cimport SOFTMAX, activate, activate_vecs, multiply_derivative_vecs
+from bpcore.formulas.activations cimport DERIVATIVE, SOFTMAX, activate, activate_vecs, dispatch
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (
     LANES, always_inlined, never_inlined, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
@@ -74,7 +74,7 @@ cdef inline void put(const bint step, const bint decays, real rate, real decay, 
     w[0] = rfma(-rate, g, w[0]) if step else g
 
 
-cdef inline void tiny_delta(
+cdef inline always_inlined tiny_delta(
     const Layer *layer, const Layer *below, const real *parameters, const real *d, const real *z, const real *a,
     real *delta,
 ) noexcept nogil:
@@ -88,7 +88,8 @@ cdef inline void tiny_delta(
             total = vfma(vset1(w[o]), vload(d + o * LANES), total)
         vstore(delta + i * LANES, total)
         w += layer.n_out
-    multiply_derivative_vecs(below.activation, below.alpha, layer.n_in, z, a, delta)
+    # In place, without a call: that would take 5 % of a step of 2-2-1.
+    dispatch(DERIVATIVE, below.activation, below.alpha, layer.n_in, z, <real *> a, delta, NULL)
 
 
 cdef inline always_inlined backward_loops(

@@ -145,14 +145,14 @@ cdef inline void samples_product(
     """
     cdef int n_tiles = tiles.n_tiles
     cdef Py_ssize_t n_asked = end_row - first_row, at
-    cdef bint few = ends_in_short_tile(tiles, n_asked, p.n_k)
+    cdef bint ends_short = ends_in_short_tile(tiles, n_asked, p.n_k)
     cdef UnitsProduct part
     cdef const real *start = p.start + first_row if p.start != NULL else NULL
-    if few:
+    if ends_short:
         n_tiles -= 1
     if n_tiles > 0:
         tiles_product(tiles, n_tiles, p, first_row, end_row, scratch, how)
-    if few:  # last, when the weights have come near
+    if ends_short:  # last, when the weights have come near
         at = p.n_rows * tiles.start[n_tiles] + first_row * LANES
         part = UnitsProduct(
             n_asked, p.n_k, p.w + first_row * p.w_row, p.w_row, p.w_k, start, p.inputs + p.n_k * tiles.start[n_tiles],

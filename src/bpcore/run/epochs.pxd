@@ -67,7 +67,7 @@ cdef inline bint time_is_over(Run *run, Call *call) noexcept nogil:
 
 # ---- the end of an epoch ----
 
-cdef inline bint asks_to_stop(Run *run, double watched) noexcept nogil:
+cdef inline bint apply_stop_rule(Run *run, double watched) noexcept nogil:
     """Enter the monitored loss of an epoch into the stop rule; whether it asks to stop."""
     cdef const Job *job = &run.job
     cdef State *state = &run.state
@@ -101,7 +101,7 @@ cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss
     state.validation_sum = 0
     if not (isfinite(loss[0]) and all_finite(state.parameters, run.job.net.n_parameters)):
         return DIVERGED
-    return TOLERANCE if asks_to_stop(run, watched) else EPOCHS
+    return TOLERANCE if apply_stop_rule(run, watched) else EPOCHS
 
 
 # ---- an epoch ----

@@ -16,8 +16,7 @@ from bpcore.formulas.dropout cimport place_rows
 from bpcore.machine.threads cimport now, read_flag, write_flag
 from bpcore.machine.tiles cimport cut_tiles
 from bpcore.machine.types cimport real
-from bpcore.passes.batches cimport gather_factors, gather_labels, gather_rows, scatter_rows
-from bpcore.passes.batches cimport weighted_sum
+from bpcore.passes.batches cimport gather_factors, gather_labels, gather_rows, scatter_rows, weighted_sum
 from bpcore.passes.chunks cimport backward, forward, input_delta
 from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport Chunk, Network

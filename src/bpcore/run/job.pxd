@@ -153,5 +153,5 @@ cdef inline bint is_bare(const Job *job) noexcept nogil:
 
 
 cdef inline bint is_plain_sgd(const Job *job) noexcept nogil:
-    """Whether a step may go straight into the weights, without a gradient in between."""
+    """Whether a step may go straight into the weights, without a gradient in between; hyper[0] is the momentum."""
     return job.optimizer.kind == SGD and job.optimizer.hyper[0] == 0 and is_bare(job)

@@ -2,7 +2,6 @@
 
 from bpcore.machine.threads cimport Barrier
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport real
 from bpcore.passes.network cimport Chunk
 from bpcore.run.job cimport Job, Range
 from bpcore.run.partition cimport Partition

@@ -1,8 +1,7 @@
 """The validation loss of an epoch: in pieces, or in the lanes that a tiny full batch leaves free."""
 
 from bpcore.machine.types cimport LANES, real
-from bpcore.passes.batches cimport row_of
-from bpcore.passes.batches cimport weighted_sum
+from bpcore.passes.batches cimport row_of, weighted_sum
 from bpcore.passes.network cimport Chunk
 from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.gradients cimport SET, Sink

@@ -1,7 +1,6 @@
 """The buffers of a run: one block of memory, cut up before training begins."""
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memset
 
 from bpcore.formulas.activations cimport needs_scores
@@ -31,7 +30,6 @@ cdef enum:
     BLOCK_PARAMETERS = 16384  # larger gradients would cost too much to add up
     ALIGNMENT = 64  # bytes
     HUGE_PAGE = 2097152
-    POINTER_ARRAYS = 6  # of a chunk
 
 
 # ---- an arena: one block, cut into arrays that each start at a cache line ----
