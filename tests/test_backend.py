@@ -145,7 +145,7 @@ def test_show_config(capsys):
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "n_beside", "widths", "dtype", "expected"),
+    ("n_rows", "n_validation", "widths", "dtype", "expected"),
     [
         (4, 0, [2, 1], "float64", "v3"),
         (8, 0, [7, 7], "float32", "v3"),
@@ -157,12 +157,12 @@ def test_show_config(capsys):
         (4, 0, [8, 1], "float64", "v4"),  # not tiny
     ],
 )
-def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, n_beside, widths, dtype, expected):
+def test_tiny_batches_take_the_shorter_vectors(monkeypatch, n_rows, n_validation, widths, dtype, expected):
     monkeypatch.setattr(choice, "_compiled", lambda: ("v4", "v3", "baseline"))
-    assert choice.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == expected
-    assert choice.Backend("v3").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v3"
+    assert choice.Backend("v4").for_batches(n_rows, n_validation, widths, np.dtype(dtype)).name == expected
+    assert choice.Backend("v3").for_batches(n_rows, n_validation, widths, np.dtype(dtype)).name == "v3"
     monkeypatch.setattr(choice, "_compiled", lambda: ("v4", "baseline"))
-    assert choice.Backend("v4").for_batches(n_rows, n_beside, widths, np.dtype(dtype)).name == "v4"
+    assert choice.Backend("v4").for_batches(n_rows, n_validation, widths, np.dtype(dtype)).name == "v4"
 
 
 def test_only_public_names_are_listed():

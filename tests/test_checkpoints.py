@@ -41,12 +41,12 @@ def cut_after(monkeypatch, looks):
     """Let training be interrupted when it has returned to Python so many times, which is after each step."""
     count = itertools.count(1)
 
-    def look(self, now):
+    def once_per_slice(self, now):
         if next(count) == looks:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(run.Run, "look", look)
+    monkeypatch.setattr(run.Run, "once_per_slice", once_per_slice)
 
 
 SETTINGS = {

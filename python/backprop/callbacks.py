@@ -1,27 +1,11 @@
 """Callbacks: what `fit` calls while it trains."""
 
-from backprop.learn.callbacks import (
-    Callback,
-    Checkpoint,
-    CSVLogger,
-    EarlyStopping,
-    LambdaCallback,
-    Plateau,
-    Progress,
-    ReduceLROnPlateau,
-    TerminateOnNaN,
-    overrides,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CSVLogger",
-    "Callback",
-    "Checkpoint",
-    "EarlyStopping",
-    "LambdaCallback",
-    "Plateau",
-    "Progress",
-    "ReduceLROnPlateau",
-    "TerminateOnNaN",
-    "overrides",
-]
+from backprop.learn.callbacks import *
+
+if not TYPE_CHECKING:  # type checkers read the imports
+    from backprop.learn import callbacks
+
+    __all__ = callbacks.__all__
+    del callbacks

@@ -1,35 +1,11 @@
 """Initial weights and biases."""
 
-from backprop.reference.initializers import (
-    BIAS_INITIALIZERS,
-    INITIALIZERS,
-    Given,
-    checked,
-    glorot_normal,
-    glorot_uniform,
-    he_normal,
-    he_uniform,
-    initial_biases,
-    initial_weights,
-    lecun_normal,
-    lecun_uniform,
-    ones,
-    zeros,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BIAS_INITIALIZERS",
-    "INITIALIZERS",
-    "Given",
-    "checked",
-    "glorot_normal",
-    "glorot_uniform",
-    "he_normal",
-    "he_uniform",
-    "initial_biases",
-    "initial_weights",
-    "lecun_normal",
-    "lecun_uniform",
-    "ones",
-    "zeros",
-]
+from backprop.reference.initializers import *
+
+if not TYPE_CHECKING:  # type checkers read the imports
+    from backprop.reference import initializers
+
+    __all__ = initializers.__all__
+    del initializers

@@ -1,35 +1,11 @@
 """Schedules of the learning rate: factors on the optimizer's ``learning_rate``, one for each step."""
 
-from backprop.learn.schedules import (
-    SCHEDULES,
-    UNITS,
-    Constant,
-    Cosine,
-    Custom,
-    Exponential,
-    InverseScaling,
-    OneCycle,
-    Product,
-    Schedule,
-    Sequential,
-    StepDecay,
-    Warmup,
-    as_schedule,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "SCHEDULES",
-    "UNITS",
-    "Constant",
-    "Cosine",
-    "Custom",
-    "Exponential",
-    "InverseScaling",
-    "OneCycle",
-    "Product",
-    "Schedule",
-    "Sequential",
-    "StepDecay",
-    "Warmup",
-    "as_schedule",
-]
+from backprop.learn.schedules import *
+
+if not TYPE_CHECKING:  # type checkers read the imports
+    from backprop.learn import schedules
+
+    __all__ = schedules.__all__
+    del schedules

@@ -43,16 +43,16 @@ class Backend:
         """The module that computes in `dtype`."""
         return _module(self.name, np.dtype(dtype))
 
-    def for_batches(self, n_rows: int, n_beside: int, widths: Sequence[int], dtype: np.dtype[Any]) -> Backend:
+    def for_batches(self, n_rows: int, n_validation: int, widths: Sequence[int], dtype: np.dtype[Any]) -> Backend:
         """The backend that trains networks of these widths on batches of n_rows fastest, with the same bits.
 
-        n_beside: the validation rows that may go along in lanes that a full batch leaves free; 0 for other batches.
+        n_validation: the validation rows that may go along in lanes that a full batch leaves free; 0 for other batches.
 
         Where a tiny network's batch fills half of AVX-512's vectors at most, AVX2's shorter ones are over sooner: by a
         sixth for a 2-2-1 network and four rows in float64.
         """
-        if n_rows + n_beside <= 2 * _AVX2_BYTES // dtype.itemsize:
-            n_rows += n_beside
+        if n_rows + n_validation <= 2 * _AVX2_BYTES // dtype.itemsize:
+            n_rows += n_validation
         if self.name != "v4" or not 1 < n_rows <= _AVX2_BYTES // dtype.itemsize or "v3" not in _compiled():
             return self
         shorter = Backend("v3")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.types import RealArray
 from backprop.reference.losses import Loss, Reduction
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Custom", "LossLike"]
 

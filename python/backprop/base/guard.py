@@ -21,7 +21,7 @@ class Guard:
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=False):
-            where = "in a callback of" if self.thread == threading.get_ident() else "in another thread, beside"
+            where = "in a callback of" if self.thread == threading.get_ident() else "in another thread during"
             raise RuntimeError(f"the network is being trained: this call comes {where} a fit that has not returned")
         self.thread = threading.get_ident()
         self.count += 1

@@ -380,14 +380,14 @@ def _crossed_kinks(
     if not here:
         return crossed
 
-    def look(point: NDArray[np.float64]) -> float:
+    def note_crossings(point: NDArray[np.float64]) -> float:
         there = _switches(plan, loss, point, data)
         for side, (distance, _) in zip(here, there, strict=True):
             crossed[:] |= (side != (distance > 0)).any(axis=1)
         return 0.0
 
     for i in np.flatnonzero(chosen):
-        central_difference(_along(look, parameters, int(i)), parameters[i : i + 1])
+        central_difference(_along(note_crossings, parameters, int(i)), parameters[i : i + 1])
     return crossed
 
 

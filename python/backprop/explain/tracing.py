@@ -153,7 +153,7 @@ def _forward(
 ) -> tuple[list[RealArray], list[RealArray], list[RealArray]]:
     """Return inputs, scores and outputs of each layer, from the network's backend.
 
-    A backend hands out the last layer's outputs only, so it is asked for the network up to each layer; and, for the
+    A backend returns the outputs of the last layer only, so it is asked for the network up to each layer; and, for the
     scores, for one whose last layer does without its activation.
     """
     core = network._core

@@ -43,8 +43,8 @@ class Job:
         core, plan = network._core, network._plan
         widths, n_rows = [layer.units for layer in network.layers], len(self.data.X)
         batch_size = self.settings.batch_size or n_rows
-        n_beside = len(self.validation.X) if self.validation is not None and batch_size >= n_rows else 0
-        backend = network._backend.for_batches(batch_size, n_beside, widths, network.dtype)
+        n_validation = len(self.validation.X) if self.validation is not None and batch_size >= n_rows else 0
+        backend = network._backend.for_batches(batch_size, n_validation, widths, network.dtype)
         if backend != network._backend:
             core = backend.module(network.dtype)
             plan = core.Plan(network.n_inputs, network.layers)

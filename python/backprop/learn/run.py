@@ -62,7 +62,7 @@ class Run:
         self.wanted_scale = rates.scale
         self.resumes = resumes
         self.stop_reason: str | None = None
-        self.next_look = self.next_snapshot = 0.0
+        self.next_slice = self.next_snapshot = 0.0
         self.error: DivergedError | None = None
 
     # What `Network.stop` and `Network.scale_learning_rate` ask for, perhaps from another thread, is done between two
@@ -125,7 +125,7 @@ class Run:
         started = time.perf_counter()
         self.snapshot = Snapshot(state)
         self.note_snapshot(started)
-        self.next_look = started + pace.SLICE_SECONDS
+        self.next_slice = started + pace.SLICE_SECONDS
         while self.stop_reason is None:
             rescaled = self.rates.scale != self.wanted_scale and is_finite(state)
             if rescaled:
@@ -159,8 +159,8 @@ class Run:
                 break
             self.interrupts.deliver()
             now = time.perf_counter()
-            if now >= self.next_look:
-                self.look(now)
+            if now >= self.next_slice:
+                self.once_per_slice(now)
             if done:
                 self.begin_epoch()
         return self.stop_reason
@@ -216,14 +216,14 @@ class Run:
             if rule.keeps_best:
                 rule.best_parameters = state.best_parameters
 
-    def look(self, now: float) -> None:
+    def once_per_slice(self, now: float) -> None:
         """Do what is done once in a time slice."""
         state = self.state
         if now >= self.next_snapshot and is_finite(state):
             self.snapshot.take(state)
             self.note_snapshot(now)
         self.bar.show(state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
-        self.next_look = now + pace.SLICE_SECONDS
+        self.next_slice = now + pace.SLICE_SECONDS
 
     def note_snapshot(self, started: float) -> None:
         """Plan the next snapshot so that they take a small share of the time."""

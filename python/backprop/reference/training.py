@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def close_epoch(
     state: TrainingState, settings: TrainingSettings, monitored: float, is_finite: bool
 ) -> StopReason | None:
-    """Close the books of an epoch that ended with this loss, and apply the stop rules."""
+    """End an epoch with this loss, and apply the stop rules."""
     state.epoch += 1
     state.cursor = 0
     state.loss_sum = state.weight_sum = 0.0
@@ -185,7 +185,7 @@ class Loop:
         return 1 / rows if rows > 0 else 0.0
 
     def add_to_epoch(self, batch: Data, loss: float, penalties: float) -> None:
-        """Enter the loss of a batch into the books of the epoch."""
+        """Enter the loss of a batch into the sums of the epoch."""
         state, n_rows = self.state, len(batch.X)
         if self.loss.reduction == "sum":
             # Data losses add up; the penalties, which every batch has whole, count by its share of the rows.

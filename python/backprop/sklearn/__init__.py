@@ -33,7 +33,7 @@ from backprop.learn.callbacks import Callback
 from backprop.reference.losses import BinaryCrossEntropy, CrossEntropy, Loss, Poisson, SquaredError
 from backprop.reference.optimizers import Optimizer
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
-from backprop.sklearn.solvers import Objective, Score
+from backprop.sklearn.solvers import LossAndOutput, Score
 
 __all__ = ["InvalidParameterError", "MLPClassifier", "MLPRegressor"]
 
@@ -254,7 +254,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             return int(targets.shape[1])
         return len(self.classes_) if len(self.classes_) > 2 else 1
 
-    def _objective(self, n_outputs: int) -> Objective:
+    def _objective(self, n_outputs: int) -> LossAndOutput:
         output = "sigmoid" if self._multilabel or n_outputs == 1 else "softmax"
         if isinstance(self.loss, str) and self.loss == "log_loss":
             # scikit-learn adds the losses of several labels up
@@ -266,7 +266,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
                 f"{type(self).__name__}: loss: {loss.name} needs outputs of the kind {' or '.join(loss.outputs)}, and "
                 f"these classes have {output}; 'log_loss' suits all"
             )
-        return Objective(loss, output, "accuracy")
+        return LossAndOutput(loss, output, "accuracy")
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
         # As scikit-learn, which does not stratify more than two classes.
@@ -395,14 +395,14 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _count_outputs(self, targets: NDArray[Any]) -> int:
         return int(targets.shape[1])
 
-    def _objective(self, n_outputs: int) -> Objective:
+    def _objective(self, n_outputs: int) -> LossAndOutput:
         if isinstance(self.loss, str) and self.loss == "squared_error":
             # scikit-learn steps along the gradient of the sum over the outputs and reports their mean
-            return Objective(SquaredError(scale=n_outputs / 2), "identity", "r2", 1 / n_outputs)
+            return LossAndOutput(SquaredError(scale=n_outputs / 2), "identity", "r2", 1 / n_outputs)
         if isinstance(self.loss, str) and self.loss == "poisson":
-            return Objective(Poisson(scale=n_outputs), "exp", "r2")
+            return LossAndOutput(Poisson(scale=n_outputs), "exp", "r2")
         loss = loss_of(self.loss)
-        return Objective(loss, getattr(loss, "scores_of", None) or "identity", "r2")
+        return LossAndOutput(loss, getattr(loss, "scores_of", None) or "identity", "r2")
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
         return None

@@ -27,7 +27,7 @@ from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
-from backprop.sklearn.solvers import Descent, Objective, Problem, minimize
+from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
 # scikit-learn's names for activations that have another name here.
@@ -255,9 +255,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             if incremental:
                 raise ValueError("partial_fit does not support early_stopping=True")
             if held_out is None:
-                kept, apart = self._split(n_rows, targets, random_state())
-                held_out = (X[apart], targets[apart], None if weight is None else weight[apart])
-                X, targets, weight = X[kept], targets[kept], None if weight is None else weight[kept]
+                training, rest = self._split(n_rows, targets, random_state())
+                held_out = (X[rest], targets[rest], None if weight is None else weight[rest])
+                X, targets, weight = X[training], targets[training], None if weight is None else weight[training]
         problem = self._problem(objective, parameters, sizes, (X, targets, weight), held_out)
         if stochastic:
             self._descend(problem, sizes, random_state, incremental)
@@ -327,22 +327,22 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         self, n_rows: int, targets: NDArray[Any], random_state: np.random.RandomState
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the rows to learn from and those to validate with, the same as in scikit-learn."""
-        kept, apart = train_test_split(
+        training, held_out = train_test_split(
             np.arange(n_rows),
             random_state=random_state,
             test_size=self.validation_fraction,
             stratify=self._strata(targets),
         )
-        if len(apart) < 2:
+        if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        return kept, apart
+        return training, held_out
 
     def _begin(
         self,
         sizes: tuple[int, ...],
-        objective: Objective,
+        objective: LossAndOutput,
         random_state: np.random.RandomState,
         dtype: np.dtype[Any],
         stochastic: bool,
@@ -389,7 +389,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _problem(
         self,
-        objective: Objective,
+        objective: LossAndOutput,
         parameters: RealArray,
         sizes: tuple[int, ...],
         learning: tuple[RealArray, NDArray[Any], RealArray | None],
@@ -420,7 +420,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         )
 
     def _targets(
-        self, objective: Objective, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]
+        self, objective: LossAndOutput, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]
     ) -> tuple[NDArray[Any], RealArray | None]:
         """Return targets and weights in the form that the core takes."""
         n_outputs, loss = self.n_outputs_, objective.loss

@@ -41,7 +41,7 @@ _RATES_AT_ONCE = 100_000
 Score: TypeAlias = Callable[[RealArray], float]
 
 
-class Objective(NamedTuple):
+class LossAndOutput(NamedTuple):
     """What is minimised, and the outputs that go with it."""
 
     loss: Loss | Custom
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
     core: Core[Any]
     layers: tuple[Dense, ...]
     plan: Plan
-    objective: Objective
+    objective: LossAndOutput
     parameters: RealArray
     data: Data
     validation: Data | None
@@ -291,7 +291,7 @@ class Descent:
     def loop(self, bar: Progress) -> bool:
         """Let the core train until there is a reason to stop; returns whether there was one before the last epoch."""
         est, state, listeners = self.estimator, self.state, self.listeners
-        next_look, begins = 0.0, True
+        next_slice, begins = 0.0, True
         while state.epoch < self.last_epoch:
             last_epoch = min(self.last_epoch, state.epoch + self.epochs_at_once)
             if listeners is not None:
@@ -311,9 +311,9 @@ class Descent:
             if stopped:
                 return True
             self.interrupts.deliver()
-            if (now := time.perf_counter()) >= next_look:
+            if (now := time.perf_counter()) >= next_slice:
                 bar.show(est.n_iter_, est.loss_curve_[-1] if est.n_iter_ else math.nan)
-                next_look = now + pace.SLICE_SECONDS
+                next_slice = now + pace.SLICE_SECONDS
         return False
 
     def result(self) -> RealArray:
