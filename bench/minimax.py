@@ -1,4 +1,4 @@
-"""The coefficients of src/bpcore/vmath.pxd: minimax polynomials and fractions, by Remez exchange in 40 digits.
+"""The coefficients of src/bpcore/machine/vmath.pxd: minimax polynomials and fractions, by Remez exchange in 40 digits.
 
 Run `python bench/minimax.py`: it takes seconds and prints each coefficient as it stands in vmath.pxd, lowest power
 first, with the largest relative error of the function that it is for, before the coefficients are rounded.

@@ -66,7 +66,7 @@ def library(tmp_path_factory):
 
 
 def workspace(sizes, batch_size, n_rows, n_threads):
-    """An upper bound for the buffers of a run, in bytes: what `new_workspace` in _core.pyx adds up, scores included.
+    """An upper bound for the buffers of a run, in bytes: what `take_memory` in run/run.pxd adds up, scores included.
 
     It exceeds the truth by less than one copy of the parameters of the larger networks below, so that one copy more
     than there should be is seen.
