@@ -1,5 +1,6 @@
 """The tools for long checks still fit the sources: short versions of what they do in minutes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_what_the_hooks_run_is_in_the_extra_dev():
     root = TOOLS.parent
     packages = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
     hooks = (root / ".pre-commit-config.yaml").read_text()
-    commands = re.findall("^ *entry: (\\S+)", hooks, re.MULTILINE)
+    commands = re.findall("^ *entry: (?:env \\S+=\\S+ )?(\\S+)", hooks, re.MULTILINE)
     assert len(commands) == hooks.count("- id:") == hooks.count("language: system") == 6
     provided = {"lint-imports": "import-linter"}
     needed = {provided.get(command, command) for command in commands} - {"python"}
@@ -185,15 +186,7 @@ def test_the_accepted_instructions_can_be_read(instructions):
 
 def test_the_short_run():
     backend = choice.available()[0]
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.argv[1:] = [{backend!r}]; exec(open({str(TOOLS / 'short_run.py')!r}).read())",
-        ],
-        capture_output=True,
-        text=True,
-    )
+    run = subprocess.run([sys.executable, TOOLS / "short_run.py", backend], capture_output=True, text=True)
     assert run.stdout.startswith(f"{backend}: "), run.stderr
 
 
@@ -204,3 +197,45 @@ def test_the_costs_of_fit_are_measured():
     done = subprocess.run(command, cwd=TOOLS.parent, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "over the core" in done.stdout
+
+
+def test_coverage_knows_every_source():
+    program = "import runpy, sys; print(*sorted(map(str, runpy.run_path(sys.argv[1])['cython_sources']().values())))"
+    # in a process of its own: the file takes its folder from the path, where it has the name of coverage.py
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(TOOLS)!r}); {program}",
+        TOOLS / "coverage.py",
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    sources = [str(path) for path in (TOOLS.parent / "src").rglob("*.p[xy][dx]") if path.stem != "__init__"]
+    assert found == sorted(sources)
+
+
+def test_an_editable_install_does_not_hide_the_package(tmp_path):
+    """Nor does any other that comes first."""
+    for name in ("built", "other"):
+        (tmp_path / name / "backprop").mkdir(parents=True)
+        (tmp_path / name / "backprop/__init__.py").touch()
+    program = f"""
+import sys
+from importlib.machinery import PathFinder
+class ScikitBuildRedirectingFinder:
+    def find_spec(self, name, path=None, target=None):
+        return PathFinder.find_spec(name, [{str(tmp_path / "other")!r}]) if name == "backprop" else None
+finder = ScikitBuildRedirectingFinder()
+if sys.argv[1] == "other":
+    sys.path.insert(0, {str(tmp_path / "other")!r})
+sys.meta_path.insert(0, finder)
+sys.path.append({str(TOOLS)!r})
+import only_built
+only_built.enforce()
+assert finder not in sys.meta_path
+"""
+    for first, message in (("editable", ""), ("other", "backprop: needs the package of")):
+        command = [sys.executable, "-c", program, first]
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / "built")}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == bool(message), done.stderr
+        assert done.stderr.startswith(message)

@@ -10,8 +10,12 @@ import ctypes
 import sys
 from dataclasses import replace
 
-from bench.adapters import ours
-from bench.workloads import WORKLOADS, Workload, make_rows, make_weights
+import only_built
+
+only_built.enforce()
+
+from bench.adapters import ours  # noqa: E402
+from bench.workloads import WORKLOADS, Workload, make_rows, make_weights  # noqa: E402
 
 # How many epochs more the longer run has. Valgrind computes FMA in software: these are a few seconds each.
 EPOCHS = {

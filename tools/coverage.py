@@ -36,16 +36,26 @@ def python_lines(data: Path, package: Path) -> dict[str, tuple[int, int, list[in
     return lines
 
 
+def cython_sources() -> dict[str, Path]:
+    """The .pyx and .pxd files by their names alone: Cython gives them with and without their folders."""
+    paths = [path for ending in ("pyx", "pxd") for path in sorted((ROOT / "src/bpcore").rglob(f"*.{ending}"))]
+    with_code = [path for path in paths if path.stem != "__init__"]
+    found = {path.name: path for path in with_code}
+    if len(found) < len(with_code):
+        raise ValueError(f"src/bpcore: needs files of different names, got {', '.join(p.name for p in with_code)}")
+    return found
+
+
 def cython_lines(build_folder: Path) -> dict[str, tuple[int, int, list[int]]]:
     """The same for the .pyx and .pxd files, from the counters that the modules left in their build folder."""
+    sources = cython_sources()
     counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for counters in build_folder.rglob("*.gcda"):
         report = subprocess.run(
             ["gcov", "--json-format", "--stdout", counters.name], cwd=counters.parent, capture_output=True, check=True
         )
         for file in json.loads(report.stdout)["files"]:
-            path = ROOT / "src/bpcore" / Path(file["file"]).name  # which Cython names in several ways
-            if path.suffix in (".pyx", ".pxd") and path.exists():
+            if (path := sources.get(Path(file["file"]).name)) is not None:
                 code = path.read_text().splitlines()
                 for line in file["lines"]:
                     # some of Cython's own code goes by numbers that are not of this file, or of its blank lines
@@ -55,7 +65,7 @@ def cython_lines(build_folder: Path) -> dict[str, tuple[int, int, list[int]]]:
                         and code[number - 1].strip()
                         and not code[number - 1].strip().startswith("#")
                     ):
-                        counts[f"src/bpcore/{path.name}"][number] += line["count"]
+                        counts[path.relative_to(ROOT).as_posix()][number] += line["count"]
     return {
         name: (sum(map(bool, lines.values())), len(lines), sorted(line for line, count in lines.items() if not count))
         for name, lines in sorted(counts.items())
@@ -102,7 +112,7 @@ if __name__ == "__main__":
             for counters in [data, *folder.rglob("*.gcda")]:
                 counters.unlink(missing_ok=True)
         count = ["coverage", "run", "--append", "--data-file", data, "--source", package / "backprop"]
-        tests = ["pytest", "-q", "-p", "no:cacheprovider", *for_pytest]
+        tests = ["pytest", "-q", "-p", "no:cacheprovider", "-p", "only_built", *for_pytest]
         try:
             run([sys.executable, "-m", *count, "-m", *tests], PYTHONPATH=package)
         except SystemExit as error:  # what was counted is worth a report all the same

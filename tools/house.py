@@ -107,7 +107,10 @@ def core_imports() -> Imports:
     """What each file of the core imports."""
     found: Imports = {}
     for path in CORE.rglob("*.p*"):
-        dotted = re.findall(r"^from bpcore\.([\w.]+) cimport", path.read_text(), re.MULTILINE)
+        found_here = re.findall(r"^from bpcore\.([\w.]+) cimport (\([^)]*\)|.*)", path.read_text(), re.MULTILINE)
+        dotted = [module for module, _ in found_here]
+        for folder, names in found_here:  # of a folder: modules
+            dotted += [f"{folder}.{part.split()[0]}" for part in names.strip("()").split(",") if part.strip()]
         files = (CORE / f"{module.replace('.', '/')}.pxd" for module in dotted)
         found[path] = {file for file in files if file.exists()}
     return found
@@ -138,6 +141,8 @@ def imported(path: Path) -> Iterator[str]:
     known, own = modules(), next(module for module, other in modules().items() if other == path)
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level:
+            sys.exit(f"{name(path)}:{node.lineno}: needs imports by full names, got a relative one")
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for each in names:

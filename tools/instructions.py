@@ -6,7 +6,7 @@ base is the parent commit, or HEAD where the work tree has changes. What a chang
 tools/accepted_instructions.toml.
 
 Needs valgrind with its headers and an x86-64 processor with AVX2. Without them it says so and succeeds. What is built
-and counted for a base is kept in build/instructions.
+and counted for a base is kept in build/instructions, for the last three.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ ACCEPTED = "tools/accepted_instructions.toml"
 PROGRAM = ROOT / "tools/counted_training.py"
 NAMES = [workload.name for workload in TABLE]
 LIMIT = 0.02
+N_BASES = 3  # kept in FOLDER
 # What decides the counts beside the commit.
 INPUTS = (PROGRAM, ROOT / "tools/callgrind.c", ROOT / "bench/workloads.py", ROOT / "bench/adapters/ours.py")
 
@@ -77,8 +78,16 @@ def build_commit(commit: str) -> Path:
         subprocess.run(["tar", "-x", "-C", source], input=archive, check=True)
         call = f"from pathlib import Path; import build; build.build(Path({str(folder)!r}), instruction_sets=['v3'])"
         subprocess.run([sys.executable, "-c", call], cwd=source, env=os.environ | {"PYTHONPATH": "tools"}, check=True)
-        (folder / "complete").touch()
+    (folder / "complete").touch()
+    forget_old_bases()
     return package
+
+
+def forget_old_bases() -> None:
+    """Keep the bases that were used last."""
+    used = sorted(FOLDER.glob("*/complete"), key=lambda path: path.stat().st_mtime)
+    for path in used[:-N_BASES]:
+        shutil.rmtree(path.parent)
 
 
 # ---- counting ----

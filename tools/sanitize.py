@@ -16,12 +16,12 @@ import sys
 from build import INSTRUCTION_SETS, ROOT, build, run
 
 # -s: what a sanitizer says before it ends the process must not be lost
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-p", "only_built"]
 # The computing tests, and no test of pictures, pages or files. New files belong to them until they are named here.
 # What counts allocations stands before malloc, where AddressSanitizer is.
 NOT_COMPUTING = (
     "allocations", "cli", "docs", "docstrings", "examples", "fuzz", "importing", "io", "lessons", "plotting",
-    "real_data", "tabular", "threads_bits", "tools", "trace", "typing",
+    "real_data", "tabular", "threads_bits", "tools", "trace",
 )  # fmt: skip
 # Nor what NumPy computes, what takes all memory or time, or scikit-learn's own tests, which train and train again.
 NOT_ADDRESS = ("pictures", "larger_than", "wide", "reference", "of_scikit_learn")

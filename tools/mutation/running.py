@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import only_built
 from build import ROOT
 
 LONGEST = 300  # seconds of computing: tests that take longer have noticed a fault
@@ -92,6 +93,7 @@ def missed(package: Path, faults: Sequence[Fault], select: str = "") -> list[str
     sys.path[:0] = [str(package), str(ROOT / "tests")]
     sys.dont_write_bytecode = True
     os.environ["PYTHONPATH"] = str(package)  # for what the tests start
+    only_built.enforce()
     import pytest
 
     plugin = OneByOne(faults)
