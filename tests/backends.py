@@ -14,7 +14,20 @@ from backprop.base.state import TrainingState
 from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import LOSSES, CrossEntropy, Custom, Focal, Huber, Loss, Quantile, Tweedie
-from backprop.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from backprop.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.layout import layout
 
@@ -78,6 +91,20 @@ OPTIMIZER_VARIANTS: tuple[Optimizer, ...] = (
     RMSprop(momentum=0.5, centered=True, weight_decay=0.01),
     Adagrad(),
     Adagrad(lr_decay=0.1, epsilon=1e-3, weight_decay=0.1, initial_accumulator_value=0.5),
+    Adamax(),
+    Adamax(learning_rate=0.01, beta_1=0.8, beta_2=0.9, epsilon=1e-3, weight_decay=0.1),
+    NAdam(),
+    NAdam(learning_rate=0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-3, weight_decay=0.1, momentum_decay=0.3),
+    NAdam(weight_decay=0.3, decoupled_weight_decay=True),
+    RAdam(),
+    RAdam(learning_rate=0.01, beta_1=0.8, beta_2=0.9, epsilon=1e-3, weight_decay=0.1),
+    RAdam(learning_rate=0.02, beta_2=0.95, weight_decay=0.3, decoupled_weight_decay=True),
+    Adadelta(),
+    Adadelta(learning_rate=0.5, rho=0.7, epsilon=1e-3, weight_decay=0.1),
+    Rprop(),
+    Rprop(learning_rate=0.02, eta_minus=0.3, eta_plus=1.5, step_size_min=0.01, step_size_max=0.05),
+    Lion(),
+    Lion(learning_rate=0.01, beta_1=0.7, beta_2=0.9, weight_decay=0.3),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -23,15 +24,25 @@ from backends import (
 from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import SquaredError
-from backprop.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, RMSprop
+from backprop.optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
+from torch_optimizers import DENSE, N_INPUTS, SLOTS, STORED, is_pytorchs, pytorchs_steps, torch_optimizer
 
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZER_VARIANTS, ids=label)
-# PyTorch has no form in which epsilon comes first or the velocity is made of steps; scikit-learn has nothing else.
-PYTORCHS = [
-    optimizer
-    for optimizer in OPTIMIZER_VARIANTS
-    if not (getattr(optimizer, "epsilon_hat", False) or getattr(optimizer, "velocity_of_steps", False))
-]
+# What PyTorch does not have, scikit-learn has: epsilon that comes first, a velocity made of steps.
+PYTORCHS = [optimizer for optimizer in OPTIMIZER_VARIANTS if is_pytorchs(optimizer)]
 SCIKIT_LEARNS = [
     SGD(learning_rate=0.1, velocity_of_steps=True),
     SGD(learning_rate=0.1, momentum=0.8, velocity_of_steps=True),
@@ -41,45 +52,6 @@ SCIKIT_LEARNS = [
 ]
 # Ten steps, each with about ten roundings that momentum and the like amplify by 1 / (1 - momentum) or so.
 TOLERANCE = 1e-12
-
-
-def torch_optimizer(torch, optimizer, parameters):
-    """PyTorch's optimizer with the same settings."""
-    rate, decay = optimizer.learning_rate, optimizer.weight_decay
-    if isinstance(optimizer, SGD):
-        return torch.optim.SGD(
-            parameters,
-            lr=rate,
-            momentum=optimizer.momentum,
-            dampening=optimizer.dampening,
-            weight_decay=decay,
-            nesterov=optimizer.nesterov,
-        )
-    if isinstance(optimizer, Adam):
-        cls = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
-        betas = optimizer.beta_1, optimizer.beta_2
-        return cls(
-            parameters, lr=rate, betas=betas, eps=optimizer.epsilon, weight_decay=decay, amsgrad=optimizer.amsgrad
-        )
-    if isinstance(optimizer, RMSprop):
-        return torch.optim.RMSprop(
-            parameters,
-            lr=rate,
-            alpha=optimizer.alpha,
-            eps=optimizer.epsilon,
-            weight_decay=decay,
-            momentum=optimizer.momentum,
-            centered=optimizer.centered,
-        )
-    assert isinstance(optimizer, Adagrad)
-    return torch.optim.Adagrad(
-        parameters,
-        lr=rate,
-        lr_decay=optimizer.lr_decay,
-        eps=optimizer.epsilon,
-        weight_decay=decay,
-        initial_accumulator_value=optimizer.initial_accumulator_value,
-    )
 
 
 def test_registries_agree():
@@ -93,7 +65,7 @@ def test_backends_know_the_same_names_in_the_same_order(backend, dtype):
     assert tuple(OPTIMIZERS) == module(backend, dtype).OPTIMIZERS
 
 
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "lion"])
 def test_defaults_are_pytorchs(name):
     """Except for SGD's learning rate, which PyTorch lowered to 0.001 when it first gave it a default."""
     torch = pytest.importorskip("torch")
@@ -101,6 +73,8 @@ def test_defaults_are_pytorchs(name):
     group = getattr(torch.optim, type(optimizer).__name__)([torch.zeros(1)]).param_groups[0]
     expected = {**group, "learning_rate": group["lr"], "epsilon": group.get("eps")}
     expected["beta_1"], expected["beta_2"] = group.get("betas", (None, None))
+    expected["eta_minus"], expected["eta_plus"] = group.get("etas", (None, None))
+    expected["step_size_min"], expected["step_size_max"] = group.get("step_sizes", (None, None))
     for key in (field.name for field in fields(optimizer)):
         if key in ("epsilon_hat", "velocity_of_steps"):
             assert getattr(optimizer, key) is False
@@ -152,18 +126,99 @@ def test_ten_steps_against_pytorch(backend, optimizer):
         other.step()
         np.testing.assert_array_equal(gradient, kept)
         assert distance(parameters, tensor.detach().numpy()) <= TOLERANCE
-    names = {
-        "sgd": ["momentum_buffer"],
-        "adam": ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
-        "adamw": ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
-        "rmsprop": ["square_avg", "momentum_buffer", "grad_avg"],
-        "adagrad": ["sum"],
-    }[optimizer.name]
-    remembered = [other.state[tensor][name] for name in names if name in other.state[tensor]]
+    remembered = [other.state[tensor][name] for name in SLOTS[optimizer.name] if name in other.state[tensor]]
     remembered = [value.numpy() for value in remembered if value is not None]
     assert len(remembered) == optimizer.n_slots == len(slots)
     for slot, expected in zip(slots, remembered, strict=True):
         assert distance(slot, expected) <= TOLERANCE
+
+
+@each_backend
+@each_optimizer
+def test_ten_steps_against_stored_values(backend, optimizer):
+    """PyTorch's, or those of its optimizers with what they lack worked in."""
+    stored = json.loads(STORED.read_text())
+    expected = stored["expected"][label(optimizer)]
+    core = module(backend, float)
+    plan = core.Plan(N_INPUTS, DENSE)
+    parameters = np.array(stored["parameters"])
+    slots = optimizer.new_slots(parameters.size, float)
+    for step, gradient in enumerate(stored["gradients"], 1):
+        core.update(plan, optimizer, parameters, np.array(gradient), slots, step, optimizer.learning_rate)
+    assert distance(parameters, expected["parameters"]) <= TOLERANCE
+    assert len(slots) == len(expected["slots"])
+    for slot, numbers in zip(slots, expected["slots"], strict=True):
+        assert distance(slot, numbers) <= TOLERANCE
+
+
+def test_stored_values_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    stored = json.loads(STORED.read_text())
+    assert list(stored["expected"]) == [label(optimizer) for optimizer in OPTIMIZER_VARIANTS]
+    for optimizer in OPTIMIZER_VARIANTS:
+        inputs = np.array(stored["parameters"]), np.array(stored["gradients"])
+        parameters, slots = pytorchs_steps(torch, optimizer, *inputs)
+        expected = stored["expected"][label(optimizer)]
+        # PyTorch takes other instructions on another machine
+        assert distance(parameters, expected["parameters"]) <= 1e-14
+        for slot, numbers in zip(slots, expected["slots"], strict=True):
+            assert distance(slot, numbers) <= 1e-14
+
+
+@each_backend
+@pytest.mark.parametrize("step", [1, 40, 60, 393, 400, 20_000, 10**12])
+@pytest.mark.parametrize("settings", [{}, {"momentum_decay": 5.0}, {"beta_1": 0.0}, {"beta_1": 0.999}], ids=str)
+def test_nadams_momenta_far_on(backend, step, settings):
+    """They are worked out from the step alone. Here in logarithms, which no product can vanish from."""
+    optimizer = NAdam(**settings, beta_2=0.0, epsilon=0.0)
+    core = module(backend, float)
+    plan = core.Plan(1, [Dense(1, bias=False)])
+
+    def log_of_momentum(i):
+        with np.errstate(divide="ignore"):
+            return np.log(optimizer.beta_1) + np.log1p(-(0.96 ** (i * optimizer.momentum_decay)) / 2)
+
+    product = np.exp(log_of_momentum(np.arange(1.0, min(step, 100_000) + 1)).sum())
+    momentum, following = np.exp(log_of_momentum(np.array([step, step + 1.0])))
+    for slot in (0.0, 0.5):
+        parameters, slots = np.zeros(1), np.array([[slot], [0.0]])
+        core.update(plan, optimizer, parameters, np.ones(1), slots, step, 1.0)
+        mean = slot + (1 - slot) * (1 - optimizer.beta_1)
+        expected = -(1 - momentum) / (1 - product) - following / (1 - product * following) * mean
+        assert parameters[0] == pytest.approx(expected, rel=1e-12)
+
+
+@each_backend
+@each_dtype
+def test_rprop_compares_gradients_whose_product_vanishes(backend, dtype):
+    core, optimizer = module(backend, dtype), Rprop()
+    plan = core.Plan(1, [Dense(2, bias=False)])
+    parameters, slots = np.zeros(2, dtype), optimizer.new_slots(2, dtype)
+    small = np.finfo(dtype).tiny * 4
+    for step, second in enumerate((small, -small), 1):
+        core.update(plan, optimizer, parameters, np.array([small, second], dtype), slots, step, 0.5)
+    np.testing.assert_allclose(slots[1], [0.6, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(parameters, [-1.1, -0.5], rtol=1e-6)
+
+
+@each_backend
+def test_rprop_takes_the_rate_of_the_first_step_only(backend):
+    core, optimizer = module(backend, float), Rprop(eta_plus=2.0)
+    plan = core.Plan(1, [Dense(1, bias=False)])
+    parameters, slots = np.zeros(1), optimizer.new_slots(1, float)
+    for step, rate in enumerate((0.25, 1e3, 1e-3), 1):
+        core.update(plan, optimizer, parameters, np.ones(1), slots, step, rate)
+    assert parameters[0] == -0.25 - 0.5 - 1.0
+
+
+@each_backend
+@pytest.mark.parametrize("optimizer", [Rprop(), Lion()], ids=label)
+def test_signs_do_not_hide_what_is_not_a_number(backend, optimizer):
+    core = module(backend, float)
+    plan = core.Plan(1, [Dense(3, bias=False)])
+    parameters, slots = np.zeros(3), optimizer.new_slots(3, float)
+    core.update(plan, optimizer, parameters, np.array([np.nan, 1.0, 0.0]), slots, 1, 0.25)
+    np.testing.assert_array_equal(parameters, [np.nan, -0.25, 0.0])
 
 
 def torch_network(torch, problem):
@@ -321,7 +376,8 @@ def test_update_leaves_alone_what_is_not_trainable(backend, optimizer):
 
 def undecayed(optimizer):
     """Without the settings that keep an optimizer from the minimum."""
-    optimizer = replace(optimizer, weight_decay=0.0)
+    if hasattr(optimizer, "weight_decay"):
+        optimizer = replace(optimizer, weight_decay=0.0)
     return replace(optimizer, lr_decay=1e-4) if getattr(optimizer, "lr_decay", 0) else optimizer
 
 
@@ -353,7 +409,7 @@ def test_descends_rosenbrocks_valley(backend, optimizer):
         return (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2
 
     start = value()
-    rate = 2e-4 if isinstance(optimizer, SGD) else 0.01
+    rate = 2e-4 if isinstance(optimizer, (SGD, RAdam)) else 0.01  # RAdam's first steps do not divide by a root
     for step in range(1, 3001):
         slope = np.array([-2 * (1 - w[0]) - 400 * w[0] * (w[1] - w[0] ** 2), 200 * (w[1] - w[0] ** 2)])
         core.update(plan, optimizer, w, slope, slots, step, rate)
@@ -396,6 +452,31 @@ def test_adagrads_slots_start_at_its_initial_value():
         lambda: Adagrad(lr_decay=-1),
         lambda: Adagrad(initial_accumulator_value=-1),
         lambda: Adagrad(epsilon=float("nan")),
+        lambda: Adamax(beta_1=1),
+        lambda: Adamax(beta_2=-0.1),
+        lambda: Adamax(epsilon=-1),
+        lambda: Adamax(weight_decay=-1),
+        lambda: NAdam(beta_1=1),
+        lambda: NAdam(beta_2=1),
+        lambda: NAdam(epsilon=-1),
+        lambda: NAdam(weight_decay=-1),
+        lambda: NAdam(momentum_decay=-1),
+        lambda: RAdam(beta_1=1),
+        lambda: RAdam(beta_2=1),
+        lambda: RAdam(epsilon=-1),
+        lambda: RAdam(weight_decay=-1),
+        lambda: Adadelta(rho=1),
+        lambda: Adadelta(epsilon=0),
+        lambda: Adadelta(weight_decay=-1),
+        lambda: Rprop(learning_rate=0),
+        lambda: Rprop(eta_minus=0),
+        lambda: Rprop(eta_minus=1),
+        lambda: Rprop(eta_plus=1),
+        lambda: Rprop(step_size_min=-1),
+        lambda: Rprop(step_size_min=1, step_size_max=0.5),
+        lambda: Lion(beta_1=1),
+        lambda: Lion(beta_2=1),
+        lambda: Lion(weight_decay=-1),
     ],
 )
 def test_settings_out_of_range(make):
@@ -403,7 +484,16 @@ def test_settings_out_of_range(make):
         make()
 
 
-@pytest.mark.parametrize("make", [lambda: Adam(amsgrad=1), lambda: RMSprop(centered="no"), lambda: SGD(momentum="0.9")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Adam(amsgrad=1),
+        lambda: RMSprop(centered="no"),
+        lambda: SGD(momentum="0.9"),
+        lambda: NAdam(decoupled_weight_decay=1),
+        lambda: RAdam(decoupled_weight_decay=0),
+    ],
+)
 def test_settings_of_the_wrong_type(make):
     with pytest.raises(TypeError, match=r"^\w+: needs .*, got "):
         make()

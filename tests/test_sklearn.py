@@ -11,6 +11,7 @@ import pytest
 from backprop.backends import choice
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import pace
+from backprop.optimizers import OPTIMIZERS
 from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
 from backprop.sklearn.solvers import Descent
 from scipy import sparse
@@ -495,10 +496,11 @@ def test_losses_of_ones_own():
         MLPRegressor(half_squared_error, solver="lbfgs").fit(X, y)
 
 
-@pytest.mark.parametrize("solver", ["adamw", "rmsprop", "adagrad", bp.SGD(learning_rate=0.1, momentum=0.5), bp.Adam()])
+@pytest.mark.parametrize("solver", [*OPTIMIZERS, bp.SGD(learning_rate=0.1, momentum=0.5), bp.Adam()])
 def test_any_optimizer(solver):
     X, y = IRIS
-    settings = {"random_state": 0, "max_iter": 400, "learning_rate_init": 0.01}
+    rate = 1.0 if solver == "adadelta" else 0.01
+    settings = {"random_state": 0, "max_iter": 400, "learning_rate_init": rate}
     model = MLPClassifier(20, solver=solver, **settings).fit(X, y)
     assert model.loss_curve_[-1] < model.loss_curve_[0] / 2
     model.partial_fit(X, y)

@@ -17,8 +17,6 @@ HEADS = {
     "cross_entropy": ("softmax", bp.losses.CrossEntropy()),
 }
 
-OPTIMIZERS = {"sgd": bp.SGD, "adam": bp.Adam, "adamw": bp.AdamW, "rmsprop": bp.RMSprop, "adagrad": bp.Adagrad}
-
 
 class Backprop:
     def __init__(self, workload: Workload, rows: Rows, weights: Weights, n_threads: int) -> None:
@@ -30,7 +28,7 @@ class Backprop:
         *hidden, last = workload.sizes[1:]
         self.layers = [*(bp.Dense(units, workload.activation) for units in hidden), bp.Dense(last, output)]
         options = {"momentum": workload.momentum} if workload.momentum else {}
-        self.optimizer = OPTIMIZERS[workload.optimizer](learning_rate=workload.learning_rate, **options)
+        self.optimizer = bp.optimizers.OPTIMIZERS[workload.optimizer](learning_rate=workload.learning_rate, **options)
         self.note = f"backend {self._network().backend}"
 
     def _network(self) -> bp.Network:

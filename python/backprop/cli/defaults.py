@@ -8,7 +8,9 @@ from backprop.reference.losses import LOSSES
 # diabetes and Friedman's function.
 STEPS = 3000
 MIN_EPOCHS, MAX_EPOCHS = 20, 1000
-LEARNING_RATES = {"sgd": 0.05, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.002, "adagrad": 0.05}
+LEARNING_RATES = {
+    "sgd": 0.05, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.002, "adagrad": 0.05, "rprop": 0.001, "lion": 0.001
+}  # fmt: skip
 L2_TIMES_ROWS, MAX_L2 = 15.0, 0.05
 TEST_SIZE, MIN_ROWS_TO_SPLIT = 0.25, 20
 MAX_CLASSES_SHOWN = 12

@@ -52,8 +52,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         ``"identity"``, ``"logistic"``, ``"tanh"``, ``"relu"`` or any other from `backprop.ACTIVATIONS`; or a sequence,
         one for each hidden layer.
     solver
-        ``"adam"``, ``"sgd"`` and ``"lbfgs"`` as in scikit-learn; ``"adamw"``, ``"rmsprop"``, ``"adagrad"``; or an
-        object from `backprop.optimizers`, whose own settings then count. ``"lbfgs"`` is SciPy's, in float64.
+        ``"adam"``, ``"sgd"`` and ``"lbfgs"`` as in scikit-learn; the name of any other optimizer, such as ``"adamw"``,
+        with `learning_rate_init`; or an object from `backprop.optimizers`, whose own settings then count. ``"lbfgs"``
+        is SciPy's, in float64.
     alpha
         Strength of the L2 penalty, >= 0.
     batch_size

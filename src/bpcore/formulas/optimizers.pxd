@@ -1,14 +1,14 @@
 """Optimizers: one pass over a range of the flat parameter vector, in place, as PyTorch defines each.
 
-To add one: its kind and its name here, its rule, its lines in `prepare` and in `optimize`; its class and its twin in
-`reference/optimizers/`, which gives the order of the hyperparameters and of the slots. A kind without a name or
-without its lines is an error of the C compiler (-Werror=switch-enum).
+To add one: its kind and its name here, the numbers of a step and the rule, its lines in `prepare` and in `optimize`;
+its class and its twin in `reference/optimizers/`, which gives the order of the hyperparameters and of the slots. A kind
+without a name or without its lines is an error of the C compiler (-Werror=switch-enum).
 """
 
 from libc.math cimport sqrt
 
 from bpcore.machine.types cimport (
-    LANES, always_inlined, real, vec, vfma, vload, vload_n, vlt, vmax, vselect, vset1, vstore, vstore_n,
+    LANES, always_inlined, real, vabs, vec, vfma, vload, vload_n, vlt, vmax, vmin, vselect, vset1, vstore, vstore_n,
 )
 from bpcore.machine.vmath cimport vroot
 
@@ -17,8 +17,14 @@ cdef enum OptimizerKind:
     SGD
     ADAM
     ADAMW
+    ADAMAX
+    NADAM
+    RADAM
     RMSPROP
     ADAGRAD
+    ADADELTA
+    RPROP
+    LION
 
 cdef enum:
     MAX_HYPERPARAMETERS = 8
@@ -32,8 +38,14 @@ cdef inline const char *optimizer_name(OptimizerKind kind) noexcept:
     if kind == SGD: return "sgd"
     elif kind == ADAM: return "adam"
     elif kind == ADAMW: return "adamw"
+    elif kind == ADAMAX: return "adamax"
+    elif kind == NADAM: return "nadam"
+    elif kind == RADAM: return "radam"
     elif kind == RMSPROP: return "rmsprop"
     elif kind == ADAGRAD: return "adagrad"
+    elif kind == ADADELTA: return "adadelta"
+    elif kind == RPROP: return "rprop"
+    elif kind == LION: return "lion"
     return NULL
 
 
@@ -46,7 +58,7 @@ cdef struct Update:
     OptimizerKind kind
     bint flags[MAX_FLAGS]
     real rate
-    real decay  # weight decay
+    real decay  # weight decay, or what parameters are multiplied by where it is decoupled
     real c[MAX_COEFFICIENTS]
     real *parameters
     real *slots
@@ -74,7 +86,27 @@ cdef inline double power(double base, long long exponent) noexcept nogil:
     return result
 
 
-# ---- rules ----
+cdef inline vec sign(vec x) noexcept nogil:
+    """-1, 0 or 1; NaN stays NaN, so that nothing hides it."""
+    return vselect(vlt(vset1(0), x), vset1(1), vselect(vlt(x, vset1(0)), vset1(-1), x))
+
+
+# ---- rules: the numbers of a step from the hyperparameters h, and what it does to parameters ----
+#
+# update.rate is the learning rate where nothing else is said. A second moment is a mean of squares of gradients.
+
+cdef inline void prepare_sgd(const double *h, long long step, Update *update) noexcept nogil:
+    # momentum, dampening, weight_decay, nesterov, velocity_of_steps
+    update.decay = <real> h[2]
+    update.c[0] = <real> h[0]
+    update.c[1] = <real> (1 if step == 1 else 1 - h[1])
+    update.c[2] = 1
+    if h[0] != 0 and h[4] != 0:
+        update.c[2] = update.rate
+        update.rate = 1
+    update.flags[0] = h[3] != 0
+    update.flags[1] = h[0] != 0
+
 
 cdef inline void sgd_plain(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
     p[0] = vfma(-k.rate, vfma(k.decay, p[0], g), p[0])
@@ -88,6 +120,23 @@ cdef inline void sgd_momentum(const Coefficients *k, vec *p, vec g, vec *slots) 
         p[0] = vfma(-k.rate, vfma(k.c[0], slots[0], g), p[0])
     else:
         p[0] = vfma(-k.rate, slots[0], p[0])
+
+
+cdef inline void prepare_adam(
+    const double *h, long long step, double rate, bint decoupled, Update *update,
+) noexcept nogil:
+    # beta_1, beta_2, epsilon, weight_decay, amsgrad, epsilon_hat
+    update.rate = <real> (rate / (1 - power(h[0], step)))
+    update.decay = <real> h[3]
+    update.c[0] = <real> (1 - h[0])
+    update.c[1] = <real> h[1]
+    update.c[2] = <real> (1 - h[1])
+    update.c[3] = <real> (1 / sqrt(1 - power(h[1], step)))
+    update.c[4] = <real> (h[2] / sqrt(1 - power(h[1], step)) if h[5] != 0 else h[2])
+    update.c[5] = <real> (1 - rate * h[3])
+    update.flags[0] = h[4] != 0
+    update.flags[1] = decoupled
+    update.flags[2] = h[3] != 0
 
 
 cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
@@ -107,6 +156,114 @@ cdef inline void adam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept
     p[0] = vfma(-k.rate, slots[0] / vfma(vroot(v), k.c[3], k.c[4]), p[0])
 
 
+cdef inline void prepare_adamax(const double *h, long long step, double rate, Update *update) noexcept nogil:
+    # beta_1, beta_2, epsilon, weight_decay
+    update.rate = <real> (rate / (1 - power(h[0], step)))
+    update.decay = <real> h[3]
+    update.c[0] = <real> (1 - h[0])
+    update.c[1] = <real> h[1]
+    update.c[2] = <real> h[2]
+
+
+cdef inline void adamax(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: 1 - beta_1, beta_2, epsilon;  rate: lr / (1 - beta_1**t)
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g - slots[0], k.c[0], slots[0])
+    slots[1] = vmax(k.c[1] * slots[1], vabs(g) + k.c[2])
+    p[0] = vfma(-k.rate, slots[0] / slots[1], p[0])
+
+
+cdef inline double product_of_momenta(double beta, double fall, long long step) noexcept nogil:
+    """The product of beta * (1 - fall**i / 2) for i = 1 ... step; 0 where it is nothing beside 1.
+
+    From the step alone, so that a resumed run needs no running product. Factors are below beta: there are few of them.
+    """
+    cdef double product = 1, power_of_fall = 1, negligible = 1e-18
+    if power(beta, step) < negligible:
+        return 0
+    for _ in range(step):
+        power_of_fall *= fall
+        product *= beta * (1 - 0.5 * power_of_fall)
+        if product < negligible:
+            return 0
+    return product
+
+
+cdef inline void prepare_nadam(const double *h, long long step, double rate, Update *update) noexcept nogil:
+    # beta_1, beta_2, epsilon, weight_decay, 0.96**momentum_decay, decoupled_weight_decay
+    cdef double momentum = h[0] * (1 - 0.5 * power(h[4], step))
+    cdef double next_momentum = h[0] * (1 - 0.5 * power(h[4], step + 1))
+    cdef double product = product_of_momenta(h[0], h[4], step)
+    update.rate = <real> (rate * (1 - momentum) / (1 - product))
+    update.decay = <real> (1 - rate * h[3] if h[5] != 0 else h[3])
+    update.c[0] = <real> (1 - h[0])
+    update.c[1] = <real> h[1]
+    update.c[2] = <real> (1 - h[1])
+    update.c[3] = <real> (1 / sqrt(1 - power(h[1], step)))
+    update.c[4] = <real> h[2]
+    update.c[5] = <real> (rate * next_momentum / (1 - product * next_momentum))
+    update.flags[0] = h[5] != 0
+
+
+cdef inline void nadam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: 1 - beta_1, beta_2, 1 - beta_2, 1 / sqrt(1 - beta_2**t), epsilon, rate of the mean;  rate: of the gradient
+    # flags: decoupled decay
+    if k.flags[0]:
+        p[0] = p[0] * k.decay
+    else:
+        g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g - slots[0], k.c[0], slots[0])
+    slots[1] = vfma(k.c[2] * g, g, k.c[1] * slots[1])
+    p[0] = p[0] - vfma(k.c[5], slots[0], k.rate * g) / vfma(vroot(slots[1]), k.c[3], k.c[4])
+
+
+cdef inline void prepare_radam(const double *h, long long step, double rate, Update *update) noexcept nogil:
+    # beta_1, beta_2, epsilon, weight_decay, decoupled_weight_decay
+    cdef double correction = 1 - power(h[1], step)
+    cdef double longest = 2 / (1 - h[1]) - 1  # of the averages that the second moment is like
+    cdef double length = longest - 2 * step * (1 - correction) / correction
+    update.decay = <real> (1 - rate * h[3] if h[4] != 0 else h[3])
+    update.c[0] = <real> (1 - h[0])
+    update.c[1] = <real> h[1]
+    update.c[2] = <real> (1 - h[1])
+    update.c[3] = <real> h[2]
+    update.flags[0] = h[4] != 0
+    update.flags[1] = length > 5
+    rate /= 1 - power(h[0], step)
+    if length > 5:
+        rate *= sqrt(correction) * sqrt(
+            (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        )
+    update.rate = <real> rate
+
+
+cdef inline void radam(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: 1 - beta_1, beta_2, 1 - beta_2, epsilon;  rate: of the mean gradient, over the root where that is used
+    # flags: decoupled decay, whether the second moment is known well enough to be used
+    cdef vec direction
+    if k.flags[0]:
+        p[0] = p[0] * k.decay
+    else:
+        g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(g - slots[0], k.c[0], slots[0])
+    slots[1] = vfma(k.c[2] * g, g, k.c[1] * slots[1])
+    direction = slots[0]
+    if k.flags[1]:
+        direction = direction / (vroot(slots[1]) + k.c[3])
+    p[0] = vfma(-k.rate, direction, p[0])
+
+
+cdef inline void prepare_rmsprop(const double *h, Update *update) noexcept nogil:
+    # alpha, epsilon, weight_decay, momentum, centered
+    update.decay = <real> h[2]
+    update.c[0] = <real> h[0]
+    update.c[1] = <real> (1 - h[0])
+    update.c[2] = <real> h[1]
+    update.c[3] = <real> h[3]
+    update.flags[0] = h[3] != 0
+    update.flags[1] = h[4] != 0
+
+
 cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
     # c: alpha, 1 - alpha, epsilon, momentum;  flags: momentum, centered
     cdef vec average
@@ -124,11 +281,69 @@ cdef inline void rmsprop(const Coefficients *k, vec *p, vec g, vec *slots) noexc
     p[0] = vfma(-k.rate, average, p[0])
 
 
+cdef inline void prepare_adagrad(const double *h, long long step, double rate, Update *update) noexcept nogil:
+    # lr_decay, epsilon, weight_decay, initial_accumulator_value
+    update.rate = <real> (rate / (1 + (step - 1) * h[0]))
+    update.decay = <real> h[2]
+    update.c[0] = <real> h[1]
+
+
 cdef inline void adagrad(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
     # c: epsilon
     g = vfma(k.decay, p[0], g)
     slots[0] = vfma(g, g, slots[0])
     p[0] = vfma(-k.rate, g / (vroot(slots[0]) + k.c[0]), p[0])
+
+
+cdef inline void prepare_adadelta(const double *h, Update *update) noexcept nogil:
+    # rho, epsilon, weight_decay
+    update.decay = <real> h[2]
+    update.c[0] = <real> h[0]
+    update.c[1] = <real> (1 - h[0])
+    update.c[2] = <real> h[1]
+
+
+cdef inline void adadelta(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: rho, 1 - rho, epsilon
+    g = vfma(k.decay, p[0], g)
+    slots[0] = vfma(k.c[1] * g, g, k.c[0] * slots[0])
+    g = vroot(slots[1] + k.c[2]) / vroot(slots[0] + k.c[2]) * g
+    slots[1] = vfma(k.c[1] * g, g, k.c[0] * slots[1])
+    p[0] = vfma(-k.rate, g, p[0])
+
+
+cdef inline void prepare_rprop(const double *h, long long step, Update *update) noexcept nogil:
+    # eta_minus, eta_plus, step_size_min, step_size_max
+    cdef int i
+    for i in range(4):
+        update.c[i] = <real> h[i]
+    update.flags[0] = step == 1
+
+
+cdef inline void rprop(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: eta_minus, eta_plus, step_size_min, step_size_max;  flags: first step, where the rate is the size of all steps
+    cdef vec zero = vset1(0)
+    cdef vec agreement = sign(g) * sign(slots[0])  # the product of the gradients could vanish
+    cdef vec size = k.rate if k.flags[0] else slots[1]
+    size = size * vselect(vlt(zero, agreement), k.c[1], vselect(vlt(agreement, zero), k.c[0], vset1(1)))
+    slots[1] = vmin(vmax(size, k.c[2]), k.c[3])
+    slots[0] = vselect(vlt(agreement, zero), zero, g)
+    p[0] = vfma(-sign(slots[0]), slots[1], p[0])
+
+
+cdef inline void prepare_lion(const double *h, double rate, Update *update) noexcept nogil:
+    # beta_1, beta_2, weight_decay
+    update.decay = <real> (1 - rate * h[2])
+    update.c[0] = <real> h[0]
+    update.c[1] = <real> (1 - h[0])
+    update.c[2] = <real> h[1]
+    update.c[3] = <real> (1 - h[1])
+
+
+cdef inline void lion(const Coefficients *k, vec *p, vec g, vec *slots) noexcept nogil:
+    # c: beta_1, 1 - beta_1, beta_2, 1 - beta_2
+    p[0] = vfma(-k.rate, sign(vfma(k.c[0], slots[0], k.c[1] * g)), p[0] * k.decay)
+    slots[0] = vfma(k.c[2], slots[0], k.c[3] * g)
 
 
 cdef inline real plain_sgd_decay(const Optimizer *optimizer) noexcept nogil:
@@ -197,43 +412,25 @@ cdef inline void prepare(
     update.slot_length = slot_length
     update.rate = <real> rate
     if optimizer.kind == SGD:
-        # momentum, dampening, weight_decay, nesterov, velocity_of_steps
-        update.decay = <real> h[2]
-        update.c[0] = <real> h[0]
-        update.c[1] = <real> (1 if step == 1 else 1 - h[1])
-        update.c[2] = 1
-        if h[0] != 0 and h[4] != 0:
-            update.c[2] = update.rate
-            update.rate = 1
-        update.flags[0] = h[3] != 0
-        update.flags[1] = h[0] != 0
+        prepare_sgd(h, step, update)
     elif optimizer.kind in (ADAM, ADAMW):
-        # beta_1, beta_2, epsilon, weight_decay, amsgrad, epsilon_hat
-        update.rate = <real> (rate / (1 - power(h[0], step)))
-        update.decay = <real> h[3]
-        update.c[0] = <real> (1 - h[0])
-        update.c[1] = <real> h[1]
-        update.c[2] = <real> (1 - h[1])
-        update.c[3] = <real> (1 / sqrt(1 - power(h[1], step)))
-        update.c[4] = <real> (h[2] / sqrt(1 - power(h[1], step)) if h[5] != 0 else h[2])
-        update.c[5] = <real> (1 - rate * h[3])
-        update.flags[0] = h[4] != 0
-        update.flags[1] = optimizer.kind == ADAMW
-        update.flags[2] = h[3] != 0
+        prepare_adam(h, step, rate, optimizer.kind == ADAMW, update)
+    elif optimizer.kind == ADAMAX:
+        prepare_adamax(h, step, rate, update)
+    elif optimizer.kind == NADAM:
+        prepare_nadam(h, step, rate, update)
+    elif optimizer.kind == RADAM:
+        prepare_radam(h, step, rate, update)
     elif optimizer.kind == RMSPROP:
-        # alpha, epsilon, weight_decay, momentum, centered
-        update.decay = <real> h[2]
-        update.c[0] = <real> h[0]
-        update.c[1] = <real> (1 - h[0])
-        update.c[2] = <real> h[1]
-        update.c[3] = <real> h[3]
-        update.flags[0] = h[3] != 0
-        update.flags[1] = h[4] != 0
+        prepare_rmsprop(h, update)
     elif optimizer.kind == ADAGRAD:
-        # lr_decay, epsilon, weight_decay, initial_accumulator_value
-        update.rate = <real> (rate / (1 + (step - 1) * h[0]))
-        update.decay = <real> h[2]
-        update.c[0] = <real> h[1]
+        prepare_adagrad(h, step, rate, update)
+    elif optimizer.kind == ADADELTA:
+        prepare_adadelta(h, update)
+    elif optimizer.kind == RPROP:
+        prepare_rprop(h, step, update)
+    elif optimizer.kind == LION:
+        prepare_lion(h, rate, update)
 
 
 cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -259,6 +456,12 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
             sweep(adam, 3, &k, p, gradient, slots, length, n)
         else:
             sweep(adam, 2, &k, p, gradient, slots, length, n)
+    elif update.kind == ADAMAX:
+        sweep(adamax, 2, &k, p, gradient, slots, length, n)
+    elif update.kind == NADAM:
+        sweep(nadam, 2, &k, p, gradient, slots, length, n)
+    elif update.kind == RADAM:
+        sweep(radam, 2, &k, p, gradient, slots, length, n)
     elif update.kind == RMSPROP:
         if k.flags[0] and k.flags[1]:
             sweep(rmsprop, 3, &k, p, gradient, slots, length, n)
@@ -268,3 +471,9 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
             sweep(rmsprop, 1, &k, p, gradient, slots, length, n)
     elif update.kind == ADAGRAD:
         sweep(adagrad, 1, &k, p, gradient, slots, length, n)
+    elif update.kind == ADADELTA:
+        sweep(adadelta, 2, &k, p, gradient, slots, length, n)
+    elif update.kind == RPROP:
+        sweep(rprop, 2, &k, p, gradient, slots, length, n)
+    elif update.kind == LION:
+        sweep(lion, 1, &k, p, gradient, slots, length, n)

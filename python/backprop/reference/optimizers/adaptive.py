@@ -12,7 +12,7 @@ from backprop.base.types import RealArray
 from backprop.reference.activations import Array
 from backprop.reference.optimizers.optimizer import Optimizer
 
-__all__ = ["Adagrad", "RMSprop"]
+__all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,3 +176,75 @@ class Adagrad(Optimizer):
         (total,) = slots
         total += g * g
         p -= learning_rate / (1 + (t - 1) * self.lr_decay) * g / (np.sqrt(total) + self.epsilon)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adadelta(Optimizer):
+    """Each gradient times the size of the recent steps, over the size of the recent gradients.
+
+    ::
+
+        g += weight_decay * p
+        square = rho * square + (1 - rho) * g**2
+        step = sqrt(steps + epsilon) / sqrt(square + epsilon) * g
+        steps = rho * steps + (1 - rho) * step**2
+        p -= learning_rate * step
+
+    As PyTorch's ``Adadelta``, with its defaults. From M. D. Zeiler, "ADADELTA: an adaptive learning rate method",
+    arXiv:1212.5701 (2012), which has no learning rate: here that is 1.
+
+    Parameters
+    ----------
+    learning_rate
+        Factor on every step, > 0.
+    rho
+        How slowly past squares are forgotten, in [0, 1).
+    epsilon
+        Keeps the divisor from 0, and is where the steps begin to grow from, > 0.
+    weight_decay
+        Adds ``weight_decay * p`` to the gradient of all trainable parameters, biases included, >= 0.
+
+    Raises
+    ------
+    TypeError
+        If a setting is no number.
+    ValueError
+        If a setting is out of its range.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.Adadelta(rho=0.95)
+    Adadelta(learning_rate=1.0, rho=0.95, epsilon=1e-06, weight_decay=0.0)
+    """
+
+    name: ClassVar[str] = "adadelta"
+    learning_rate: float = 1.0
+    rho: float = 0.9
+    epsilon: float = 1e-6
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        check.number("rho", self.rho, at_least=0, below=1)
+        check.number("epsilon", self.epsilon, above=0)
+        check.number("weight_decay", self.weight_decay, at_least=0)
+
+    @property
+    def hyperparameters(self) -> tuple[float, ...]:
+        """``(rho, epsilon, weight_decay)``."""
+        return self.rho, self.epsilon, self.weight_decay
+
+    @property
+    def n_slots(self) -> int:
+        """2, the mean squares of gradients and of steps."""
+        return 2
+
+    def update(self, p: Array, g: Array, slots: Array, t: int, learning_rate: float) -> None:
+        """Step along the gradient, scaled from the size of gradients to that of steps."""
+        g = g + self.weight_decay * p
+        square, steps = slots
+        square[...] = self.rho * square + (1 - self.rho) * g * g
+        step = np.sqrt(steps + self.epsilon) / np.sqrt(square + self.epsilon) * g
+        steps[...] = self.rho * steps + (1 - self.rho) * step * step
+        p -= learning_rate * step
