@@ -22,6 +22,7 @@ from backprop.optimizers import (
     Adamax,
     AdamW,
     Lion,
+    Muon,
     NAdam,
     Optimizer,
     RAdam,
@@ -105,6 +106,9 @@ OPTIMIZER_VARIANTS: tuple[Optimizer, ...] = (
     Rprop(learning_rate=0.02, eta_minus=0.3, eta_plus=1.5, step_size_min=0.01, step_size_max=0.05),
     Lion(),
     Lion(learning_rate=0.01, beta_1=0.7, beta_2=0.9, weight_decay=0.3),
+    Muon(),
+    Muon(learning_rate=0.01, momentum=0.8, nesterov=False, adjust_lr="match_rms_adamw", adamw_learning_rate=0.02),
+    Muon(weight_decay=0.0, ns_steps=2, ns_coefficients=(2.0, -1.5, 0.5), beta_1=0.8, adamw_weight_decay=0.3),
 )
 
 

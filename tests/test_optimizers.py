@@ -33,6 +33,7 @@ from backprop.optimizers import (
     Adamax,
     AdamW,
     Lion,
+    Muon,
     NAdam,
     RAdam,
     RMSprop,
@@ -70,10 +71,15 @@ def test_defaults_are_pytorchs(name):
     """Except for SGD's learning rate, which PyTorch lowered to 0.001 when it first gave it a default."""
     torch = pytest.importorskip("torch")
     optimizer = OPTIMIZERS[name]()
-    group = getattr(torch.optim, type(optimizer).__name__)([torch.zeros(1)]).param_groups[0]
+    group = getattr(torch.optim, type(optimizer).__name__)([torch.zeros(1, 1)]).param_groups[0]
     expected = {**group, "learning_rate": group["lr"], "epsilon": group.get("eps")}
     expected["beta_1"], expected["beta_2"] = group.get("betas", (None, None))
     expected["eta_minus"], expected["eta_plus"] = group.get("etas", (None, None))
+    if name == "muon":
+        rest = torch.optim.AdamW([torch.zeros(1)]).param_groups[0]
+        expected |= {f"adamw_{key}": rest[theirs] for key, theirs in (("learning_rate", "lr"), ("epsilon", "eps"))}
+        expected |= {"adamw_weight_decay": rest["weight_decay"], "adjust_lr": "original"}  # what None is there
+        expected["beta_1"], expected["beta_2"] = rest["betas"]
     expected["step_size_min"], expected["step_size_max"] = group.get("step_sizes", (None, None))
     for key in (field.name for field in fields(optimizer)):
         if key in ("epsilon_hat", "velocity_of_steps"):
@@ -416,6 +422,127 @@ def test_descends_rosenbrocks_valley(backend, optimizer):
     assert value() < start / 4
 
 
+# ---- muon ----
+
+MATRICES = [(1, 1), (1, 9), (9, 1), (5, 5), (3, 70), (70, 3), (40, 33), (64, 64), (130, 67), (67, 150)]
+MUONS = [optimizer for optimizer in OPTIMIZER_VARIANTS if isinstance(optimizer, Muon)]
+
+
+def muons_steps(backend, optimizer, shape, dtype, n_steps, *, last=3):
+    """Weights of the one hidden layer after some steps, the rest, what is remembered, and the gradients."""
+    core = module(backend, dtype)
+    (n_in, n_out), rng = shape, np.random.default_rng(0)
+    plan = core.Plan(n_in, [Dense(n_out, "tanh"), Dense(last)])
+    parameters = rng.normal(size=plan.n_parameters).astype(dtype)
+    gradients = rng.normal(size=(n_steps, plan.n_parameters)).astype(dtype)
+    before, slots = parameters.copy(), optimizer.new_slots(plan.n_parameters, dtype)
+    for step, gradient in enumerate(gradients, 1):
+        core.update(plan, optimizer, parameters, gradient, slots, step, optimizer.learning_rate)
+    return before, gradients, parameters, slots
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("optimizer", MUONS, ids=label)
+@pytest.mark.parametrize("shape", MATRICES, ids=str)
+def test_muon_against_pytorch(backend, dtype, optimizer, shape):
+    """Matrices of all forms, against PyTorch's own operations in float64."""
+    torch = pytest.importorskip("torch")
+    (n_in, n_out), n = shape, shape[0] * shape[1]
+    before, gradients, parameters, slots = muons_steps(backend, optimizer, shape, dtype, 4)
+    shapes = [(n_in, n_out), (n_out,), (n_out, 3), (3,)]
+    expected, remembered = pytorchs_steps(torch, optimizer, before.astype(float), gradients.astype(float), shapes)
+    # ten products, whose roundings the first coefficient amplifies at every iteration where a singular value is small
+    tolerance = 1e-12 if dtype is np.float64 else 1e-3
+    assert distance(parameters[:n] - before[:n], expected[:n] - before[:n]) <= tolerance
+    assert distance(parameters[n:], expected[n:]) <= tolerance
+    assert distance(slots, remembered) <= tolerance
+    assert not slots[1, :n].any()
+
+
+@each_backend
+@pytest.mark.parametrize("shape", MATRICES, ids=str)
+@pytest.mark.parametrize("adjust_lr", ["original", "match_rms_adamw"])
+def test_muon_is_roughly_pytorchs(backend, shape, adjust_lr):
+    """Which rounds to the 8 bits of bfloat16, in each of some 15 products."""
+    torch = pytest.importorskip("torch")
+    n = shape[0] * shape[1]
+    optimizer = Muon(learning_rate=0.1, adjust_lr=adjust_lr)
+    before, gradients, parameters, _ = muons_steps(backend, optimizer, shape, float, 3)
+    tensor = torch.tensor(before[:n].reshape(shape).T.copy(), requires_grad=True)
+    other = torch.optim.Muon([tensor], lr=0.1, adjust_lr_fn=adjust_lr)
+    for gradient in gradients:
+        tensor.grad = torch.tensor(gradient[:n].reshape(shape).T.copy())
+        other.step()
+    expected = tensor.detach().numpy().T.ravel()
+    assert distance(parameters[:n] - before[:n], expected - before[:n]) <= 0.1
+
+
+@each_backend
+def test_muon_makes_singular_values_near_1(backend):
+    """Its aim, checked by their definition: all of a random matrix, which are from 0.02 to 2 of the mean."""
+    optimizer = Muon(learning_rate=1.0, weight_decay=0.0, momentum=0.0)
+    before, _, parameters, _ = muons_steps(backend, optimizer, (30, 40), float, 1)
+    step = (parameters - before)[:1200].reshape(30, 40) / np.sqrt(40 / 30)
+    values = np.linalg.svd(step, compute_uv=False)
+    assert 0.5 < values.min() <= values.max() < 1.3
+
+
+@each_backend
+@each_dtype
+def test_muon_of_a_gradient_of_zero_only_decays(backend, dtype):
+    core, optimizer = module(backend, dtype), Muon(weight_decay=0.5)
+    plan = core.Plan(4, [Dense(6), Dense(2)])
+    parameters, slots = np.ones(plan.n_parameters, dtype), optimizer.new_slots(plan.n_parameters, dtype)
+    core.update(plan, optimizer, parameters, np.zeros_like(parameters), slots, 1, 0.5)
+    np.testing.assert_array_equal(parameters[:24], 0.75)
+    np.testing.assert_allclose(parameters[24:], 1 - 0.5 * 1 * 0.01, rtol=1e-6)
+
+
+@each_backend
+@pytest.mark.parametrize("optimizer", MUONS, ids=label)
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (1, 1)], ids=str)
+def test_muon_finds_the_bottom_of_a_parabola(backend, optimizer, shape):
+    """Of hidden weights; steps have about one size, so the rate falls."""
+    optimizer, core = undecayed(optimizer), module(backend, float)
+    plan, n = core.Plan(shape[0], [Dense(shape[1], bias=False), Dense(1, bias=False)]), shape[0] * shape[1]
+    goal = np.linspace(-1, 2, n)
+    w, slots = np.full(n + shape[1], 0.5), optimizer.new_slots(n + shape[1], float)
+    start = np.abs(w[:n] - goal).max()
+    for step in range(1, 2001):
+        gradient = np.append(w[:n] - goal, np.zeros(shape[1]))
+        core.update(plan, optimizer, w, gradient, slots, step, 0.1 / (1 + step / 50))
+    assert np.abs(w[:n] - goal).max() < 0.05 * start
+
+
+@each_backend
+@pytest.mark.parametrize("optimizer", MUONS, ids=label)
+def test_muon_descends_rosenbrocks_valley(backend, optimizer):
+    optimizer, core = undecayed(optimizer), module(backend, float)
+    plan = core.Plan(1, [Dense(2, bias=False), Dense(1, bias=False)])
+    w, slots = np.array([-1.2, 1.0, 0.0, 0.0]), optimizer.new_slots(4, float)
+    for step in range(1, 3001):
+        slope = np.array([-2 * (1 - w[0]) - 400 * w[0] * (w[1] - w[0] ** 2), 200 * (w[1] - w[0] ** 2), 0, 0])
+        core.update(plan, optimizer, w, slope, slots, step, 0.02 / (1 + step / 200))
+    assert (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2 < 24.2 / 4
+
+
+def test_a_schedule_is_for_both_rates_of_muon():
+    core, optimizer = module("reference", float), Muon(learning_rate=0.5, adamw_learning_rate=0.25, weight_decay=1.0)
+    plan = core.Plan(2, [Dense(2, bias=False), Dense(1, bias=False)])
+    parameters, slots = np.ones(6), optimizer.new_slots(6, float)
+    core.update(plan, optimizer, parameters, np.zeros(6), slots, 1, 0.05)
+    np.testing.assert_allclose(parameters, [0.95] * 4 + [1 - 0.025 * 0.01] * 2, rtol=1e-15)
+
+
+def test_muons_coefficients_become_a_tuple():
+    """As they come from a file."""
+    assert Muon(ns_coefficients=[3, np.float32(-4), 1.5]).ns_coefficients == (3.0, -4.0, 1.5)
+    for wrong in ((1.0, 2.0), 3.0, "abc", (1.0, "b", 2.0)):
+        with pytest.raises(TypeError, match=r"^ns_coefficients: needs .*, got "):
+            Muon(ns_coefficients=wrong)
+
+
 # ---- settings ----
 
 
@@ -477,6 +604,18 @@ def test_adagrads_slots_start_at_its_initial_value():
         lambda: Lion(beta_1=1),
         lambda: Lion(beta_2=1),
         lambda: Lion(weight_decay=-1),
+        lambda: Muon(momentum=1),
+        lambda: Muon(weight_decay=-1),
+        lambda: Muon(epsilon=0),
+        lambda: Muon(ns_steps=0),
+        lambda: Muon(ns_steps=100),
+        lambda: Muon(ns_coefficients=(1, 2, float("inf"))),
+        lambda: Muon(adjust_lr="none"),
+        lambda: Muon(adamw_learning_rate=0),
+        lambda: Muon(beta_1=1),
+        lambda: Muon(beta_2=1),
+        lambda: Muon(adamw_epsilon=-1),
+        lambda: Muon(adamw_weight_decay=-1),
     ],
 )
 def test_settings_out_of_range(make):

@@ -61,6 +61,10 @@ CASES = {
     "hard swish": ([12, 30, 30, 1], "hard_swish", "sigmoid", losses.Focal(alpha=0.25), optimizers.Adam(), 200, 64),
     "hard sigmoid": ([30, 20, 4], "hard_sigmoid", "softmax", losses.KullbackLeibler(), optimizers.Adam(), 90, 40),
     "hard tanh": ([30, 20, 4], "hard_tanh", "softplus", losses.Gamma(), optimizers.SGD(), 60, 1),
+    "nadam, pieces": ([28, 300, 300, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.NAdam(), 200, 100),
+    "muon": ([150, 70, 130, 1, 7, 2], "tanh", "identity", losses.SquaredError(), optimizers.Muon(), 150, 50),
+    "muon, wide": ([64, 300, 260, 10], "relu", "softmax", losses.CrossEntropy(), optimizers.Muon(), 200, 100),
+    "muon, dropout": ([40, 70, 90, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.Muon(), 60, 20),
 }
 # What hidden layers have beside it; these cases have validation data too.
 OPTIONS = {
@@ -74,6 +78,7 @@ OPTIONS = {
     "norms, online": {"max_norm": 0.3},
     "norms, fours": {"max_norm": 0.7, "l1": 1e-3},
     "norms, sevens": {"max_norm": 0.9},
+    "muon, dropout": {"l2": 1e-3, "dropout": 0.1},
 }
 
 # 1,000 steps of these, 200 times over, would take hours: they run once, and 20 times what has fewer rows.

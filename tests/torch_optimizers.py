@@ -33,6 +33,7 @@ SLOTS = {
     "adadelta": ["square_avg", "acc_delta"],
     "rprop": ["prev", "step_size"],
     "lion": ["exp_avg"],
+    "muon": ["exp_avg", "exp_avg_sq"],
 }
 
 
@@ -57,10 +58,64 @@ class Lion:
                 m.copy_(s.beta_2 * m + (1 - s.beta_2) * p.grad)
 
 
+class Muon:
+    """PyTorch's in the dtype of the parameters, for all matrices (n_in, n_out) but the last, and its AdamW.
+
+    PyTorch's own weights are (n_out, n_in), and it iterates in bfloat16: see `test_muon_is_roughly_pytorchs`.
+    """
+
+    def __init__(self, torch, parameters, optimizer):
+        self.torch, self.settings = torch, optimizer
+        self.hidden = [p for p in parameters if p.ndim == 2][:-1]
+        self.means = {p: {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)} for p in self.hidden}
+        self.rest = torch.optim.AdamW(
+            [p for p in parameters if p not in self.means],
+            lr=optimizer.adamw_learning_rate,
+            betas=(optimizer.beta_1, optimizer.beta_2),
+            eps=optimizer.adamw_epsilon,
+            weight_decay=optimizer.adamw_weight_decay,
+        )
+
+    @property
+    def state(self):
+        return {**self.means, **self.rest.state}
+
+    def zero_grad(self):
+        self.rest.zero_grad()
+        for p in self.hidden:
+            p.grad = None
+
+    def step(self):
+        self.rest.step()
+        with self.torch.no_grad():
+            for p in self.hidden:
+                self.step_matrix(p, self.means[p]["exp_avg"])
+
+    def step_matrix(self, p, mean):
+        s, (n_in, n_out) = self.settings, p.shape
+        mean.lerp_(p.grad, 1 - s.momentum)
+        direction = p.grad.lerp(mean, s.momentum) if s.nesterov else mean
+        ratio = math.sqrt(max(1, n_out / n_in)) if s.adjust_lr == "original" else 0.2 * math.sqrt(max(n_in, n_out))
+        p *= 1 - s.learning_rate * s.weight_decay
+        p -= s.learning_rate * ratio * orthogonal(direction.T, s).T
+
+
+def orthogonal(X, settings):
+    """PyTorch's `_zeropower_via_newtonschulz` without its rounding to bfloat16."""
+    a, b, c = settings.ns_coefficients
+    is_tall = X.shape[0] > X.shape[1]
+    X = X.T if is_tall else X
+    X = X / X.norm().clamp(min=settings.epsilon)
+    for _ in range(settings.ns_steps):
+        gram = X @ X.T
+        X = a * X + (b * gram + c * gram @ gram) @ X
+    return X.T if is_tall else X
+
+
 def torch_optimizer(torch, optimizer, parameters):
     """PyTorch's optimizer with the same settings."""
-    if optimizer.name == "lion":
-        return Lion(torch, parameters, optimizer)
+    if optimizer.name in ("lion", "muon"):
+        return {"lion": Lion, "muon": Muon}[optimizer.name](torch, parameters, optimizer)
     ours = {"learning_rate": "lr", "epsilon": "eps"}
     same = ("weight_decay", "momentum", "dampening", "nesterov", "amsgrad", "alpha", "centered", "lr_decay", "rho")
     same += ("initial_accumulator_value", "momentum_decay", "decoupled_weight_decay")
@@ -112,18 +167,18 @@ def split(vector, shapes=SHAPES):
     return [part.reshape(shape) for part, shape in zip(np.split(np.asarray(vector), ends[:-1]), shapes, strict=True)]
 
 
-def pytorchs_steps(torch, optimizer, parameters, gradients):
+def pytorchs_steps(torch, optimizer, parameters, gradients, shapes=SHAPES):
     """Parameters and slots after a step along each of the gradients, at the optimizer's own learning rate.
 
     The forms that PyTorch does not have are its own with another epsilon for each step, or with a velocity that is made
     of gradients: the same as long as the learning rate stays.
     """
-    tensors = [torch.tensor(part.copy(), requires_grad=True) for part in split(parameters)]
+    tensors = [torch.tensor(part.copy(), requires_grad=True) for part in split(parameters, shapes)]
     other = torch_optimizer(torch, optimizer, tensors)
     for t, gradient in enumerate(gradients, 1):
         if isinstance(optimizer, Adam) and optimizer.epsilon_hat:
             other.param_groups[0]["eps"] = optimizer.epsilon / math.sqrt(1 - optimizer.beta_2**t)
-        for tensor, part in zip(tensors, split(gradient), strict=True):
+        for tensor, part in zip(tensors, split(gradient, shapes), strict=True):
             tensor.grad = torch.tensor(part.copy())
         other.step()
     slots = remembered(other, optimizer, tensors)

@@ -9,7 +9,8 @@ from backprop.reference.losses import LOSSES
 STEPS = 3000
 MIN_EPOCHS, MAX_EPOCHS = 20, 1000
 LEARNING_RATES = {
-    "sgd": 0.05, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.002, "adagrad": 0.05, "rprop": 0.001, "lion": 0.001
+    "sgd": 0.05, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.002, "adagrad": 0.05, "rprop": 0.001, "lion": 0.001,
+    "muon": 0.02,
 }  # fmt: skip
 L2_TIMES_ROWS, MAX_L2 = 15.0, 0.05
 TEST_SIZE, MIN_ROWS_TO_SPLIT = 0.25, 20

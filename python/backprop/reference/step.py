@@ -29,7 +29,9 @@ def update(
         for array in plan.arrays:
             if array.trainable:
                 own_slots = slots[:, array.part].reshape(len(slots), *array.shape)
-                optimizer.update(array.of(parameters), array.of(gradient), own_slots, step, float(learning_rate))
+                hidden_weights = len(array.shape) == 2 and array.layer < len(plan.layers) - 1
+                update_array = optimizer.update_hidden_weights if hidden_weights else optimizer.update
+                update_array(array.of(parameters), array.of(gradient), own_slots, step, float(learning_rate))
 
 
 def clip(plan: Plan, gradient: Array, clip_value: float | None, clip_norm: float | None) -> None:

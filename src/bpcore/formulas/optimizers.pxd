@@ -25,9 +25,10 @@ cdef enum OptimizerKind:
     ADADELTA
     RPROP
     LION
+    MUON
 
 cdef enum:
-    MAX_HYPERPARAMETERS = 8
+    MAX_HYPERPARAMETERS = 16
     MAX_SLOTS = 4
     MAX_FLAGS = 3
     MAX_COEFFICIENTS = 6
@@ -46,6 +47,7 @@ cdef inline const char *optimizer_name(OptimizerKind kind) noexcept:
     elif kind == ADADELTA: return "adadelta"
     elif kind == RPROP: return "rprop"
     elif kind == LION: return "lion"
+    elif kind == MUON: return "muon"
     return NULL
 
 
@@ -346,6 +348,22 @@ cdef inline void lion(const Coefficients *k, vec *p, vec g, vec *slots) noexcept
     slots[0] = vfma(k.c[2], slots[0], k.c[3] * g)
 
 
+cdef enum:
+    FIRST_OF_MUON = 7  # of the hyperparameters: those before are AdamW's
+
+cdef inline void prepare_muon(const double *h, long long step, double rate, Update *update) noexcept nogil:
+    """Of what is no hidden weight, which is AdamW's; `muon.pxd` has the rest.
+
+    The first hyperparameter is AdamW's learning rate over Muon's, so that a schedule is for both.
+    """
+    prepare_adam(h + 1, step, rate * h[0], True, update)
+
+
+cdef inline bint takes_matrices(const Optimizer *optimizer) noexcept nogil:
+    """Whether hidden weights are stepped as whole matrices, in place of number by number."""
+    return optimizer.kind == MUON
+
+
 cdef inline real plain_sgd_decay(const Optimizer *optimizer) noexcept nogil:
     """The weight decay of `sgd`, which products need that step themselves."""
     return <real> optimizer.hyper[2]
@@ -431,6 +449,8 @@ cdef inline void prepare(
         prepare_rprop(h, step, update)
     elif optimizer.kind == LION:
         prepare_lion(h, rate, update)
+    elif optimizer.kind == MUON:
+        prepare_muon(h, step, rate, update)
 
 
 cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -451,7 +471,7 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
             sweep(sgd_momentum, 1, &k, p, gradient, slots, length, n)
         else:
             sweep(sgd_plain, 0, &k, p, gradient, slots, length, n)
-    elif update.kind in (ADAM, ADAMW):
+    elif update.kind in (ADAM, ADAMW, MUON):
         if k.flags[0]:
             sweep(adam, 3, &k, p, gradient, slots, length, n)
         else:

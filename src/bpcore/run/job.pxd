@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from bpcore.formulas.losses cimport Loss
-from bpcore.formulas.optimizers cimport SGD, Optimizer
+from bpcore.formulas.optimizers cimport SGD, Optimizer, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, real
 from bpcore.passes.batches cimport row_of
 from bpcore.passes.network cimport Layer, Network
@@ -57,35 +57,54 @@ cdef struct Job:
     long long first_step
     Range *ranges  # (n_ranges,): the trainable parameters, neighbours merged
     int n_ranges
+    Range *elementwise  # (n_elementwise,): those that the optimizer steps number by number
+    int n_elementwise
+    bint has_matrices  # whether it steps others as whole matrices
     Range *penalties  # (n_penalties,)
     int n_penalties
 
 
 # ---- the network's parameters as ranges ----
 
-cdef inline void add_range(Job *job, Py_ssize_t start, Py_ssize_t length) noexcept nogil:
-    cdef Range *last = job.ranges + job.n_ranges - 1
-    if job.n_ranges > 0 and last.start + last.length == start:
+cdef inline bint is_stepped_as_matrix(const Job *job, int l) noexcept nogil:
+    """Whether the optimizer takes the weights of layer l as a whole matrix: those of all layers but the last."""
+    return takes_matrices(&job.optimizer) and job.net.layers[l].trainable and l < job.net.n_layers - 1
+
+
+cdef inline void add_range(Range *ranges, int *n_ranges, Py_ssize_t start, Py_ssize_t length) noexcept nogil:
+    cdef Range *last = ranges + n_ranges[0] - 1
+    if n_ranges[0] > 0 and last.start + last.length == start:
         last.length += length
     else:
-        job.ranges[job.n_ranges] = Range(start, length, 0, 0, True)
-        job.n_ranges += 1
+        ranges[n_ranges[0]] = Range(start, length, 0, 0, True)
+        n_ranges[0] += 1
+
+
+cdef inline void add_array(Job *job, Py_ssize_t start, Py_ssize_t length, bint is_matrix) noexcept nogil:
+    """Enter a trainable array into the ranges."""
+    add_range(job.ranges, &job.n_ranges, start, length)
+    if is_matrix:
+        job.has_matrices = True
+    else:
+        add_range(job.elementwise, &job.n_elementwise, start, length)
 
 
 cdef inline void fill_ranges(Job *job) noexcept nogil:
-    """job.ranges (room for three a layer) and job.penalties (room for one) from the layers."""
+    """job.ranges and job.elementwise (room for three a layer) and job.penalties (room for one) from the layers."""
     cdef const Layer *layer
     cdef int l
     job.n_ranges = 0
+    job.n_elementwise = 0
+    job.has_matrices = False
     job.n_penalties = 0
     for l in range(job.net.n_layers):
         layer = job.net.layers + l
         if layer.trainable:
-            add_range(job, layer.weights, layer.n_in * layer.n_out)
+            add_array(job, layer.weights, layer.n_in * layer.n_out, is_stepped_as_matrix(job, l))
         if layer.has_bias and layer.bias_trainable:
-            add_range(job, layer.biases, layer.n_out)
+            add_array(job, layer.biases, layer.n_out, False)
         if layer.has_slopes and layer.trainable:
-            add_range(job, layer.slopes, layer.n_out)
+            add_array(job, layer.slopes, layer.n_out, False)
         if layer.l1 != 0 or layer.l2 != 0:
             job.penalties[job.n_penalties] = Range(
                 layer.weights, layer.n_in * layer.n_out, layer.l1, layer.l2, layer.trainable

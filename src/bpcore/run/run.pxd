@@ -73,6 +73,7 @@ cdef inline void take_memory(Arena *arena, Run *run, bint keeps_data, bint keeps
     """The buffers of a run, whose job must be filled in but for its ranges. Called twice: to measure, and to take."""
     take_workspace(arena, &run.job, keeps_data, keeps_gradient, &run.workspace)
     run.job.ranges = <Range *> take(arena, 3 * run.job.net.n_layers * sizeof(Range))
+    run.job.elementwise = <Range *> take(arena, 3 * run.job.net.n_layers * sizeof(Range))
     run.job.penalties = <Range *> take(arena, run.job.net.n_layers * sizeof(Range))
     if run.team.n_threads > 1:
         take_panels(arena, &run.job, &run.workspace)

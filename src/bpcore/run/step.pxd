@@ -6,6 +6,7 @@ from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.gradients cimport SET, STEP, Sink
 from bpcore.run.batch cimport data_loss
 from bpcore.run.job cimport Job, Range, denominator_of, is_bare, weight_of
+from bpcore.run.muon cimport update_matrices
 from bpcore.run.penalties cimport add_penalties, clip, limit_all_norms
 from bpcore.run.run cimport UPDATE, Run
 from bpcore.run.team cimport command_team, partition_by_speed
@@ -34,6 +35,7 @@ cdef inline void set_update(Run *run, double rate) noexcept nogil:
         &run.job.optimizer, run.state.step, rate, run.state.parameters, run.state.slots, run.job.net.n_parameters,
         &run.workspace.update,
     )
+    run.workspace.rate = rate
 
 
 cdef inline void update_parameters(Run *run, double rate) noexcept nogil:
@@ -43,16 +45,20 @@ cdef inline void update_parameters(Run *run, double rate) noexcept nogil:
     if run.team.n_threads > 1 and run.job.net.n_parameters >= SHARED_PARAMETERS:
         command_team(run, UPDATE)
         return
-    for k in range(run.job.n_ranges):
-        at = run.job.ranges + k
+    for k in range(run.job.n_elementwise):
+        at = run.job.elementwise + k
         optimize(&run.workspace.update, run.workspace.gradient + at.start, at.start, at.length)
+    if run.job.has_matrices:
+        update_matrices(run, 0, 1)
 
 
 cdef inline bint updates_by_layers(const Run *run, Py_ssize_t n) noexcept nogil:
     """Whether the optimizer follows each piece of the gradient at once: while it is in the cache, and in the cache of
     the thread that made it."""
     cdef Py_ssize_t least = LAYERED_PARAMETERS if run.team.n_threads == 1 else BLOCK_PARAMETERS
-    return run.job.net.n_parameters > least and is_bare(&run.job) and not is_tiny(run.job.net, n)
+    return run.job.net.n_parameters > least and is_bare(&run.job) and not is_tiny(run.job.net, n) and (
+        not run.job.has_matrices
+    )
 
 
 cdef inline void add_loss(Run *run, double loss, double penalties, double denominator, Py_ssize_t n) noexcept nogil:

@@ -6,6 +6,7 @@ from bpcore.machine.threads cimport (
 )
 from bpcore.machine.types cimport GROUP_LANES, enter_compute, leave_compute
 from bpcore.run.job cimport Range
+from bpcore.run.muon cimport update_matrices
 from bpcore.run.partition cimport equal_partition, follow_speeds, part_begin
 from bpcore.run.run cimport GRADIENT, QUIT, UPDATE, Command, Member, Run
 from bpcore.run.shared_gradient cimport member_gradient
@@ -34,18 +35,20 @@ cdef inline void partition_by_speed(Run *run) noexcept nogil:
 # ---- what a member does ----
 
 cdef inline void member_update(Member *member) noexcept nogil:
-    """A member's part of the optimizer's step: whole cache lines of each range."""
-    cdef const Run *run = member.run
+    """A member's part of the optimizer's step: whole cache lines of each range, and of matrices."""
+    cdef Run *run = member.run
     cdef const Range *at
     cdef Py_ssize_t lines, first, end
     cdef int k
-    for k in range(run.job.n_ranges):
-        at = run.job.ranges + k
+    for k in range(run.job.n_elementwise):
+        at = run.job.elementwise + k
         lines = (at.length + GROUP_LANES - 1) // GROUP_LANES
         first = at.start + part_begin(lines, member.rank, run.team.n_threads) * GROUP_LANES
         end = at.start + min(at.length, part_begin(lines, member.rank + 1, run.team.n_threads) * GROUP_LANES)
         if first < end:
             optimize(&run.workspace.update, run.workspace.gradient + first, first, end - first)
+    if run.job.has_matrices:
+        update_matrices(run, member.rank, run.team.n_threads)
 
 
 # ---- threads ----

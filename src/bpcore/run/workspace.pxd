@@ -5,11 +5,11 @@ from libc.string cimport memset
 
 from bpcore.formulas.activations cimport needs_scores
 from bpcore.formulas.losses cimport from_scores
-from bpcore.formulas.optimizers cimport Update
+from bpcore.formulas.optimizers cimport Update, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, real
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport Sink
-from bpcore.run.job cimport Job, Rows, targets_per_row
+from bpcore.run.job cimport Job, Rows, is_stepped_as_matrix, targets_per_row
 from bpcore.run.state cimport MAX_BLOCKS
 
 cdef extern from "<stdlib.h>" nogil:
@@ -99,6 +99,15 @@ cdef struct Batch:
     bint drops
     uint64_t key  # of its dropout
 
+# What the step of a matrix (n_in, n_out) needs, for the largest one. In panels but for `rows`: see `panels.pxd`.
+cdef struct Matrices:
+    real *rows  # the direction row by row, then in turn with x
+    double *squares  # (n_in,)
+    real *x  # (n_short, n_long): the direction, or its transpose
+    real *transposed  # (n_long, n_short)
+    real *gram  # (n_short, n_short): x @ x.T
+    real *polynomial  # (n_short, n_short): of it
+
 cdef struct Workspace:
     Chunk chunk
     Gathered data
@@ -109,6 +118,8 @@ cdef struct Workspace:
     real **panels  # (n_layers,): transposed deltas of each layer, for all members of a team
     Batch batch
     Update update
+    double rate  # of the step whose update that is
+    Matrices matrices
 
 
 cdef inline Py_ssize_t whole_groups(Py_ssize_t n_rows) noexcept nogil:
@@ -198,6 +209,25 @@ cdef inline void take_gathered(Arena *arena, const Job *job, const Rows *rows, G
     gathered.factor = take_reals(arena, lanes)
 
 
+cdef inline void take_matrices(Arena *arena, const Job *job, Matrices *matrices) noexcept nogil:
+    cdef const Layer *layer
+    cdef Py_ssize_t size = 0, square = 0, n_in = 0, n_short
+    cdef int l
+    for l in range(job.net.n_layers):
+        if is_stepped_as_matrix(job, l):
+            layer = job.net.layers + l
+            n_short = min(layer.n_in, layer.n_out)
+            size = max(size, layer.n_in * whole_groups(layer.n_out), layer.n_out * whole_groups(layer.n_in))
+            square = max(square, n_short * whole_groups(n_short))
+            n_in = max(n_in, layer.n_in)
+    matrices.rows = take_reals(arena, size)
+    matrices.squares = <double *> take(arena, n_in * sizeof(double))
+    matrices.x = take_reals(arena, size)
+    matrices.transposed = take_reals(arena, size)
+    matrices.gram = take_reals(arena, square)
+    matrices.polynomial = take_reals(arena, square)
+
+
 cdef inline void take_workspace(
     Arena *arena, const Job *job, bint keeps_data, bint keeps_gradient, Workspace *workspace,
 ) noexcept nogil:
@@ -214,6 +244,8 @@ cdef inline void take_workspace(
         workspace.block_gradients = take_reals(arena, (MAX_BLOCKS - 1) * n_parameters)
     if keeps_gradient:
         workspace.gradient = take_reals(arena, n_parameters)
+    if takes_matrices(&job.optimizer):
+        take_matrices(arena, job, &workspace.matrices)
 
 
 cdef inline void take_panels(Arena *arena, const Job *job, Workspace *workspace) noexcept nogil:

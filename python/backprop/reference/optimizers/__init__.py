@@ -5,7 +5,8 @@ element, ``p`` are the parameters, ``g`` is the gradient of the loss (after clip
 ``t`` counts the steps from 1. What an optimizer remembers, its slots, starts at 0 where nothing else is said.
 
 An update changes ``p`` and the slots, one array like ``p`` for each, in place, and leaves ``g`` alone. It is called for
-one array of the network at a time, in the shape that this has.
+one array of the network at a time, in the shape that this has. Hidden weights, those of all layers but the last, go to
+``update_hidden_weights``, which does the same unless an optimizer defines it.
 
 A class in one of the modules below, with its name in the module's ``__all__``, is all that an optimizer needs here.
 """
@@ -13,9 +14,10 @@ A class in one of the modules below, with its name in the module's ``__all__``, 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backprop.reference.optimizers import adam, adaptive, optimizer, sgd, signs
+from backprop.reference.optimizers import adam, adaptive, muon, optimizer, sgd, signs
 from backprop.reference.optimizers.adam import *
 from backprop.reference.optimizers.adaptive import *
+from backprop.reference.optimizers.muon import *
 from backprop.reference.optimizers.optimizer import *
 from backprop.reference.optimizers.optimizer import Optimizer
 from backprop.reference.optimizers.sgd import *
@@ -23,7 +25,7 @@ from backprop.reference.optimizers.signs import *
 from backprop.reference.registry import registry
 
 OPTIMIZERS: Mapping[str, type[Optimizer]] = registry(
-    Optimizer, (sgd, adam, adaptive, signs), ("hyperparameters", "n_slots", "update")
+    Optimizer, (sgd, adam, adaptive, signs, muon), ("hyperparameters", "n_slots", "update")
 )
 
 if not TYPE_CHECKING:  # type checkers read the imports

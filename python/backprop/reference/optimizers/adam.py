@@ -185,10 +185,8 @@ class Adamax(Optimizer):
 
     Raises
     ------
-    TypeError
-        If a setting is no number.
-    ValueError
-        If a setting is out of its range.
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -264,10 +262,8 @@ class NAdam(Optimizer):
 
     Raises
     ------
-    TypeError
-        If a setting is no number, or decoupled_weight_decay neither True nor False.
-    ValueError
-        If a setting is out of its range.
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -371,10 +367,8 @@ class RAdam(Optimizer):
 
     Raises
     ------
-    TypeError
-        If a setting is no number, or decoupled_weight_decay neither True nor False.
-    ValueError
-        If a setting is out of its range.
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------

@@ -206,10 +206,8 @@ class Adadelta(Optimizer):
 
     Raises
     ------
-    TypeError
-        If a setting is no number.
-    ValueError
-        If a setting is out of its range.
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------

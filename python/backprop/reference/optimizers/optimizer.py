@@ -49,6 +49,10 @@ class Optimizer:
         """Change parameters and slots in place: the t-th step, counted from 1, along the gradient, which stays."""
         raise NotImplementedError
 
+    def update_hidden_weights(self, p: Array, g: Array, slots: Array, t: int, learning_rate: float) -> None:
+        """Do the same for the weights (n_in, n_out) of a layer that is not the last."""
+        self.update(p, g, slots, t, learning_rate)
+
     def new_slots(self, n_parameters: int, dtype: Any) -> RealArray:
         """Make what it remembers before the first step, (n_slots, n_parameters)."""
         return np.zeros((self.n_slots, n_parameters), dtype)

@@ -45,10 +45,8 @@ class Rprop(Optimizer):
 
     Raises
     ------
-    TypeError
-        If a setting is no number.
-    ValueError
-        If a setting is out of its range.
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
@@ -121,10 +119,8 @@ class Lion(Optimizer):
 
     Raises
     ------
-    TypeError
-        If a setting is no number.
-    ValueError
-        If a setting is out of its range.
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range; the message says which.
 
     Examples
     --------
