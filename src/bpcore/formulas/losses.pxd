@@ -11,7 +11,7 @@ from bpcore.formulas.activations cimport (
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
+    LANES, REAL_BITS, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport vexp, vexpm1, vlog, vlog1p, vtanh
 
@@ -115,6 +115,17 @@ cdef inline vec log_cosh(vec a, vec z, vec y, const vec *parameters, vec factor,
     return line + vlog1p(vselect(small, p * p / (q + q), q * q))
 
 
+cdef inline vec positive(vec a) noexcept nogil:
+    """a, or the smallest normal number where `softplus` or `exp` was flushed to 0."""
+    return vmax(a, vset1(1.17549435e-38 if REAL_BITS == 32 else 2.2250738585072014e-308))
+
+
+cdef inline vec finite(vec d) noexcept nogil:
+    """d, or the largest number in its place: infinity times a derivative of 0 would be NaN."""
+    cdef vec largest = vset1(3.40282347e+38 if REAL_BITS == 32 else 1.7976931348623157e+308)
+    return vmax(vmin(d, largest), -largest)
+
+
 cdef inline vec poisson_deviance(vec a, vec log_a, vec y) noexcept nogil:
     """a - y + y log(y / a), with y log y = 0 at 0."""
     cdef vec y_log_y = vselect(vlt(vset1(0), y), y * vlog(y), vset1(0))
@@ -123,7 +134,8 @@ cdef inline vec poisson_deviance(vec a, vec log_a, vec y) noexcept nogil:
 
 
 cdef inline vec poisson(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    delta[0] = factor * (vset1(1) - y / a)
+    a = positive(a)
+    delta[0] = factor * finite(vset1(1) - y / a)
     return poisson_deviance(a, vlog(a), y)
 
 
@@ -133,13 +145,15 @@ cdef inline vec poisson_from_scores(vec a, vec z, vec y, const vec *parameters, 
 
 
 cdef inline vec gamma(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    cdef vec ratio = y / a
-    delta[0] = factor * ((vset1(1) - ratio) / a)
+    cdef vec ratio
+    a = positive(a)
+    ratio = y / a
+    delta[0] = factor * finite((vset1(1) - ratio) / a)
     return (ratio - vset1(1)) - vlog(ratio)
 
 
 cdef inline vec gamma_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    cdef vec ratio = y / a
+    cdef vec ratio = y / positive(a)
     delta[0] = factor * (vset1(1) - ratio)
     return (ratio - vset1(1)) + (z - vlog(y))
 
@@ -148,24 +162,28 @@ cdef inline vec tweedie_deviance(vec y, vec high, vec low, const vec *parameters
     """high / (2 - p) + y low / (p - 1) - y^(2-p) / ((p - 1) (2 - p)) with high = a^(2-p), low = a^(1-p)."""
     cdef vec above = parameters[0], below = parameters[1]  # p - 1, 2 - p
     cdef vec own = vselect(vlt(vset1(0), y), vexp(below * vlog(y)), vset1(0))
-    return high / below + (y * low - own / below) / above
+    return high / below + (vselect(vlt(vset1(0), y), y * low, vset1(0)) - own / below) / above
 
 
 cdef inline vec tweedie(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    cdef vec low = vexp(-parameters[0] * vlog(a))
-    delta[0] = factor * (low * (vset1(1) - y / a))
+    cdef vec low
+    a = positive(a)
+    low = vexp(-parameters[0] * vlog(a))
+    delta[0] = factor * finite(low * (vset1(1) - y / a))
     return tweedie_deviance(y, a * low, low, parameters)
 
 
 cdef inline vec tweedie_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
     cdef vec low = vexp(-parameters[0] * z), high = vexp(parameters[1] * z)
-    delta[0] = factor * (high - y * low)
+    # where y is 0, low may be infinite
+    delta[0] = factor * (high - vselect(vlt(vset1(0), y), y * low, vset1(0)))
     return tweedie_deviance(y, high, low, parameters)
 
 
 cdef inline vec hinge(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
     cdef vec margin = vset1(1) - y * a
-    delta[0] = factor * vselect(vle(margin, vset1(0)), vset1(0), -y)
+    # where neither comparison holds, the margin is NaN, and so is the gradient
+    delta[0] = factor * vselect(vlt(vset1(0), margin), -y, vselect(vle(margin, vset1(0)), vset1(0), margin))
     return vmax(margin, vset1(0))
 
 

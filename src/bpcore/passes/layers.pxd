@@ -9,7 +9,7 @@ from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport real
 from bpcore.passes.dense cimport dense_delta_units, dense_forward_units, dense_gradient, dense_input_delta
-from bpcore.passes.network cimport DENSE, Chunk, Layer, Network, mixes_units
+from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units
 from bpcore.products.gradients cimport Sink
 
 
@@ -20,6 +20,8 @@ cdef inline void forward_units(
     """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `mixes_units`."""
     if layer.kind == DENSE:
         dense_forward_units(layer, first, end, parameters, tiles, inputs, z, a, scratch)
+    elif layer.kind == NO_KIND:
+        pass
 
 
 cdef inline void delta_units(
@@ -33,6 +35,8 @@ cdef inline void delta_units(
     cdef const Layer *layer = net.layers + number
     if layer.kind == DENSE:
         dense_delta_units(layer, number, net.layers + layer.reads, first, end, parameters, tiles, chunk)
+    elif layer.kind == NO_KIND:
+        pass
 
 
 cdef inline void layer_gradient(
@@ -44,6 +48,8 @@ cdef inline void layer_gradient(
         dense_gradient(
             layer, tiles, inputs, delta, slope_delta, panels, first_row, end_row, with_unit_arrays, target, sink
         )
+    elif layer.kind == NO_KIND:
+        pass
 
 
 # ---- whole layers ----
@@ -119,3 +125,5 @@ cdef inline void input_delta_product(
     """chunk.delta[0] [n_inputs][lanes] from the delta of a layer that reads the network's inputs."""
     if layer.kind == DENSE:
         dense_input_delta(layer, number, parameters, chunk)
+    elif layer.kind == NO_KIND:
+        pass

@@ -8,6 +8,7 @@ from bpcore.products.units cimport LEAST_WEIGHTS, units_pay
 
 
 cdef enum LayerKind:
+    NO_KIND  # of a layer that was not filled in; with a second name each choice is a `switch`, which must be complete
     DENSE
 
 cdef enum:

@@ -301,7 +301,8 @@ class Hinge(Loss):
 
     def gradient(self, a: Array, y: Array) -> Array:
         """``-y`` where ``y a < 1``, else 0: at the kink, 0."""
-        return np.where(1 - y * a <= 0, 0, -y).astype(a.dtype)
+        margin = 1 - y * a
+        return np.where(margin > 0, -y, np.where(margin <= 0, 0, margin)).astype(a.dtype)
 
     def kink_distance(self, a: Array, y: Array) -> Array:
         """``1 - y a``."""

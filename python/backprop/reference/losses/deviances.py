@@ -13,7 +13,7 @@ import numpy as np
 
 from backprop.base import checks as check
 from backprop.reference.activations import Array
-from backprop.reference.losses.loss import Loss, x_log_y
+from backprop.reference.losses.loss import Loss, finite, positive, x_log_y
 
 __all__ = ["Gamma", "Poisson", "Tweedie"]
 
@@ -48,11 +48,11 @@ class Poisson(Loss):
 
     def value(self, a: Array, y: Array) -> Array:
         """``a - y + y log(y / a)``: minus the log-likelihood of the rate ``a`` after ``y`` events, 0 at ``a = y``."""
-        return a - y + x_log_y(y, y / np.where(y == 0, 1, a))
+        return a - y + x_log_y(y, y / np.where(y == 0, 1, positive(a)))
 
     def gradient(self, a: Array, y: Array) -> Array:
         """``1 - y / a``."""
-        return 1 - y / a
+        return finite(1 - y / positive(a))
 
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """``exp(z) - y + y (log(y) - z)``."""
@@ -99,12 +99,12 @@ class Gamma(Loss):
 
     def value(self, a: Array, y: Array) -> Array:
         """``y / a - 1 - log(y / a)``: 0 at ``a = y``."""
-        ratio = y / a
+        ratio = y / positive(a)
         return ratio - 1 - np.log(ratio)
 
     def gradient(self, a: Array, y: Array) -> Array:
         """``(1 - y / a) / a``."""
-        return (1 - y / a) / a
+        return finite((1 - y / positive(a)) / positive(a))
 
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """``y exp(-z) - 1 + z - log(y)``."""
@@ -112,7 +112,7 @@ class Gamma(Loss):
 
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``1 - y / a``."""
-        return 1 - y / a
+        return 1 - y / positive(a)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +164,12 @@ class Tweedie(Loss):
 
     def value(self, a: Array, y: Array) -> Array:
         """``a**(2 - p) / (2 - p) + y a**(1 - p) / (p - 1) - y**(2 - p) / ((p - 1) (2 - p))``: 0 at ``a = y``."""
-        return self._value(np.log(a), y)
+        return self._value(np.log(positive(a)), y)
 
     def gradient(self, a: Array, y: Array) -> Array:
         """``a**(1 - p) (1 - y / a)``."""
-        return a ** (1 - self.power) * (1 - y / a)
+        a = positive(a)
+        return finite(a ** (1 - self.power) * (1 - y / a))
 
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """``exp((2 - p) z) / (2 - p) + y exp((1 - p) z) / (p - 1) - y**(2 - p) / ((p - 1) (2 - p))``."""
@@ -177,8 +178,9 @@ class Tweedie(Loss):
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``exp((2 - p) z) - y exp((1 - p) z)``."""
         above, below = self.parameters
-        return np.exp(below * z) - y * np.exp(-above * z)
+        return np.exp(below * z) - np.where(y == 0, 0, y * np.exp(-above * z))
 
     def _value(self, log_a: Array, y: Array) -> Array:
         above, below = self.parameters
-        return np.exp(below * log_a) / below + (y * np.exp(-above * log_a) - y**below / below) / above
+        low = np.where(y == 0, 0, y * np.exp(-above * log_a))  # the exponential may be infinite
+        return np.exp(below * log_a) / below + (low - y**below / below) / above

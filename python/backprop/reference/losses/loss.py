@@ -133,6 +133,18 @@ def row_factors(loss: Loss, sample_weight: Array | None, n_rows: int, n_outputs:
     return weights[:, None] * float(loss.scale / divisor)
 
 
+def positive(a: Array) -> Array:
+    """``a``, or the smallest normal number where ``a`` is smaller: what `softplus` or `exp` was rounded to 0 from."""
+    smallest = np.finfo(a.real.dtype).tiny
+    return np.where(a.real < smallest, smallest, a)
+
+
+def finite(gradient: Array) -> Array:
+    """``gradient``, or the largest number in its place: infinity times a derivative of 0 would be NaN."""
+    largest = np.finfo(gradient.dtype).max
+    return np.clip(gradient, -largest, largest)
+
+
 def x_log_y(x: Array, y: Array) -> Array:
     """``x log(y)``, and 0 where ``x`` is 0, its limit."""
     return np.where(x == 0, 0, x * np.log(np.where(x == 0, 1, y)))

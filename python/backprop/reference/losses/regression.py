@@ -179,7 +179,7 @@ class Quantile(Loss):
 
     def gradient(self, a: Array, y: Array) -> Array:
         """``-q`` where ``y > a``, ``1 - q`` where ``y < a``: at the kink, 0."""
-        return np.where(y > a, -self.quantile, np.where(y < a, 1 - self.quantile, 0)).astype(a.dtype)
+        return np.where(y > a, -self.quantile, np.where(y < a, 1 - self.quantile, a - y)).astype(a.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
