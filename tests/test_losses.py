@@ -604,3 +604,43 @@ def test_losses_that_need_certain_outputs():
     assert Gamma.outputs == Tweedie.outputs == ("exp", "softplus")
     assert Focal.outputs == ("sigmoid",)
     assert LogCosh.outputs is Hinge.outputs is SquaredHinge.outputs is None
+
+
+# ---- the far ends ----
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("power", [1.1, 1.5, 1.9])
+@pytest.mark.parametrize("z", [-60, -100, -200, -700, -1500])
+def test_tweedie_of_nothing_at_low_scores(backend, z, power, dtype):
+    """Where the target is 0 the loss goes to 0 with the score; the other power of exp(z) may be infinite."""
+    value, gradient = score_problem(module(backend, dtype), Tweedie(power=power), "exp", z, 0, dtype)
+    expected = mp.exp((2 - mp.mpf(power)) * z)
+    bound = 1e-5 if dtype is np.float32 else 1e-12  # some roundings of the exponent, up to 1,500 times as large
+    smallest = float(np.finfo(dtype).tiny)  # less may be flushed to 0
+    assert abs(float(gradient) - expected) <= bound * expected + smallest
+    assert abs(float(value) - expected / (2 - mp.mpf(power))) <= bound * expected + smallest / (2 - power)
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("name", ["poisson", "gamma", "tweedie"])
+@pytest.mark.parametrize("y", [0.5, 5, 1e4])
+def test_a_softplus_that_is_rounded_to_zero(backend, name, y, dtype):
+    """Neither value nor gradient is NaN, and training can go on from there."""
+    for z in (-80, -88, -95, -120, -700, -740, -800):
+        value, gradient = score_problem(module(backend, dtype), LOSSES[name](), "softplus", z, y, dtype)
+        assert value > 0
+        assert not np.isnan(value)
+        assert np.isfinite(gradient)
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("loss", [loss for loss in ELEMENTWISE if loss.outputs is None], ids=label)
+def test_nan_reaches_the_gradient(backend, loss, dtype):
+    y = 1 if loss.target_values is not None else 0.5
+    value, gradient = score_problem(module(backend, dtype), loss, "identity", np.nan, y, dtype)
+    assert np.isnan(value)
+    assert np.isnan(gradient)

@@ -64,6 +64,12 @@ CASES = {
     "nadam, pieces": ([28, 300, 300, 1], "tanh", "sigmoid", losses.BinaryCrossEntropy(), optimizers.NAdam(), 200, 100),
     "muon": ([150, 70, 130, 1, 7, 2], "tanh", "identity", losses.SquaredError(), optimizers.Muon(), 150, 50),
     "muon, wide": ([64, 300, 260, 10], "relu", "softmax", losses.CrossEntropy(), optimizers.Muon(), 200, 100),
+    "prelu, blocks": ([7, 33, 3], "prelu", "softmax", losses.CrossEntropy(), optimizers.RMSprop(), 1950, 900),
+    "prelu, chunks, straight": ([28, 150, 150, 1], "prelu", "exp", losses.Poisson(), optimizers.SGD(), 1000, 200),
+    "prelu, units": ([40, 600, 500, 3], "prelu", "prelu", losses.SquaredError(), optimizers.Adam(), 80, 33),
+    "prelu, dropout, units": ([40, 600, 500, 3], "prelu", "softmax", losses.CrossEntropy(), optimizers.Adam(), 120, 50),
+    "prelu, online": ([9, 16, 7, 1], "prelu", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 50, 1),
+    "prelu, fours": ([9, 16, 7, 1], "prelu", "identity", losses.Huber(), optimizers.Adam(), 50, 4),
     "muon, dropout": ([40, 70, 90, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.Muon(), 60, 20),
 }
 # What hidden layers have beside it; these cases have validation data too.
@@ -78,6 +84,7 @@ OPTIONS = {
     "norms, online": {"max_norm": 0.3},
     "norms, fours": {"max_norm": 0.7, "l1": 1e-3},
     "norms, sevens": {"max_norm": 0.9},
+    "prelu, dropout, units": {"dropout": 0.3, "l2": 1e-3},
     "muon, dropout": {"l2": 1e-3, "dropout": 0.1},
 }
 

@@ -11,7 +11,8 @@ from bpcore.formulas.activations cimport (
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, REAL_BITS, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
+    LANES, REAL_BITS, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect,
+    vset1, vstore,
 )
 from bpcore.machine.vmath cimport vexp, vexpm1, vlog, vlog1p, vtanh
 
@@ -147,13 +148,13 @@ cdef inline vec poisson_from_scores(vec a, vec z, vec y, const vec *parameters, 
 cdef inline vec gamma(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
     cdef vec ratio
     a = positive(a)
-    ratio = y / a
+    ratio = finite(y / a)
     delta[0] = factor * finite((vset1(1) - ratio) / a)
     return (ratio - vset1(1)) - vlog(ratio)
 
 
 cdef inline vec gamma_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    cdef vec ratio = y / positive(a)
+    cdef vec ratio = finite(y / positive(a))
     delta[0] = factor * (vset1(1) - ratio)
     return (ratio - vset1(1)) + (z - vlog(y))
 

@@ -13,7 +13,6 @@ from bpcore.passes.network cimport Layer
 from bpcore.products.panels cimport (
     PanelsProduct, count_items, count_panels, pack_panels, panel_vecs, panels_product, transpose_panels,
 )
-from bpcore.products.vectors cimport add_norms
 from bpcore.run.job cimport is_stepped_as_matrix
 from bpcore.run.partition cimport part_begin
 from bpcore.run.run cimport Run
@@ -66,6 +65,15 @@ cdef inline Py_ssize_t end_of_part(const Crew *crew, Py_ssize_t n) noexcept nogi
     return part_begin(n, crew.rank + 1, crew.size)
 
 
+cdef inline double sum_of_squares(const real *x, Py_ssize_t n) noexcept nogil:
+    """In double, where the square of a large float32 is finite and that of a small one is not 0."""
+    cdef double total = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        total += <double> x[i] * x[i]
+    return total
+
+
 cdef inline void add_momentum(
     const Crew *crew, const MuonStep *step, const Layer *layer, real *mean, real *out, double *squares,
 ) noexcept nogil:
@@ -74,7 +82,6 @@ cdef inline void add_momentum(
     cdef vec g, m, momentum = vset1(step.momentum), rest = vset1(1 - step.momentum)
     cdef Py_ssize_t first = begin_of_part(crew, layer.n_in) * layer.n_out
     cdef Py_ssize_t end = end_of_part(crew, layer.n_in) * layer.n_out, n, row
-    cdef double absolute
     while first < end:
         n = min(end - first, <Py_ssize_t> LANES)
         g = vload_n(gradient + first, n)
@@ -84,7 +91,7 @@ cdef inline void add_momentum(
         vstore_n(out + first, vfma(m - g, momentum, g) if step.nesterov else m, n)
         first += n
     for row in range(begin_of_part(crew, layer.n_in), end_of_part(crew, layer.n_in)):
-        add_norms(out + row * layer.n_out, layer.n_out, &absolute, squares + row)
+        squares[row] = sum_of_squares(out + row * layer.n_out, layer.n_out)
 
 
 cdef inline real norm_of(const double *squares, Py_ssize_t n, double least) noexcept nogil:

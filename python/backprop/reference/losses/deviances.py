@@ -100,6 +100,7 @@ class Gamma(Loss):
     def value(self, a: Array, y: Array) -> Array:
         """``y / a - 1 - log(y / a)``: 0 at ``a = y``."""
         ratio = y / positive(a)
+        ratio = np.where(np.isinf(ratio), np.finfo(a.real.dtype).max, ratio)
         return ratio - 1 - np.log(ratio)
 
     def gradient(self, a: Array, y: Array) -> Array:
@@ -112,7 +113,7 @@ class Gamma(Loss):
 
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``1 - y / a``."""
-        return 1 - y / positive(a)
+        return finite(1 - y / positive(a))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
