@@ -48,21 +48,27 @@ cdef inline void transpose_panels(
     Py_ssize_t n_rows, Py_ssize_t n_columns, Py_ssize_t first_panel, Py_ssize_t end_panel, const real *x, real *out,
 ) noexcept nogil:
     """Some panels of out (n_columns, n_rows) = x (n_rows, n_columns) transposed, both in panels."""
-    cdef Py_ssize_t panel, of_x, row, column
-    cdef int n_vecs, i, of_x_vecs, j
+    cdef Py_ssize_t panel, of_x
     for panel in range(first_panel, end_panel):
-        n_vecs = panel_vecs(n_rows, panel)
         for of_x in range(count_panels(n_columns)):
-            of_x_vecs = panel_vecs(n_columns, of_x)
-            for i in range(n_vecs):
-                row = (panel * TILE_VECS + i) * LANES
-                for j in range(of_x_vecs):
-                    column = (of_x * TILE_VECS + j) * LANES
-                    transpose_block(
-                        x + (n_rows * of_x * TILE_VECS + row * of_x_vecs + j) * LANES, of_x_vecs * LANES, n_rows - row,
-                        out + (n_columns * panel * TILE_VECS + column * n_vecs + i) * LANES, n_vecs * LANES,
-                        n_columns - column,
-                    )
+            transpose_part(n_rows, n_columns, panel, of_x, x, out)
+
+
+cdef inline void transpose_part(
+    Py_ssize_t n_rows, Py_ssize_t n_columns, Py_ssize_t panel, Py_ssize_t of_x, const real *x, real *out,
+) noexcept nogil:
+    """The part of out (n_columns, n_rows) in one of its panels that comes from one panel of x (n_rows, n_columns)."""
+    cdef int n_vecs = panel_vecs(n_rows, panel), of_x_vecs = panel_vecs(n_columns, of_x), i, j
+    cdef Py_ssize_t row, column
+    for i in range(n_vecs):
+        row = (panel * TILE_VECS + i) * LANES
+        for j in range(of_x_vecs):
+            column = (of_x * TILE_VECS + j) * LANES
+            transpose_block(
+                x + (n_rows * of_x * TILE_VECS + row * of_x_vecs + j) * LANES, of_x_vecs * LANES, n_rows - row,
+                out + (n_columns * panel * TILE_VECS + column * n_vecs + i) * LANES, n_vecs * LANES,
+                n_columns - column,
+            )
 
 
 cdef inline void transpose_block(
@@ -89,17 +95,28 @@ cdef struct PanelsProduct:
     real factor
     const real *old  # like out; NULL: nothing is added, and the factor is 1
     real old_factor
+    bint symmetric  # the result, bit by bit: one half of it is copied from the other
 
 
 cdef inline Py_ssize_t count_items(const PanelsProduct *p) noexcept nogil:
     """An item is what one panel of w gives for one panel of the result."""
-    return count_panels(p.n_rows) * count_panels(p.n_columns)
+    cdef Py_ssize_t n = count_panels(p.n_rows)
+    return n * (n + 1) // 2 if p.symmetric else n * count_panels(p.n_columns)
 
 
 cdef inline void panels_product(const PanelsProduct *p, Py_ssize_t first_item, Py_ssize_t end_item) noexcept nogil:
-    cdef Py_ssize_t item, row_panels = count_panels(p.n_rows)
+    cdef Py_ssize_t item, row_panel, panel, n = count_panels(p.n_rows)
     for item in range(first_item, end_item):
-        panels_item(p, item % row_panels, item // row_panels)
+        if p.symmetric:
+            row_panel, panel = item, 0
+            while row_panel > panel:
+                panel += 1
+                row_panel -= panel
+        else:
+            row_panel, panel = item % n, item // n
+        panels_item(p, row_panel, panel)
+        if p.symmetric and row_panel < panel:
+            transpose_part(p.n_rows, p.n_columns, row_panel, panel, p.out, p.out)
 
 
 cdef inline void panels_item(const PanelsProduct *p, Py_ssize_t row_panel, Py_ssize_t panel) noexcept nogil:

@@ -140,9 +140,11 @@ cdef inline const real *orthogonalize(
     else:
         transpose(crew, n_long, n_short, transposed, x)
     for k in range(step.n_iterations):
-        multiply(crew, PanelsProduct(n_short, n_long, n_short, transposed, transposed, m.gram, 1, NULL, 0))
-        multiply(crew, PanelsProduct(n_short, n_short, n_short, m.gram, m.gram, m.polynomial, step.c, m.gram, step.b))
-        multiply(crew, PanelsProduct(n_short, n_short, n_long, m.polynomial, x, following, 1, x, step.a))
+        multiply(crew, PanelsProduct(n_short, n_long, n_short, transposed, transposed, m.gram, 1, NULL, 0, True))
+        multiply(
+            crew, PanelsProduct(n_short, n_short, n_short, m.gram, m.gram, m.polynomial, step.c, m.gram, step.b, True)
+        )
+        multiply(crew, PanelsProduct(n_short, n_short, n_long, m.polynomial, x, following, 1, x, step.a, False))
         x, following = following, x
         if not is_wide or k < step.n_iterations - 1:
             transpose(crew, n_short, n_long, x, transposed)
