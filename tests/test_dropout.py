@@ -26,13 +26,13 @@ from backends import (
     train,
 )
 from backprop import reference
+from backprop.base.random import shuffled
 from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import AbsoluteError, CrossEntropy, SquaredError
 from backprop.optimizers import SGD, Adam
 from backprop.reference import dropout
 from backprop.reference.passes import data_loss
-from backprop.reference.training import shuffled
 
 INFINITE = float("inf")
 KEYS = (0, 1, 2**32, 2**64 - 1, 0x0123456789ABCDEF, 0xFEDCBA9876543210)

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.fleet import FleetData, FleetRates, FleetState
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.reference.dense import Dense
@@ -56,8 +57,36 @@ class Training(Protocol):
         ...
 
 
-# `Core` has a method of this name, which hides it there.
+class FleetTraining(Protocol):
+    """A training run of a fleet over fixed data: holds the buffers, changes the state in place."""
+
+    def set_rates(self, rates: FleetRates) -> None:
+        """Take these rates from the next step on."""
+
+    def run(
+        self,
+        first: int,
+        last: int,
+        seconds: float,
+        losses: NDArray[np.float64],
+        validation_losses: NDArray[np.float64] | None = None,
+    ) -> bool:
+        """Train until every member whose `status` is `RUNNING` has done `last` epochs since its `first_epoch`.
+
+        ``losses[e - first, k]`` and ``validation_losses[e - first, k]`` receive what belongs to epoch e, counted from
+        the member's `first_epoch`; with validation data the second is needed. Returns True where all are done, False
+        where the time is over before.
+
+        A member whose stop rule fires gets the status `TOLERANCE` and waits; set to `RUNNING` again, it goes on. One
+        that diverges gets the status `DIVERGED`, its `diverged_epoch` and the loss of that epoch, and all else of its
+        state is taken back to a copy from the start of some epoch before, or of this call, where all was finite.
+        """
+        ...
+
+
+# `Core` has methods of these names, which hide them there.
 _Training: TypeAlias = Training
+_FleetTraining: TypeAlias = FleetTraining
 P = TypeVar("P", bound=Plan)
 """a backend's own plans, which no other backend understands"""
 
@@ -101,6 +130,28 @@ class Core(Protocol[P]):
         validation: Data | None = None,
     ) -> _Training:
         """Return a run; the rates are as for `Training.set_learning_rates`, `validation` is measured each epoch."""
+        ...
+
+    def FleetTraining(
+        self,
+        n_inputs: int,
+        layers: Sequence[tuple[Dense, ...]],
+        loss: Loss,
+        optimizers: Sequence[Optimizer],
+        settings: TrainingSettings,
+        data: FleetData,
+        state: FleetState,
+        rates: FleetRates,
+        validation: FleetData | None = None,
+        in_lanes: bool | None = None,
+    ) -> _FleetTraining:
+        """Return the run of a fleet of networks of one shape.
+
+        `layers` and `optimizers` are those of all members, or one for each. Members' layers may differ in l1, l2 and
+        dropout, but not in which of them are 0; their optimizers, of one class, in hyperparameters that are numbers,
+        but not in which of them are 0. in_lanes: whether the networks lie in the lanes of vectors, side by side; None
+        for what is faster. It changes no bit.
+        """
         ...
 
     def forward(self, plan: P, parameters: RealArray, X: RealArray, out: RealArray) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backprop.reference import activations
 
 if TYPE_CHECKING:
+    from backprop.reference.fleet import FleetTraining
     from backprop.reference.passes import Plan, backward, forward, loss_and_gradient
     from backprop.reference.step import update
     from backprop.reference.training import Training
@@ -23,6 +24,7 @@ __all__ = [
     "LOSSES",
     "MAX_THREADS",
     "OPTIMIZERS",
+    "FleetTraining",
     "Plan",
     "Training",
     "backward",
@@ -36,6 +38,7 @@ FEW_OUTPUTS = 0  # no network is a tiny one to the reference
 MAX_THREADS = 16  # as the cores take them; the reference computes in one
 # The rest is imported when it is asked for: a network with a compiled core needs the names of the activations only.
 _HOME = {
+    "FleetTraining": "fleet",
     "Plan": "passes",
     "Training": "training",
     "backward": "passes",

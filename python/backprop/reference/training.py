@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.random import shuffled
 from backprop.reference.losses.loss import denominator
 from backprop.reference.passes import Plan, add_penalty_gradient, data_loss, penalty
 from backprop.reference.step import clip, limit_norms, update
@@ -233,16 +234,3 @@ class Training(Loop):
         """As `Loop.set_learning_rates` for the rates; `validation` is measured at the end of each epoch."""
         computation = InNumPy(plan, loss, optimizer)
         super().__init__(plan, loss, computation, settings, data, state, learning_rates, validation)
-
-
-def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:
-    """Put the numbers 0 to n - 1 in random order, each order equally likely (Fisher and Yates).
-
-    Each swap takes one raw 64-bit number, whose upper half picks a place j <= i.
-    """
-    order = list(range(n))
-    raw = bit_generator.random_raw(n - 1).tolist()
-    for i, r in zip(range(n - 1, 0, -1), raw, strict=True):
-        j = ((r >> 32) * (i + 1)) >> 32
-        order[i], order[j] = order[j], order[i]
-    return np.array(order, np.int64)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.random import shuffled
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, StopReason, TrainingSettings
-from backprop.reference.training import close_epoch, shuffled
+from backprop.reference.training import close_epoch
 
 # So many numbers are dense at a time, if a batch does not need more.
 DENSE_NUMBERS = 1 << 22

@@ -1,0 +1,193 @@
+"""What a fleet of networks of one shape is trained on, and what its training changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import random
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, RealArray
+
+MEMBER = np.dtype(
+    [
+        ("random", np.uint64, (4,)),  # PCG64: state and increment, the upper half of each first
+        ("epoch_random", np.uint64, (2,)),  # the state at the start of the epoch, from which its order of rows follows
+        ("step", np.int64),
+        ("epoch", np.int64),
+        ("cursor", np.int64),
+        ("loss_sum", np.float64),
+        ("weight_sum", np.float64),
+        ("best_loss", np.float64),
+        ("best_epoch", np.int64),
+        ("stale_epochs", np.int64),
+        ("first_epoch", np.int64),
+        ("rate_scale", np.float64),
+        ("status", np.int64),  # a `Status`
+        ("diverged_epoch", np.int64),  # the value of `epoch` at the end of the epoch that diverged
+        ("position", np.int64),  # of the next step in the table of factors on the learning rate
+    ]
+)
+"""The numbers of `TrainingState`, one record for each member. The compiled cores know them as a C struct."""
+
+RUNNING, TOLERANCE, DIVERGED = 0, 1, 2
+Status: TypeAlias = Literal[0, 1, 2]
+"""Whether a member trains on, and if not, why"""
+
+
+class FleetData:
+    """Rows for each member of a fleet: checked, C-contiguous, of the fleet's dtype.
+
+    Parameters
+    ----------
+    size
+        The number of members.
+    X
+        The same rows for all members (n, n_inputs); as many for each, (size, n, n_inputs); or any number for each, a
+        sequence of `size` arrays (n_k, n_inputs).
+    targets
+        In the same form: (n, n_outputs) or (n,) labels for all; with one more axis in front; or a sequence of arrays.
+    sample_weight
+        In the same form, (n,) for all; or None.
+    """
+
+    __slots__ = ("X", "n_rows", "sample_weight", "size", "targets")
+
+    def __init__(self, size: int, X: Any, targets: Any, sample_weight: Any = None) -> None:
+        self.size, self.X, self.targets, self.sample_weight = size, X, targets, sample_weight
+        self.n_rows: NDArray[np.int64]
+        """(size,)"""
+        if isinstance(X, np.ndarray):
+            self.n_rows = np.broadcast_to(np.int64(X.shape[-2]), (size,))
+        else:
+            self.n_rows = np.fromiter(map(len, X), np.int64, size)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all members have the same rows."""
+        return isinstance(self.X, np.ndarray) and self.X.ndim == 2
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether targets are class labels."""
+        first = self.targets if isinstance(self.targets, np.ndarray) else self.targets[0]
+        return bool(first.dtype.kind == "i")
+
+    def of(self, k: int) -> Data:
+        """Return the rows of member k."""
+        if self.is_shared:
+            weight = self.sample_weight
+            return Data(self.X, self.targets_of(k), weight if weight is None or weight.ndim == 1 else weight[k])
+        weight = None if self.sample_weight is None else self.sample_weight[k]
+        return Data(self.X[k], self.targets_of(k), weight)
+
+    def targets_of(self, k: int) -> Any:
+        """Return the targets of member k; those of shared rows may be each member's own."""
+        targets = self.targets
+        if not self.is_shared:
+            return targets[k]
+        n_axes = 1 if self.has_labels else 2
+        return targets if isinstance(targets, np.ndarray) and targets.ndim == n_axes else targets[k]
+
+    def part(self, members: NDArray[np.int64]) -> FleetData:
+        """Return the rows of some members, without copying rows that they share."""
+
+        def some(arrays: Any, shared: bool) -> Any:
+            if arrays is None or shared:
+                return arrays
+            return arrays[members] if isinstance(arrays, np.ndarray) else [arrays[k] for k in members]
+
+        shared = self.is_shared
+        n_axes = 1 if self.has_labels else 2
+        one_target = shared and isinstance(self.targets, np.ndarray) and self.targets.ndim == n_axes
+        one_weight = shared and isinstance(self.sample_weight, np.ndarray) and self.sample_weight.ndim == 1
+        return FleetData(
+            len(members), some(self.X, shared), some(self.targets, one_target), some(self.sample_weight, one_weight)
+        )
+
+
+def addresses(arrays: Any, size: int, n_axes: int) -> NDArray[np.uintp]:
+    """Return where each member's array begins, (size,): of one array with `n_axes` axes for all, or one for each."""
+    if arrays is None:
+        return np.zeros(size, np.uintp)
+    if isinstance(arrays, np.ndarray):
+        first, step = arrays.__array_interface__["data"][0], 0 if arrays.ndim == n_axes else arrays.strides[0]
+        return np.uintp(first) + np.uintp(step) * np.arange(size, dtype=np.uintp)
+    return np.fromiter((array.__array_interface__["data"][0] for array in arrays), np.uintp, size)
+
+
+@dataclass(slots=True)
+class FleetState:
+    """Everything that training a fleet changes: `TrainingState` for all of its members."""
+
+    parameters: RealArray
+    """(size, n_parameters)"""
+    slots: RealArray
+    """(size, n_slots, n_parameters): what the optimizer remembers"""
+    members: NDArray[Any]
+    """(size,) of `MEMBER`"""
+    best_parameters: RealArray
+    """(size, n_parameters) where `TrainingSettings.keep_best` is set, else (0, n_parameters)"""
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def of(self, k: int, n_shuffled: int) -> TrainingState:
+        """Return the state of member k, its arrays being views of the fleet's.
+
+        n_shuffled: the number of rows that are taken in random order, 0 where they are not.
+        """
+        member = self.members[k]
+        state = TrainingState(
+            self.parameters[k],
+            self.slots[k],
+            random.bit_generator(member["random"]),
+            permutation=np.arange(n_shuffled, dtype=np.int64),
+            **{name: member[name].item() for name in _NUMBERS},
+        )
+        if n_shuffled and state.cursor:
+            start = random.bit_generator(np.concatenate([member["epoch_random"], member["random"][2:]]))
+            state.permutation = random.shuffled(n_shuffled, start)
+        if len(self.best_parameters):
+            state.best_parameters = self.best_parameters[k]
+        return state
+
+    def put(self, k: int, state: TrainingState, epoch_random: Sequence[int] | None) -> None:
+        """Take over the state of member k, whose arrays may be views of the fleet's.
+
+        epoch_random: the first two of `random.words` at the start of its epoch; None where it is at one.
+        """
+        member = self.members[k]
+        numbers = random.words(state.bit_generator)
+        member["random"], member["epoch_random"] = numbers, numbers[:2] if epoch_random is None else epoch_random
+        for name in _NUMBERS:
+            member[name] = getattr(state, name)
+        for own, its in ((self.parameters, state.parameters), (self.slots, state.slots)):
+            if not np.shares_memory(own[k], its):
+                own[k] = its
+        if len(self.best_parameters) and len(state.best_parameters):
+            self.best_parameters[k] = state.best_parameters
+
+
+_NUMBERS = (
+    "step", "epoch", "cursor", "loss_sum", "weight_sum", "best_loss", "best_epoch", "stale_epochs", "first_epoch",
+    "rate_scale",
+)  # fmt: skip
+
+
+class FleetRates(NamedTuple):
+    """The learning rates of a fleet: the next step of member k takes ``base[k] * rate_scale[k] * factor``.
+
+    The factor is ``tables[table_of[k]][position[k]]``, the last one of the table from there on, and 1 where there are
+    no tables; `rate_scale` and `position` are those of `MEMBER`.
+    """
+
+    base: NDArray[np.float64]
+    """(size,)"""
+    tables: Sequence[NDArray[np.float64]] = ()
+    table_of: NDArray[np.int64] | None = None
+    """(size,)"""
