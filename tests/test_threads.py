@@ -1,6 +1,9 @@
-"""How many CPUs there are to use: the affinity, cut down to the quota of the control groups."""
+"""How many CPUs there are to use, and how many threads a run gets that was given no number."""
 
 import os
+import subprocess
+import sys
+from multiprocessing.pool import ThreadPool
 
 import pytest
 from backprop.base import threads
@@ -72,3 +75,86 @@ def test_where_there_is_no_affinity(cpus, expected, monkeypatch):
 
 def test_this_machine():
     assert 1 <= threads.usable_cpus() <= (os.cpu_count() or 1)
+
+
+# --- threads for a run ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cpus(monkeypatch):
+    """Pretend to have eight CPUs, and nothing in the environment that limits them."""
+    for name in threads._LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 8)
+    return 8
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("OMP_NUM_THREADS", "2", 2),
+        ("OMP_NUM_THREADS", " 3 ", 3),
+        ("OMP_NUM_THREADS", "4,2", 4),
+        ("OMP_NUM_THREADS", "100", 8),
+        ("OMP_NUM_THREADS", "0", 1),
+        ("OMP_NUM_THREADS", "", 8),
+        ("OMP_NUM_THREADS", "many", 8),
+        ("OMP_NUM_THREADS", "-1", 8),
+        ("OMP_NUM_THREADS", "²", 8),
+        ("OMP_THREAD_LIMIT", "5", 5),
+        ("LOKY_MAX_CPU_COUNT", "6", 6),
+    ],
+)
+def test_limits_of_the_environment(name, text, expected, cpus, monkeypatch):
+    monkeypatch.setenv(name, text)
+    assert threads.allowed() == expected
+    assert threads.choose(None, 1e9, 16) == expected
+    assert threads.choose(7, 1e9, 16) == 7  # a number that was given counts
+
+
+def test_small_steps_take_one_thread(cpus):
+    assert threads.choose(None, 1e6, 16) == 1
+    assert threads.choose(None, 1e9, 4) == 4
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_a_thread_of_a_pool_gets_its_share(size, cpus):
+    with ThreadPool(size) as pool:
+        assert pool.apply(threads.allowed) == max(1, cpus // size)
+        assert threads.allowed() == cpus
+
+
+def test_the_limit_counts_for_each_thread_of_a_pool(cpus, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with ThreadPool(2) as pool:
+        assert pool.apply(threads.allowed) == 3
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_jobs_of_joblib_share_the_cpus(backend, monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    for name in threads._LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    with joblib.Parallel(n_jobs=2, backend=backend) as parallel:
+        assert parallel([joblib.delayed(threads.allowed)()] * 2) == [max(1, threads.usable_cpus() // 2)] * 2
+
+
+def test_the_inner_threads_of_joblib(monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        assert joblib.Parallel(n_jobs=2)([joblib.delayed(threads.allowed)()] * 2) == [1, 1]
+
+
+def test_threads_of_a_dask_worker_share_the_cpus(cpus):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert client.submit(threads.allowed).result(60) == cpus // 4
+    assert threads.allowed() == cpus
+
+
+def test_no_pool_is_imported_to_ask_for_it():
+    code = "import backprop.base.threads as t, sys; t.allowed(); print({'multiprocessing', 'joblib'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -228,7 +228,9 @@ class Network(Model):
             The data and the other arguments must be the same again. Nothing happens if that run is over; a network that
             was never trained begins.
         n_threads
-            How many threads may compute, 1 to 16, or ``"auto"``. The results do not depend on it, to the last bit.
+            How many threads may compute, 1 to 16, or ``"auto"``: one for small steps, else one for each CPU of this
+            process, within ``OMP_NUM_THREADS`` and the limits of joblib and Dask. The results do not depend on it, to
+            the last bit.
         progress
             Whether to show a progress bar on stderr; ``"auto"`` does when training has taken two seconds.
 

@@ -170,12 +170,12 @@ def show_config() -> None:
     """
     import platform
 
-    from backprop.base.threads import usable_cpus
+    from backprop.base.threads import allowed, usable_cpus
     from backprop.base.version import version
 
     backend = default()
     cpus = usable_cpus()
-    most = 1 if backend.name == REFERENCE else min(cpus, backend.module(np.float32).MAX_THREADS)
+    most = 1 if backend.name == REFERENCE else min(allowed(), backend.module(np.float32).MAX_THREADS)
     rows = {
         "backprop": version(),
         "backend": backend.name,

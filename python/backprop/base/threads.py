@@ -4,17 +4,55 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import threading
 from pathlib import Path
 
 # A step with less arithmetic than this is over sooner than two threads have met: 40 microseconds of one core.
 FLOPS_PER_STEP = 8e6
 
 
+# What users, joblib and loky set where a process is to use fewer CPUs than there are. Dask's workers get the first one.
+_LIMITS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "LOKY_MAX_CPU_COUNT")
+
+
 def choose(n_threads: int | None, flops_per_step: float, most: int) -> int:
     """The threads for a run: as many as asked for, or, for None, what its steps can keep busy."""
     if n_threads is not None:
         return n_threads
-    return 1 if flops_per_step < FLOPS_PER_STEP else min(usable_cpus(), most)
+    return 1 if flops_per_step < FLOPS_PER_STEP else min(allowed(), most)
+
+
+def allowed() -> int:
+    """How many threads a run may have that was given no number.
+
+    One for each usable CPU, or in a thread of a pool, whose other threads may train as well, for each of its share; at
+    most as many as the environment allows.
+    """
+    limits = [usable_cpus() // _pool_size()]
+    for name in _LIMITS:
+        first = os.environ.get(name, "").split(",")[0].strip()  # "4,2": 4 threads, each of which may have 2
+        if first.isascii() and first.isdigit():
+            limits.append(int(first))
+    return max(1, min(limits))
+
+
+def _pool_size() -> int:
+    """How many threads the pool has in which this function is called; 1 outside of pools.
+
+    Known are those of joblib's backend "threading", which are a `multiprocessing.pool.ThreadPool`, and of Dask's
+    workers. Neither says so in the environment. What was not imported has started no thread.
+    """
+    dummy = sys.modules.get("multiprocessing.dummy")
+    if dummy is not None and isinstance(threading.current_thread(), dummy.DummyProcess):
+        return sum(isinstance(thread, dummy.DummyProcess) for thread in threading.enumerate())
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        try:
+            return int(distributed.get_worker().state.nthreads)
+        except (AttributeError, ValueError):  # not in a task, or not imported to the end
+            return 1
+    return 1
 
 
 def usable_cpus() -> int:

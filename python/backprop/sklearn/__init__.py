@@ -104,7 +104,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         are ``"loss"``, ``"learning_rate"`` and, where there are validation samples, ``"val_loss"`` and, with
         `early_stopping`, ``"val_accuracy"`` (regression: ``"val_r2"``).
     n_threads
-        How many threads may train, or ``"auto"``. The results do not depend on it.
+        How many threads may train, or ``"auto"``, which honours ``OMP_NUM_THREADS`` and the limits of joblib. The
+        results do not depend on it.
     dtype
         ``"float32"`` or ``"float64"``; None for float64 unless X is float32.
 
