@@ -337,6 +337,7 @@ def test_copy_shares_nothing(net, rng):
 def test_copies_have_the_whole_state(duplicate, net, rng):
     X, y = rng.normal(size=(20, 4)), np.arange(20) % 3
     net.fit(X, y, epochs=3, batch_size=8)
+    net._state.cursor = 8  # in the middle of an epoch, whose order of rows still counts
     net._state.best_parameters = net.parameters + 1
     net._state.best_loss, net._state.best_epoch, net._state.stale_epochs = 0.5, 2, 1
     twin = duplicate(net)
@@ -349,6 +350,29 @@ def test_copies_have_the_whole_state(duplicate, net, rng):
         assert not np.shares_memory(one, other)
     assert twin._state.parameters is twin.parameters
     assert twin._state.bit_generator.state == net._state.bit_generator.state
+
+
+@pytest.mark.parametrize("n_rows", [20, 5000])
+def test_pickles_are_small(n_rows, rng):
+    net = bp.mlp([8, 16, 1], seed=0)
+    X = rng.normal(size=(n_rows, 8))
+    stopping = bp.callbacks.EarlyStopping("loss", restore_best=False)
+    net.fit(X, X[:, 0], epochs=9, batch_size=8, optimizer="adam", callbacks=[stopping])
+    needed = net.parameters.nbytes + net._state.slots.nbytes + net.history.loss.nbytes
+    assert len(pickle.dumps(net)) < needed + 1500
+    twin = pickle.loads(pickle.dumps(net))
+    for each in (net, twin):
+        each.fit(X, X[:, 0], epochs=2, batch_size=8, optimizer="adam")
+    np.testing.assert_array_equal(twin.parameters, net.parameters)
+
+
+def test_states_that_version_0_1_pickled_can_be_read(net, rng):
+    net.fit(rng.normal(size=(20, 4)), np.arange(20) % 3, epochs=1, batch_size=8)
+    state = net._state
+    again = type(state).__new__(type(state))
+    again.__setstate__((None, {name: getattr(state, name) for name in type(state).__slots__}))
+    assert again.bit_generator.state == state.bit_generator.state
+    np.testing.assert_array_equal(again.permutation, state.permutation)
 
 
 def test_tables():

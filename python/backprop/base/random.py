@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def words(bit_generator: np.random.PCG64) -> list[int]:
     return [inner["state"] >> 64, inner["state"] & _HALF, inner["inc"] >> 64, inner["inc"] & _HALF]
 
 
-def bit_generator(numbers: NDArray[np.uint64]) -> np.random.PCG64:
+def bit_generator(numbers: Sequence[int] | NDArray[np.uint64]) -> np.random.PCG64:
     """Return the generator that `words` has told apart."""
     state_high, state_low, inc_high, inc_low = map(int, numbers)
     generator = np.random.PCG64(0)

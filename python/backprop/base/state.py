@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base import random
 from backprop.base.types import RealArray
 
 
@@ -45,3 +46,24 @@ class TrainingState:
     """class and state of each callback when `fit` ended or a checkpoint was written"""
     best_parameters: RealArray = field(default_factory=lambda: np.empty(0))
     """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the random numbers as plain numbers, and an order of rows that is drawn anew anyway as its length.
+
+        Small networks are pickled by the thousand: these two would be larger than their parameters.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["bit_generator"] = random.words(self.bit_generator)
+        if self.cursor == 0:
+            values["permutation"] = len(self.permutation)
+        return values
+
+    def __setstate__(self, values: Any) -> None:
+        if isinstance(values, tuple):  # what Python itself keeps of an object with slots, as version 0.1 did
+            values = values[1]
+        for name, value in values.items():
+            setattr(self, name, value)
+        if isinstance(self.bit_generator, list):
+            self.bit_generator = random.bit_generator(self.bit_generator)
+        if isinstance(self.permutation, int):
+            self.permutation = np.arange(self.permutation, dtype=np.int64)
