@@ -892,7 +892,7 @@ def test_large_sparse_rows_are_made_dense_piece_by_piece(problem, settings, monk
     settings = {"hidden_layer_sizes": 5, "random_state": 0, "max_iter": 3, **settings}
     validation = {} if "early_stopping" in settings else {"X_val": X[:20], "y_val": y[:20]}
     dense = kind(name)(**settings).fit(X, y, weight, **validation)
-    monkeypatch.setattr("backprop.sklearn.perceptron._MOST_DENSE_NUMBERS", 0)
+    monkeypatch.setattr("backprop.sklearn.rows._MOST_DENSE_NUMBERS", 0)
     monkeypatch.setattr("backprop.sklearn.sparse.DENSE_NUMBERS", 40 * X.shape[1])
     model = kind(name)(**settings).fit(sparse.csc_matrix(X), y, weight, **validation)
     assert model.n_iter_ == dense.n_iter_

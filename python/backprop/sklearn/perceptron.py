@@ -6,16 +6,15 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
-from numbers import Number
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from backprop.backends import choice
 from backprop.backends.custom import Custom
@@ -27,6 +26,7 @@ from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
+from backprop.sklearn.rows import checked, dense_rows, fits_dense, is_plain, weights_of
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
@@ -37,38 +37,10 @@ _HIDDEN = tuple(name for name in (*_OUR_NAMES, *ACTIVATIONS) if name != "softmax
 _SOLVERS = ("lbfgs", *OPTIMIZERS)
 _SCHEDULES = ("constant", "invscaling", "adaptive")
 _DATA = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
-# A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
-_MOST_DENSE_NUMBERS = 1 << 26
 
 
 class InvalidParameterError(ValueError, TypeError):
     """A parameter of an estimator is of the wrong type or out of range."""
-
-
-def _is_plain(array: Any, n_dimensions: int = 2) -> bool:
-    """Return whether this is an array of numbers in which scikit-learn's long look would find nothing to convert."""
-    return (
-        type(array) is np.ndarray
-        and array.ndim == n_dimensions
-        and array.size > 0
-        and array.dtype.isnative
-        and (array.dtype.char in "fd" if n_dimensions == 2 else array.dtype.kind in "biuf")
-    )
-
-
-def _is_finite(array: NDArray[Any]) -> bool:
-    """Return whether all numbers are finite, in two passes without a temporary."""
-    return array.dtype.kind in "biu" or (math.isfinite(array.min()) and math.isfinite(array.max()))
-
-
-def _rows(X: Any, dtype: np.dtype[Any]) -> RealArray:
-    """Return dense rows in the form that the core takes."""
-    if hasattr(X, "toarray"):
-        X = X.toarray()
-    if X.dtype != dtype:
-        return check.features("X", X, dtype, X.shape[1])
-    rows: RealArray = np.require(X, requirements=["C", "A"])
-    return rows
 
 
 def is_stochastic(estimator: Perceptron) -> bool:
@@ -224,12 +196,24 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Any:
+        problem, random_state = self._prepared(X, y, sample_weight, validation, incremental)
+        if self._is_lbfgs():
+            self._minimize(problem)
+        else:
+            self._descend(Descent(self, problem, random_state, incremental))
+        self._check_learned()
+        return self
+
+    def _prepared(
+        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
+    ) -> tuple[Problem, Callable[[], np.random.RandomState]]:
+        """Return what a solver needs, and the generator for the rest of what is random; notes what y holds."""
         self._check_parameters()
         stochastic = not self._is_lbfgs()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         for name, array in zip(_DATA, (X, y, sample_weight, *validation), strict=True):
             check.fits(name, array)
-        X, y = self._checked(X, y, first)
+        X, y = checked(self, X, y, first)
         dtype = self._working_dtype(X.dtype)
         targets = self._learned(y, incremental)
         n_rows, n_features = X.shape
@@ -247,10 +231,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             parameters = self._resumed(sizes, dtype)
         self.n_outputs_ = n_outputs
 
-        if not stochastic or not hasattr(X, "toarray") or X.shape[0] * X.shape[1] <= _MOST_DENSE_NUMBERS:
-            X = _rows(X, dtype)
-        else:
-            X = X.tocsr().astype(dtype, copy=False)
+        X = dense_rows(X, dtype) if not stochastic or fits_dense(X) else X.tocsr().astype(dtype, copy=False)
         if stochastic and self.early_stopping:
             if incremental:
                 raise ValueError("partial_fit does not support early_stopping=True")
@@ -258,17 +239,15 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 training, rest = self._split(n_rows, targets, random_state())
                 held_out = (X[rest], targets[rest], None if weight is None else weight[rest])
                 X, targets, weight = X[training], targets[training], None if weight is None else weight[training]
-        problem = self._problem(objective, parameters, sizes, (X, targets, weight), held_out)
-        if stochastic:
-            self._descend(problem, sizes, random_state, incremental)
-        else:
-            self._minimize(problem, sizes)
+        return self._problem(objective, parameters, sizes, (X, targets, weight), held_out), random_state
+
+    def _check_learned(self) -> None:
+        """Raise ValueError unless everything that was learned is finite."""
         if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
             )
-        return self
 
     def _working_dtype(self, given: np.dtype[Any]) -> np.dtype[Any]:
         """Return what is computed in: float64 unless X or `dtype` says float32; always float64 with L-BFGS."""
@@ -276,37 +255,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             return check.real_dtype("dtype", np.float64)
         return check.real_dtype("dtype", given if self.dtype is None else self.dtype)
 
-    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
-        """Return X and y as arrays, X perhaps sparse; notes the names of the columns."""
-        if _is_plain(X) and _is_plain(y, 1) and len(X) == len(y) and _is_finite(X) and _is_finite(y):
-            validate_data(self, X, skip_check_array=True, reset=reset)
-            return X, y
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=("csr", "csc"),
-            multi_output=True,
-            y_numeric=isinstance(self, RegressorMixin),
-            dtype=(np.float64, np.float32),
-            order="C",
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y
-
     def _weights(self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
         """Return the weights of the samples, those of their classes included."""
-        if sample_weight is None:
-            return None
-        if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
-            sample_weight = np.full(y.shape[0], sample_weight)
-        try:
-            sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-        except OverflowError as error:  # from an integer without bounds
-            raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
-        return check.weights(name, sample_weight, dtype, len(sample_weight))
+        return weights_of(name, sample_weight, y, dtype)
 
     def _validation_data(
         self, X: Any, y: Any, sample_weight: Any
@@ -318,10 +269,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             return None
         if self._is_lbfgs():
             raise ValueError("X_val: needs a stochastic solver, got solver='lbfgs'")
-        X, y = self._checked(X, y, reset=False)
+        X, y = checked(self, X, y, reset=False)
         dtype = self._working_dtype(X.dtype)
         weight = self._weights("sample_weight_val", sample_weight, y, dtype)
-        return _rows(X, dtype), self._encode(y), weight
+        return dense_rows(X, dtype), self._encode(y), weight
 
     def _split(
         self, n_rows: int, targets: NDArray[Any], random_state: np.random.RandomState
@@ -406,7 +357,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         layers = layers_of(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
         validation = score = None
         if held_out is not None:
-            validation = Data(_rows(held_out[0], dtype), *self._targets(objective, held_out[1], held_out[2], dtype))
+            rows = dense_rows(held_out[0], dtype)
+            validation = Data(rows, *self._targets(objective, held_out[1], held_out[2], dtype))
             score = self._score_of(held_out[1], held_out[2]) if self.early_stopping else None
         return Problem(
             backend.module(dtype),
@@ -438,12 +390,12 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     # --- solvers ---------------------------------------------------------------------------------------------------
 
-    def _minimize(self, problem: Problem, sizes: tuple[int, ...]) -> None:
+    def _minimize(self, problem: Problem) -> None:
         """Train with L-BFGS."""
         result = minimize(problem, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
         self.n_iter_ = min(int(result.nit), self.max_iter)
         self.loss_ = float(result.fun) * problem.objective.unit
-        self._store(result.x if self.dtype is None else result.x.astype(self.dtype), sizes)
+        self._store(result.x if self.dtype is None else result.x.astype(self.dtype), problem.sizes)
         if result.status != 0:
             warnings.warn(
                 f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status={result.status}): "
@@ -453,23 +405,22 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 stacklevel=choice._caller_level(),
             )
 
-    def _descend(
-        self,
-        problem: Problem,
-        sizes: tuple[int, ...],
-        random_state: Callable[[], np.random.RandomState],
-        incremental: bool,
-    ) -> None:
+    def _descend(self, descent: Descent) -> None:
         """Train with an optimizer."""
-        run = Descent(self, problem, random_state, incremental)
+        descent.start()
         try:
-            run.train()
+            descent.train()
+            descent.close()
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=choice._caller_level())
         finally:
-            self._slots, self._step = run.state.slots, run.state.step
-            self.learning_rate_ = run.next_rate()
-            self._store(run.result(), sizes)
+            self._keep(descent)
+
+    def _keep(self, descent: Descent) -> None:
+        """Keep what an optimizer has come to."""
+        self._slots, self._step = descent.state.slots, descent.state.step
+        self.learning_rate_ = descent.next_rate()
+        self._store(descent.result(), descent.problem.sizes)
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
         """Keep what was learned as arrays."""
@@ -487,7 +438,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
         check.fits("X", X)
-        plain = _is_plain(X)
+        plain = is_plain(X)
         X = validate_data(self, X, accept_sparse=("csr", "csc"), skip_check_array=plain, reset=False)
         sizes = sizes_of(self.coefs_)
         n_hidden = len(sizes) - 2
@@ -503,7 +454,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         if hasattr(X, "toarray"):
             X, at_once = X.tocsr(), max(1, DENSE_NUMBERS // sizes[0])
         for start in range(0, n_rows, at_once):
-            rows = _rows(X[start : start + at_once], dtype)
+            rows = dense_rows(X[start : start + at_once], dtype)
             if not core.forward(plan, parameters, rows, out[start : start + at_once]):
                 validate_data(self, X, reset=False)  # what is wrong, in the words of scikit-learn
         return out

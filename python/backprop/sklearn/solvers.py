@@ -65,6 +65,11 @@ class Problem(NamedTuple):
     score: Score | None
     """of the outputs for the validation rows; None where it is not asked for"""
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The widths of all layers, inputs first."""
+        return (self.plan.n_inputs, *(layer.units for layer in self.layers))
+
     def training(
         self, optimizer: Optimizer, settings: TrainingSettings, state: TrainingState, rates: NDArray[np.float64]
     ) -> Any:
@@ -156,22 +161,22 @@ class Descent:
             # The callbacks see what is trained.
             problem = problem._replace(parameters=self.listeners.network.parameters)
         self.problem = problem
-        optimizer = estimator._optimizer()
-        settings = self._settings()
+        self.optimizer: Optimizer = estimator._optimizer()
+        self.settings = settings = self._settings()
         self.batch_size = settings.batch_size or self.n_rows
         self.steps_per_epoch = -(-self.n_rows // self.batch_size)
-        self.state = self._state(optimizer, settings, random_state)
+        self.state = self._state(self.optimizer, settings, random_state)
         self.best_parameters = None if problem.score is None else problem.parameters.copy()
         self._open_records()
+        estimator.n_iter_ = 0
         self.first_epoch = len(estimator.loss_curve_)
         self.epochs_at_once = 1
         if problem.score is None:
             self.epochs_at_once = min(self.last_epoch, _EPOCHS_AT_ONCE)
         if self.has_windows():
             self.epochs_at_once = max(1, min(self.epochs_at_once, _RATES_AT_ONCE // self.steps_per_epoch))
-        self.losses = np.empty(self.epochs_at_once)
-        self.validation_losses = None if problem.validation is None else np.empty(self.epochs_at_once)
-        self.run = problem.training(optimizer, settings, self.state, np.array([self.rate()]))
+        self.stopped = False
+        """whether there was a reason to stop before the last epoch"""
 
     def _settings(self) -> TrainingSettings:
         est = self.estimator
@@ -267,20 +272,30 @@ class Descent:
 
     # --- epochs ----------------------------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        """Get ready to train alone."""
+        problem = self.problem
+        self.losses = np.empty(self.epochs_at_once)
+        self.validation_losses = None if problem.validation is None else np.empty(self.epochs_at_once)
+        self.run = problem.training(self.optimizer, self.settings, self.state, np.array([self.rate()]))
+
     def train(self) -> None:
         """Train until a stop rule says so or all epochs are done."""
         est = self.estimator
-        est.n_iter_ = 0
         bar = self._bar()
         with HeldInterrupts() as self.interrupts, ExitStack() as stack:
             if self.listeners is not None:
                 stack.enter_context(self.listeners.attached(self.interrupts))
             stack.callback(lambda: bar.close(est.n_iter_, getattr(est, "loss_", math.nan)))
             bar.begin(self.last_epoch)
-            stopped = self.loop(bar)
+            self.loop(bar)
             if self.listeners is not None:
-                self.listeners.network.history.stop_reason = "tolerance" if stopped else "epochs"
-        if not (stopped or self.incremental):
+                self.listeners.network.history.stop_reason = "tolerance" if self.stopped else "epochs"
+
+    def close(self) -> None:
+        """Warn where training ended because the epochs did."""
+        est = self.estimator
+        if not (self.stopped or self.incremental):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
@@ -288,8 +303,8 @@ class Descent:
                 stacklevel=choice._caller_level(),
             )
 
-    def loop(self, bar: Progress) -> bool:
-        """Let the core train until there is a reason to stop; returns whether there was one before the last epoch."""
+    def loop(self, bar: Progress) -> None:
+        """Let the core train until there is a reason to stop or all epochs are done."""
         est, state, listeners = self.estimator, self.state, self.listeners
         next_slice, begins = 0.0, True
         while state.epoch < self.last_epoch:
@@ -302,19 +317,23 @@ class Descent:
             first_epoch = state.epoch
             reason = self.advance(last_epoch)
             begins = state.epoch > first_epoch
-            stopped = est._no_improvement_count > est.n_iter_no_change and self.on_plateau()
+            self.stopped = self.ends()
             if reason == "diverged" and not np.isfinite(state.parameters).all():
                 break  # what follows would be NaN again and again
             if listeners is not None and begins:
                 listeners.epoch_ends(self.first_epoch + state.epoch)
-                stopped = stopped or listeners.stop_reason is not None
-            if stopped:
-                return True
+                self.stopped = self.stopped or listeners.stop_reason is not None
+            if self.stopped:
+                return
             self.interrupts.deliver()
             if (now := time.perf_counter()) >= next_slice:
                 bar.show(est.n_iter_, est.loss_curve_[-1] if est.n_iter_ else math.nan)
                 next_slice = now + pace.SLICE_SECONDS
-        return False
+
+    def move(self, parameters: RealArray, slots: RealArray) -> None:
+        """Go on with these arrays in place of the present ones."""
+        self.state.parameters, self.state.slots = parameters, slots
+        self.problem = self.problem._replace(parameters=parameters)
 
     def result(self) -> RealArray:
         """Return the parameters to keep: the last, or with early stopping the best."""
@@ -322,18 +341,22 @@ class Descent:
 
     def advance(self, last_epoch: int) -> str:
         """Train up to that epoch, or for a while; keep the records."""
-        est, first_epoch = self.estimator, self.state.epoch
+        first_epoch = self.state.epoch
         if self.has_windows():
             self.run.set_learning_rates(self.rates(last_epoch))
-        elif self.listeners is not None:  # which may have scaled it
+        elif self.listeners is not None or self.schedule == "adaptive":  # either may have changed it
             self.run.set_learning_rates(np.array([self.rate()]))
         reason: str = self.run.run(last_epoch, pace.SLICE_SECONDS, self.losses, self.validation_losses)
-        if (done := self.state.epoch - first_epoch) == 0:
-            return reason
-        unit = self.problem.objective.unit
-        records = {"loss": self.losses[:done] * unit}
-        if self.validation_losses is not None:
-            records["val_loss"] = self.validation_losses[:done] * unit
+        if (done := self.state.epoch - first_epoch) > 0:
+            self.record(self.losses[:done], None if self.validation_losses is None else self.validation_losses[:done])
+        return reason
+
+    def record(self, losses: NDArray[np.float64], validation_losses: NDArray[np.float64] | None) -> None:
+        """Keep the records of the epochs that have just been done."""
+        est, unit, done = self.estimator, self.problem.objective.unit, len(losses)
+        records = {"loss": losses * unit}
+        if validation_losses is not None:
+            records["val_loss"] = validation_losses * unit
             est.validation_loss_curve_ += records["val_loss"].tolist()
         est.loss_curve_ += records["loss"].tolist()
         est.loss_ = est.loss_curve_[-1]
@@ -350,7 +373,6 @@ class Descent:
             records[f"val_{self.problem.objective.score}"] = np.array(est.validation_scores_[-1:])
         if self.listeners is not None:
             self.listeners.record(done, {**records, "learning_rate": np.full(done, self.next_rate())})
-        return reason
 
     def validate(self) -> None:
         """Apply scikit-learn's rule of early stopping to the validation score of one epoch."""
@@ -367,6 +389,11 @@ class Descent:
             est.best_validation_score_ = score
             self.best_parameters = self.state.parameters.copy()
 
+    def ends(self) -> bool:
+        """Return whether training is to stop, after the rules for a plateau."""
+        est = self.estimator
+        return bool(est._no_improvement_count > est.n_iter_no_change) and self.on_plateau()
+
     def on_plateau(self) -> bool:
         """Stop (True), or go on with a lower learning rate."""
         est = self.estimator
@@ -377,7 +404,6 @@ class Descent:
         else:
             est._n_reductions += 1
             est._no_improvement_count = self.state.stale_epochs = 0
-            self.run.set_learning_rates(np.array([self.rate()]))
             stops, what = False, f"Setting learning rate to {self.rate():f}"
         if self.prints:
             monitored = "Training loss" if self.problem.score is None else "Validation score"

@@ -1,0 +1,84 @@
+"""What the estimators of `backprop.sklearn` are given: arrays, checked and in the form that the core takes."""
+
+from __future__ import annotations
+
+import math
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from backprop.base import checks as check
+from backprop.base.types import RealArray
+
+# A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
+_MOST_DENSE_NUMBERS = 1 << 26
+
+
+def is_plain(array: Any, n_dimensions: int = 2) -> bool:
+    """Return whether this is an array of numbers in which scikit-learn's long look would find nothing to convert."""
+    return (
+        type(array) is np.ndarray
+        and array.ndim == n_dimensions
+        and array.size > 0
+        and array.dtype.isnative
+        and (array.dtype.char in "fd" if n_dimensions == 2 else array.dtype.kind in "biuf")
+    )
+
+
+def is_finite(array: NDArray[Any]) -> bool:
+    """Return whether all numbers are finite, in two passes without a temporary."""
+    return array.dtype.kind in "biu" or (math.isfinite(array.min()) and math.isfinite(array.max()))
+
+
+def checked(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
+    """Return X and y as arrays, X perhaps sparse; the estimator notes the names of the columns."""
+    if is_plain(X) and is_plain(y, 1) and len(X) == len(y) and is_finite(X) and is_finite(y):
+        validate_data(estimator, X, skip_check_array=True, reset=reset)
+        return X, y
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        accept_sparse=("csr", "csc"),
+        multi_output=True,
+        y_numeric=isinstance(estimator, RegressorMixin),
+        dtype=(np.float64, np.float32),
+        order="C",
+        reset=reset,
+    )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return X, y
+
+
+def weights_of(name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
+    """Return the weights of the samples."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
+        sample_weight = np.full(y.shape[0], sample_weight)
+    try:
+        sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
+    except OverflowError as error:  # from an integer without bounds
+        raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
+    return check.weights(name, sample_weight, dtype, len(sample_weight))
+
+
+def fits_dense(X: Any) -> bool:
+    """Return whether X is dense, or a sparse matrix that is made dense as a whole."""
+    return not hasattr(X, "toarray") or X.shape[0] * X.shape[1] <= _MOST_DENSE_NUMBERS
+
+
+def dense_rows(X: Any, dtype: np.dtype[Any]) -> RealArray:
+    """Return dense rows in the form that the core takes."""
+    if hasattr(X, "toarray"):
+        X = X.toarray()
+    if X.dtype != dtype:
+        return check.features("X", X, dtype, X.shape[1])
+    rows: RealArray = np.require(X, requirements=["C", "A"])
+    return rows
