@@ -13,9 +13,12 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from bpcore.fleet.job cimport Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
+from bpcore.fleet.team cimport FleetTeam, count_threads, lanes_pay, suits_lanes, take_team, train_fleet
 from bpcore.formulas cimport activations, losses as loss_formulas, optimizers
 from bpcore.formulas.losses cimport Loss
 from bpcore.formulas.optimizers cimport MAX_HYPERPARAMETERS, Optimizer
+from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport (
     GROUP_LANES, LANES, always_inlined, enter_compute, leave_compute, real, vec, vload_n, vstore_n,
 )
@@ -32,6 +35,7 @@ from bpcore.run.job cimport (
     Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, weight_of,
 )
 from bpcore.run.penalties cimport add_penalties
+from bpcore.run.run cimport take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
 from bpcore.run.workspace cimport Arena, reserve, rounded
@@ -93,7 +97,7 @@ cdef Memory take_memory(rn.Run *run, bint keeps_data, bint keeps_gradient):
 
 
 cdef enum:
-    MAX_VIEWS = 12
+    MAX_VIEWS = 20
 
 cdef class Buffers:
     """Arrays of the caller, held while the core works on them."""
@@ -236,7 +240,7 @@ def forward(Plan plan not None, parameters, X, out):
 
 # ---- what a job is made of ----
 
-cdef int fill_loss(Loss *native, loss, targets) except -1:
+cdef int fill_loss(Loss *native, loss, bint labels) except -1:
     cdef int i
     cdef double value
     parameters = loss.parameters
@@ -248,7 +252,7 @@ cdef int fill_loss(Loss *native, loss, targets) except -1:
     native.scale = loss.scale
     native.mean = loss.reduction == "mean"
     native.elementwise = loss.elementwise
-    native.labels = targets.ndim == 1
+    native.labels = labels
     return 0
 
 
@@ -286,10 +290,23 @@ cdef int fill_rows(Rows *rows, Buffers buffers, Plan plan, data, bint labels) ex
     return 0
 
 
+cdef int fill_stop_rule(Job *job, settings) except -1:
+    """When a run stops, and what comes between its gradients and the optimizer."""
+    job.clip_norm = settings.clip_norm or 0
+    job.clip_value = settings.clip_value or 0
+    job.has_tolerance = settings.tolerance is not None
+    job.tolerance = settings.tolerance or 0
+    job.equal_is_progress = settings.equal_is_progress
+    job.patience = settings.patience
+    job.penalty_per_row = settings.penalty_per_row
+    job.watches_validation = settings.monitor == "val_loss"
+    return 0
+
+
 cdef int fill_job(Job *job, Buffers buffers, Plan plan, loss, data) except -1:
     """What every job has: the network, the loss and the data, in one batch."""
     job.net = &plan.net
-    fill_loss(&job.loss, loss, data.targets)
+    fill_loss(&job.loss, loss, data.targets.ndim == 1)
     fill_rows(&job.data, buffers, plan, data, job.loss.labels)
     job.batch_size = job.data.n
     job.max_chunk = max_chunk_of(&plan.net)
@@ -432,14 +449,7 @@ cdef class Training:
         cdef Job *job = &self.native.job
         if settings.batch_size is not None:
             job.batch_size = min(<Py_ssize_t> settings.batch_size, job.data.n)
-        job.clip_norm = settings.clip_norm or 0
-        job.clip_value = settings.clip_value or 0
-        job.has_tolerance = settings.tolerance is not None
-        job.tolerance = settings.tolerance or 0
-        job.equal_is_progress = settings.equal_is_progress
-        job.patience = settings.patience
-        job.penalty_per_row = settings.penalty_per_row
-        job.watches_validation = settings.monitor == "val_loss"
+        fill_stop_rule(job, settings)
         self.native.team.n_threads = min(<int> settings.n_threads, <int> partition.MAX_THREADS)
         self.native.team.clock.steps_per_check = 1
         return 0
@@ -547,4 +557,5 @@ cdef int check_room(name, array, long long n_epochs) except -1:
     return 0
 
 
+include "fleet/training.pxi"
 include "machine/vector_math.pxi"

@@ -456,9 +456,6 @@ cdef inline void prepare(
 cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """The step on parameters first ... first + n, along their gradient (n,)."""
     cdef Coefficients k
-    cdef real *p = update.parameters + first
-    cdef real *slots = update.slots + first
-    cdef Py_ssize_t length = update.slot_length
     cdef int i
     k.rate = vset1(update.rate)
     k.decay = vset1(update.decay)
@@ -466,34 +463,44 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
         k.c[i] = vset1(update.c[i])
     for i in range(MAX_FLAGS):
         k.flags[i] = update.flags[i]
-    if update.kind == SGD:
+    follow_rule(
+        update.kind, &k, update.parameters + first, gradient, update.slots + first, update.slot_length, n
+    )
+
+
+cdef inline void follow_rule(
+    OptimizerKind kind, const Coefficients *k, real *p, const real *gradient, real *slots, Py_ssize_t length,
+    Py_ssize_t n,
+) noexcept nogil:
+    """The step on p (n,) along its gradient (n,); each slot's numbers begin `length` behind those of the one before."""
+    if kind == SGD:
         if k.flags[1]:
-            sweep(sgd_momentum, 1, &k, p, gradient, slots, length, n)
+            sweep(sgd_momentum, 1, k, p, gradient, slots, length, n)
         else:
-            sweep(sgd_plain, 0, &k, p, gradient, slots, length, n)
-    elif update.kind in (ADAM, ADAMW, MUON):
+            sweep(sgd_plain, 0, k, p, gradient, slots, length, n)
+    elif kind in (ADAM, ADAMW, MUON):
         if k.flags[0]:
-            sweep(adam, 3, &k, p, gradient, slots, length, n)
+            sweep(adam, 3, k, p, gradient, slots, length, n)
         else:
-            sweep(adam, 2, &k, p, gradient, slots, length, n)
-    elif update.kind == ADAMAX:
-        sweep(adamax, 2, &k, p, gradient, slots, length, n)
-    elif update.kind == NADAM:
-        sweep(nadam, 2, &k, p, gradient, slots, length, n)
-    elif update.kind == RADAM:
-        sweep(radam, 2, &k, p, gradient, slots, length, n)
-    elif update.kind == RMSPROP:
+            sweep(adam, 2, k, p, gradient, slots, length, n)
+    elif kind == ADAMAX:
+        sweep(adamax, 2, k, p, gradient, slots, length, n)
+    elif kind == NADAM:
+        sweep(nadam, 2, k, p, gradient, slots, length, n)
+    elif kind == RADAM:
+        sweep(radam, 2, k, p, gradient, slots, length, n)
+    elif kind == RMSPROP:
         if k.flags[0] and k.flags[1]:
-            sweep(rmsprop, 3, &k, p, gradient, slots, length, n)
+            sweep(rmsprop, 3, k, p, gradient, slots, length, n)
         elif k.flags[0] or k.flags[1]:
-            sweep(rmsprop, 2, &k, p, gradient, slots, length, n)
+            sweep(rmsprop, 2, k, p, gradient, slots, length, n)
         else:
-            sweep(rmsprop, 1, &k, p, gradient, slots, length, n)
-    elif update.kind == ADAGRAD:
-        sweep(adagrad, 1, &k, p, gradient, slots, length, n)
-    elif update.kind == ADADELTA:
-        sweep(adadelta, 2, &k, p, gradient, slots, length, n)
-    elif update.kind == RPROP:
-        sweep(rprop, 2, &k, p, gradient, slots, length, n)
-    elif update.kind == LION:
-        sweep(lion, 1, &k, p, gradient, slots, length, n)
+            sweep(rmsprop, 1, k, p, gradient, slots, length, n)
+    elif kind == ADAGRAD:
+        sweep(adagrad, 1, k, p, gradient, slots, length, n)
+    elif kind == ADADELTA:
+        sweep(adadelta, 2, k, p, gradient, slots, length, n)
+    elif kind == RPROP:
+        sweep(rprop, 2, k, p, gradient, slots, length, n)
+    elif kind == LION:
+        sweep(lion, 1, k, p, gradient, slots, length, n)

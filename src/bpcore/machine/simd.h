@@ -73,6 +73,17 @@ typedef ireal ivec;
 #define BP_SUM_VECS (BP_TILE_VECS < 4 ? BP_TILE_VECS : 4)
 /* At most so many samples make the last tile a short one. */
 #define BP_SHORT_TILE (BP_LANES / 2)
+/* The blocks of products whose every number is a vector, so that both factors are loaded. */
+#if BP_VEC_BYTES == 64
+#define BP_MEMBER_ROWS 4
+#define BP_MEMBER_COLUMNS 4
+#elif BP_VEC_BYTES == 32
+#define BP_MEMBER_ROWS 4
+#define BP_MEMBER_COLUMNS 2
+#else
+#define BP_MEMBER_ROWS 2
+#define BP_MEMBER_COLUMNS 2
+#endif
 #define BP_GROUP_LANES ((int)(64 / sizeof(real)))
 #define BP_GROUP_VECS (BP_GROUP_LANES / BP_LANES)
 #define BP_DOT_ROWS (BP_GROUP_VECS < 8 ? 8 / BP_GROUP_VECS : 1)

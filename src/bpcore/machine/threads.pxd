@@ -4,6 +4,8 @@ No thread outlives a call, so a process may fork between calls, and nothing comp
 Making a team takes some tens of microseconds; a call lasts some tens of milliseconds.
 """
 
+from libc.stdint cimport int64_t
+
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_t:
         pass
@@ -14,6 +16,7 @@ cdef extern from * nogil:
     """
     #include <pthread.h>
     #include <sched.h>
+    #include <stdint.h>
     #include <time.h>
     #include <unistd.h>
     #if defined(__x86_64__) || defined(__i386__)
@@ -95,6 +98,9 @@ cdef extern from * nogil:
         spins = spins < BP_MIN_SPINS ? BP_MIN_SPINS : spins < b->max_spins ? spins : b->max_spins;
         __atomic_store_n(&b->spins, spins, __ATOMIC_RELAXED);
     }
+    static inline int64_t bp_fetch_add(int64_t *counter, int64_t n) {
+        return __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+    }
     static inline int bp_read_flag(const int *flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
     static inline void bp_write_flag(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELAXED); }
     /* Others may have arrived already, but the caller has not: it will see that it is the last. */
@@ -106,6 +112,7 @@ cdef extern from * nogil:
     void close_barrier "bp_close"(Barrier *barrier)
     void barrier_wait "bp_barrier_wait"(Barrier *barrier)
     void resize "bp_resize"(Barrier *barrier, int size)
+    int64_t fetch_add "bp_fetch_add"(int64_t *counter, int64_t n)  # what it was before; any thread may call it
     double now "bp_now"()  # seconds, from some point on
     int read_flag "bp_read_flag"(const int *flag)  # one that any thread may write
     void write_flag "bp_write_flag"(int *flag, int value)

@@ -13,6 +13,8 @@ cdef extern from "machine/simd.h" nogil:
     const int SHORT_TILE "BP_SHORT_TILE"
     const int SUM_ROWS "BP_SUM_ROWS"
     const int SUM_VECS "BP_SUM_VECS"
+    const int MEMBER_ROWS "BP_MEMBER_ROWS"
+    const int MEMBER_COLUMNS "BP_MEMBER_COLUMNS"
     # To Cython a vector is a real: C's own operators do the lane-wise arithmetic.
     ctypedef double real
     ctypedef double vec

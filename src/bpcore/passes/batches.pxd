@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport LANES, MAX_LANES, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose
+from bpcore.machine.types cimport LANES, MAX_LANES, always_inlined, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose
 
 
 cdef extern from *:
@@ -20,7 +20,7 @@ cdef extern from *:
         uint64_t (*next_uint64)(void *state) noexcept nogil
 
 
-cdef inline void shuffle(BitGenerator *bits, int64_t *order, Py_ssize_t n) noexcept nogil:
+cdef inline always_inlined shuffle(BitGenerator *bits, int64_t *order, Py_ssize_t n) noexcept nogil:
     """order (n,) = a random permutation of 0..n-1: Fisher and Yates, one raw draw for each exchange."""
     cdef Py_ssize_t i
     cdef uint64_t j

@@ -69,12 +69,16 @@ cdef inline void take_team(Arena *arena, Run *run) noexcept nogil:
         member.chunk.scratch = take_reals(arena, scratch_reals(&run.job))
 
 
+cdef inline void take_ranges(Arena *arena, Job *job) noexcept nogil:
+    job.ranges = <Range *> take(arena, 3 * job.net.n_layers * sizeof(Range))
+    job.elementwise = <Range *> take(arena, 3 * job.net.n_layers * sizeof(Range))
+    job.penalties = <Range *> take(arena, job.net.n_layers * sizeof(Range))
+
+
 cdef inline void take_memory(Arena *arena, Run *run, bint keeps_data, bint keeps_gradient) noexcept nogil:
     """The buffers of a run, whose job must be filled in but for its ranges. Called twice: to measure, and to take."""
     take_workspace(arena, &run.job, keeps_data, keeps_gradient, &run.workspace)
-    run.job.ranges = <Range *> take(arena, 3 * run.job.net.n_layers * sizeof(Range))
-    run.job.elementwise = <Range *> take(arena, 3 * run.job.net.n_layers * sizeof(Range))
-    run.job.penalties = <Range *> take(arena, run.job.net.n_layers * sizeof(Range))
+    take_ranges(arena, &run.job)
     if run.team.n_threads > 1:
         take_panels(arena, &run.job, &run.workspace)
         take_team(arena, run)

@@ -1,0 +1,418 @@
+"""The members of one thread, epoch after epoch: a lane that becomes free takes the next member."""
+
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, batch_of, is_waiting, rate_of
+from bpcore.fleet.lanes cimport (
+    BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member, read_arrays,
+    save_lane, shuffle_lane, write_arrays,
+)
+from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
+from bpcore.fleet.step cimport add_lane_penalties, step_lanes
+from bpcore.machine.random cimport pcg64_next
+from bpcore.machine.threads cimport fetch_add, now
+from bpcore.machine.types cimport LANES, MAX_LANES, real, vec, vfma, vload, vset1, vstore
+from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, Regime
+from bpcore.passes.batches cimport row_of
+from bpcore.passes.network cimport fits_small_batches
+from bpcore.run.job cimport Job, denominator_of, factor_of
+from bpcore.run.small_steps cimport takes_few_rows
+from bpcore.run.state cimport MAX_BLOCKS
+from bpcore.run.workspace cimport BLOCK_PARAMETERS
+
+
+
+# ---- members in, members out ----
+
+cdef inline int64_t next_member(Fleet *fleet) noexcept nogil:
+    """A member that waits, from now on taken; -1 where there is none."""
+    cdef int64_t at, k
+    while True:
+        at = fetch_add(&fleet.next, 1)
+        if at >= fleet.size:
+            return -1
+        k = fleet.queue[at]
+        if is_waiting(fleet, k) and not fleet.taken[k]:
+            fleet.taken[k] = True
+            return k
+
+
+cdef inline int fill_lanes(Lanes *lanes) noexcept nogil:
+    """Give free lanes a member; how many have one."""
+    cdef int64_t k
+    cdef int i, n = 0
+    cdef bint dry = False
+    for i in range(LANES):
+        if lanes.member[i] < 0 and not dry:
+            k = next_member(lanes.fleet)
+            dry = k < 0
+            if not dry:
+                load_member(lanes, i, k)
+        n += lanes.member[i] >= 0
+    if lanes.dealt:
+        lanes.dealt = lanes.gathered = False
+        lanes.side_by_side = n == LANES
+        for i in range(1, LANES):
+            lanes.side_by_side = lanes.side_by_side and lanes.member[i] == lanes.member[0] + i
+    return n
+
+
+cdef inline void leave(Lanes *lanes, int lane) noexcept nogil:
+    """A member goes out of its lane."""
+    export_lane(lanes, lane)
+    clear_lane(lanes, lane)
+
+
+cdef inline void lose(Lanes *lanes, int lane) noexcept nogil:
+    """A member that has diverged goes out of its lane, as it was when it was copied."""
+    cdef Fleet *fleet = lanes.fleet
+    cdef int64_t k = lanes.member[lane]
+    write_arrays(lanes, lane, k, lanes.saved_parameters, lanes.saved_slots)
+    fleet.members[k] = lanes.saved[lane]
+    fleet.members[k].status = LOST
+    fleet.members[k].diverged_epoch = lanes.epoch[lane]
+    clear_lane(lanes, lane)
+
+
+# ---- a step ----
+
+cdef inline void plan_batch(Lanes *lanes, int lane, int64_t n) noexcept nogil:
+    """How the n rows of a lane's batch are cut, and what they count."""
+    cdef const Job *job = &lanes.fleet.job
+    cdef LaneBatch *batch = &lanes.batch
+    cdef double weight = n
+    cdef int64_t k
+    if batch.n[lane] != n:
+        batch.n[lane] = n
+        cut_batch(job, batch, lane)
+        batch.regime[lane] = <int> regime_of(
+            lanes.fleet.batch_size == 1 and fits_small_batches(job.net), takes_few_rows(job), lanes.data.n[lane], n
+        )
+    elif not lanes.data.weighted:
+        return
+    if lanes.data.weighted:
+        weight = 0
+        for k in range(n):
+            weight += lanes.data.weight[lane][row_of(lanes.data.order[lane], batch.first[lane] + k)]
+    batch.weight[lane] = weight
+    batch.denominator[lane] = denominator_of(job, weight)
+    batch.factor[lane] = batch.loss_factor[lane] = factor_of(job, batch.denominator[lane])
+    if batch.regime[lane] == <int> SINGLE:
+        batch.loss_factor[lane] = batch.factor[lane] * weight
+
+
+cdef inline void begin_step(Lanes *lanes) noexcept nogil:
+    """The next batch of each lane: its rows, their order, the key of its dropout."""
+    cdef const Fleet *fleet = lanes.fleet
+    cdef bint draws = fleet.shuffles or fleet.job.net.has_dropout
+    cdef int i
+    for i in range(LANES):
+        lanes.batch.block[i] = lanes.batch.total[i] = 0
+        if lanes.member[i] < 0:
+            continue
+        lanes.batch.first[i] = lanes.cursor[i]
+        if draws:
+            lanes.pending[i] = lanes.random[i]
+            if lanes.cursor[i] == 0:
+                lanes.epoch_random[i][0] = lanes.random[i].state_high
+                lanes.epoch_random[i][1] = lanes.random[i].state_low
+                if is_shuffled(lanes, i):
+                    shuffle_lane(lanes, i, &lanes.pending[i])
+            if fleet.job.net.has_dropout:
+                lanes.keys[i] = pcg64_next(&lanes.pending[i])
+        plan_batch(
+            lanes, i, min(<int64_t> batch_of(fleet, lanes.data.n[i]), lanes.data.n[i] - lanes.cursor[i])
+        )
+    lanes.round = 0
+    lanes.phase = IN_STEP
+
+
+cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
+    """The gradient of the step at hand; False where the time is over before it is there."""
+    cdef Regime regime
+    cdef Py_ssize_t n_rounds
+    if lanes.round == 0 and agree(lanes, &lanes.batch, &regime):
+        run_whole(lanes, regime, lanes.fleet.batch_size == 0 and lanes.fleet.validation.n == NULL)
+        return True
+    lanes.gathered = False
+    n_rounds = count_rounds(lanes, &lanes.batch)
+    while lanes.round < n_rounds:
+        run_round(lanes, &lanes.data, &lanes.batch, CHUNKS, lanes.round, True)
+        lanes.round += 1
+        if lanes.round < n_rounds and now() >= lanes.fleet.deadline:
+            return False
+    run_round(lanes, &lanes.data, &lanes.batch, FEW, 0, True)
+    run_round(lanes, &lanes.data, &lanes.batch, SINGLE, 0, True)
+    return True
+
+
+cdef inline void end_step(Lanes *lanes) noexcept nogil:
+    """The optimizer's step, with its rates and random numbers."""
+    cdef const Fleet *fleet = lanes.fleet
+    cdef bint draws = fleet.shuffles or fleet.job.net.has_dropout
+    cdef int i
+    for i in range(LANES):
+        if lanes.member[i] >= 0:
+            if fleet.tables != NULL:
+                lanes.rate[i] = rate_of(
+                    fleet, lanes.member[i], fleet.members[lanes.member[i]].rate_scale, lanes.position[i]
+                )
+            if draws:
+                lanes.random[i] = lanes.pending[i]
+        lanes.step[i] += 1
+        lanes.position[i] += 1
+        lanes.steps_since[i] += 1
+        lanes.cursor[i] += lanes.batch.n[i]
+    step_lanes(lanes)
+
+
+# ---- validation ----
+
+cdef inline bint begin_piece(Lanes *lanes, LaneBatch *piece) noexcept nogil:
+    """The next rows of the validation data of lanes whose epoch is over; see `validate`. Whether there are any."""
+    cdef const Job *job = &lanes.fleet.job
+    cdef int64_t most = (1 if job.net.n_parameters > BLOCK_PARAMETERS else MAX_BLOCKS) * job.max_chunk
+    cdef double weight
+    cdef int64_t k
+    cdef bint found = False
+    cdef int i
+    for i in range(LANES):
+        piece.block[i] = piece.total[i] = 0
+        piece.n[i] = 0
+        if not lanes.ended[i]:
+            continue
+        piece.first[i] = lanes.validated[i]
+        piece.n[i] = min(most, lanes.validation.n[i] - lanes.validated[i])
+        if piece.n[i] == 0:
+            continue
+        found = True
+        cut_batch(job, piece, i)
+        piece.regime[i] = <int> CHUNKS
+        weight = lanes.validation.n[i]
+        if lanes.validation.weighted:
+            weight = 0
+            for k in range(lanes.validation.n[i]):
+                weight += lanes.validation.weight[i][k]
+        piece.factor[i] = factor_of(job, denominator_of(job, weight))
+    return found
+
+
+cdef inline bint validate_lanes(Lanes *lanes) noexcept nogil:
+    """The validation losses of the epochs that are over; False where the time is over before they are there."""
+    cdef LaneBatch piece
+    cdef Py_ssize_t k
+    cdef int i
+    lanes.phase = VALIDATING
+    while begin_piece(lanes, &piece):
+        for k in range(count_rounds(lanes, &piece)):
+            run_round(lanes, &lanes.validation, &piece, CHUNKS, k, False)
+        for i in range(LANES):
+            if piece.n[i] > 0:
+                lanes.validation_sum[i] += piece.factor[i] * piece.total[i]
+                lanes.validated[i] += piece.n[i]
+        if now() >= lanes.fleet.deadline:
+            return False
+    return True
+
+
+# ---- the end of an epoch ----
+
+cdef inline void find_finite(const Lanes *lanes, real *rest) noexcept nogil:
+    """rest (LANES,) = 0 where all parameters of a lane are finite, else NaN: x * 0 is NaN for infinities too."""
+    cdef vec even = vset1(0), odd = even, zero = even
+    cdef Py_ssize_t n = lanes.fleet.job.net.n_parameters, j
+    for j in range(n // 2):
+        even = vfma(vload(lanes.parameters + 2 * j * LANES), zero, even)
+        odd = vfma(vload(lanes.parameters + (2 * j + 1) * LANES), zero, odd)
+    if n & 1:
+        even = vfma(vload(lanes.parameters + (n - 1) * LANES), zero, even)
+    vstore(rest, even + odd)
+
+
+cdef inline void keep_best(Lanes *lanes, const int64_t *improved) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef int i
+    for j in range(lanes.fleet.job.net.n_parameters):
+        for i in range(LANES):
+            if improved[i]:
+                lanes.best[j * LANES + i] = lanes.parameters[j * LANES + i]
+
+
+cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *stops) noexcept nogil:
+    """Enter the monitored losses of the epochs that are over into the stop rules; see `apply_stop_rule`."""
+    cdef const Job *job = &lanes.fleet.job
+    cdef int64_t improved[MAX_LANES]
+    cdef int64_t progress, any_improved = 0
+    cdef int i
+    for i in range(LANES):
+        stops[i] = 0
+        if job.has_tolerance:
+            progress = (watched[i] < lanes.best_loss[i] or job.equal_is_progress) and (
+                watched[i] <= lanes.best_loss[i] - job.tolerance
+            )
+            if lanes.ended[i]:
+                lanes.stale_epochs[i] = 0 if progress else lanes.stale_epochs[i] + 1
+            stops[i] = lanes.ended[i] and lanes.stale_epochs[i] >= job.patience
+        improved[i] = lanes.ended[i] and watched[i] < lanes.best_loss[i]
+        any_improved |= improved[i]
+        lanes.best_loss[i] = watched[i] if improved[i] else lanes.best_loss[i]
+        lanes.best_epoch[i] = lanes.epoch[i] if improved[i] else lanes.best_epoch[i]
+    if lanes.best != NULL and any_improved:
+        keep_best(lanes, improved)
+
+
+cdef inline void note_losses(const Lanes *lanes, const double *loss, double *losses) noexcept nogil:
+    """The losses of the epochs that are over, to their places in losses (epochs, size)."""
+    cdef const Fleet *fleet = lanes.fleet
+    cdef bint together = lanes.side_by_side
+    cdef int64_t row
+    cdef int i
+    for i in range(LANES):
+        together = together and lanes.ended[i] and lanes.epoch[i] - lanes.end[i] == lanes.epoch[0] - lanes.end[0]
+    if together:
+        row = lanes.epoch[0] - 1 - lanes.end[0] + fleet.last - fleet.first
+        memcpy(losses + row * fleet.size + lanes.member[0], loss, LANES * sizeof(double))
+        return
+    for i in range(LANES):
+        if lanes.ended[i]:
+            row = lanes.epoch[i] - 1 - lanes.end[i] + fleet.last - fleet.first
+            losses[row * fleet.size + lanes.member[i]] = loss[i]
+
+
+cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
+    """End the epochs that are over: losses, stop rules, and who leaves."""
+    cdef Fleet *fleet = lanes.fleet
+    cdef double loss[MAX_LANES]
+    cdef double watched[MAX_LANES]
+    cdef double penalties[MAX_LANES]
+    cdef double ones[MAX_LANES]
+    cdef real rest[MAX_LANES]
+    cdef int64_t stops[MAX_LANES]
+    cdef int i
+    for i in range(LANES):
+        loss[i] = watched[i] = lanes.loss_sum[i] / lanes.weight_sum[i] if lanes.weight_sum[i] != 0 else 0
+        ones[i] = 1
+        lanes.epoch[i] += lanes.ended[i]
+    note_losses(lanes, loss, fleet.losses)
+    if fleet.validation.n != NULL:
+        add_lane_penalties(lanes, ones, False, penalties)
+        for i in range(LANES):
+            penalties[i] = lanes.validation_sum[i] + penalties[i]
+            if fleet.job.watches_validation:
+                watched[i] = penalties[i]
+        note_losses(lanes, penalties, fleet.validation_losses)
+    for i in range(LANES):
+        if lanes.ended[i]:
+            lanes.loss_sum[i] = lanes.weight_sum[i] = 0
+            lanes.cursor[i] = lanes.validated[i] = 0
+            lanes.validation_sum[i] = 0
+    find_finite(lanes, rest)
+    for i in range(LANES):
+        if lanes.ended[i] and not (isfinite(loss[i]) and rest[i] == 0):
+            lanes.ended[i] = False
+            lose(lanes, i)
+    apply_stop_rules(lanes, watched, stops)
+    for i in range(LANES):
+        if not lanes.ended[i]:
+            continue
+        if stops[i]:
+            fleet.members[lanes.member[i]].status = TOLERANT
+        if stops[i] or lanes.epoch[i] >= lanes.end[i]:
+            leave(lanes, i)
+        elif lanes.steps_since[i] >= SAVED_STEPS:
+            save_lane(lanes, i)
+
+
+# ---- a call ----
+
+cdef inline bint find_ended(Lanes *lanes) noexcept nogil:
+    """lanes.ended: whose epoch is over; whether there are any."""
+    cdef int64_t any_ended = 0
+    cdef int i
+    for i in range(LANES):
+        lanes.ended[i] = lanes.member[i] >= 0 and lanes.cursor[i] >= lanes.data.n[i]
+        any_ended |= lanes.ended[i]
+    return any_ended != 0
+
+
+cdef inline bint tick(Lanes *lanes) noexcept nogil:
+    """One step of every lane, and what follows at the end of an epoch; False where the time is over before."""
+    if lanes.phase == BETWEEN and not find_ended(lanes):  # of an epoch only its validation may be left
+        begin_step(lanes)
+    if lanes.phase == IN_STEP:
+        if not run_gradients(lanes):
+            return False
+        end_step(lanes)
+    if lanes.phase == VALIDATING or find_ended(lanes):
+        if lanes.fleet.validation.n != NULL and not validate_lanes(lanes):
+            return False
+        end_epochs(lanes)
+    lanes.phase = BETWEEN
+    return True
+
+
+cdef inline bint is_as_left(const Member *now_, const Member *left) noexcept nogil:
+    """Whether nobody has changed where a member stands."""
+    return (
+        now_.step == left.step and now_.epoch == left.epoch and now_.cursor == left.cursor
+        and now_.random.state_low == left.random.state_low and now_.random.state_high == left.random.state_high
+    )
+
+
+cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
+    """Go on with the members that the last call left in the lanes; their parameters may have been changed since."""
+    cdef Fleet *fleet = lanes.fleet
+    cdef Member *member
+    cdef int64_t k
+    cdef bint changed = False
+    cdef int i
+    for i in range(LANES):
+        k = lanes.member[i]
+        if k < 0:
+            continue
+        member = fleet.members + k
+        lanes.end[i] = member.first_epoch + fleet.last
+        if is_waiting(fleet, k) and is_as_left(member, &lanes.exported[i]):
+            lanes.stale_epochs[i] = member.stale_epochs
+            lanes.best_loss[i] = member.best_loss
+            lanes.best_epoch[i] = member.best_epoch
+            lanes.position[i] = member.position
+            lanes.rate[i] = rate_of(fleet, k, member.rate_scale, member.position)
+            read_arrays(lanes, i, k)
+            continue
+        changed = True
+        clear_lane(lanes, i)
+    if changed:  # what was left in the middle begins again
+        for i in range(LANES):
+            lanes.validated[i] = 0
+            lanes.validation_sum[i] = 0
+            if lanes.phase == VALIDATING and lanes.member[i] < 0:
+                lanes.ended[i] = False
+        lanes.phase = VALIDATING if lanes.phase == VALIDATING else BETWEEN
+
+
+cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
+    """Train members until none waits or the time is over."""
+    cdef long long ticks = 1, left = 1
+    cdef double checked = now(), time
+    cdef int i
+    resume_lanes(lanes)
+    while lanes.phase != BETWEEN or fill_lanes(lanes) > 0:
+        if not tick(lanes):
+            break
+        left -= 1
+        if left <= 0:
+            time = now()
+            if time - checked < 0.5e-3:
+                ticks *= 2
+            elif time - checked > 2e-3 and ticks > 1:
+                ticks //= 2
+            checked = time
+            left = ticks
+            if time >= lanes.fleet.deadline:
+                break
+    for i in range(LANES):
+        if lanes.member[i] >= 0:
+            export_lane(lanes, i)

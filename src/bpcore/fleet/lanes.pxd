@@ -1,0 +1,322 @@
+"""Members at work in the lanes of one thread: their numbers side by side, and how they come in and go out."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from bpcore.fleet.job cimport Fleet, Member, batch_of, layers_of, optimizer_of, rate_of
+from bpcore.formulas.optimizers cimport Optimizer
+from bpcore.machine.random cimport Pcg64, pcg64_next
+from bpcore.machine.types cimport LANES, MAX_LANES, real
+from bpcore.passes.batches cimport BitGenerator, shuffle
+from bpcore.passes.members cimport MembersChunk, most_stride
+from bpcore.passes.network cimport Layer, Network
+from bpcore.run.job cimport Job, targets_per_row
+from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_reals
+
+
+cdef enum:
+    SAVED_STEPS = 64  # a member is copied at the end of an epoch once so many steps are done: about 1 % of their time
+
+# Rows of each lane, and how its batch is cut; `first` counts from the start of its order.
+cdef struct LaneBatch:
+    int64_t first[MAX_LANES]
+    int64_t n[MAX_LANES]
+    int64_t chunk[MAX_LANES]  # rows of each chunk but the last
+    int64_t n_chunks[MAX_LANES]
+    int64_t n_blocks[MAX_LANES]
+    int64_t regime[MAX_LANES]
+    double weight[MAX_LANES]
+    double denominator[MAX_LANES]
+    double factor[MAX_LANES]  # of a row's gradient
+    double loss_factor[MAX_LANES]  # of the sum of values
+    # sums of values: of the chunks of this block, and of the blocks before
+    double block[MAX_LANES]
+    double total[MAX_LANES]
+
+# Where the rows of each lane are.
+cdef struct LaneRows:
+    const real *X[MAX_LANES]
+    const real *y[MAX_LANES]
+    const int64_t *labels[MAX_LANES]
+    const real *weight[MAX_LANES]
+    bint weighted
+    const int64_t *order[MAX_LANES]  # NULL: rows in their own order
+    int64_t n[MAX_LANES]
+
+cdef enum Phase:
+    BETWEEN  # no step has begun
+    IN_STEP
+    VALIDATING
+
+cdef struct Lanes:
+    Fleet *fleet
+    MembersChunk chunk
+    # [n_parameters][LANES]; slots and what is saved of them [n_slots][n_parameters][LANES]
+    real *parameters
+    real *slots
+    real *gradient
+    real *part  # of one chunk, where several make a gradient
+    real *block  # of the chunks of one block
+    real *best
+    real *saved_parameters
+    real *saved_slots
+    real *apart  # (LANES, 2 + n_slots, n_parameters): lanes whose step goes another way
+    real *zeros  # (n_inputs,): the row of a lane without a member
+    int64_t *orders  # (LANES, most rows), where rows are shuffled
+    Py_ssize_t most_rows
+    LaneRows data
+    LaneRows validation
+    LaneBatch batch
+    Phase phase
+    int round
+    bint gathered  # the chunk holds the whole batch of each lane, the same every time
+    bint dealt  # whether some lane has another member than at the last step
+    # per lane
+    int64_t member[MAX_LANES]  # -1: none
+    bint side_by_side  # whether the lanes hold consecutive members, all of them
+    Member exported[MAX_LANES]  # as it was left to whoever looks at the state
+    Member saved[MAX_LANES]  # with saved_parameters
+    int64_t steps_since[MAX_LANES]  # that copy
+    Optimizer optimizer[MAX_LANES]
+    double *l1  # (n_layers, LANES)
+    double *l2
+    Pcg64 random[MAX_LANES]
+    Pcg64 pending[MAX_LANES]  # once the step at hand is done
+    uint64_t keys[MAX_LANES]
+    uint64_t epoch_random[MAX_LANES][2]
+    int64_t step[MAX_LANES]
+    int64_t epoch[MAX_LANES]
+    int64_t cursor[MAX_LANES]
+    int64_t position[MAX_LANES]
+    int64_t end[MAX_LANES]  # the epoch before which this call stops
+    double rate[MAX_LANES]
+    double loss_sum[MAX_LANES]
+    double weight_sum[MAX_LANES]
+    double best_loss[MAX_LANES]
+    int64_t best_epoch[MAX_LANES]
+    int64_t stale_epochs[MAX_LANES]
+    int64_t validated[MAX_LANES]
+    double validation_sum[MAX_LANES]
+    int64_t ended[MAX_LANES]  # whether its epoch has ended with this step
+    int64_t finished[MAX_LANES]  # whether it leaves
+
+
+# ---- memory ----
+
+cdef inline Py_ssize_t most_samples(const Fleet *fleet) noexcept nogil:
+    """The most samples of a chunk."""
+    cdef const Job *job = &fleet.job
+    return min(max(min(job.batch_size, job.data.n), job.validation.n), job.max_chunk)
+
+
+cdef inline void take_members_chunk(Arena *arena, const Fleet *fleet, MembersChunk *chunk) noexcept nogil:
+    cdef const Job *job = &fleet.job
+    cdef const Network *net = job.net
+    cdef const Layer *layer
+    cdef Py_ssize_t stride = most_stride(most_samples(fleet)) * LANES, pointers = (net.n_layers + 1) * sizeof(real *), n
+    cdef real *a
+    cdef int l
+    chunk.a = <real **> take(arena, pointers)
+    chunk.after_dropout = <real **> take(arena, pointers)
+    chunk.dropout_factors = <real **> take(arena, pointers)
+    chunk.z = <real **> take(arena, pointers)
+    chunk.delta = <real **> take(arena, pointers)
+    chunk.slope_delta = <real **> take(arena, pointers)
+    chunk.y = take_reals(arena, targets_per_row(job) * stride)
+    chunk.factor = take_reals(arena, stride)
+    chunk.value = take_reals(arena, stride)
+    chunk.places = <uint32_t *> take(arena, stride * sizeof(uint32_t))
+    chunk.rates = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
+    a = take_reals(arena, (net.n_inputs + 1) * stride)
+    set_array(chunk.a, 0, a)
+    set_array(chunk.after_dropout, 0, a)
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        n = (layer.n_out + 1) * stride
+        a = take_reals(arena, n)
+        set_array(chunk.a, l + 1, a)
+        set_array(chunk.delta, l + 1, take_reals(arena, n))
+        set_array(chunk.z, l + 1, take_reals(arena, n) if keeps_scores(job, l) else a)
+        set_array(chunk.after_dropout, l + 1, take_reals(arena, n) if layer.dropout > 0 else a)
+        set_array(chunk.dropout_factors, l + 1, take_reals(arena, n) if layer.dropout > 0 else a)
+        set_array(chunk.slope_delta, l + 1, take_reals(arena, n) if layer.has_slopes else NULL)
+
+
+cdef inline void take_lanes(Arena *arena, Fleet *fleet, Lanes *lanes) noexcept nogil:
+    """The buffers of one thread; called twice, to measure and to take."""
+    cdef const Network *net = fleet.job.net
+    cdef Py_ssize_t n = net.n_parameters * LANES
+    cdef int i
+    memset(lanes, 0, sizeof(Lanes))
+    lanes.fleet = fleet
+    take_members_chunk(arena, fleet, &lanes.chunk)
+    lanes.parameters = take_reals(arena, n)
+    lanes.slots = take_reals(arena, fleet.n_slots * n)
+    lanes.gradient = take_reals(arena, n)
+    lanes.part = take_reals(arena, n)
+    lanes.block = take_reals(arena, n)
+    lanes.best = take_reals(arena, n) if fleet.best_parameters != NULL else NULL
+    lanes.saved_parameters = take_reals(arena, n)
+    lanes.saved_slots = take_reals(arena, fleet.n_slots * n)
+    lanes.apart = take_reals(arena, (2 + fleet.n_slots) * n)
+    lanes.zeros = take_reals(arena, max(net.n_inputs, targets_per_row(&fleet.job)) + LANES)
+    lanes.most_rows = fleet.job.data.n
+    lanes.orders = <int64_t *> take(arena, LANES * lanes.most_rows * sizeof(int64_t)) if fleet.shuffles else NULL
+    lanes.l1 = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
+    lanes.l2 = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
+    for i in range(MAX_LANES):
+        lanes.member[i] = -1
+
+
+# ---- a member's numbers in its lane ----
+
+cdef inline void spread(const real *array, Py_ssize_t n, int lane, real *lanes) noexcept nogil:
+    """lanes [n][LANES], in one lane, from array (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        lanes[i * LANES + lane] = array[i]
+
+
+cdef inline void collect(const real *lanes, Py_ssize_t n, int lane, real *array) noexcept nogil:
+    """array (n,) from lanes [n][LANES], in one lane."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        array[i] = lanes[i * LANES + lane]
+
+
+cdef inline void point_to_rows(Lanes *lanes, LaneRows *rows, int lane, int64_t k, bint validation) noexcept nogil:
+    cdef const Fleet *fleet = lanes.fleet
+    cdef size_t X = fleet.validation.X[k] if validation else fleet.data.X[k]
+    cdef size_t targets = fleet.validation.targets[k] if validation else fleet.data.targets[k]
+    cdef const size_t *weight = fleet.validation.weight if validation else fleet.data.weight
+    rows.X[lane] = <const real *> X
+    rows.y[lane] = <const real *> targets
+    rows.labels[lane] = <const int64_t *> targets
+    rows.weighted = weight != NULL
+    if weight != NULL:
+        rows.weight[lane] = <const real *> weight[k]
+    rows.n[lane] = fleet.validation.n[k] if validation else fleet.data.n[k]
+    rows.order[lane] = NULL
+
+
+cdef inline void read_numbers(Lanes *lanes, int lane, const Member *member) noexcept nogil:
+    """The numbers of a member into its lane."""
+    lanes.random[lane] = lanes.pending[lane] = member.random
+    memcpy(&lanes.epoch_random[lane][0], &member.epoch_random[0], 2 * sizeof(uint64_t))
+    lanes.step[lane] = member.step
+    lanes.epoch[lane] = member.epoch
+    lanes.cursor[lane] = member.cursor
+    lanes.position[lane] = member.position
+    lanes.end[lane] = member.first_epoch + lanes.fleet.last
+    lanes.loss_sum[lane] = member.loss_sum
+    lanes.weight_sum[lane] = member.weight_sum
+    lanes.best_loss[lane] = member.best_loss
+    lanes.best_epoch[lane] = member.best_epoch
+    lanes.stale_epochs[lane] = member.stale_epochs
+
+
+cdef inline void write_numbers(const Lanes *lanes, int lane, Member *member) noexcept nogil:
+    """The numbers of a lane to its member: to whoever looks at them, a step that is not done has not begun."""
+    member.random = lanes.random[lane]
+    memcpy(&member.epoch_random[0], &lanes.epoch_random[lane][0], 2 * sizeof(uint64_t))
+    member.step = lanes.step[lane]
+    member.epoch = lanes.epoch[lane]
+    member.cursor = lanes.cursor[lane]
+    member.position = lanes.position[lane]
+    member.loss_sum = lanes.loss_sum[lane]
+    member.weight_sum = lanes.weight_sum[lane]
+    member.best_loss = lanes.best_loss[lane]
+    member.best_epoch = lanes.best_epoch[lane]
+    member.stale_epochs = lanes.stale_epochs[lane]
+
+
+cdef inline void shuffle_lane(Lanes *lanes, int lane, Pcg64 *random) noexcept nogil:
+    """The order of a lane's rows in the epoch that begins with this state of its random numbers."""
+    cdef BitGenerator bits = BitGenerator(random, pcg64_next)
+    shuffle(&bits, lanes.orders + lane * lanes.most_rows, lanes.data.n[lane])
+
+
+cdef inline bint is_shuffled(const Lanes *lanes, int lane) noexcept nogil:
+    return lanes.fleet.shuffles and batch_of(lanes.fleet, lanes.data.n[lane]) < lanes.data.n[lane]
+
+
+cdef inline void read_settings(Lanes *lanes, int lane, int64_t k) noexcept nogil:
+    cdef const Layer *layers = layers_of(lanes.fleet, k)
+    cdef int l
+    lanes.optimizer[lane] = optimizer_of(lanes.fleet, k)[0]
+    for l in range(lanes.fleet.job.net.n_layers):
+        lanes.l1[l * MAX_LANES + lane] = layers[l].l1
+        lanes.l2[l * MAX_LANES + lane] = layers[l].l2
+        lanes.chunk.rates[l * LANES + lane] = layers[l].dropout
+
+
+cdef inline void read_arrays(Lanes *lanes, int lane, int64_t k) noexcept nogil:
+    cdef const Fleet *fleet = lanes.fleet
+    cdef Py_ssize_t n = fleet.job.net.n_parameters, s
+    spread(fleet.parameters + k * n, n, lane, lanes.parameters)
+    for s in range(fleet.n_slots):
+        spread(fleet.slots + (k * fleet.n_slots + s) * n, n, lane, lanes.slots + s * n * LANES)
+    if lanes.best != NULL:
+        spread(fleet.best_parameters + k * n, n, lane, lanes.best)
+
+
+cdef inline void write_arrays(
+    const Lanes *lanes, int lane, int64_t k, const real *parameters, const real *slots,
+) noexcept nogil:
+    cdef const Fleet *fleet = lanes.fleet
+    cdef Py_ssize_t n = fleet.job.net.n_parameters, s
+    collect(parameters, n, lane, fleet.parameters + k * n)
+    for s in range(fleet.n_slots):
+        collect(slots + s * n * LANES, n, lane, fleet.slots + (k * fleet.n_slots + s) * n)
+    if lanes.best != NULL:
+        collect(lanes.best, n, lane, fleet.best_parameters + k * n)
+
+
+cdef inline void save_lane(Lanes *lanes, int lane) noexcept nogil:
+    """A copy of what a lane goes back to if it diverges."""
+    cdef Py_ssize_t n = lanes.fleet.job.net.n_parameters, i
+    for i in range(n):
+        lanes.saved_parameters[i * LANES + lane] = lanes.parameters[i * LANES + lane]
+    for i in range(lanes.fleet.n_slots * n):
+        lanes.saved_slots[i * LANES + lane] = lanes.slots[i * LANES + lane]
+    lanes.saved[lane] = lanes.fleet.members[lanes.member[lane]]
+    write_numbers(lanes, lane, &lanes.saved[lane])
+    lanes.steps_since[lane] = 0
+
+
+cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
+    """Member k into a free lane."""
+    cdef const Fleet *fleet = lanes.fleet
+    cdef Pcg64 random
+    lanes.member[lane] = k
+    point_to_rows(lanes, &lanes.data, lane, k, False)
+    if fleet.validation.n != NULL:
+        point_to_rows(lanes, &lanes.validation, lane, k, True)
+    read_numbers(lanes, lane, fleet.members + k)
+    read_settings(lanes, lane, k)
+    read_arrays(lanes, lane, k)
+    lanes.validated[lane] = 0
+    lanes.validation_sum[lane] = 0
+    lanes.batch.n[lane] = 0
+    lanes.rate[lane] = rate_of(fleet, k, fleet.members[k].rate_scale, lanes.position[lane])
+    if is_shuffled(lanes, lane):
+        lanes.data.order[lane] = lanes.orders + lane * lanes.most_rows
+        if lanes.cursor[lane] > 0:
+            random = lanes.random[lane]
+            random.state_high, random.state_low = lanes.epoch_random[lane][0], lanes.epoch_random[lane][1]
+            shuffle_lane(lanes, lane, &random)
+    save_lane(lanes, lane)
+    lanes.dealt = True
+
+
+cdef inline void export_lane(Lanes *lanes, int lane) noexcept nogil:
+    """A lane's numbers to where everybody sees them; the member stays in the lane."""
+    cdef int64_t k = lanes.member[lane]
+    write_arrays(lanes, lane, k, lanes.parameters, lanes.slots)
+    write_numbers(lanes, lane, lanes.fleet.members + k)
+    lanes.exported[lane] = lanes.fleet.members[k]
+
+
+cdef inline void clear_lane(Lanes *lanes, int lane) noexcept nogil:
+    lanes.member[lane] = -1
+    lanes.dealt = True

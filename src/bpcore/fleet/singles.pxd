@@ -1,0 +1,256 @@
+"""The members of one thread one by one, through the passes of a network alone: those that fill the vectors themselves.
+
+A run is made for the largest member and given one after the other, an epoch at a time.
+"""
+
+from libc.limits cimport LLONG_MAX
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from bpcore.fleet.epochs cimport is_as_left, next_member
+from bpcore.fleet.job cimport (
+    LOST, TOLERANT, Fleet, FleetRows, Member, batch_of, is_waiting, layers_of, optimizer_of, rate_of,
+)
+from bpcore.fleet.lanes cimport SAVED_STEPS
+from bpcore.machine.random cimport Pcg64, pcg64_back, pcg64_next
+from bpcore.machine.threads cimport now
+from bpcore.machine.types cimport real
+from bpcore.passes.batches cimport BitGenerator, shuffle
+from bpcore.passes.network cimport Layer, Network
+from bpcore.run cimport run as rn
+from bpcore.run.epochs cimport DIVERGED, TIME, TOLERANCE, StopReason, invalidate_gathered, train
+from bpcore.run.job cimport Job, Rows, denominator_of, fill_ranges, is_plain_sgd, weight_of
+from bpcore.run.workspace cimport Arena, take, take_reals
+
+
+cdef struct Single:
+    Fleet *fleet
+    rn.Run run
+    Network net
+    int64_t member  # -1: none
+    Member exported  # as it was left to whoever looks at the state
+    Member saved
+    real *saved_parameters  # (n_parameters,)
+    real *saved_slots  # (n_slots, n_parameters)
+    int64_t *order  # (most rows,), where rows are shuffled
+    double *rates  # (most steps of an epoch,)
+    BitGenerator bits
+    Pcg64 random
+    uint64_t epoch_random[2]
+
+
+# ---- memory ----
+
+cdef inline void take_single(Arena *arena, Fleet *fleet, Single *single) noexcept nogil:
+    """The buffers of one thread; called twice, to measure and to take."""
+    cdef Py_ssize_t n = fleet.job.net.n_parameters, rows = fleet.job.data.n
+    memset(single, 0, sizeof(Single))
+    single.fleet = fleet
+    single.member = -1
+    single.run.job = fleet.job
+    single.net = fleet.job.net[0]
+    single.run.job.net = &single.net
+    single.run.team.n_threads = 1
+    rn.take_memory(arena, &single.run, True, True)
+    single.saved_parameters = take_reals(arena, n)
+    single.saved_slots = take_reals(arena, fleet.n_slots * n)
+    single.order = <int64_t *> take(arena, rows * sizeof(int64_t)) if fleet.shuffles else NULL
+    single.rates = <double *> take(arena, ((rows - 1) // batch_of(fleet, rows) + 1) * sizeof(double))
+    single.bits = BitGenerator(&single.random, pcg64_next)
+    single.run.team.clock.steps_per_check = 1
+
+
+# ---- members in, members out ----
+
+cdef inline void point_to_rows(const FleetRows *source, int64_t k, bint labels, Rows *rows) noexcept nogil:
+    rows.n = source.n[k]
+    rows.X = <const real *> source.X[k]
+    rows.y = NULL
+    rows.labels = NULL
+    rows.weight = NULL
+    if labels:
+        rows.labels = <const int64_t *> source.targets[k]
+    else:
+        rows.y = <const real *> source.targets[k]
+    if source.weight != NULL:
+        rows.weight = <const real *> source.weight[k]
+
+
+cdef inline bint is_shuffled(const Single *single) noexcept nogil:
+    return single.fleet.shuffles and single.run.job.batch_size < single.run.job.data.n
+
+
+cdef inline void set_job(Single *single, int64_t k) noexcept nogil:
+    """What member k is asked to do."""
+    cdef Fleet *fleet = single.fleet
+    cdef Job *job = &single.run.job
+    single.net.layers = <Layer *> layers_of(fleet, k)
+    job.optimizer = optimizer_of(fleet, k)[0]
+    point_to_rows(&fleet.data, k, job.loss.labels, &job.data)
+    job.batch_size = batch_of(fleet, job.data.n)
+    job.data.order = single.order if is_shuffled(single) else NULL
+    if fleet.validation.n != NULL:
+        point_to_rows(&fleet.validation, k, job.loss.labels, &job.validation)
+        job.validation_denominator = denominator_of(job, weight_of(&job.validation, 0, job.validation.n))
+    fill_ranges(job)
+    job.steps_directly = is_plain_sgd(job)
+
+
+cdef inline void read_numbers(Single *single, const Member *member) noexcept nogil:
+    single.random = member.random
+    memcpy(single.epoch_random, member.epoch_random, 2 * sizeof(uint64_t))
+    single.run.state.step = member.step
+    single.run.state.epoch = member.epoch
+    single.run.state.cursor = member.cursor
+    single.run.state.loss_sum = member.loss_sum
+    single.run.state.weight_sum = member.weight_sum
+    single.run.state.best_loss = member.best_loss
+    single.run.state.best_epoch = member.best_epoch
+    single.run.state.stale_epochs = member.stale_epochs
+
+
+cdef inline void write_numbers(const Single *single, Member *member) noexcept nogil:
+    """To whoever looks at them, a step that was left in the middle has not begun."""
+    member.position += single.run.state.step - member.step
+    member.random = single.random
+    if single.run.state.paused:
+        if single.run.state.cursor == 0:
+            member.random.state_high, member.random.state_low = single.epoch_random[0], single.epoch_random[1]
+        elif single.net.has_dropout:
+            pcg64_back(&member.random)
+    memcpy(member.epoch_random, single.epoch_random, 2 * sizeof(uint64_t))
+    member.step = single.run.state.step
+    member.epoch = single.run.state.epoch
+    member.cursor = single.run.state.cursor
+    member.loss_sum = single.run.state.loss_sum
+    member.weight_sum = single.run.state.weight_sum
+    member.best_loss = single.run.state.best_loss
+    member.best_epoch = single.run.state.best_epoch
+    member.stale_epochs = single.run.state.stale_epochs
+
+
+cdef inline void load_single(Single *single, int64_t k) noexcept nogil:
+    """Member k becomes the one at work."""
+    cdef Fleet *fleet = single.fleet
+    cdef Py_ssize_t n = fleet.job.net.n_parameters
+    cdef Pcg64 random
+    cdef BitGenerator bits
+    single.member = k
+    set_job(single, k)
+    single.run.state.parameters = fleet.parameters + k * n
+    single.run.state.slots = fleet.slots + k * fleet.n_slots * n
+    single.run.state.best_parameters = fleet.best_parameters + k * n if fleet.best_parameters != NULL else NULL
+    single.run.state.bits = &single.bits
+    read_numbers(single, fleet.members + k)
+    single.run.state.paused = False
+    invalidate_gathered(&single.run)
+    if is_shuffled(single) and single.run.state.cursor > 0:
+        random = single.random
+        random.state_high, random.state_low = single.epoch_random[0], single.epoch_random[1]
+        bits = BitGenerator(&random, pcg64_next)
+        shuffle(&bits, single.order, single.run.job.data.n)
+    save_single(single)
+
+
+cdef inline void save_single(Single *single) noexcept nogil:
+    """A copy of what the member goes back to if it diverges."""
+    cdef Py_ssize_t n = single.net.n_parameters
+    memcpy(single.saved_parameters, single.run.state.parameters, n * sizeof(real))
+    memcpy(single.saved_slots, single.run.state.slots, single.fleet.n_slots * n * sizeof(real))
+    single.saved = single.fleet.members[single.member]
+    write_numbers(single, &single.saved)
+
+
+cdef inline void lose_single(Single *single) noexcept nogil:
+    """The member has diverged: it is as it was when it was copied."""
+    cdef Py_ssize_t n = single.net.n_parameters
+    cdef Member *member = single.fleet.members + single.member
+    memcpy(single.run.state.parameters, single.saved_parameters, n * sizeof(real))
+    memcpy(single.run.state.slots, single.saved_slots, single.fleet.n_slots * n * sizeof(real))
+    member[0] = single.saved
+    member.status = LOST
+    member.diverged_epoch = single.run.state.epoch
+    single.member = -1
+
+
+# ---- epochs ----
+
+cdef inline void set_rates(Single *single) noexcept nogil:
+    """The rates of the steps that are left of this epoch."""
+    cdef const Fleet *fleet = single.fleet
+    cdef const Member *member = fleet.members + single.member
+    cdef Job *job = &single.run.job
+    cdef Py_ssize_t k, n = 1
+    if fleet.tables != NULL:
+        n = max(n, (job.data.n - single.run.state.cursor + job.batch_size - 1) // job.batch_size)
+    for k in range(n):
+        single.rates[k] = rate_of(fleet, single.member, member.rate_scale, member.position + k)
+    job.rates = single.rates
+    job.n_rates = n
+    job.first_step = single.run.state.step
+
+
+cdef inline StopReason train_epoch(Single *single) noexcept nogil:
+    """What is left of an epoch, or what the time allows of it."""
+    cdef Fleet *fleet = single.fleet
+    cdef Member *member = fleet.members + single.member
+    cdef double loss = 0, validation_loss = 0
+    cdef int64_t epoch = single.run.state.epoch, row = epoch - member.first_epoch - fleet.first
+    cdef StopReason reason
+    set_rates(single)
+    if single.run.state.cursor == 0 and not single.run.state.paused:
+        single.epoch_random[0], single.epoch_random[1] = single.random.state_high, single.random.state_low
+    reason = train(&single.run, epoch + 1, LLONG_MAX, fleet.deadline - now(), &loss, &validation_loss)
+    write_numbers(single, member)
+    if reason != TIME:
+        fleet.losses[row * fleet.size + single.member] = loss
+        if fleet.validation.n != NULL:
+            fleet.validation_losses[row * fleet.size + single.member] = validation_loss
+    return reason
+
+
+cdef inline bint train_member(Single *single) noexcept nogil:
+    """The member at work until its end; False where the time is over before."""
+    cdef Fleet *fleet = single.fleet
+    cdef Member *member = fleet.members + single.member
+    cdef StopReason reason
+    while is_waiting(fleet, single.member):
+        reason = train_epoch(single)
+        if reason == TIME:
+            single.exported = member[0]
+            return False
+        if reason == DIVERGED:
+            lose_single(single)
+            return True
+        if reason == TOLERANCE:
+            member.status = TOLERANT
+        elif single.run.state.step - single.saved.step >= SAVED_STEPS:
+            save_single(single)
+    single.member = -1
+    return True
+
+
+cdef inline void resume_single(Single *single) noexcept nogil:
+    """Go on with the member that the last call left at work, unless somebody has changed where it stands."""
+    cdef Member *member = single.fleet.members + single.member
+    if is_waiting(single.fleet, single.member) and is_as_left(member, &single.exported):
+        single.run.state.stale_epochs = member.stale_epochs
+        single.run.state.best_loss = member.best_loss
+        single.run.state.best_epoch = member.best_epoch
+    else:
+        single.member = -1
+
+
+cdef inline void train_singles(Single *single) noexcept nogil:
+    """Train members until none waits or the time is over."""
+    cdef int64_t k
+    if single.member >= 0:
+        resume_single(single)
+    while True:
+        if single.member < 0:
+            k = next_member(single.fleet)
+            if k < 0:
+                return
+            load_single(single, k)
+        if not train_member(single) or now() >= single.fleet.deadline:
+            return

@@ -1,0 +1,115 @@
+"""The threads of a fleet: each takes members from the queue, and none waits for another."""
+
+from libc.string cimport memset
+
+from bpcore.fleet.epochs cimport train_lanes
+from bpcore.fleet.job cimport Fleet
+from bpcore.fleet.lanes cimport Lanes, take_lanes
+from bpcore.fleet.singles cimport Single, take_single, train_singles
+from bpcore.formulas.optimizers cimport takes_matrices
+from bpcore.machine.threads cimport pthread_create, pthread_join, pthread_t
+from bpcore.machine.types cimport LANES, enter_compute, leave_compute
+from bpcore.run.partition cimport MAX_THREADS
+from bpcore.run.workspace cimport Arena, take
+
+
+# What one thread works with.
+cdef struct Worker:
+    Lanes *lanes  # members side by side, or NULL and
+    Single *single  # one by one
+
+cdef struct FleetTeam:
+    Fleet *fleet
+    int n_threads
+    bint in_lanes
+    Worker workers[MAX_THREADS]
+
+
+cdef inline void take_team(Arena *arena, FleetTeam *team) noexcept nogil:
+    """The buffers of all threads; called twice, to measure and to take."""
+    cdef Lanes measured_lanes
+    cdef Single measured_single
+    cdef Worker *worker
+    cdef int rank
+    for rank in range(team.n_threads):
+        worker = team.workers + rank
+        if team.in_lanes:
+            worker.lanes = <Lanes *> take(arena, sizeof(Lanes))
+            take_lanes(arena, team.fleet, worker.lanes if worker.lanes != NULL else &measured_lanes)
+        else:
+            worker.single = <Single *> take(arena, sizeof(Single))
+            take_single(arena, team.fleet, worker.single if worker.single != NULL else &measured_single)
+
+
+cdef inline void *work(void *argument) noexcept nogil:
+    """What each thread does until the call ends."""
+    cdef Worker *worker = <Worker *> argument
+    cdef unsigned int saved = enter_compute()
+    if worker.lanes != NULL:
+        train_lanes(worker.lanes)
+    else:
+        train_singles(worker.single)
+    leave_compute(saved)
+    return NULL
+
+
+cdef inline void mark_taken(FleetTeam *team) noexcept nogil:
+    """Begin the queue anew; the members that the last call left at work stay with their threads."""
+    cdef Fleet *fleet = team.fleet
+    cdef const Worker *worker
+    cdef int rank, i
+    fleet.next = 0
+    memset(fleet.taken, 0, fleet.size)
+    for rank in range(team.n_threads):
+        worker = team.workers + rank
+        if not team.in_lanes:
+            if worker.single.member >= 0:
+                fleet.taken[worker.single.member] = True
+            continue
+        for i in range(LANES):
+            if worker.lanes.member[i] >= 0:
+                fleet.taken[worker.lanes.member[i]] = True
+
+
+cdef inline void train_fleet(FleetTeam *team) noexcept nogil:
+    """One call: until no member waits or the time is over. Where the system refuses a thread, the others do its part.
+
+    What a thread that is refused had at work would wait for the next call, so this thread does it too.
+    """
+    cdef pthread_t threads[MAX_THREADS]
+    cdef bint started[MAX_THREADS]
+    cdef int rank
+    mark_taken(team)
+    for rank in range(1, team.n_threads):
+        started[rank] = pthread_create(threads + rank, NULL, work, team.workers + rank) == 0
+    work(team.workers)
+    for rank in range(1, team.n_threads):
+        if started[rank]:
+            pthread_join(threads[rank], NULL)
+        else:
+            work(team.workers + rank)
+
+
+# ---- whether side by side, and how many threads ----
+
+cdef enum:
+    LEAST_LANES = 4  # with fewer, vectors are no gain
+    MOST_PARAMETERS = 2048  # of a network that does not fill the vectors by itself
+
+
+cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
+    """Whether members can lie in the lanes: whole matrices are stepped in a network alone only."""
+    return not takes_matrices(&fleet.job.optimizer)
+
+
+cdef inline bint lanes_pay(const Fleet *fleet) noexcept nogil:
+    """Whether members are faster in the lanes than one by one."""
+    if LANES < LEAST_LANES or not suits_lanes(fleet) or fleet.size < LANES // 2:
+        return False
+    return fleet.job.net.n_parameters <= MOST_PARAMETERS
+
+
+cdef inline int count_threads(const Fleet *fleet, int wanted, bint in_lanes) noexcept nogil:
+    """As many as have something to do."""
+    cdef Py_ssize_t shares = (fleet.size + LANES - 1) // LANES if in_lanes else fleet.size
+    return <int> max(<Py_ssize_t> 1, min(<Py_ssize_t> wanted, shares, <Py_ssize_t> MAX_THREADS))

@@ -1,0 +1,327 @@
+"""Forward and backward for networks in the lanes: each number is a vector, with one number of each member of a fleet.
+
+A member has the bits of the same network alone. What is computed number by number has them by itself. Sums take the
+order that they have in the pass that a batch of this size takes there, its `Regime`.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from bpcore.formulas.activations cimport (
+    activate_vecs, is_elementwise, multiply_derivative_vecs, softmax, softmax_jacobian,
+)
+from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
+from bpcore.formulas.losses cimport Loss, tile_delta
+from bpcore.machine.types cimport (
+    LANES, MAX_LANES, never_inlined, real, vec, vle, vload, vload_n, vmask, vselect, vset1, vstore, vtranspose,
+)
+from bpcore.passes.few_rows cimport NARROW
+from bpcore.passes.network cimport FEW_OUTPUTS, NETWORK_INPUTS, Layer, Network, mixes_units
+from bpcore.products.members cimport CHAIN, FOUR, GROUPED, PRODUCT, MembersProduct, SumOrder, members_product
+
+
+# Which pass the same batch takes in a network alone: `chunks.pxd` or `tiny.pxd`, `few_rows.pxd`, `single_row.pxd`.
+cdef enum Regime:
+    CHUNKS
+    FEW
+    SINGLE
+
+# The arrays of one chunk of samples. Index 0 is the network's input, index l + 1 the output of layer l. All are
+# [features][stride][LANES]: the samples of a feature lie side by side, each a vector with one number per member. What a
+# layer reads has a feature more, which is 1: with it the gradient of the biases is one more row of the weights'.
+cdef struct MembersChunk:
+    Regime regime
+    Py_ssize_t n  # samples
+    Py_ssize_t stride  # vectors from one feature to the next
+    real **a
+    real **after_dropout  # the same as a where the layer has no dropout
+    real **dropout_factors
+    real **z  # the same as a where the scores are not needed any more
+    real **delta
+    real **slope_delta
+    real *y
+    real *factor  # [stride][LANES]: 0 where a member has fewer samples
+    real *value  # [stride][LANES]
+    # dropout
+    bint drops
+    uint32_t *places  # [stride][LANES]: the hash of each sample's place in its batch
+    uint32_t unit_keys[MAX_LANES]
+    double *rates  # (n_layers, LANES)
+
+
+cdef enum:
+    PADDED = 16
+
+
+cdef inline Py_ssize_t stride_of(Py_ssize_t n) noexcept nogil:
+    """How far apart features lie: multiples of many cache lines would meet in few places of the cache."""
+    return n + 1 if n >= PADDED and n % 8 == 0 else n
+
+
+cdef inline Py_ssize_t most_stride(Py_ssize_t n) noexcept nogil:
+    """The largest of `stride_of` up to n."""
+    return n + 1
+
+
+cdef inline void fill_ones(const Network *net, MembersChunk *chunk) noexcept nogil:
+    """The feature that is 1, of what each layer reads; once for each stride."""
+    cdef Py_ssize_t k, features = net.n_inputs
+    cdef int l
+    for l in range(net.n_layers):
+        for k in range(chunk.n):
+            vstore(chunk.a[l] + (features * chunk.stride + k) * LANES, vset1(1))
+            if chunk.after_dropout[l] != chunk.a[l]:
+                vstore(chunk.after_dropout[l] + (features * chunk.stride + k) * LANES, vset1(1))
+        features = net.layers[l].n_out
+
+
+cdef inline void set_length(const Network *net, MembersChunk *chunk, Py_ssize_t n) noexcept nogil:
+    """Prepare for n samples."""
+    if chunk.n != n:
+        chunk.n = n
+        chunk.stride = stride_of(n)
+        fill_ones(net, chunk)
+
+
+# ---- rows to lanes ----
+
+cdef inline void gather_sample(
+    const real **rows, Py_ssize_t n, Py_ssize_t stride, real *out,
+) noexcept nogil:
+    """out [n][stride][LANES], at one sample, from each member's row (n,)."""
+    cdef vec block[MAX_LANES]
+    cdef Py_ssize_t feature = 0, left
+    cdef int i
+    if n <= 2:
+        for feature in range(n):
+            for i in range(LANES):
+                out[feature * stride * LANES + i] = rows[i][feature]
+        return
+    while feature < n:
+        left = min(n - feature, <Py_ssize_t> LANES)
+        for i in range(LANES):
+            block[i] = vload_n(rows[i] + feature, left)
+        vtranspose(block)
+        for i in range(LANES):
+            if i < left:
+                vstore(out + (feature + i) * stride * LANES, block[i])
+        feature += LANES
+
+
+# ---- forward ----
+
+cdef inline const real *members_inputs(const MembersChunk *chunk, const Layer *layer) noexcept nogil:
+    if chunk.drops and layer.reads != NETWORK_INPUTS:
+        return chunk.after_dropout[layer.reads + 1]
+    return chunk.a[layer.reads + 1]
+
+
+cdef inline SumOrder order_forward(Regime regime, const Layer *layer) noexcept nogil:
+    if regime == CHUNKS:
+        return CHAIN
+    elif regime == FEW:
+        return GROUPED if layer.n_out == 1 else (FOUR if layer.n_out < NARROW else CHAIN)
+    elif regime == SINGLE:
+        return GROUPED if layer.n_out == 1 else FOUR
+    return CHAIN
+
+
+cdef inline void members_activate(
+    const Layer *layer, const real *parameters, Py_ssize_t stride, const real *z, real *a,
+) noexcept nogil:
+    if mixes_units(layer):
+        softmax(layer.n_out, <int> stride, z, a)
+    elif layer.has_slopes:
+        members_prelu(layer.n_out, stride, parameters + layer.slopes * LANES, z, a)
+    else:
+        activate_vecs(layer.activation, layer.alpha, layer.n_out * stride, z, a)
+
+
+cdef inline void members_prelu(
+    Py_ssize_t n, Py_ssize_t stride, const real *slopes, const real *z, real *a,
+) noexcept nogil:
+    cdef vec slope, x
+    cdef Py_ssize_t o, k, at
+    for o in range(n):
+        slope = vload(slopes + o * LANES)
+        for k in range(stride):
+            at = (o * stride + k) * LANES
+            x = vload(z + at)
+            vstore(a + at, vselect(vle(x, vset1(0)), slope * x, x))
+
+
+cdef inline void members_prelu_delta(
+    Py_ssize_t n, Py_ssize_t stride, const real *slopes, const real *z, real *d, real *slope_delta,
+) noexcept nogil:
+    """d becomes dL/dz, and slope_delta each sample's part of dL/dslope; see `prelu_delta_units`."""
+    cdef vec slope, x, dv
+    cdef vmask negative
+    cdef Py_ssize_t o, k, at
+    for o in range(n):
+        slope = vload(slopes + o * LANES)
+        for k in range(stride):
+            at = (o * stride + k) * LANES
+            x = vload(z + at)
+            dv = vload(d + at)
+            negative = vle(x, vset1(0))
+            vstore(slope_delta + at, vselect(negative, dv * x, vset1(0)))
+            vstore(d + at, vselect(negative, dv * slope, dv))
+
+
+cdef inline void members_drop(const Layer *layer, int l, MembersChunk *chunk) noexcept nogil:
+    """after_dropout = a * factors, each 0 or 1 / (1 - rate); see `drop_outputs`."""
+    cdef uint32_t thresholds[MAX_LANES]
+    cdef uint32_t units[MAX_LANES]
+    cdef real scales[MAX_LANES]
+    cdef const double *rates = chunk.rates + l * LANES
+    cdef const real *a = chunk.a[l + 1]
+    cdef real *factors = chunk.dropout_factors[l + 1]
+    cdef real *after = chunk.after_dropout[l + 1]
+    cdef Py_ssize_t o, k, at
+    cdef int i
+    for i in range(LANES):
+        thresholds[i] = <uint32_t> (rates[i] * 2147483648.0)
+        scales[i] = <real> (1 / (1 - rates[i]))
+    for o in range(layer.n_out):
+        for i in range(LANES):
+            units[i] = mix((<uint32_t> o + <uint32_t> l * <uint32_t> LAYER_STRIDE) ^ chunk.unit_keys[i])
+        for k in range(chunk.n):
+            at = (o * chunk.stride + k) * LANES
+            for i in range(LANES):
+                factors[at + i] = scales[i] if (mix(chunk.places[k * LANES + i] + units[i]) >> 1) >= thresholds[i] else 0
+                after[at + i] = a[at + i] * factors[at + i]
+
+
+cdef inline void members_forward(const Network *net, const real *parameters, MembersChunk *chunk) noexcept nogil:
+    """chunk.a[1:] and chunk.z[1:] from chunk.a[0]; parameters [n_parameters][LANES]."""
+    cdef const Layer *layer
+    cdef const real *biases
+    cdef MembersProduct product
+    cdef int l
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        biases = parameters + layer.biases * LANES if layer.has_bias else NULL
+        product = MembersProduct(
+            order_forward(chunk.regime, layer), layer.n_out, chunk.n, layer.n_in,
+            parameters + layer.weights * LANES, 1, layer.n_out, members_inputs(chunk, layer), 1, chunk.stride, biases,
+            chunk.z[l + 1], chunk.stride, 1,
+        )
+        members_product(&product)
+        members_activate(layer, parameters, chunk.stride, chunk.z[l + 1], chunk.a[l + 1])
+        if chunk.drops and layer.dropout > 0:
+            members_drop(layer, l, chunk)
+
+
+cdef inline never_inlined members_output_delta(
+    const Network *net, const Loss *loss, const real *parameters, MembersChunk *chunk,
+) noexcept nogil:
+    """chunk.value and the delta of the last layer from the outputs."""
+    cdef int n = net.n_layers
+    cdef const Layer *last = net.layers + n - 1
+    tile_delta(
+        loss, last.activation, last.alpha, last.n_out, <int> chunk.stride, chunk.a[n], chunk.z[n], chunk.y,
+        chunk.factor, chunk.delta[n], chunk.value,
+    )
+    if last.has_slopes:
+        members_prelu_delta(
+            last.n_out, chunk.stride, parameters + last.slopes * LANES, chunk.z[n], chunk.delta[n],
+            chunk.slope_delta[n],
+        )
+
+
+# ---- backward ----
+
+cdef inline SumOrder order_of_delta(Regime regime, const Layer *layer) noexcept nogil:
+    if regime == CHUNKS:
+        return CHAIN
+    elif regime == FEW:
+        return GROUPED if layer.n_in == 1 else (PRODUCT if layer.n_out == 1 else CHAIN)
+    elif regime == SINGLE:
+        return PRODUCT if layer.n_out == 1 else GROUPED
+    return CHAIN
+
+
+cdef inline SumOrder order_of_gradient(Regime regime, const Layer *layer) noexcept nogil:
+    if regime == CHUNKS:
+        return GROUPED if layer.n_out < FEW_OUTPUTS else CHAIN
+    elif regime == FEW:
+        return CHAIN
+    elif regime == SINGLE:
+        return PRODUCT
+    return CHAIN
+
+
+cdef inline void members_delta(
+    const Network *net, int number, const real *parameters, MembersChunk *chunk,
+) noexcept nogil:
+    """The delta of the layer that this one reads, from the layer's own; the order of its factors is `dense.pxd`'s."""
+    cdef const Layer *layer = net.layers + number
+    cdef const Layer *below = net.layers + layer.reads
+    cdef int at = layer.reads + 1
+    cdef real *d = chunk.delta[at]
+    cdef Py_ssize_t i
+    cdef MembersProduct product = MembersProduct(
+        order_of_delta(chunk.regime, layer), layer.n_in, chunk.n, layer.n_out, parameters + layer.weights * LANES,
+        layer.n_out, 1, chunk.delta[number + 1], 1, chunk.stride, NULL, d, chunk.stride, 1,
+    )
+    members_product(&product)
+    if is_elementwise(below.activation):
+        multiply_derivative_vecs(
+            below.activation, below.alpha, layer.n_in * chunk.stride, chunk.z[at], chunk.a[at], d
+        )
+    if chunk.drops and below.dropout > 0:
+        for i in range(layer.n_in * chunk.stride):
+            vstore(d + i * LANES, vload(d + i * LANES) * vload(chunk.dropout_factors[at] + i * LANES))
+    if below.has_slopes:
+        members_prelu_delta(
+            layer.n_in, chunk.stride, parameters + below.slopes * LANES, chunk.z[at], d, chunk.slope_delta[at]
+        )
+    elif mixes_units(below):
+        softmax_jacobian(layer.n_in, <int> chunk.stride, chunk.a[at], d)
+
+
+cdef inline void members_gradient(const Layer *layer, int l, const MembersChunk *chunk, real *target) noexcept nogil:
+    """The gradient of a layer's arrays, into target [n_parameters][LANES]; the biases' lies behind the weights'."""
+    cdef Py_ssize_t first = 0 if layer.trainable else layer.n_in
+    cdef Py_ssize_t end = layer.n_in + 1 if layer.has_bias and layer.bias_trainable else layer.n_in
+    cdef const real *inputs = members_inputs(chunk, layer)
+    cdef SumOrder order = order_of_gradient(chunk.regime, layer)
+    cdef MembersProduct product
+    if first < end:
+        product = MembersProduct(
+            order, end - first, layer.n_out, chunk.n, inputs + first * chunk.stride * LANES, chunk.stride, 1,
+            chunk.delta[l + 1], chunk.stride, 1, NULL, target + (layer.weights + first * layer.n_out) * LANES,
+            layer.n_out, 1,
+        )
+        members_product(&product)
+    if layer.has_slopes and layer.trainable:
+        product = MembersProduct(
+            GROUPED, 1, layer.n_out, chunk.n, inputs + layer.n_in * chunk.stride * LANES, 0, 1,
+            chunk.slope_delta[l + 1], chunk.stride, 1, NULL, target + layer.slopes * LANES, layer.n_out, 1,
+        )
+        members_product(&product)
+
+
+cdef inline void members_backward(
+    const Network *net, const real *parameters, MembersChunk *chunk, real *target,
+) noexcept nogil:
+    """All gradients of a chunk, into target [n_parameters][LANES]; what is not trainable is left as it is."""
+    cdef int l
+    for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
+        if net.layers[l].reads >= net.first_trainable:
+            members_delta(net, l, parameters, chunk)
+        members_gradient(net.layers + l, l, chunk, target)
+
+
+# ---- dropout ----
+
+cdef inline void place_members(
+    MembersChunk *chunk, const uint64_t *keys, const int64_t *first,
+) noexcept nogil:
+    """Prepare for the samples of each member's batch from the first-th on; see `place_rows`."""
+    cdef Py_ssize_t k
+    cdef int i
+    for i in range(LANES):
+        chunk.unit_keys[i] = <uint32_t> (keys[i] >> 32)
+    for k in range(chunk.n):
+        for i in range(LANES):
+            chunk.places[k * LANES + i] = mix(<uint32_t> (first[i] + k) ^ <uint32_t> keys[i])

@@ -1,0 +1,209 @@
+"""Products for networks in the lanes: every number is a vector, with one number of each member of a fleet.
+
+Nothing is added up across lanes, so members do not depend on each other. What a member's sum is must have the bits of
+the same network alone, so it has the order that the sum has there; see `SumOrder`.
+"""
+
+from bpcore.machine.types cimport (
+    GROUP_LANES, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, MEMBER_COLUMNS, MEMBER_ROWS, always_inlined, real, vec, vfma,
+    vload, vset1, vstore,
+)
+
+
+cdef enum SumOrder:
+    CHAIN  # from the start or 0, one term after the other
+    PRODUCT  # a single term, which keeps its sign where it is zero
+    FOUR  # four chains, each of every fourth term; then the start
+    GROUPED  # GROUP_LANES chains, added up upper half onto lower half; then the start
+
+# out[row, column] = start[row] + sum over k of a[row, k] * b[column, k]; all strides in vectors
+cdef struct MembersProduct:
+    SumOrder order
+    Py_ssize_t n_rows
+    Py_ssize_t n_columns
+    Py_ssize_t n_k
+    const real *a
+    Py_ssize_t a_row
+    Py_ssize_t a_k
+    const real *b
+    Py_ssize_t b_column
+    Py_ssize_t b_k
+    const real *start  # (n_rows,), or NULL
+    real *out
+    Py_ssize_t out_row
+    Py_ssize_t out_column
+
+
+cdef inline real *place(real *array, Py_ssize_t vectors) noexcept nogil:
+    return array + vectors * LANES
+
+
+cdef inline const real *const_place(const real *array, Py_ssize_t vectors) noexcept nogil:
+    return array + vectors * LANES
+
+
+# ---- one chain ----
+
+cdef inline always_inlined chain_block(
+    const int n_rows, const int n_columns, const MembersProduct *p, vec zero, Py_ssize_t row, Py_ssize_t column,
+) noexcept nogil:
+    cdef vec acc[MAX_BLOCK]
+    cdef vec bv[MAX_VECS]
+    cdef vec x
+    cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, b_column = p.b_column * LANES, b_k = p.b_k * LANES
+    cdef Py_ssize_t n_k = p.n_k
+    cdef const real *a = p.a + row * a_row
+    cdef const real *b = p.b + column * b_column
+    cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
+    cdef int r, c
+    for r in range(n_rows):
+        x = vload(const_place(p.start, row + r)) if p.start != NULL else zero
+        for c in range(n_columns):
+            acc[r * n_columns + c] = x
+    while True:  # n_k is never 0
+        for c in range(n_columns):
+            bv[c] = vload(b + c * b_column)
+        for r in range(n_rows):
+            x = vload(a + r * a_row)
+            for c in range(n_columns):
+                acc[r * n_columns + c] = vfma(x, bv[c], acc[r * n_columns + c])
+        n_k -= 1
+        if n_k == 0:
+            break
+        a += a_k
+        b += b_k
+    for r in range(n_rows):
+        for c in range(n_columns):
+            vstore(place(out, r * p.out_row + c * p.out_column), acc[r * n_columns + c])
+
+
+cdef inline always_inlined chain_rows(
+    const int n_columns, const MembersProduct *p, vec zero, Py_ssize_t column,
+) noexcept nogil:
+    """`chain_block` for all rows."""
+    cdef Py_ssize_t row = 0
+    while p.n_rows - row >= MEMBER_ROWS:
+        chain_block(MEMBER_ROWS, n_columns, p, zero, row, column)
+        row += MEMBER_ROWS
+    if MEMBER_ROWS > 3 and p.n_rows - row == 3:
+        chain_block(3, n_columns, p, zero, row, column)
+    elif MEMBER_ROWS > 2 and p.n_rows - row == 2:
+        chain_block(2, n_columns, p, zero, row, column)
+    elif p.n_rows - row == 1:
+        chain_block(1, n_columns, p, zero, row, column)
+
+
+cdef inline void chains(const MembersProduct *p, vec zero) noexcept nogil:
+    """A product whose sums without a start begin with `zero`."""
+    cdef Py_ssize_t column = 0
+    while p.n_columns - column >= MEMBER_COLUMNS:
+        chain_rows(MEMBER_COLUMNS, p, zero, column)
+        column += MEMBER_COLUMNS
+    if MEMBER_COLUMNS > 3 and p.n_columns - column == 3:
+        chain_rows(3, p, zero, column)
+    elif MEMBER_COLUMNS > 2 and p.n_columns - column == 2:
+        chain_rows(2, p, zero, column)
+    elif p.n_columns - column == 1:
+        chain_rows(1, p, zero, column)
+
+
+# ---- four chains ----
+
+cdef inline always_inlined four_block(
+    const int n_rows, const MembersProduct *p, Py_ssize_t row, Py_ssize_t column,
+) noexcept nogil:
+    cdef vec acc[4 * 4]
+    cdef vec x, total
+    cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, b_k = p.b_k * LANES, k
+    cdef const real *a = p.a + row * a_row
+    cdef const real *b = const_place(p.b, column * p.b_column)
+    cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
+    cdef int r, c
+    for c in range(4 * n_rows):
+        acc[c] = vset1(0)
+    for k in range(p.n_k // 4):
+        for c in range(4):
+            x = vload(b + (4 * k + c) * b_k)
+            for r in range(n_rows):
+                acc[4 * r + c] = vfma(vload(a + r * a_row + (4 * k + c) * a_k), x, acc[4 * r + c])
+    for c in range(3):
+        k = p.n_k // 4 * 4 + c
+        if k < p.n_k:
+            x = vload(b + k * b_k)
+            for r in range(n_rows):
+                acc[4 * r + c] = vfma(vload(a + r * a_row + k * a_k), x, acc[4 * r + c])
+    for r in range(n_rows):
+        total = (acc[4 * r] + acc[4 * r + 1]) + (acc[4 * r + 2] + acc[4 * r + 3])
+        if p.start != NULL:
+            total = total + vload(const_place(p.start, row + r))
+        vstore(place(out, r * p.out_row), total)
+
+
+cdef inline void four_chains(const MembersProduct *p) noexcept nogil:
+    cdef Py_ssize_t row, column
+    for column in range(p.n_columns):
+        row = 0
+        while p.n_rows - row >= MEMBER_ROWS:
+            four_block(MEMBER_ROWS, p, row, column)
+            row += MEMBER_ROWS
+        while p.n_rows - row >= 1:
+            four_block(1, p, row, column)
+            row += 1
+
+
+# ---- as many chains as a group has lanes ----
+
+cdef inline vec grouped_sum(
+    const int n_chains, Py_ssize_t n_k, const real *a, Py_ssize_t a_k, const real *b, Py_ssize_t b_k,
+) noexcept nogil:
+    """The sum for at most n_chains terms, or for any number with all the chains of a group."""
+    cdef vec acc[MAX_LANES]
+    cdef int c, half = n_chains // 2
+    for c in range(n_chains):
+        acc[c] = vset1(0)
+    while n_k >= n_chains:
+        for c in range(n_chains):
+            acc[c] = vfma(vload(a + c * a_k), vload(b + c * b_k), acc[c])
+        a += n_chains * a_k
+        b += n_chains * b_k
+        n_k -= n_chains
+    for c in range(n_chains - 1):
+        if c < n_k:
+            acc[c] = vfma(vload(a + c * a_k), vload(b + c * b_k), acc[c])
+    while half > 0:
+        for c in range(half):
+            acc[c] = acc[c] + acc[c + half]
+        half = half // 2
+    # The chains that are left out would have added +0: to everything the same, but not to -0.
+    return acc[0] + vset1(0) if n_chains < GROUP_LANES else acc[0]
+
+
+cdef inline always_inlined grouped_chains(const int n_chains, const MembersProduct *p) noexcept nogil:
+    cdef Py_ssize_t a_k = p.a_k * LANES, b_k = p.b_k * LANES, row, column
+    cdef const real *b
+    cdef vec total
+    for column in range(p.n_columns):
+        b = const_place(p.b, column * p.b_column)
+        for row in range(p.n_rows):
+            total = grouped_sum(n_chains, p.n_k, const_place(p.a, row * p.a_row), a_k, b, b_k)
+            if p.start != NULL:
+                total = total + vload(const_place(p.start, row))
+            vstore(place(p.out, row * p.out_row + column * p.out_column), total)
+
+
+# ---- any ----
+
+cdef inline void members_product(const MembersProduct *p) noexcept nogil:
+    if p.order == CHAIN:
+        chains(p, vset1(0))
+    elif p.order == PRODUCT:
+        chains(p, vset1(-0.0))
+    elif p.order == FOUR:
+        four_chains(p)
+    elif p.order == GROUPED:
+        if p.n_k <= 4:
+            grouped_chains(4, p)
+        elif GROUP_LANES > 8 and p.n_k <= 8:
+            grouped_chains(8, p)
+        else:
+            grouped_chains(GROUP_LANES, p)
