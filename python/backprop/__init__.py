@@ -20,17 +20,22 @@ from backprop.reference.optimizers import *
 
 if _TYPE_CHECKING:
     from backprop import callbacks, initializers, io, losses, metrics, optimizers, plotting, schedules
+    from backprop.base.fleet_history import FleetHistory
     from backprop.checkpoints import resume
     from backprop.descent import descend
+    from backprop.fleet import Fleet
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_sklearn, from_torch
     from backprop.io import load
-    from backprop.training import DivergedError
+    from backprop.training import DivergedError, FleetDivergedError
 
 __all__ = [
     "ACTIVATIONS",
     "Dense",
     "DivergedError",
+    "Fleet",
+    "FleetDivergedError",
+    "FleetHistory",
     "History",
     "Network",
     "__version__",
@@ -57,6 +62,9 @@ __all__ += (cls.__name__ for cls in _optimizers.OPTIMIZERS.values())
 # What predicting does not need is imported when it is asked for.
 _LAZY = {
     "DivergedError": "training",
+    "Fleet": "fleet",
+    "FleetDivergedError": "training",
+    "FleetHistory": "history",
     "check_gradients": "gradcheck",
     "descend": "descent",
     "from_keras": "importing",

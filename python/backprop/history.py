@@ -1,5 +1,6 @@
 """What training has done so far."""
 
+from backprop.base.fleet_history import FleetHistory
 from backprop.base.history import History
 
-__all__ = ["History"]
+__all__ = ["FleetHistory", "History"]

@@ -1,14 +1,19 @@
-"""The random numbers of training: PCG64, and the order of the rows that it gives."""
+"""The random numbers of networks: PCG64, how a seed begins it, and the order of the rows that it gives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _HALF = 2**64 - 1
+_WHOLE = 2**128 - 1
+_MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
+
+INITIAL_VALUES, TRAINING = 0, 1
+"""The two streams of a network's seed, as `numpy.random.SeedSequence.spawn` counts them"""
 
 
 def words(bit_generator: np.random.PCG64) -> list[int]:
@@ -19,12 +24,17 @@ def words(bit_generator: np.random.PCG64) -> list[int]:
 
 def bit_generator(numbers: Sequence[int] | NDArray[np.uint64]) -> np.random.PCG64:
     """Return the generator that `words` has told apart."""
-    state_high, state_low, inc_high, inc_low = map(int, numbers)
     generator = np.random.PCG64(0)
+    set_words(generator, numbers)
+    return generator
+
+
+def set_words(generator: np.random.PCG64, numbers: Iterable[Any]) -> None:
+    """Put a generator where `words` has found one."""
+    state_high, state_low, inc_high, inc_low = map(int, numbers)
     inner = {"state": state_high << 64 | state_low, "inc": inc_high << 64 | inc_low}
     whole: Any = {"bit_generator": "PCG64", "state": inner, "has_uint32": 0, "uinteger": 0}
     generator.state = whole
-    return generator
 
 
 def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:
@@ -38,3 +48,66 @@ def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:
         j = ((r >> 32) * (i + 1)) >> 32
         order[i], order[j] = order[j], order[i]
     return np.array(order, np.int64)
+
+
+# --- many seeds at once --------------------------------------------------------------------------------------------
+
+
+def words_of_seeds(seeds: Sequence[int], stream: int) -> NDArray[np.uint64]:
+    """Return the `words` with which ``PCG64(SeedSequence(seed).spawn(2)[stream])`` begins, (size, 4).
+
+    The same as NumPy's, for all seeds together, which takes a tenth of the time. NumPy keeps both algorithms as they
+    are: M. O'Neill, "Developing a seed_seq alternative" (2015), and her PCG64.
+    """
+    found = np.empty((len(seeds), 4), np.uint64)
+    chunk = 8192  # bounds the memory of Python's large integers
+    for start in range(0, len(seeds), chunk):
+        some = [int(seed) for seed in seeds[start : start + chunk]]
+        found[start : start + chunk] = _words(some, stream)
+    return found
+
+
+def _words(seeds: list[int], stream: int) -> NDArray[np.uint64]:
+    if max(seeds) > _WHOLE:
+        sequences = [np.random.SeedSequence(seed, spawn_key=(stream,)) for seed in seeds]
+        return np.array([words(np.random.PCG64(sequence)) for sequence in sequences], np.uint64)
+    seeding = _seeding(seeds, stream).tolist()
+    found = []
+    for state_high, state_low, inc_high, inc_low in seeding:
+        inc = ((inc_high << 64 | inc_low) << 1 | 1) & _WHOLE
+        state = ((inc + (state_high << 64 | state_low)) * _MULTIPLIER + inc) & _WHOLE
+        found.append((state >> 64, state & _HALF, inc >> 64, inc & _HALF))
+    return np.array(found, np.uint64)
+
+
+def _seeding(seeds: list[int], stream: int) -> NDArray[np.uint64]:
+    """Return ``SeedSequence(seed, spawn_key=(stream,)).generate_state(4, uint64)`` of each seed < 2**128."""
+    entropy = [np.array([seed >> shift & 0xFFFFFFFF for seed in seeds], np.uint32) for shift in (0, 32, 64, 96)]
+    entropy.append(np.full(len(seeds), stream, np.uint32))
+    hashing = _Hash(0x43B0D7E5, 0x931E8875)
+    pool = [hashing(word) for word in entropy[:4]]
+    for source in range(5):
+        for target in range(4):
+            if source != target:
+                pool[target] = _mix(pool[target], hashing(pool[source] if source < 4 else entropy[source]))
+    hashing = _Hash(0x8B51F9DD, 0x58F38DED)
+    halves = [hashing(pool[k % 4]).astype(np.uint64) for k in range(8)]
+    return np.stack([halves[k] | halves[k + 1] << np.uint64(32) for k in range(0, 8, 2)], axis=1)
+
+
+class _Hash:
+    """The hash of `SeedSequence`, whose constant changes with each use."""
+
+    def __init__(self, constant: int, factor: int) -> None:
+        self.constant, self.factor = constant, factor
+
+    def __call__(self, values: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        values = values ^ np.uint32(self.constant)
+        self.constant = self.constant * self.factor & 0xFFFFFFFF
+        values = values * np.uint32(self.constant)
+        return values ^ values >> np.uint32(16)
+
+
+def _mix(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    mixed: NDArray[np.uint32] = np.uint32(0xCA01F9DD) * a - np.uint32(0x4973F715) * b
+    return mixed ^ mixed >> np.uint32(16)

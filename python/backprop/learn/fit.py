@@ -75,7 +75,7 @@ def fit_rows(
 ) -> History:
     """Train a model on checked data; `TrainingSettings` documents `penalty_per_row`."""
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
-    epochs, initial_epoch = _epochs(epochs, initial_epoch, resume)
+    epochs, initial_epoch = checked_epochs(epochs, initial_epoch, resume)
     n_rows = len(data.X)
     if batch_size is not None and check.integer("batch_size", batch_size, at_least=1) >= n_rows:
         batch_size = None
@@ -84,12 +84,15 @@ def fit_rows(
     measures = Measures(model, loss, metrics, data, validation)
     weighted = data if class_weight is None else _with_class_weights(model, loss, data, class_weight)
     every_callback = all_callbacks(callbacks, log, tolerance, patience)
-    names = _recorded(measures, schedule, every_callback)
+    names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
+    names = recorded(names, schedule, every_callback)
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
-    checked = _settings(rule, model, n_rows, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, n_threads)
+    flops = 6.0 * model.n_parameters * (batch_size or n_rows)
+    used = checked_threads(n_threads, flops, model._core.MAX_THREADS)
+    checked = training_settings(rule, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, used)
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
     raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
-    bar = _bar(progress, every_callback)
+    bar = progress_bar(progress, every_callback)
 
     with HeldInterrupts() as interrupts, model._guard:
         resumes = check.boolean("resume", resume) and model._state is not None
@@ -154,7 +157,7 @@ def step(
 # --- what a call of fit is made of ---------------------------------------------------------------------------------
 
 
-def _epochs(epochs: Any, initial_epoch: Any, resume: Any) -> tuple[int, int | None]:
+def checked_epochs(epochs: Any, initial_epoch: Any, resume: Any) -> tuple[int, int | None]:
     """Return both as integers."""
     epochs = check.integer("epochs", epochs, at_least=1)
     if initial_epoch is not None:
@@ -166,16 +169,14 @@ def _epochs(epochs: Any, initial_epoch: Any, resume: Any) -> tuple[int, int | No
     return epochs, initial_epoch
 
 
-def _settings(
+def training_settings(
     rule: Plateau | None,
-    model: Model,
-    n_rows: int,
     batch_size: int | None,
     shuffle: bool,
     clip_norm: float | None,
     clip_value: float | None,
     penalty_per_row: bool,
-    n_threads: int | str,
+    n_threads: int,
 ) -> TrainingSettings:
     """Return what the backend needs to know; `rule` is the callback whose stop rule it applies."""
     return TrainingSettings(
@@ -188,14 +189,15 @@ def _settings(
         tolerance=None if rule is None else rule.min_delta,
         patience=1 if rule is None else rule.patience,
         keep_best=rule is not None and rule.keeps_best,
-        n_threads=threads.choose(
-            None
-            if check.is_auto("n_threads", n_threads, "an integer >= 1")
-            else check.integer("n_threads", n_threads, at_least=1, at_most=model._core.MAX_THREADS),
-            6.0 * model.n_parameters * (batch_size or n_rows),
-            model._core.MAX_THREADS,
-        ),
+        n_threads=n_threads,
     )
+
+
+def checked_threads(n_threads: Any, flops: float, most: int) -> int:
+    """Return the threads for steps of so much arithmetic."""
+    is_auto = check.is_auto("n_threads", n_threads, "an integer >= 1")
+    asked = None if is_auto else check.integer("n_threads", n_threads, at_least=1, at_most=most)
+    return threads.choose(asked, flops, most)
 
 
 def _with_class_weights(model: Model, loss: Loss | Custom, data: Data, class_weight: Any) -> Data:
@@ -231,9 +233,9 @@ def all_callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> li
     return found
 
 
-def _recorded(measures: Measures, schedule: Schedule | None, callbacks: Sequence[Callback]) -> list[str]:
+def recorded(measured: Sequence[str], schedule: Schedule | None, callbacks: Sequence[Callback]) -> list[str]:
     """Return the names of what is recorded after each epoch; ValueError where a callback watches another."""
-    names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
+    names = list(measured)
     if schedule is not None or any(callback.scales_learning_rate for callback in callbacks):
         names.append("learning_rate")
     for callback in callbacks:
@@ -243,7 +245,7 @@ def _recorded(measures: Measures, schedule: Schedule | None, callbacks: Sequence
     return names
 
 
-def _bar(progress: bool | str, callbacks: Iterable[Callback]) -> Progress:
+def progress_bar(progress: bool | str, callbacks: Iterable[Callback]) -> Progress:
     """Return the progress bar: that among the callbacks if there is one."""
     if check.is_auto("progress", progress, "True, False"):
         after = pace.PROGRESS_AFTER_SECONDS

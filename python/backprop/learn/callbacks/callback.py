@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 Logs = Mapping[str, float]
 
@@ -52,6 +53,10 @@ class Callback:
 
     def on_epoch_end(self, network: Any, epoch: int, logs: Logs) -> None:
         """Called after epochs `every`, 2 * `every`, ..."""
+
+    def of_member(self, member: int) -> Self:
+        """Return the callback for one member of a fleet: a copy, as shallow as `copy.copy` makes it."""
+        return copy.copy(self)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep for training to go on as if it had not stopped: numbers, texts, arrays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from backprop.base import checks as check
 from backprop.learn.callbacks.callback import Callback, Logs
@@ -47,7 +48,7 @@ class Checkpoint(Callback):
     Parameters
     ----------
     path
-        The file.
+        The file; for a fleet with a field ``{member}``, in whose place each member's number comes.
     every
         Epochs from one to the next.
     monitor
@@ -86,6 +87,12 @@ class Checkpoint(Callback):
         self.sign = 1 if self.monitor is None else sign(self.mode, self.monitor)
         self.best = self.sign * math.inf
 
+    def of_member(self, member: int) -> Self:
+        """Return the callback for one member of a fleet, with a path of its own."""
+        own = copy.copy(self)
+        own.path = _path_of(self, member)
+        return own
+
     def on_train_begin(self, network: Any, logs: Logs) -> None:
         """Nothing is the best yet."""
         self.best = self.sign * math.inf
@@ -116,6 +123,15 @@ class Checkpoint(Callback):
         self.best = state["best"]
 
 
+def _path_of(callback: Checkpoint | CSVLogger, member: int) -> str:
+    """Return the path of a member of a fleet."""
+    pattern = os.fsdecode(callback.path)
+    if "{member}" not in pattern:
+        name = type(callback).__name__
+        raise ValueError(f"callbacks: {name} needs a path with the field {{member}} for a fleet, got {pattern!r}")
+    return pattern.replace("{member}", str(member))
+
+
 @dataclass(eq=False)
 class CSVLogger(Callback):
     """Writes what is recorded to a CSV file, a line for each epoch: its number, then the numbers of `History`.
@@ -123,7 +139,7 @@ class CSVLogger(Callback):
     Parameters
     ----------
     path
-        The file.
+        The file; for a fleet with a field ``{member}``, in whose place each member's number comes.
     every
         Epochs from one line to the next.
     append
@@ -156,6 +172,12 @@ class CSVLogger(Callback):
     def __post_init__(self) -> None:
         check.integer("every", self.every, at_least=1)
         check.boolean("append", self.append)
+
+    def of_member(self, member: int) -> Self:
+        """Return the callback for one member of a fleet, with a path of its own."""
+        own = copy.copy(self)
+        own.path = _path_of(self, member)
+        return own
 
     def on_train_begin(self, network: Any, logs: Logs) -> None:
         """Open the file."""
@@ -213,9 +235,9 @@ class Progress(Callback):
     def __post_init__(self) -> None:
         self._bar: Any = None
 
-    def begin(self, epochs: int) -> None:
+    def begin(self, epochs: int, unit: str = "epoch") -> None:
         """Start the clock."""
-        self._epochs, self._start = epochs, time.perf_counter()
+        self._epochs, self._unit, self._start = epochs, unit, time.perf_counter()
 
     def show(self, done: int, loss: float) -> None:
         """Bring the bar up to date."""
@@ -225,7 +247,7 @@ class Progress(Callback):
                 return
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._epochs, unit="epoch", mininterval=0.5, smoothing=0, file=sys.stderr)
+            self._bar = tqdm(total=self._epochs, unit=self._unit, mininterval=0.5, smoothing=0, file=sys.stderr)
             self._bar.start_t -= took  # the epochs before the bar took time as well
         if done:
             self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)

@@ -1,0 +1,208 @@
+"""`fit` of a fleet: checks of what users give, and the run that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import checks as check
+from backprop.base.fleet import FleetData
+from backprop.base.fleet_history import FleetHistory
+from backprop.base.interrupts import HeldInterrupts
+from backprop.base.types import TrainingSettings
+from backprop.learn import fit as network_fit
+from backprop.learn import metrics as metric_functions
+from backprop.learn.callbacks import Callback, Plateau, TerminateOnNaN
+from backprop.learn.fleet_divergence import FleetDivergedError
+from backprop.learn.fleet_measures import FleetMeasures
+from backprop.learn.fleet_part import Part, begin, resumable
+from backprop.learn.fleet_run import FleetRun, PartRun
+from backprop.learn.fleet_settings import PENALTIES, MemberSettings
+from backprop.learn.schedules import Schedule, as_schedule
+from backprop.model import fleet_rows
+from backprop.model.fleet import FleetModel, Group
+
+
+class _Log(Callback):
+    """Calls a function with a member's number, its steps and what was recorded."""
+
+    def __init__(self, function: Callable[[int, int, dict[str, float]], Any], member: int = -1) -> None:
+        self.function, self.member = function, member
+
+    def of_member(self, member: int) -> Self:
+        """Return the callback of one member."""
+        return type(self)(self.function, member)
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: Mapping[str, float]) -> None:
+        """Call the function."""
+        self.function(self.member, network._state.step, dict(logs))
+
+
+def fit(
+    fleet: FleetModel,
+    X: Any,
+    y: Any,
+    *,
+    loss: Any = "auto",
+    optimizer: Any = "adam",
+    learning_rate: Any = None,
+    l1: Any = None,
+    l2: Any = None,
+    dropout: Any = None,
+    schedule: Schedule | Callable[[int], float] | None = None,
+    epochs: int = 100,
+    batch_size: int | None = 32,
+    shuffle: bool = True,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    metrics: Any = (),
+    callbacks: Iterable[Callback] = (),
+    log: Callable[[int, int, dict[str, float]], Any] | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    tolerance: float | None = None,
+    patience: int = 10,
+    on_divergence: str = "raise",
+    initial_epoch: int | None = None,
+    resume: bool = False,
+    n_threads: int | str = "auto",
+    progress: bool | str = "auto",
+) -> FleetHistory:
+    """Train a fleet; `backprop.Fleet.fit` documents the arguments."""
+    own = MemberSettings(len(fleet), optimizer, learning_rate, dict(zip(PENALTIES, (l1, l2, dropout), strict=True)))
+    epochs, initial_epoch = network_fit.checked_epochs(epochs, initial_epoch, resume)
+    if batch_size is not None:
+        batch_size = check.integer("batch_size", batch_size, at_least=1)
+    if schedule is not None:
+        schedule = as_schedule("schedule", schedule)
+    data = _Rows(fleet, X, y, loss, sample_weight, class_weight, validation_data, validation_split, metrics)
+    every_callback = _callbacks(callbacks, log, tolerance, patience)
+    names = network_fit.recorded(data.names, schedule, every_callback)
+    rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
+    raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
+    raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
+    bar = network_fit.progress_bar(progress, every_callback)
+    settings = network_fit.training_settings(
+        rule, batch_size, shuffle, clip_norm, clip_value, False, _threads(fleet, data, n_threads)
+    )
+    resume = check.boolean("resume", resume)
+
+    with HeldInterrupts() as interrupts, fleet._guard:
+        active = _begin(fleet, data, own, settings, epochs, initial_epoch, resume)
+        parts = _parts(fleet, data, own, settings)
+        run = FleetRun(fleet, epochs, every_callback, rule, bar, interrupts, schedule, names)
+        if active.any():
+            runs = []
+            for part, measures in parts:
+                part.open()
+                runs.append(PartRun(run, part, metrics, measures, active[part.members], len(parts) == 1))
+            run.train(runs)
+    if run.errors and raises:
+        raise FleetDivergedError(run.errors)
+    return fleet.history
+
+
+class _Rows:
+    """The rows of each group, the loss and the metrics."""
+
+    def __init__(
+        self, fleet: FleetModel, X: Any, y: Any, loss: Any, sample_weight: Any, class_weight: Any,
+        validation_data: Any, validation_split: Any, metrics: Any,
+    ) -> None:  # fmt: skip
+        functions = metric_functions.resolved(metrics)
+        self.groups: list[tuple[Group, Any, FleetData, FleetData, FleetData | None, FleetMeasures]] = []
+        for g, (group, checked, whole) in enumerate(fleet.data(X, y, loss, sample_weight)):
+
+            def given(*rows: Any, g: int = g) -> FleetData:
+                X, y, weight, names = rows
+                return fleet.data(X, y, loss, weight, names)[g][2]
+
+            data, validation = fleet_rows.validation(validation_split, validation_data, given, whole)
+            weighted = data
+            if class_weight is not None:
+                weighted = fleet_rows.with_class_weights(data, class_weight, checked, group.n_outputs, fleet.dtype)
+            sets = {"": data} if validation is None else {"": data, "val_": validation}
+            measures = FleetMeasures(fleet._core, group, checked, functions, sets)
+            self.groups.append((group, checked, weighted, data, validation, measures))
+        validated = self.groups[0][4] is not None
+        self.names = ["loss", *(["val_loss"] if validated else []), *self.groups[0][5].names]
+
+
+def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[Callback]:
+    """Return all callbacks, those for `log` and `tolerance` included."""
+    found = network_fit.all_callbacks(callbacks, None, tolerance, patience)
+    if log is not None:
+        if not callable(log):
+            raise TypeError(f"log: needs a function of member, step and metrics, got {check.shown(log)}")
+        found.append(_Log(log))
+    for callback in found:
+        callback.of_member(0)  # what a fleet cannot use says so
+    return found
+
+
+def _threads(fleet: FleetModel, data: _Rows, n_threads: Any) -> int:
+    """Return how many threads may compute."""
+    flops = sum(6.0 * group.parameters.shape[1] * float(rows.n_rows.sum()) for group, _, rows, *_ in data.groups)
+    return network_fit.checked_threads(n_threads, flops, fleet._core.MAX_THREADS)
+
+
+def _begin(
+    fleet: FleetModel,
+    data: _Rows,
+    own: MemberSettings,
+    settings: TrainingSettings,
+    epochs: int,
+    initial_epoch: int | None,
+    resume: bool,
+) -> NDArray[np.bool_]:
+    """Bring every group's state to where training begins; return which members have something to do."""
+    active = np.ones(len(fleet), np.bool_)
+    resumed = []
+    for group, _, rows, *_ in data.groups:
+        optimizers, n_rows = own.optimizers_of(group.members), np.asarray(rows.n_rows)
+        batch = n_rows if settings.batch_size is None else np.minimum(settings.batch_size, n_rows)
+        n_shuffled = np.where(settings.shuffle & (batch < n_rows), n_rows, 0)
+        going_on = np.zeros(len(group), np.bool_)
+        if resume:
+            going_on = resumable(group, optimizers, n_shuffled, n_rows, settings.keep_best)
+        resumed.append((group, optimizers, n_shuffled, going_on))
+    for group, optimizers, n_shuffled, going_on in resumed:
+        begin(group, optimizers, n_shuffled, settings.keep_best, initial_epoch, going_on)
+        group.optimizers = optimizers
+        group.learning_rates = None if own.learning_rates is None else own.learning_rates[group.members]
+        assert group.state is not None
+        record = group.state.members
+        is_over = np.isin(fleet.history.stop_reason[group.members].astype(str), ("tolerance", "diverged"))
+        is_over |= record["epoch"] - record["first_epoch"] >= epochs
+        active[group.members] = ~(going_on & is_over)
+    if not resume:
+        fleet._callbacks = []
+    return active
+
+
+def _parts(
+    fleet: FleetModel, data: _Rows, own: MemberSettings, settings: TrainingSettings
+) -> list[tuple[Part, FleetMeasures]]:
+    """Return the members that one call of the core trains together."""
+    parts: list[tuple[Part, FleetMeasures]] = []
+    for group, loss, weighted, plain, validation, measures in data.groups:
+        for rows in own.kinds(group):
+
+            def some(whole: Any, rows: NDArray[np.int64] = rows, group: Group = group) -> Any:
+                return whole if whole is None or len(rows) == len(group) else whole.part(rows)
+
+            members = group.members[rows]
+            part = Part(
+                group, rows, own.layers_of(group, rows), loss, own.optimizers_of(members), own.rates_of(members),
+                settings, some(weighted), some(plain), some(validation),
+            )  # fmt: skip
+            own_sets = (
+                measures.sets if len(rows) == len(group) else {name: some(each) for name, each in measures.sets.items()}
+            )
+            parts.append((part, FleetMeasures(fleet._core, group, loss, measures.functions, own_sets)))
+    return parts

@@ -1,0 +1,81 @@
+"""The metrics of a fleet's members, measured after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.backends.contract import Core
+from backprop.backends.custom import Custom
+from backprop.base import checks as check
+from backprop.base.fleet import FleetData
+from backprop.base.fleet_history import FleetHistory
+from backprop.base.types import RealArray
+from backprop.learn import metrics as metric_functions
+from backprop.learn.callbacks.plateaus import sign
+from backprop.model.fleet import FleetModel, Group
+from backprop.reference.losses import Loss
+
+
+class FleetMeasures:
+    """Metrics of the members of a group, on rows of theirs or rows that they share."""
+
+    def __init__(
+        self,
+        core: Core[Any],
+        group: Group,
+        loss: Loss | Custom,
+        functions: Mapping[str, Callable[..., float] | None],
+        sets: Mapping[str, FleetData],
+    ) -> None:
+        self.core, self.loss, self.functions, self.sets = core, loss, functions, sets
+        self.plan = core.Plan(group.n_inputs, group.layers[0]) if functions else None
+        self.n_outputs = group.n_outputs
+        self.names = [prefix + name for prefix in sets for name in functions]
+        for prefix in sets:  # an error in what they need comes before training
+            self.bound(prefix, 0)
+
+    def bound(self, prefix: str, row: int) -> Mapping[str, Callable[[RealArray], float]]:
+        """Return the metrics as functions of the outputs of one member."""
+        data = self.sets[prefix].of(row)
+        return metric_functions.bound(self.functions, self.loss, data.targets, data.sample_weight)
+
+    def __call__(self, row: int, parameters: RealArray) -> dict[str, float]:
+        """Measure all of them for one member with these parameters."""
+        values: dict[str, float] = {}
+        for prefix in self.sets if self.functions else ():
+            X: Any = self.sets[prefix].of(row).X
+            outputs: Any = np.empty((len(X), self.n_outputs), X.dtype)
+            self.core.forward(self.plan, parameters, X, outputs)
+            values.update((prefix + name, function(outputs)) for name, function in self.bound(prefix, row).items())
+        return values
+
+
+def evaluate(
+    fleet: FleetModel, X: Any, y: Any, loss: Any, metrics: Any, sample_weight: Any
+) -> dict[str, NDArray[np.float64]]:
+    """Return losses and metrics over all rows, (size,) each; `backprop.Fleet.evaluate` documents it."""
+    functions = metric_functions.resolved(metrics)
+    values = {"loss": fleet.losses(X, y, loss, sample_weight, None)}
+    values.update((name, np.empty(len(fleet))) for name in functions)
+    for group, checked, data in fleet.data(X, y, loss, sample_weight) if functions else ():
+        measures = FleetMeasures(fleet._core, group, checked, functions, {"": data})
+        for row, k in enumerate(group.members.tolist()):
+            for name, value in measures(row, group.parameters[row]).items():
+                values[name][k] = value
+    return values
+
+
+def best(history: FleetHistory, monitor: str, mode: Any) -> int:
+    """Return the member with the best number in its last epoch; `backprop.Fleet.best` documents it."""
+    if monitor not in history:
+        raise ValueError(f"monitor: needs one of {', '.join(map(repr, history))}, got {check.shown(monitor)}")
+    direction, members = sign(mode, monitor), np.flatnonzero(history.epochs)
+    values = np.full(len(history.epochs), np.nan)
+    values[members] = history[monitor][history.epochs[members] - 1, members]
+    if np.isnan(values).all():
+        raise ValueError(f"monitor: needs a number of some member's last epoch, there is no {monitor!r}")
+    return int(np.nanargmin(direction * values))

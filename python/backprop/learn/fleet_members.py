@@ -1,0 +1,141 @@
+"""Members of a fleet as networks while they train, for callbacks; and each member's own callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from backprop.base import random
+from backprop.base.fleet_history import FleetHistory
+from backprop.learn.callbacks import Callback, overrides
+from backprop.learn.fleet_part import Part
+from backprop.model.fleet import FleetModel
+from backprop.model.model import Model
+
+
+class Training(Protocol):
+    """The run of a part, as far as callbacks ask something of it."""
+
+    def stop_member(self, row: int, reason: str) -> None:
+        """End a member's training soon."""
+
+    def callback_states(self, row: int) -> list[tuple[str, dict[str, Any]]]:
+        """Return class and state of each of a member's callbacks."""
+
+
+class MemberRun:
+    """What a member's `fit` is to its network."""
+
+    def __init__(self, training: Training, part: Part, row: int, network: Model) -> None:
+        self.training, self.part, self.row, self.network = training, part, row, network
+
+    def stop(self, reason: str) -> None:
+        """End the member's training as soon as its callbacks have been called."""
+        self.training.stop_member(self.row, reason)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the rates of all later steps."""
+        self.part.state.members["rate_scale"][self.row] *= factor
+
+    def note_callbacks(self) -> None:
+        """Put the states of the callbacks where a checkpoint finds them."""
+        assert self.network._state is not None
+        self.network._state.callbacks = self.training.callback_states(self.row)
+
+
+class Networks:
+    """The members of a part as networks, which share parameters and optimizer memory with the run."""
+
+    def __init__(self, fleet: FleetModel, part: Part, history: FleetHistory, training: Training) -> None:
+        self.fleet, self.part, self.history, self.training = fleet, part, history, training
+        self.found: dict[int, Model] = {}
+
+    def of(self, row: int) -> Model:
+        """Return a member as it is now."""
+        network = self.found.get(row)
+        if network is None:
+            network = self.found[row] = self.new(row)
+            network._run = MemberRun(self.training, self.part, row, network)
+        self.refresh(network, row)
+        return network
+
+    def new(self, row: int) -> Model:
+        """Return a member with its state, without history."""
+        part = self.part
+        network = self.fleet.member(int(part.members[row]), part.layers[row % len(part.layers)])
+        network._parameters = part.state.parameters[row]
+        network._state = part.state.of(row, int(part.n_shuffled[row]))
+        network._state.parameters = network._parameters
+        network._optimizer = replace(part.optimizer_of(row), learning_rate=float(part.base_rates[row]))
+        return network
+
+    def refresh(self, network: Model, row: int) -> None:
+        """Bring state and history of a member up to date."""
+        record, state, k = self.part.state.members[row], network._state, int(self.part.members[row])
+        assert state is not None
+        if record["cursor"]:  # the order of the rows counts
+            network._state = self.part.state.of(row, int(self.part.n_shuffled[row]))
+            network._state.parameters = network._parameters
+        else:
+            for name in STATE_NUMBERS:
+                setattr(state, name, record[name].item())
+            random.set_words(state.bit_generator, record["random"])
+        have, n_epochs = network.history.epochs, int(self.history.epochs[k])
+        if n_epochs > have:
+            columns = {name: array[have:n_epochs, k] for name, array in self.history.items()}
+            network.history.extend(n_epochs - have, columns)
+        network.history.stop_reason, network.history.elapsed = self.history.stop_reason[k], self.history.elapsed
+
+    def logs(self, row: int) -> dict[str, float]:
+        """Return what the last epoch of a member recorded; nothing before its first."""
+        k = int(self.part.members[row])
+        n_epochs = int(self.history.epochs[k])
+        return self.history.at(k, n_epochs - 1) if n_epochs else {}
+
+
+STATE_NUMBERS = (
+    "step", "epoch", "cursor", "loss_sum", "weight_sum", "best_loss", "best_epoch", "stale_epochs", "first_epoch",
+    "rate_scale",
+)  # fmt: skip
+
+
+class MemberCallbacks:
+    """A callback of the user's, and its copies for the members of a part.
+
+    The one whose stop rule the core applies is not told of the ends of epochs.
+    """
+
+    def __init__(self, given: Callback, members: Sequence[int], in_core: bool) -> None:
+        self.given, self.every, self.in_core = given, given.every, in_core
+        self.called = {
+            name for name in ("on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end")
+            if overrides(given, name) and not (in_core and name == "on_epoch_end")
+        }  # fmt: skip
+        self.copies = [given.of_member(k) for k in members] if self.called or in_core else []
+
+    def state_of(self, row: int) -> dict[str, Any]:
+        """Return what a checkpoint must keep of one member's copy."""
+        return self.copies[row].state() if self.copies else {}
+
+    def states(self) -> list[dict[str, Any]]:
+        """Return what a checkpoint must keep of each member's copy."""
+        return [each.state() for each in self.copies]
+
+    def resume(self, states: Sequence[dict[str, Any]]) -> None:
+        """Give the copies back what they had; those that are new have none."""
+        for each, state in zip(self.copies, states, strict=False):
+            if state:
+                each.resume(state)
+
+    def report(self, members: np.ndarray[Any, Any], size: int) -> None:
+        """Let the user's own object have arrays of what a plateau's copies have found."""
+        for name in ("best", "best_epoch"):
+            if self.copies and hasattr(self.copies[0], name):
+                values = getattr(self.given, name, None)
+                if not (isinstance(values, np.ndarray) and len(values) == size):
+                    values = np.zeros(size, type(getattr(self.copies[0], name)))
+                values[members] = [getattr(each, name) for each in self.copies]
+                setattr(self.given, name, values)

@@ -1,0 +1,220 @@
+"""What one call of the core trains: members of one shape, and the state with which their training begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.backends.contract import Core, FleetTraining
+from backprop.backends.custom import Custom
+from backprop.base import random
+from backprop.base.fleet import MEMBER, RUNNING, FleetData, FleetRates, FleetState
+from backprop.base.types import TrainingSettings
+from backprop.model.fleet import Group
+from backprop.reference.dense import Dense
+from backprop.reference.losses import Loss
+from backprop.reference.optimizers import Optimizer
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Members of a group that one call of the core trains together, and on what."""
+
+    group: Group
+    rows: NDArray[np.int64]
+    """which rows of the group, (size,)"""
+    layers: Sequence[tuple[Dense, ...]]
+    loss: Loss | Custom
+    optimizers: tuple[Optimizer, ...]
+    base_rates: NDArray[np.float64]
+    settings: TrainingSettings
+    data: FleetData
+    """whose weights are multiplied with those of the classes"""
+    measured: FleetData
+    """the same without"""
+    validation: FleetData | None
+    state: FleetState = field(init=False)
+    """the group's, or a copy of some rows"""
+    batch_sizes: NDArray[np.int64] = field(init=False)
+    steps_per_epoch: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_rows = np.asarray(self.data.n_rows)
+        self.batch_sizes = n_rows if self.settings.batch_size is None else np.minimum(n_rows, self.settings.batch_size)
+        self.steps_per_epoch = -(-n_rows // self.batch_sizes)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def members(self) -> NDArray[np.int64]:
+        """Their places in the fleet."""
+        return self.group.members[self.rows]
+
+    @property
+    def n_shuffled(self) -> NDArray[np.int64]:
+        """How many rows each member takes in random order, (size,)."""
+        return np.where(self.settings.shuffle & (self.steps_per_epoch > 1), self.data.n_rows, 0)
+
+    def optimizer_of(self, row: int) -> Optimizer:
+        """Return the optimizer of one member."""
+        return self.optimizers[row % len(self.optimizers)]
+
+    def open(self) -> None:
+        """Take the state: the group's own where the backend can train on it as it is."""
+        whole, n_slots = self.group.state, self.optimizers[0].n_slots
+        assert whole is not None
+        if len(self.rows) == len(self.group) and whole.slots.shape[1] == n_slots and _in_order(whole):
+            self.state = whole
+        else:
+            best = whole.best_parameters
+            self.state = FleetState(
+                whole.parameters[self.rows],
+                whole.slots[self.rows, :n_slots],
+                whole.members[self.rows],
+                best[self.rows] if len(best) else best,
+            )
+
+    def close(self) -> None:
+        """Put a copy of the state back."""
+        own, whole = self.state, self.group.state
+        assert whole is not None
+        if own is not whole:
+            whole.parameters[self.rows] = own.parameters
+            whole.slots[self.rows, : own.slots.shape[1]] = own.slots
+            whole.members[self.rows] = own.members
+            if len(own.best_parameters):
+                whole.best_parameters[self.rows] = own.best_parameters
+
+    def training(self, core: Core[Any], rates: FleetRates) -> FleetTraining:
+        """Make the backend's object for the run."""
+        n_inputs = self.group.n_inputs
+        if isinstance(self.loss, Custom):
+            return self._custom_training(core, self.loss, rates)
+        return core.FleetTraining(
+            n_inputs, self.layers, self.loss, self.optimizers, self.settings, self.data, self.state, rates,
+            self.validation,
+        )  # fmt: skip
+
+    def _custom_training(self, core: Core[Any], loss: Custom, rates: FleetRates) -> FleetTraining:
+        from backprop.backends.custom_training import CustomTraining
+        from backprop.reference.fleet import FleetLoop
+
+        def make(k: int, state: Any, learning_rates: NDArray[np.float64]) -> Any:
+            validation = None if self.validation is None else self.validation.of(k)
+            layers, data = self.layers[k % len(self.layers)], self.data.of(k)
+            return CustomTraining(
+                core, layers, loss, self.optimizer_of(k), self.settings, data, state, learning_rates, validation
+            )
+
+        return FleetLoop(make, self.settings, self.data, self.state, rates)
+
+
+def _in_order(state: FleetState) -> bool:
+    return all(array.flags.c_contiguous for array in (state.parameters, state.slots, state.members))
+
+
+# --- how training begins -------------------------------------------------------------------------------------------
+
+
+def begin(
+    group: Group,
+    optimizers: tuple[Optimizer, ...],
+    n_shuffled: NDArray[np.int64],
+    keep_best: bool,
+    initial_epoch: int | None,
+    resumed: NDArray[np.bool_],
+) -> None:
+    """Bring a group's state to the start of an epoch, or leave it where it is for members that are resumed."""
+    size, n_parameters = group.parameters.shape
+    dtype = group.parameters.dtype
+    state = group.state
+    if state is None:
+        members = np.zeros(size, MEMBER)
+        members["random"] = random.words_of_seeds(group.seeds, random.TRAINING)
+        nothing = np.empty((0, n_parameters), dtype)
+        state = group.state = FleetState(group.parameters, np.empty((size, 0, n_parameters), dtype), members, nothing)
+    _renew_slots(group, state, optimizers)
+    members, begins = state.members, ~resumed
+    if initial_epoch is not None:
+        members["epoch"][begins] = initial_epoch
+    members["first_epoch"][begins] = members["epoch"][begins]
+    members["rate_scale"][begins], members["best_loss"][begins] = 1.0, math.inf
+    for name in ("cursor", "loss_sum", "weight_sum", "best_epoch", "stale_epochs"):
+        members[name][begins] = 0
+    members["epoch_random"][begins] = members["random"][begins, :2]
+    members["status"] = RUNNING
+    if len(state.best_parameters) != (size if keep_best else 0):
+        state.best_parameters = np.empty((size if keep_best else 0, n_parameters), dtype)
+    group.n_shuffled = n_shuffled
+
+
+def _renew_slots(group: Group, state: FleetState, optimizers: tuple[Optimizer, ...]) -> None:
+    """Let members whose optimizer is another one than the last time begin with it."""
+    size, n_parameters = group.parameters.shape
+    n_slots = max(optimizer.n_slots for optimizer in optimizers)
+    fresh = differs(group, optimizers)
+    old = state.slots
+    if old.shape[1] != n_slots:
+        state.slots = np.zeros((size, n_slots, n_parameters), old.dtype)
+        if not fresh.all():
+            common = min(n_slots, old.shape[1])
+            state.slots[~fresh, :common] = old[~fresh, :common]
+    state.members["step"][fresh] = 0
+    for optimizer in optimizers[:1] if len(optimizers) == 1 else ():
+        if fresh.any():
+            slots = optimizer.new_slots(n_parameters, old.dtype)
+            if old.shape[1] == n_slots or slots.any():  # else they are 0 already
+                state.slots[fresh] = slots
+    if len(optimizers) > 1:
+        for row in np.flatnonzero(fresh).tolist():
+            slots = optimizers[row].new_slots(n_parameters, old.dtype)
+            state.slots[row, : len(slots)] = slots
+
+
+def differs(group: Group, optimizers: tuple[Optimizer, ...]) -> NDArray[np.bool_]:
+    """Return which members had another optimizer, or other hyperparameters but for the learning rate, the last time."""
+    last = group.optimizers
+
+    def differ(row: int) -> bool:
+        now, before = optimizers[row % len(optimizers)], last[row % len(last)]
+        return type(now) is not type(before) or now.hyperparameters != before.hyperparameters
+
+    if len(last) == len(optimizers) == 1:
+        return np.full(len(group), differ(0))
+    return np.fromiter(map(differ, range(len(group))), np.bool_, len(group))
+
+
+def resumable(
+    group: Group,
+    optimizers: tuple[Optimizer, ...],
+    n_shuffled: NDArray[np.int64],
+    n_rows: NDArray[np.int64],
+    keep_best: bool,
+) -> NDArray[np.bool_]:
+    """Return which members have a run to go on with; ValueError where one cannot, with these arguments."""
+    size = len(group)
+    trained = np.fromiter(
+        (group.optimizers[row % len(group.optimizers)] is not None for row in range(size)), bool, size
+    )
+    if group.state is None or not trained.any():
+        return np.zeros(size, np.bool_)
+    for row in np.flatnonzero(trained & differs(group, optimizers)).tolist():
+        last, got = group.optimizer_of(row), optimizers[row % len(optimizers)]
+        raise ValueError(
+            f"optimizer: needs that of the run to be resumed, {last!r}, got {got!r} (member {group.members[row]})"
+        )
+    had = np.zeros(size, np.int64) if group.n_shuffled is None else group.n_shuffled
+    for row in np.flatnonzero(trained & ((had != n_shuffled) | (group.state.members["cursor"] > n_rows))).tolist():
+        raise ValueError(
+            f"resume: needs the data and the batch_size of the run to be resumed, {had[row]} shuffled rows, "
+            f"got {n_shuffled[row]} (member {group.members[row]})"
+        )
+    if keep_best and not len(group.state.best_parameters):
+        raise ValueError("resume: needs the callbacks of the run to be resumed, which kept no best parameters")
+    return trained

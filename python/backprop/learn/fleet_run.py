@@ -1,0 +1,415 @@
+"""The loop around the core for fleets: windows of epochs, Ctrl-C, callbacks, history, members that end early."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base.fleet import DIVERGED, RUNNING, TOLERANCE
+from backprop.base.interrupts import HeldInterrupts
+from backprop.learn import fleet_rule, pace
+from backprop.learn.callbacks import Callback, Plateau, Progress
+from backprop.learn.divergence import DivergedError
+from backprop.learn.fleet_divergence import Repetition
+from backprop.learn.fleet_measures import FleetMeasures
+from backprop.learn.fleet_members import MemberCallbacks, Networks
+from backprop.learn.fleet_part import Part
+from backprop.learn.fleet_rates import RateTables
+from backprop.learn.schedules import Schedule
+from backprop.model.fleet import FleetModel
+
+WINDOW_BYTES = 16 << 20
+"""Losses of the epochs from one stop of all members to the next take so much memory, at most."""
+
+
+class FleetRun:
+    """One call of `fit` of a fleet while it trains."""
+
+    def __init__(
+        self,
+        fleet: FleetModel,
+        epochs: int,
+        callbacks: Sequence[Callback],
+        rule: Plateau | None,
+        bar: Progress,
+        interrupts: HeldInterrupts,
+        schedule: Schedule | None,
+        names: Sequence[str],
+    ) -> None:
+        self.fleet, self.history, self.epochs = fleet, fleet.history, epochs
+        self.callbacks, self.rule, self.bar, self.interrupts = callbacks, rule, bar, interrupts
+        self.schedule, self.names = schedule, names
+        self.size = len(fleet)
+        self.wanted = np.full(self.size, None, object)
+        self.is_wanted = False
+        self.errors: dict[int, DivergedError] = {}
+        self.done = np.zeros(self.size, np.int64)
+        """epochs of each member that count for the progress bar"""
+        self.next_show = 0.0
+
+    def stop(self, members: Any, reason: str) -> None:
+        """End the training of some members as soon as the core returns."""
+        self.wanted[slice(None) if members is None else members] = reason
+        self.is_wanted = True
+
+    def train(self, parts: Sequence[PartRun]) -> None:
+        """Train all parts, one after the other."""
+        history, start = self.history, time.perf_counter()
+        self.fleet._run = self
+        for part in parts:
+            history.stop_reason[part.members[part.active]] = "interrupted"
+            self.done[part.members] = np.where(part.active, 0, self.epochs)
+        self.bar.begin(self.size * self.epochs, "member-epoch")
+        with ExitStack() as ends:
+            ends.callback(self.close, parts)
+            try:
+                for part in parts:
+                    ends.callback(part.end)
+                    part.begin()
+                for part in parts:
+                    part.loop()
+            finally:
+                history.elapsed += time.perf_counter() - start
+                self.bar.close(int(self.done.sum()), self.mean_loss())
+
+    def close(self, parts: Sequence[PartRun]) -> None:
+        """Leave the fleet as training has left it."""
+        for part in parts:
+            part.part.close()
+        self.note_callbacks(parts)
+        self.fleet._run = None
+
+    def note_callbacks(self, parts: Sequence[PartRun]) -> None:
+        """Put the states of members' callbacks where a run that goes on finds them."""
+        kept: dict[int, tuple[str, list[dict[str, Any]]]] = {}
+        for part in parts:
+            for c, callback in part.callbacks:
+                states = callback.states()
+                if any(states):
+                    _, all_states = kept.setdefault(c, (type(callback.given).__name__, [{} for _ in range(self.size)]))
+                    for k, state in zip(part.members.tolist(), states, strict=True):
+                        all_states[k] = state
+        self.fleet._callbacks = [kept.get(c, (type(each).__name__, [])) for c, each in enumerate(self.callbacks)]
+        if not kept:
+            self.fleet._callbacks = []
+
+    def mean_loss(self) -> float:
+        """Return the mean of the members' last losses that are finite."""
+        epochs = self.history.epochs
+        members = np.flatnonzero(epochs)[:1000]
+        if not len(members):
+            return math.nan
+        losses = self.history["loss"][epochs[members] - 1, members]
+        losses = losses[np.isfinite(losses)]
+        return float(losses.mean()) if len(losses) else math.nan
+
+    def show(self, now: float) -> None:
+        """Bring the bar up to date once in a time slice."""
+        if now >= self.next_show:
+            self.bar.show(int(self.done.sum()), self.mean_loss())
+            self.next_show = now + pace.SLICE_SECONDS
+
+
+class PartRun:
+    """The training of members that one call of the core trains together."""
+
+    def __init__(
+        self, run: FleetRun, part: Part, metrics: Any, measures: FleetMeasures, active: NDArray[np.bool_], alone: bool
+    ) -> None:
+        self.run, self.part, self.measures, self.active, self.began = run, part, measures, active, active
+        self.history, self.state, self.call = run.history, part.state, run.interrupts.call
+        self.members = part.members
+        self.rates = RateTables(part, run.schedule)
+        self.networks = Networks(run.fleet, part, run.history, self)
+        rule = run.rule
+        self.in_arrays = rule is not None and fleet_rule.acts_in_arrays(rule)
+        self.callbacks: list[tuple[int, MemberCallbacks]] = []
+        self.by_rule: MemberCallbacks | None = None
+        for c, each in enumerate(run.callbacks):
+            if each is rule and self.in_arrays:
+                continue
+            own = MemberCallbacks(each, self.members.tolist(), each is rule)
+            if each is rule:
+                self.by_rule = own
+            self.callbacks.append((c, own))
+        self.records_rate = "learning_rate" in run.names
+        self.repetition = Repetition(
+            self.networks, part, run.schedule, metrics, rule, self.records_rate, run.interrupts
+        )  # fmt: skip
+        part.state.members["status"][~active] = TOLERANCE  # so the core leaves them alone
+        done = self.epochs_done()
+        self.start_row = run.history.epochs[self.members] - done
+        """the row of the history in which each member's first epoch of this run is"""
+        self.recorded = self.before = done
+        """epochs in the history, and those at the start of the window"""
+        # The core writes into the history itself where its losses lie there as it needs them.
+        self.writes_history = alone and bool((self.start_row == self.start_row[0]).all())
+        self.first = 0
+        self.losses: dict[str, NDArray[np.float64]] = {}
+
+    def epochs_done(self) -> NDArray[np.int64]:
+        """Return how many epochs of this run each member has done."""
+        done: NDArray[np.int64] = self.state.members["epoch"] - self.state.members["first_epoch"]
+        return done
+
+    # --- asked for by callbacks ---
+
+    def stop_member(self, row: int, reason: str) -> None:
+        """End a member's training soon."""
+        self.run.stop(self.members[row], reason)
+
+    def callback_states(self, row: int) -> list[tuple[str, dict[str, Any]]]:
+        """Return class and state of each of a member's callbacks."""
+        states = {c: (type(own.given).__name__, own.state_of(row)) for c, own in self.callbacks}
+        for c, each in enumerate(self.run.callbacks):
+            if c not in states:
+                assert isinstance(each, Plateau)
+                states[c] = (type(each).__name__, fleet_rule.of_member(each, self.state, row).state())
+        return [states[c] for c in range(len(states))]
+
+    # --- the loop ---
+
+    def begin(self) -> None:
+        """Tell the callbacks that training begins."""
+        kept = self.run.fleet._callbacks
+        for c, callback in self.callbacks:
+            for row in np.flatnonzero(self.active).tolist() if "on_train_begin" in callback.called else ():
+                self.call(callback.copies[row].on_train_begin, self.networks.of(row), {})
+            if c < len(kept) and kept[c][1] and kept[c][0] == type(callback.given).__name__:
+                callback.resume([kept[c][1][k] for k in self.members.tolist()])
+
+    def loop(self) -> None:
+        """Train until every member has a reason to stop."""
+        training, last = None, int(self.recorded[self.active].min(initial=self.run.epochs))
+        self.take_wanted()
+        self.begin_epochs(self.active)
+        while self.active.any():
+            first, last = last, self.window_end(last)
+            rates = self.rates.window(first, last)
+            if training is None:
+                training = self.part.training(self.run.fleet._core, rates)
+            elif self.run.schedule is not None:
+                training.set_rates(rates)
+            self.open_window(first, last)
+            self.window(training, first, last)
+            self.end_window(last)
+
+    def window_end(self, first: int) -> int:
+        """Return the epoch of this run at whose end Python has something to do for some member."""
+        rows = WINDOW_BYTES // (8 * len(self.part))
+        last = min(self.run.epochs, first + max(1, min(pace.WINDOW, rows)))
+        if self.run.schedule is not None:
+            last = min(last, first + self.rates.most_epochs)
+        if self.measures.names:
+            return first + 1
+        for _, callback in self.callbacks:
+            if callback.called & {"on_epoch_begin", "on_epoch_end"}:
+                every = callback.every
+                phases = np.unique(self.state.members["first_epoch"][self.active] % every)
+                last = min(last, min(((int(phase) + first) // every + 1) * every - int(phase) for phase in phases))
+        return last
+
+    def open_window(self, first: int, last: int) -> None:
+        """Make room for the losses of a window."""
+        self.first, self.before = first, self.epochs_done()
+        row, history = int(self.start_row.max()), self.history
+        history.room(self.run.names, row + last, row + self.run.epochs)
+        for name in ("loss", "val_loss") if self.part.validation is not None else ("loss",):
+            if self.writes_history:
+                self.losses[name] = history.window(name, row + first, row + last)
+            else:
+                self.losses[name] = np.full((last - first, len(self.part)), np.nan)
+
+    def window(self, training: Any, first: int, last: int) -> None:
+        """Let the core train to the end of a window."""
+        members = self.state.members
+        while True:
+            try:
+                finished = training.run(
+                    first, last, pace.SLICE_SECONDS, self.losses["loss"], self.losses.get("val_loss")
+                )
+            finally:
+                self.record()
+            done = self.epochs_done()
+            for row in np.flatnonzero(self.active & (members["status"] == DIVERGED)).tolist():
+                self.recover(row)
+            self.apply_rule(self.active & (members["status"] == TOLERANCE) & (done < last))
+            self.take_wanted()
+            self.run.show(time.perf_counter())
+            behind = self.active & (members["status"] == RUNNING) & (self.epochs_done() < last)
+            if finished and not behind.any():
+                return
+            self.run.interrupts.deliver()
+
+    def end_window(self, last: int) -> None:
+        """Do what is to be done for the members that have come to the end of a window."""
+        at_end = self.active & (self.epochs_done() == last) & (self.before < last)
+        epochs = self.state.members["epoch"]
+        for row in np.flatnonzero(at_end).tolist() if self.measures.names else ():
+            for name, value in self.call(self.measures, row, self.state.parameters[row]).items():
+                self.history.put(name, self.start_row[row] + last - 1, self.members[row], value)
+        for _, callback in self.callbacks:
+            if "on_epoch_end" in callback.called:
+                for row in np.flatnonzero(at_end & (epochs % callback.every == 0)).tolist():
+                    on_epoch_end, network = callback.copies[row].on_epoch_end, self.networks.of(row)
+                    self.call(on_epoch_end, network, int(epochs[row]), self.networks.logs(row))
+        self.apply_rule(at_end & (self.state.members["status"] == TOLERANCE))
+        self.take_wanted()
+        if last == self.run.epochs:
+            self.finish(self.active & (self.epochs_done() == last), "epochs")
+        self.run.interrupts.deliver()
+        self.begin_epochs(self.active & at_end)
+
+    def begin_epochs(self, due: NDArray[np.bool_]) -> None:
+        """Call what is due before the next epoch."""
+        epochs = self.state.members["epoch"]
+        for _, callback in self.callbacks:
+            if "on_epoch_begin" in callback.called:
+                for row in np.flatnonzero(due & (epochs % callback.every == 0)).tolist():
+                    on_epoch_begin, network = callback.copies[row].on_epoch_begin, self.networks.of(row)
+                    self.call(on_epoch_begin, network, int(epochs[row]) + 1, self.networks.logs(row))
+        self.take_wanted()
+
+    # --- what a call of the core leaves to do ---
+
+    def record(self) -> None:
+        """Enter what the core has done into the history."""
+        members, start = self.state.members, self.recorded
+        diverged = self.active & (members["status"] == DIVERGED)
+        done = np.where(diverged, members["diverged_epoch"] - members["first_epoch"], self.epochs_done())
+        new = np.maximum(0, done - start)
+        new[~self.active] = 0
+        if new.any():
+            if self.records_rate or not self.writes_history:
+                for rows, epochs in _pairs(start, new):
+                    where = self.start_row[rows] + epochs, self.members[rows]
+                    if not self.writes_history:
+                        for name, values in self.losses.items():
+                            self.history.put(name, *where, values[epochs - self.first, rows])
+                    if self.records_rate:
+                        self.history.put("learning_rate", *where, self.rates.of_epochs(rows, epochs))
+            self.recorded = start + new
+            self.history.epochs[self.members] = self.start_row + self.recorded
+            self.run.done[self.members[self.active]] = self.recorded[self.active]
+
+    def apply_rule(self, due: NDArray[np.bool_]) -> None:
+        """Do what the stop rule wants for members that the core has found to be without progress."""
+        rows = np.flatnonzero(due)
+        rule = self.run.rule
+        if not len(rows) or rule is None:
+            return
+        if self.in_arrays:
+            rates = self.part.base_rates[rows]
+            if self.records_rate:
+                at = self.start_row[rows] + self.recorded[rows] - 1
+                rates = self.history["learning_rate"][at, self.members[rows]]
+            stops = fleet_rule.stopped_by(rule, self.state, rows, rates)
+            self.state.members["status"][rows[~stops]] = RUNNING
+            ended = np.zeros(len(self.part), np.bool_)
+            ended[rows[stops]] = True
+            self.finish(ended, "tolerance")
+            return
+        assert self.by_rule is not None
+        for row in rows.tolist():
+            own: Any = self.by_rule.copies[row]
+            fleet_rule.report(own, self.state, row)
+            own.stale_epochs = 0
+            network = self.networks.of(row)
+            self.call(own.on_plateau, network, int(self.state.members["epoch"][row]), self.networks.logs(row))
+            self.state.members["stale_epochs"][row] = own.stale_epochs
+            self.state.members["status"][row] = RUNNING
+
+    def take_wanted(self) -> None:
+        """End the training of members for which that was asked."""
+        if self.run.is_wanted:
+            wanted = self.run.wanted[self.members]
+            for reason in set(wanted[self.active & (wanted != None)].tolist()):  # noqa: E711
+                self.finish(self.active & (wanted == reason), reason)
+
+    def finish(self, ended: NDArray[np.bool_], reason: str) -> None:
+        """End the training of some members."""
+        self.active = self.active & ~ended
+        status = self.state.members["status"]
+        status[ended & (status == RUNNING)] = TOLERANCE
+        self.history.stop_reason[self.members[ended]] = reason
+        self.run.done[self.members[ended]] = self.run.epochs
+
+    def recover(self, row: int) -> None:
+        """Bring a member that has diverged to its last finite parameters."""
+        k, record = int(self.members[row]), self.state.members[row]
+        loss = self.networks.logs(row)["loss"]
+        first_epoch = int(record["first_epoch"])
+        back = int(record["epoch"]) - first_epoch
+        try:
+            error, first, records = self.repetition.recover(row, loss)
+        except BaseException:  # the member is where the core has taken it back to
+            self.history.forget(k, int(self.start_row[row]) + back)
+            self.recorded[row] = back
+            record["status"] = RUNNING
+            raise
+        at = int(self.start_row[row]) + first - first_epoch
+        for name, values in records.items():
+            self.history.put(name, slice(at, at + len(values)), k, values)
+        self.run.errors[k] = error
+        ended = np.zeros(len(self.part), np.bool_)
+        ended[row] = True
+        self.finish(ended, "diverged")
+
+    # --- the end ---
+
+    def end(self) -> None:
+        """Tell the callbacks that training has ended, in the opposite order, and restore the best parameters."""
+        of_callback = dict(self.callbacks)
+        with ExitStack() as ends:
+            for c in range(len(self.run.callbacks)):
+                if c in of_callback:
+                    ends.callback(self.end_callback, of_callback[c], ends)
+                else:
+                    ends.callback(self.end_rule)
+        for network in self.networks.found.values():
+            network._run = None
+
+    def end_rule(self) -> None:
+        """Restore the best parameters of members that were not interrupted, and tell what was best."""
+        state, rule = self.state, self.run.rule
+        assert rule is not None
+        if rule.keeps_best:
+            ended = self.began & (self.history.stop_reason[self.members] != "interrupted")
+            rows = np.flatnonzero(ended & (state.members["best_epoch"] > 0))
+            state.parameters[rows] = state.best_parameters[rows]
+        fleet_rule.report_all(rule, state, self.members, self.run.size)
+
+    def end_callback(self, callback: MemberCallbacks, ends: ExitStack) -> None:
+        """Tell each member's copy that training has ended."""
+        if callback is self.by_rule:
+            for row, own in enumerate(callback.copies):
+                assert isinstance(own, Plateau)
+                fleet_rule.report(own, self.state, row)
+        callback.report(self.members, self.run.size)
+        for row in np.flatnonzero(self.began).tolist() if "on_train_end" in callback.called else ():
+            ends.callback(self.end_member, callback.copies[row], row)
+
+    def end_member(self, own: Callback, row: int) -> None:
+        """Tell one member's copy of a callback that training has ended."""
+        self.call(own.on_train_end, self.networks.of(row), self.networks.logs(row))
+
+
+def _pairs(start: NDArray[np.int64], new: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield rows and epochs: for each row k those from start[k] on, new[k] of them, some hundred thousand at a time."""
+    most = 1 << 18
+    first = 0
+    ends = np.cumsum(new)
+    while first < len(new):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+        counts = new[first:last]
+        rows = np.repeat(np.arange(first, last), counts)
+        offsets = np.repeat(ends[first:last] - counts, counts)
+        yield rows, start[rows] + np.arange(len(rows)) + before - offsets
+        first = last

@@ -1,0 +1,425 @@
+"""Fleets: networks side by side, and what can be computed with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from backprop.backends import choice
+from backprop.base import checks as check
+from backprop.base import random
+from backprop.base.fleet import FleetData, FleetState
+from backprop.base.fleet_history import FleetHistory
+from backprop.base.guard import Guard
+from backprop.base.state import TrainingState
+from backprop.base.types import RealArray, new_parameters
+from backprop.model import fleet_rows, rows
+from backprop.model.model import LayerArrays, Model
+from backprop.reference.dense import Dense, checked_layers
+from backprop.reference.layout import ArrayLayout, layout, parameter_count
+
+if TYPE_CHECKING:
+    from backprop.reference.optimizers import Optimizer
+
+
+class Run(Protocol):
+    """A `fit` at work."""
+
+    def stop(self, members: Any, reason: str) -> None:
+        """End the training of some members soon."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Members of one shape, each array with a row for each of them."""
+
+    members: NDArray[np.int64]
+    """their places in the fleet, ascending, (size,)"""
+    n_inputs: int
+    layers: Sequence[tuple[Dense, ...]]
+    """those of all members, or one for each, which differ in l1, l2, dropout and initial values only, and not in which
+    of the first three are 0"""
+    seeds: Sequence[int]
+    """(size,): a range, an array or a tuple"""
+    parameters: RealArray
+    """(size, n_parameters)"""
+    state: FleetState | None = None
+    """None before the first training; its slots are as many as the optimizer with the most has"""
+    optimizers: tuple[Optimizer | None, ...] = (None,)
+    """the last one of all members, or one for each; None where there was none"""
+    learning_rates: NDArray[np.float64] | None = None
+    """(size,) where they are other ones than the optimizers'"""
+    n_shuffled: NDArray[np.int64] | None = None
+    """how many rows the last training took in random order, (size,)"""
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return self.layers[0][-1].units
+
+    def layers_of(self, row: int) -> tuple[Dense, ...]:
+        """Return the layers of one member."""
+        return self.layers[row % len(self.layers)]
+
+    def optimizer_of(self, row: int) -> Optimizer | None:
+        """Return the last optimizer of one member."""
+        optimizer = self.optimizers[row % len(self.optimizers)]
+        if optimizer is None or self.learning_rates is None:
+            return optimizer
+        return replace(optimizer, learning_rate=float(self.learning_rates[row]))
+
+    def state_of(self, row: int) -> TrainingState | None:
+        """Return the training state of one member, its arrays being views; None where it has none."""
+        optimizer = self.optimizers[row % len(self.optimizers)]
+        if self.state is None or optimizer is None:
+            return None
+        n_shuffled = 0 if self.n_shuffled is None else int(self.n_shuffled[row])
+        state = self.state.of(row, n_shuffled)
+        state.slots = state.slots[: optimizer.n_slots]
+        return state
+
+    def part(self, index: Any, members: NDArray[np.int64]) -> Group:
+        """Return some of the members, by a slice or an array of rows, with these places in another fleet.
+
+        The parameters are shared where the index is a slice; all else is copied.
+        """
+
+        def one_or_some(values: Sequence[Any]) -> Any:
+            return values if len(values) == 1 else some(values, index)
+
+        state = self.state
+        if state is not None:
+            best = state.best_parameters[index].copy() if len(state.best_parameters) else state.best_parameters
+            slots, members_of_part = state.slots[index].copy(), state.members[index].copy()
+            state = FleetState(self.parameters[index], slots, members_of_part, best)
+        parameters = self.parameters[index] if state is None else state.parameters
+        return Group(
+            members, self.n_inputs, one_or_some(self.layers), some(self.seeds, index), parameters, state,
+            tuple(one_or_some(self.optimizers)),
+            *(None if array is None else array[index].copy() for array in (self.learning_rates, self.n_shuffled)),
+        )  # fmt: skip
+
+
+def some(values: Sequence[Any], index: Any) -> Any:
+    """Return some of the values, by a slice or an array of places."""
+    if isinstance(index, slice) or isinstance(values, np.ndarray):
+        return values[index]
+    if isinstance(values, range):
+        return kept([values[k] for k in index.tolist()])
+    return tuple(values[k] for k in index.tolist())
+
+
+def kept(seeds: Sequence[int]) -> Sequence[int]:
+    """Return seeds in a form that takes little memory: a range, an array of int64, or a tuple."""
+    count = range(seeds[0], seeds[0] + len(seeds))
+    if isinstance(seeds, range) or all(map(int.__eq__, map(int, seeds), count)):
+        return seeds if isinstance(seeds, range) else count
+    return np.array(seeds, np.int64) if max(seeds) < 2**63 else tuple(map(int, seeds))  # type: ignore[return-value]
+
+
+def new_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
+    """Return zeros (size, n_parameters) that begin where a cache line does."""
+    try:
+        return new_parameters(math.prod(shape), dtype).reshape(shape)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(f"size: needs parameters that fit into memory, got {shape} of them") from error
+
+
+class FleetModel:
+    """What a fleet is without its training: `backprop.Fleet` documents the arguments."""
+
+    member_class: ClassVar[type[Model]] = Model
+
+    def __init__(
+        self,
+        n_inputs: int,
+        layers: Sequence[Dense],
+        *,
+        size: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        dtype: DTypeLike = "float32",
+        backend: str | None = None,
+    ) -> None:
+        n_inputs = check.integer("n_inputs", n_inputs, at_least=1)
+        one = checked_layers(layers)
+        seeds = _seeds(size, seed)
+        real = check.real_dtype("dtype", dtype)
+        parameters = new_block((len(seeds), parameter_count(n_inputs, one)), real)
+        _draw(parameters, layout(n_inputs, one), one, seeds)
+        members = np.arange(len(seeds), dtype=np.int64)
+        self._assemble((Group(members, n_inputs, (one,), seeds, parameters),), real, backend)
+
+    def _assemble(
+        self,
+        groups: tuple[Group, ...],
+        dtype: np.dtype[Any],
+        backend: str | None,
+        history: FleetHistory | None = None,
+    ) -> None:
+        """Set every attribute; the arguments have been checked."""
+        self._groups, self._dtype = groups, dtype
+        self._backend = choice.select(backend)
+        self._core = self._backend.module(dtype)
+        self._size = sum(map(len, groups))
+        self._guard = Guard()
+        self._run: Run | None = None
+        self._callbacks: list[tuple[str, list[dict[str, Any]]]] = []
+        self.history = FleetHistory(self._size) if history is None else history
+
+    @classmethod
+    def _assembled(
+        cls, groups: tuple[Group, ...], dtype: np.dtype[Any], backend: str | None, history: FleetHistory | None = None
+    ) -> Self:
+        """Return a fleet of these groups."""
+        fleet = cls.__new__(cls)
+        fleet._assemble(groups, dtype, backend, history)
+        return fleet
+
+    # --- what it is made of ----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that computes."""
+        return self._backend.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each member, as `Network.seed`."""
+        return tuple(self._by_member(lambda group, row: int(group.seeds[row])))
+
+    @property
+    def layers(self) -> tuple[Dense, ...]:
+        """The layers of the members; of the first one, where they differ in l1, l2 and dropout.
+
+        Raises
+        ------
+        ValueError
+            If the members have several shapes.
+        """
+        return self._one_group("layers").layers[0]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, biases and slopes of all members together."""
+        return sum(group.parameters.size for group in self._groups)
+
+    @property
+    def parameters(self) -> RealArray:
+        """Those of all members, (size, n_parameters of one): writable; assignment copies.
+
+        Raises
+        ------
+        ValueError
+            If the members have several shapes.
+        """
+        return self._one_group("parameters").parameters
+
+    @parameters.setter
+    def parameters(self, values: Any) -> None:
+        own = self._one_group("parameters").parameters
+        own[...] = check.array("parameters", values, self._dtype, own.shape)
+
+    def _one_group(self, name: str) -> Group:
+        if len(self._groups) != 1:
+            raise ValueError(f"{name}: needs members of one shape, the fleet has {len(self._groups)}; see its members")
+        return self._groups[0]
+
+    def _by_member(self, value: Callable[[Group, int], Any]) -> list[Any]:
+        """Return something of each member in their order."""
+        values: list[Any] = [None] * self._size
+        for group in self._groups:
+            for row, k in enumerate(group.members.tolist()):
+                values[k] = value(group, row)
+        return values
+
+    def _place(self, k: int) -> tuple[Group, int]:
+        """Return the group of a member and its row there."""
+        for group in self._groups:
+            row = int(np.searchsorted(group.members, k))
+            if row < len(group) and group.members[row] == k:
+                return group, row
+        raise AssertionError(k)
+
+    # --- members and parts -----------------------------------------------------------------------------------------
+
+    def member(self, k: int, layers: tuple[Dense, ...] | None = None) -> Model:
+        """Return a network that shares the parameters of a member, without training state and history."""
+        group, row = self._place(k)
+        layers = group.layers_of(row) if layers is None else layers
+        seed, backend = int(group.seeds[row]), self._backend.name
+        network = self.member_class._assembled(group.n_inputs, layers, self._dtype, seed, backend)
+        network._parameters, network._guard = group.parameters[row], self._guard
+        return network
+
+    def _trained_member(self, k: int) -> Model:
+        """Return `member` with copies of training state and history."""
+        network = self.member(k)
+        group, row = self._place(k)
+        state = group.state_of(row)
+        if state is not None:
+            network._state, network._optimizer = deepcopy(state), group.optimizer_of(row)
+            network._state.parameters = network._parameters
+        network.history = self.history.of(k)
+        return network
+
+    def _part(self, index: Any) -> Self:
+        """Return some of the members as a fleet, by what NumPy takes as an index of one axis."""
+        places = np.arange(self._size)[index]
+        if places.ndim != 1 or not len(places):
+            raise IndexError(f"index: needs at least one member, got {check.shown(index)}")
+        groups = []
+        for group in self._groups:
+            rows = np.searchsorted(group.members, places)
+            found = np.flatnonzero(group.members[np.minimum(rows, len(group) - 1)] == places)
+            if len(found):
+                rows = rows[found]
+                step = int(rows[1] - rows[0]) if len(rows) > 1 else 1
+                is_slice = isinstance(index, slice) and step > 0 and bool((np.diff(rows) == step).all())
+                own: Any = slice(int(rows[0]), int(rows[-1]) + 1, step) if is_slice else rows
+                groups.append(group.part(own, found.astype(np.int64)))
+        return self._assembled(tuple(groups), self._dtype, self._backend.name, self.history.part(places))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._trained_member(k) for k in range(self._size))
+
+    # --- what it computes ------------------------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> Any:
+        """Return the outputs of every member; `backprop.Fleet.predict` documents it."""
+        form = fleet_rows.form("X", X, self._size)
+        if len({group.n_outputs for group in self._groups}) > 1 and form != "list":
+            raise ValueError("X: needs a list with rows for each member, whose numbers of outputs differ")
+        count = self._guard.count
+        found: list[Any] = [None] * self._size
+        together: RealArray | None = None
+        for group in self._groups:
+            own = fleet_rows.features(group.n_inputs, self._dtype, fleet_rows.some("X", X, form, group.members), form)
+            plan = self._core.Plan(group.n_inputs, group.layers[0])
+            if form != "list" and together is None:
+                together = np.empty((self._size, own.shape[-2], group.n_outputs), self._dtype)
+            for row, k in enumerate(group.members.tolist()):
+                rows_of_member = own if form == "shared" else own[row]
+                out = np.empty((len(rows_of_member), group.n_outputs), self._dtype) if together is None else together[k]
+                self._core.forward(plan, group.parameters[row], rows_of_member, out)
+                found[k] = out
+        self._guard.check_reader(count)
+        return found if together is None else together
+
+    def losses(self, X: Any, y: Any, loss: Any, sample_weight: Any, gradients: list[RealArray] | None) -> Any:
+        """Return the loss of each member over all its rows, (size,); put the gradients into one array per group."""
+        from backprop.model.objective import Objective
+
+        values = np.empty(self._size)
+        for g, (group, checked, data) in enumerate(self.data(X, y, loss, sample_weight)):
+            plans = [self._core.Plan(group.n_inputs, layers) for layers in group.layers]
+            for row, k in enumerate(group.members.tolist()):
+                plan, layers = plans[row % len(plans)], group.layers_of(row)
+                objective = Objective(self._core, plan, layers, checked, data.of(row))
+                gradient = None if gradients is None else gradients[g][row]
+                values[k] = objective(group.parameters[row], gradient)
+        return values
+
+    def data(
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, names: tuple[str, str, str] = ("X", "y", "sample_weight")
+    ) -> list[tuple[Group, Any, FleetData]]:
+        """Return for each group the loss as an object and the rows of its members in the form that backends take."""
+        found = []
+        forms = fleet_rows.Forms(X, y, sample_weight, self._size, names)
+        for group in self._groups:
+            ends = fleet_rows.GroupEnds(group.n_inputs, group.n_outputs, group.layers[0], self._dtype)
+            checked = rows.loss(ends, loss, custom=True)
+            found.append((group, checked, forms.of(ends, checked, group.members)))
+        return found
+
+    def _views(self, flat: RealArray) -> list[LayerArrays]:
+        """Return (W, b) of each layer, or (W, b, slopes), as views of a block laid out like `parameters`."""
+        group = self._one_group("gradients")
+        arrays: list[dict[str, RealArray]] = [{} for _ in group.layers[0]]
+        for array in layout(group.n_inputs, group.layers[0]):
+            arrays[array.layer][array.name] = flat[:, array.part].reshape(len(flat), *array.shape)
+        return [
+            (own["weights"], own.get("biases"), *(view for name, view in own.items() if name == "slopes"))
+            for own in arrays
+        ]
+
+    # --- copies and pickles ----------------------------------------------------------------------------------------
+
+    def copy(self) -> Self:
+        """Return a fleet like this one that shares nothing with it: parameters, training state and history."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "groups": self._groups,
+            "dtype": self._dtype.name,
+            "backend": self.backend,
+            "history": self.history,
+            "callbacks": self._callbacks,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backend = state["backend"] if state["backend"] in choice.available() else None
+        groups: tuple[Group, ...] = state["groups"]
+        dtype = check.real_dtype("dtype", state["dtype"])
+        for group in groups:
+            parameters = new_block(group.parameters.shape, dtype)
+            parameters[...] = group.parameters
+            group.parameters = parameters
+            if group.state is not None:
+                group.state.parameters = parameters
+        self._assemble(groups, dtype, backend, state["history"])
+        self._callbacks = state["callbacks"]
+
+
+def _seeds(size: Any, seed: Any) -> Sequence[int]:
+    """Return the members' seeds."""
+    if size is not None:
+        size = check.integer("size", size, at_least=1)
+    if seed is None or isinstance(seed, (bool, int, np.integer)):
+        if size is None:
+            raise ValueError("size: needs the number of members, unless seed is a sequence")
+        first: Any = np.random.SeedSequence().entropy if seed is None else check.integer("seed", seed, at_least=0)
+        return range(first, first + size)
+    if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)) or not len(seed):
+        raise TypeError(f"seed: needs an integer, None or a sequence of integers, got {check.shown(seed)}")
+    if size is not None and size != len(seed):
+        raise ValueError(f"seed: needs one for each of the {size} members, got {len(seed)}")
+    return kept([check.integer(f"seed[{k}]", each, at_least=0) for k, each in enumerate(seed)])
+
+
+def _draw(parameters: RealArray, arrays: Sequence[ArrayLayout], layers: Sequence[Dense], seeds: Sequence[int]) -> None:
+    """Fill in the initial values of each member, those of the network with its seed."""
+    generator = np.random.PCG64(0)
+    rng = np.random.Generator(generator)
+    drawn = []
+    for array in arrays:
+        before = random.words(generator)
+        values = layers[array.layer].initial(array.name, f"layers[{array.layer}]", rng, array.shape, parameters.dtype)
+        if random.words(generator) != before:
+            drawn.append(array)
+        else:  # the same for all
+            parameters[:, array.part] = values.reshape(-1)
+    if not drawn:
+        return
+    for row, words in enumerate(random.words_of_seeds(seeds, random.INITIAL_VALUES).tolist()):
+        random.set_words(generator, words)
+        for array in drawn:
+            values = layers[array.layer].initial(array.name, "", rng, array.shape, parameters.dtype)
+            parameters[row, array.part] = values.reshape(-1)

@@ -1,0 +1,179 @@
+"""Fleets of networks that exist already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import checks as check
+from backprop.base import random
+from backprop.base.fleet import MEMBER, FleetState
+from backprop.base.fleet_history import FleetHistory
+from backprop.base.state import TrainingState
+from backprop.model.fleet import FleetModel, Group, kept, new_block
+from backprop.model.model import Model
+
+F = TypeVar("F", bound=FleetModel)
+
+
+def of_networks(cls: type[F], networks: Iterable[Any]) -> F:
+    """Return a fleet of copies of networks; `backprop.Fleet.of` documents it."""
+    if isinstance(networks, Model) or not isinstance(networks, Iterable):
+        raise TypeError(f"networks: needs a sequence of networks, got {check.shown(networks)}")
+    given = list(networks)
+    if not given:
+        raise ValueError("networks: needs at least one, got none")
+    for k, network in enumerate(given):
+        if not isinstance(network, Model):
+            raise TypeError(f"networks[{k}]: needs a Network, got {check.shown(network)}")
+        _like(f"networks[{k}]", network, given[0])
+    first = given[0]
+    groups = _joined([_group_of(network, f"networks[{k}]", k) for k, network in enumerate(given)])
+    history = FleetHistory.joined([network.history for network in given])
+    return cls._assembled(groups, first.dtype, first.backend, history)
+
+
+def append(fleet: FleetModel, other: Any) -> None:
+    """Add copies of a network or of a fleet's members; `backprop.Fleet.append` documents it."""
+    if not isinstance(other, (Model, FleetModel)):
+        raise TypeError(f"other: needs a Network or a Fleet, got {check.shown(other)}")
+    _like("other", other, fleet)
+    with fleet._guard:
+        start = len(fleet)
+        if isinstance(other, Model):
+            more = [_group_of(other, "other", start)]
+        else:
+            everything = slice(None)
+            more = [group.part(everything, group.members + start) for group in other._groups]
+        groups, run = _joined([*fleet._groups, *more]), fleet._run
+        guard, callbacks = fleet._guard, fleet._callbacks
+        history = FleetHistory.joined([fleet.history, other.history])
+        fleet._assemble(groups, fleet._dtype, fleet.backend, history)
+        fleet._guard, fleet._run = guard, run
+        fleet._callbacks = [] if not callbacks else [
+            (kind, [*states, *({} for _ in range(len(fleet) - start))] if states else []) for kind, states in callbacks
+        ]  # fmt: skip
+
+
+def _like(name: str, other: Model | FleetModel, first: Model | FleetModel) -> None:
+    if other.dtype != first.dtype or other.backend != first.backend:
+        wanted, got = (f"{each.dtype} on backend {each.backend!r}" for each in (first, other))
+        raise ValueError(f"{name}: needs {wanted} as the first, got {got}")
+
+
+def _group_of(network: Model, name: str, place: int) -> Group:
+    """Return a network as a group of one."""
+    state, n_parameters = network._state, network.n_parameters
+    members = np.array([place], np.int64)
+    parameters = network.parameters.reshape(1, n_parameters)
+    group = Group(members, network.n_inputs, (network.layers,), (network.seed,), parameters)
+    if state is not None:
+        best = state.best_parameters
+        records, empty = np.zeros(1, MEMBER), np.empty((0, n_parameters), network.dtype)
+        group.state = FleetState(parameters, state.slots[None], records, best[None] if len(best) else empty)
+        group.state.put(0, state, _epoch_random(state, name))
+        group.optimizers = (network._optimizer,)
+        group.n_shuffled = np.array([len(state.permutation)])
+    return group
+
+
+def _epoch_random(state: TrainingState, name: str) -> list[int] | None:
+    """Return where the random numbers were at the start of the epoch; None where it is at one.
+
+    Since then, n - 1 of them have given the order of the n rows, and with dropout one for each step more.
+    """
+    n_rows = len(state.permutation)
+    if state.cursor == 0 or n_rows == 0:
+        return None
+    for steps in range(state.cursor + 1):
+        start = random.bit_generator(random.words(state.bit_generator))
+        start.advance(-(n_rows - 1 + steps))
+        numbers = random.words(start)
+        if np.array_equal(random.shuffled(n_rows, start), state.permutation):
+            return numbers[:2]
+    raise ValueError(f"{name}: needs an order of rows that its random numbers give; finish its epoch first")
+
+
+# --- groups of one shape side by side -------------------------------------------------------------------------------
+
+
+def _joined(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Return the groups with those of one shape made one, each with copies."""
+    alike: dict[Any, list[Group]] = {}
+    for group in groups:
+        alike.setdefault(_shape(group), []).append(group)
+    return tuple(map(_side_by_side, alike.values()))
+
+
+def _shape(group: Group) -> tuple[int, tuple[Any, ...]]:
+    """Return what the members of a group have in common."""
+    layers = tuple(
+        (replace(layer, weight_init="auto", bias_init="auto", l1=0.0, l2=0.0, dropout=0.0),
+         layer.l1 > 0, layer.l2 > 0, layer.dropout > 0)
+        for layer in group.layers[0]
+    )  # fmt: skip
+    return group.n_inputs, layers
+
+
+def _side_by_side(groups: list[Group]) -> Group:
+    """Return members of one shape as one group, in their order in the fleet."""
+    members = np.concatenate([group.members for group in groups])
+    order = np.argsort(members, kind="stable")
+    size, n_parameters = len(members), groups[0].parameters.shape[1]
+    dtype = groups[0].parameters.dtype
+    parameters = new_block((size, n_parameters), dtype)
+    parameters[...] = np.concatenate([group.parameters for group in groups])[order]
+    joined = Group(
+        members[order], groups[0].n_inputs, _each(groups, order, "layers"),
+        kept(_each(groups, order, "seeds", all_alike=False)), parameters,
+        optimizers=tuple(_each(groups, order, "optimizers")),
+    )  # fmt: skip
+    if any(group.state is not None for group in groups):
+        joined.state = _states(groups, order, parameters)
+        shuffled = [
+            np.zeros(len(group), np.int64) if group.n_shuffled is None else group.n_shuffled for group in groups
+        ]
+        joined.n_shuffled = np.concatenate(shuffled)[order]
+    if any(group.learning_rates is not None for group in groups):
+        rates = [group.optimizer_of(row) for group in groups for row in range(len(group))]
+        joined.learning_rates = np.array([np.nan if each is None else each.learning_rate for each in rates])[order]
+    return joined
+
+
+def _each(groups: list[Group], order: NDArray[np.int64], name: str, all_alike: bool = True) -> Any:
+    """Return something of each member, or one where that is the same for all."""
+    values: list[Any] = []
+    for group in groups:
+        own: Sequence[Any] = getattr(group, name)
+        values += list(own) * (len(group) if len(own) == 1 else 1) if all_alike else own
+    if all_alike and all(value is values[0] or value == values[0] for value in values):
+        return (values[0],)
+    return tuple(values[k] for k in order.tolist())
+
+
+def _states(groups: list[Group], order: NDArray[np.int64], parameters: Any) -> FleetState:
+    """Return the states of all members; those that were never trained get one that their training begins with."""
+    n_parameters, dtype = parameters.shape[1], parameters.dtype
+    states = [group.state for group in groups]
+    n_slots = max(state.slots.shape[1] for state in states if state is not None)
+    keep_best = any(len(state.best_parameters) for state in states if state is not None)
+    size = len(order)
+    slots, best = np.zeros((size, n_slots, n_parameters), dtype), np.zeros((size * keep_best, n_parameters), dtype)
+    members = np.zeros(size, MEMBER)
+    start = 0
+    for group, state in zip(groups, states, strict=True):
+        part = slice(start, start + len(group))
+        start += len(group)
+        if state is None:
+            members["random"][part] = random.words_of_seeds(group.seeds, random.TRAINING)
+            members["rate_scale"][part], members["best_loss"][part] = 1.0, np.inf
+            members["epoch_random"][part] = members["random"][part, :2]
+            continue
+        members[part], slots[part, : state.slots.shape[1]] = state.members, state.slots
+        if len(state.best_parameters):
+            best[part] = state.best_parameters
+    return FleetState(parameters, slots[order], members[order], best[order] if keep_best else best)

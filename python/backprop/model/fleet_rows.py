@@ -1,0 +1,234 @@
+"""What a fleet is given, in the form that backends take: rows that all members share, or rows of each member."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.backends.custom import Custom
+from backprop.base import checks as check
+from backprop.base.fleet import FleetData
+from backprop.base.types import Data, RealArray
+from backprop.model import rows
+from backprop.reference.dense import Dense
+from backprop.reference.losses import Loss
+
+Form: TypeAlias = Literal["shared", "each", "list"]
+"""X as (n, d) for all members, as (size, n, d), or as one array (n_k, d) for each"""
+Names: TypeAlias = tuple[str, str, str]
+
+
+class GroupEnds(NamedTuple):
+    """What rows have to fit: `rows.Ends` of the members of a group."""
+
+    n_inputs: int
+    n_outputs: int
+    layers: tuple[Dense, ...]
+    dtype: np.dtype[Any]
+
+
+def form(name: str, X: Any, size: int) -> Form:
+    """Return in which form X is; ValueError where it is in none for so many members."""
+    if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) == 2:
+        if len(X) != size:
+            raise ValueError(f"{name}: needs an array for each of the {size} members, got {len(X)}")
+        return "list"
+    n_axes = np.ndim(X)
+    if n_axes == 3 and len(X) != size:
+        raise ValueError(f"{name}: needs rows for each of the {size} members, got shape {np.shape(X)}")
+    return "each" if n_axes == 3 else "shared"
+
+
+def some(name: str, arrays: Any, form: Form, members: NDArray[np.int64]) -> Any:
+    """Return what belongs to some members, without copying where they are all or neighbours."""
+    if arrays is None or form == "shared":
+        return arrays
+    if form == "list":
+        return [arrays[k] for k in members.tolist()]
+    array = np.asarray(arrays)
+    first, last = int(members[0]), int(members[-1]) + 1
+    return array[first:last] if last - first == len(members) else array[members]
+
+
+def features(n_inputs: int, dtype: np.dtype[Any], X: Any, form: Form, name: str = "X") -> Any:
+    """Return X of some members as the backends take it, in its form."""
+    if form == "shared":
+        return check.features(name, X, dtype, n_inputs)
+    if form == "list":
+        return [check.features(f"{name}[{k}]", own, dtype, n_inputs) for k, own in enumerate(X)]
+    try:
+        together = np.asarray(X)
+        flat = check.features(name, together.reshape(-1, together.shape[-1]), dtype, n_inputs)
+    except (TypeError, ValueError):
+        for k, own in enumerate(X):  # says where
+            check.features(f"{name}[{k}]", own, dtype, n_inputs)
+        raise
+    return flat.reshape(together.shape)
+
+
+class Forms:
+    """X, y and weights as the user has given them, before they are checked for each group."""
+
+    def __init__(self, X: Any, y: Any, sample_weight: Any, size: int, names: Names) -> None:
+        self.X, self.y, self.sample_weight, self.size, self.names = X, y, sample_weight, size, names
+        self.form = form(names[0], X, size)
+        if self.form != "shared":
+            for name, values in ((names[1], y), (names[2], sample_weight)):
+                if values is not None and (np.ndim(values[0:0]) == 0 or len(values) != size):
+                    raise ValueError(f"{name}: needs rows for each of the {size} members, as {names[0]} has them")
+
+    def of(self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64]) -> FleetData:
+        """Return the rows of some members, checked."""
+        if self.form == "shared":
+            return self.shared(ends, loss, members)
+        X, y, weight = (some("", values, self.form, members) for values in (self.X, self.y, self.sample_weight))
+        if self.form == "list" or isinstance(loss, Custom):
+            return self.one_by_one(ends, loss, members, X, y, weight)
+        try:
+            return self.together(ends, loss, len(members), X, y, weight)
+        except (TypeError, ValueError):
+            self.one_by_one(ends, loss, members, X, y, weight)  # says where
+            raise
+
+    def one_by_one(
+        self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64], X: Any, y: Any, weight: Any
+    ) -> FleetData:
+        """Check the rows of each member."""
+        checked: list[Data] = []
+        for row, k in enumerate(members.tolist()):
+            names = tuple(f"{name}[{k}]" for name in self.names)
+            own = None if weight is None else weight[row]
+            checked.append(rows.rows(ends, loss, X[row], y[row], own, names))  # type: ignore[arg-type]
+        weights = None if weight is None else [data.sample_weight for data in checked]
+        return FleetData(len(members), [data.X for data in checked], [data.targets for data in checked], weights)
+
+    def together(self, ends: rows.Ends, loss: Loss, size: int, X: Any, y: Any, weight: Any) -> FleetData:
+        """Check the rows of all members, as many for each, as one long table."""
+        together = features(ends.n_inputs, ends.dtype, X, "each", self.names[0])
+        n_rows = together.shape[1]
+        targets = targets_together(self.names[1], np.asarray(y), loss, ends, (size, n_rows))
+        return FleetData(size, together, targets, weights_together(self.names[2], weight, ends, (size, n_rows)))
+
+    def shared(self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64]) -> FleetData:
+        """Check rows that all members share; their targets and weights may be each member's own."""
+        X = check.features(self.names[0], self.X, ends.dtype, ends.n_inputs)
+        size, shape = len(members), (len(members), len(X))
+        y, weight = self.y, self.sample_weight
+        if self.has_own_targets(y, len(X), ends.n_outputs, isinstance(loss, Custom)):
+            own = some("", y, "each", members)
+            if isinstance(loss, Custom):
+                n_outputs = ends.n_outputs
+                targets: Any = [
+                    check.rows_of_targets(f"{self.names[1]}[{k}]", own[row], len(X), n_outputs)
+                    for row, k in enumerate(members.tolist())
+                ]
+            else:
+                targets = targets_together(self.names[1], own, loss, ends, shape)
+        elif isinstance(loss, Custom):  # what they look like tells nobody whether they are shared
+            targets = [check.rows_of_targets(self.names[1], y, len(X), ends.n_outputs)] * size
+        else:
+            targets = check.targets(self.names[1], y, loss, ends.dtype, len(X), ends.n_outputs)
+        if weight is not None and np.ndim(weight) == 2:
+            weight = weights_together(self.names[2], some("", weight, "each", members), ends, shape)
+        else:
+            weight = check.weights(self.names[2], weight, ends.dtype, len(X))
+        return FleetData(size, X, targets, weight)
+
+    def has_own_targets(self, y: Any, n_rows: int, n_outputs: int, custom: bool) -> bool:
+        """Whether targets for shared rows are each member's own: (size, n, outputs), or (size, n)."""
+        shape = np.shape(y)
+        if custom:
+            return len(shape) > 1 and shape[:2] == (self.size, n_rows) and shape != (n_rows, n_outputs)
+        return len(shape) == 3 or (len(shape) == 2 and shape != (n_rows, n_outputs) and shape == (self.size, n_rows))
+
+
+def targets_together(name: str, y: NDArray[Any], loss: Loss, ends: rows.Ends, shape: tuple[int, int]) -> NDArray[Any]:
+    """Return the targets of members with as many rows each, (size, n, outputs) or labels (size, n)."""
+    y = np.asarray(y)
+    if y.shape[:2] != shape:
+        raise ValueError(f"{name}: needs {shape[1]} rows for each of the {shape[0]} members, got shape {y.shape}")
+    flat = y.reshape(shape[0] * shape[1], *y.shape[2:])
+    checked = check.targets(name, flat, loss, ends.dtype, len(flat), ends.n_outputs)
+    return checked.reshape(*shape, *checked.shape[1:])
+
+
+def weights_together(name: str, weight: Any, ends: rows.Ends, shape: tuple[int, int]) -> RealArray | None:
+    """Return the weights of members with as many rows each, (size, n)."""
+    if weight is None:
+        return None
+    array = np.asarray(weight)
+    if array.shape != shape:
+        raise ValueError(f"{name}: needs shape {shape}, a weight for each member and row, got shape {array.shape}")
+    checked = check.weights(name, array.reshape(-1), ends.dtype, array.size)
+    assert checked is not None
+    together: RealArray = checked.reshape(shape)
+    for k in np.flatnonzero(together.max(axis=1) < np.finfo(ends.dtype).tiny).tolist():
+        check.weights(f"{name}[{k}]", array[k], ends.dtype, shape[1])
+    return together
+
+
+# --- parts of the rows, and weights ---------------------------------------------------------------------------------
+
+
+def validation(
+    split: Any, given: Any, names_of: Callable[[Any, Any, Any, Names], FleetData], data: FleetData
+) -> tuple[FleetData, FleetData | None]:
+    """Return the rows to learn from and those to validate with; `names_of` checks rows like those of X."""
+    share = check.number("validation_split", split, at_least=0, below=1)
+    if given is None:
+        return split_rows(data, share) if share else (data, None)
+    if share:
+        raise ValueError("validation_split: needs to be 0 where there is validation_data")
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        raise TypeError(f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(given)}")
+    X, y, *rest = given
+    names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+    return data, names_of(X, y, rest[0] if rest else None, names)
+
+
+def split_rows(data: FleetData, share: float) -> tuple[FleetData, FleetData]:
+    """Return the first rows of each member and its last ones, which are this share of all."""
+    for k in range(1 if data.is_shared and data.sample_weight is None else data.size):
+        if k == 0 or data.n_rows[k] != data.n_rows[k - 1] or data.sample_weight is not None:
+            check.split("validation_split", data.of(k), share)  # says what is wrong
+
+    def cut(arrays: Any, n_axes: int, last: bool) -> Any:
+        if arrays is None:
+            return None
+        if not isinstance(arrays, np.ndarray):
+            return [cut(array, array.ndim, last) for array in arrays]
+        axis = arrays.ndim - n_axes
+        first = math.floor(arrays.shape[axis] * (1 - share))
+        rows = slice(first, None) if last else slice(first)
+        return arrays[(slice(None),) * axis + (rows,)]
+
+    parts = []
+    for last in (False, True):
+        y = cut(data.targets, 1 if data.has_labels else 2, last)
+        parts.append(FleetData(data.size, cut(data.X, 2, last), y, cut(data.sample_weight, 1, last)))
+    return parts[0], parts[1]
+
+
+def with_class_weights(
+    data: FleetData, class_weight: Any, loss: Loss | Custom, n_outputs: int, dtype: np.dtype[Any]
+) -> FleetData:
+    """Return the rows with their weights multiplied by those of their classes."""
+
+    def weights(k: int) -> RealArray:
+        own = data.of(k)
+        of_classes = check.class_weights("class_weight", class_weight, loss, own, n_outputs)
+        checked = check.weights("class_weight", of_classes, dtype, len(own.X))
+        assert checked is not None
+        return checked
+
+    n_axes = 1 if data.has_labels else 2
+    is_one = data.is_shared and isinstance(data.targets, np.ndarray) and data.targets.ndim == n_axes
+    if is_one and (data.sample_weight is None or data.sample_weight.ndim == 1):
+        return FleetData(data.size, data.X, data.targets, weights(0))
+    found: Sequence[RealArray] = [weights(k) for k in range(data.size)]
+    together: Any = np.stack(found) if isinstance(data.X, np.ndarray) else found
+    return FleetData(data.size, data.X, data.targets, together)
