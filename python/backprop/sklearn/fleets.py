@@ -41,6 +41,21 @@ class Fit(NamedTuple):
     sample_weight: Any = None
     validation: tuple[Any, Any, Any] = (None, None, None)
 
+    @classmethod
+    def of(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Fit:
+        """Return the call with these arguments."""
+        return cls(estimator, X, y, sample_weight, (X_val, y_val, sample_weight_val))
+
 
 def fit_together(fits: Sequence[Fit], n_threads: int | None = None) -> None:
     """Fit estimators; raises the first error that one of them raises alone."""
@@ -60,7 +75,7 @@ class Together:
     def __init__(self, fits: Sequence[Fit], n_threads: int | None = None) -> None:
         self.fits = fits
         self.errors: list[Exception | None] = [None] * len(fits)
-        self.alone = [k for k, fit in enumerate(fits) if not can_join(fit)]
+        self.alone = [k for k, fit in enumerate(fits) if not (can_join(fit.estimator) and fits_dense(fit.X))]
         """fits that have yet to be carried out one by one"""
         self.descents: dict[int, Descent] = {}
         for k in sorted(set(range(len(fits))) - set(self.alone)):
@@ -94,31 +109,31 @@ class Together:
             for position, k in enumerate(group):
                 if k in dropped:
                     fleet.going[position] = False
+                    self.descents[k].stopped = True
 
-    def show(self) -> None:
-        """Give the estimators what their networks have learned so far."""
-        for descent in self.descents.values():
-            descent.estimator._keep(descent)
-
-    def finish(self) -> list[Exception | None]:
-        """Bring every fit to its end; returns what each of them raised, or None."""
-        for _, fleet in self.fleets:
-            fleet.disband()
-        self.show()
+    def show(self) -> list[Exception | None]:
+        """Give the estimators what their networks have learned so far; returns the error of each fit, or None."""
         for k, descent in self.descents.items():
+            descent.estimator._keep(descent)
             try:
-                descent.close()
                 descent.estimator._check_learned()
             except Exception as error:
                 self.errors[k] = error
         return self.errors
 
+    def finish(self) -> list[Exception | None]:
+        """Bring every fit to its end; returns the error of each, or None."""
+        for _, fleet in self.fleets:
+            fleet.disband()
+        for descent in self.descents.values():
+            descent.close()
+        return self.show()
 
-def can_join(fit: Fit) -> bool:
-    """Return whether a fit can go on beside others: no L-BFGS, and nothing for which Python is needed in each step."""
-    estimator = fit.estimator
+
+def can_join(estimator: Any) -> bool:
+    """Return whether an estimator can be trained beside others: no L-BFGS, and nothing that needs Python on the way."""
     is_plain = isinstance(estimator.loss, (str, Loss)) and not (estimator.callbacks or estimator.verbose)
-    return is_plain and not estimator._is_lbfgs() and fits_dense(fit.X)
+    return is_plain and not estimator._is_lbfgs()
 
 
 def kind_of(descent: Descent) -> Hashable:
