@@ -1,20 +1,19 @@
 """The members of one thread, epoch after epoch: a lane that becomes free takes the next member."""
 
-from libc.math cimport isfinite
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, batch_of, is_waiting, rate_of
+from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
 from bpcore.fleet.lanes cimport (
     BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member, read_arrays,
-    save_lane, shuffle_lane, write_arrays,
+    save_lane, shuffle_all, shuffle_lane, write_arrays,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
 from bpcore.fleet.step cimport add_lane_penalties, step_lanes
 from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport LANES, MAX_LANES, real, vec, vfma, vload, vset1, vstore
-from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, Regime
+from bpcore.passes.members cimport CHUNKS, FEW, SINGLE
 from bpcore.passes.batches cimport row_of
 from bpcore.passes.network cimport fits_small_batches
 from bpcore.run.job cimport Job, denominator_of, factor_of
@@ -39,24 +38,25 @@ cdef inline int64_t next_member(Fleet *fleet) noexcept nogil:
             return k
 
 
-cdef inline int fill_lanes(Lanes *lanes) noexcept nogil:
-    """Give free lanes a member; how many have one."""
+cdef inline bint fill_lanes(Lanes *lanes) noexcept nogil:
+    """Give free lanes a member; whether any lane has one."""
     cdef int64_t k
-    cdef int i, n = 0
-    cdef bint dry = False
+    cdef int i
+    if not lanes.dealt:
+        return lanes.n_members > 0
+    lanes.dealt = lanes.gathered = False
+    lanes.n_members = 0
     for i in range(LANES):
-        if lanes.member[i] < 0 and not dry:
+        if lanes.member[i] < 0:
             k = next_member(lanes.fleet)
-            dry = k < 0
-            if not dry:
+            if k >= 0:
                 load_member(lanes, i, k)
-        n += lanes.member[i] >= 0
-    if lanes.dealt:
-        lanes.dealt = lanes.gathered = False
-        lanes.side_by_side = n == LANES
-        for i in range(1, LANES):
-            lanes.side_by_side = lanes.side_by_side and lanes.member[i] == lanes.member[0] + i
-    return n
+        lanes.n_members += lanes.member[i] >= 0
+    lanes.dealt = lanes.gathered = lanes.plan_stands = lanes.update_stands = False
+    lanes.side_by_side = lanes.n_members == LANES
+    for i in range(1, LANES):
+        lanes.side_by_side = lanes.side_by_side and lanes.member[i] == lanes.member[0] + i
+    return lanes.n_members > 0
 
 
 cdef inline void leave(Lanes *lanes, int lane) noexcept nogil:
@@ -90,8 +90,6 @@ cdef inline void plan_batch(Lanes *lanes, int lane, int64_t n) noexcept nogil:
         batch.regime[lane] = <int> regime_of(
             lanes.fleet.batch_size == 1 and fits_small_batches(job.net), takes_few_rows(job), lanes.data.n[lane], n
         )
-    elif not lanes.data.weighted:
-        return
     if lanes.data.weighted:
         weight = 0
         for k in range(n):
@@ -103,40 +101,57 @@ cdef inline void plan_batch(Lanes *lanes, int lane, int64_t n) noexcept nogil:
         batch.loss_factor[lane] = batch.factor[lane] * weight
 
 
+cdef inline void draw(Lanes *lanes) noexcept nogil:
+    """The random numbers of the steps at hand: the order of the rows at the start of an epoch, the key of dropout."""
+    cdef const Fleet *fleet = lanes.fleet
+    cdef bint together = lanes.n_members == LANES
+    cdef int i
+    for i in range(LANES):
+        lanes.pending[i] = lanes.random[i]
+        if lanes.cursor[i] == 0:
+            lanes.epoch_random[i][0] = lanes.random[i].state_high
+            lanes.epoch_random[i][1] = lanes.random[i].state_low
+        together = together and lanes.cursor[i] == 0 and lanes.data.n[i] == lanes.data.n[0] and is_shuffled(lanes, i)
+    if together:
+        shuffle_all(lanes)
+    else:
+        for i in range(LANES):
+            if lanes.member[i] >= 0 and lanes.cursor[i] == 0 and is_shuffled(lanes, i):
+                shuffle_lane(lanes, i, &lanes.pending[i])
+    if fleet.job.net.has_dropout:
+        for i in range(LANES):
+            lanes.keys[i] = pcg64_next(&lanes.pending[i])
+
+
 cdef inline void begin_step(Lanes *lanes) noexcept nogil:
     """The next batch of each lane: its rows, their order, the key of its dropout."""
-    cdef const Fleet *fleet = lanes.fleet
-    cdef bint draws = fleet.shuffles or fleet.job.net.has_dropout
+    cdef int64_t n[MAX_LANES]
+    cdef int64_t changed = 0
     cdef int i
     for i in range(LANES):
         lanes.batch.block[i] = lanes.batch.total[i] = 0
-        if lanes.member[i] < 0:
-            continue
         lanes.batch.first[i] = lanes.cursor[i]
-        if draws:
-            lanes.pending[i] = lanes.random[i]
-            if lanes.cursor[i] == 0:
-                lanes.epoch_random[i][0] = lanes.random[i].state_high
-                lanes.epoch_random[i][1] = lanes.random[i].state_low
-                if is_shuffled(lanes, i):
-                    shuffle_lane(lanes, i, &lanes.pending[i])
-            if fleet.job.net.has_dropout:
-                lanes.keys[i] = pcg64_next(&lanes.pending[i])
-        plan_batch(
-            lanes, i, min(<int64_t> batch_of(fleet, lanes.data.n[i]), lanes.data.n[i] - lanes.cursor[i])
-        )
+    for i in range(LANES):
+        n[i] = min(lanes.batch_size[i], lanes.data.n[i] - lanes.cursor[i])
+        changed |= n[i] ^ lanes.batch.n[i]
+    if lanes.fleet.shuffles or lanes.fleet.job.net.has_dropout:
+        draw(lanes)
+    if changed != 0 or lanes.data.weighted or not lanes.plan_stands:
+        lanes.gathered = lanes.plan_stands = False
+        for i in range(LANES):
+            if lanes.member[i] >= 0:
+                plan_batch(lanes, i, n[i])
+        lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
     lanes.round = 0
     lanes.phase = IN_STEP
 
 
 cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
     """The gradient of the step at hand; False where the time is over before it is there."""
-    cdef Regime regime
     cdef Py_ssize_t n_rounds
-    if lanes.round == 0 and agree(lanes, &lanes.batch, &regime):
-        run_whole(lanes, regime, lanes.fleet.batch_size == 0 and lanes.fleet.validation.n == NULL)
+    if lanes.agree:
+        run_whole(lanes, lanes.fleet.batch_size == 0 and lanes.fleet.validation.n == NULL)
         return True
-    lanes.gathered = False
     n_rounds = count_rounds(lanes, &lanes.batch)
     while lanes.round < n_rounds:
         run_round(lanes, &lanes.data, &lanes.batch, CHUNKS, lanes.round, True)
@@ -151,16 +166,17 @@ cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
 cdef inline void end_step(Lanes *lanes) noexcept nogil:
     """The optimizer's step, with its rates and random numbers."""
     cdef const Fleet *fleet = lanes.fleet
-    cdef bint draws = fleet.shuffles or fleet.job.net.has_dropout
     cdef int i
-    for i in range(LANES):
-        if lanes.member[i] >= 0:
-            if fleet.tables != NULL:
+    if fleet.tables != NULL:
+        for i in range(LANES):
+            if lanes.member[i] >= 0:
                 lanes.rate[i] = rate_of(
                     fleet, lanes.member[i], fleet.members[lanes.member[i]].rate_scale, lanes.position[i]
                 )
-            if draws:
-                lanes.random[i] = lanes.pending[i]
+    if fleet.shuffles or fleet.job.net.has_dropout:
+        for i in range(LANES):
+            lanes.random[i] = lanes.pending[i]
+    for i in range(LANES):
         lanes.step[i] += 1
         lanes.position[i] += 1
         lanes.steps_since[i] += 1
@@ -240,45 +256,106 @@ cdef inline void keep_best(Lanes *lanes, const int64_t *improved) noexcept nogil
                 lanes.best[j * LANES + i] = lanes.parameters[j * LANES + i]
 
 
-cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *stops) noexcept nogil:
+cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *leaves) noexcept nogil:
     """Enter the monitored losses of the epochs that are over into the stop rules; see `apply_stop_rule`."""
     cdef const Job *job = &lanes.fleet.job
     cdef int64_t improved[MAX_LANES]
-    cdef int64_t progress, any_improved = 0
+    cdef int64_t progress[MAX_LANES]
+    cdef double best_loss[MAX_LANES]
+    cdef int64_t best_epoch[MAX_LANES]
+    cdef int64_t any_improved = 0
     cdef int i
-    for i in range(LANES):
-        stops[i] = 0
-        if job.has_tolerance:
-            progress = (watched[i] < lanes.best_loss[i] or job.equal_is_progress) and (
+    if job.has_tolerance:
+        for i in range(LANES):
+            progress[i] = (watched[i] < lanes.best_loss[i] or job.equal_is_progress) and (
                 watched[i] <= lanes.best_loss[i] - job.tolerance
             )
             if lanes.ended[i]:
-                lanes.stale_epochs[i] = 0 if progress else lanes.stale_epochs[i] + 1
-            stops[i] = lanes.ended[i] and lanes.stale_epochs[i] >= job.patience
-        improved[i] = lanes.ended[i] and watched[i] < lanes.best_loss[i]
+                lanes.stale_epochs[i] = 0 if progress[i] else lanes.stale_epochs[i] + 1
+                leaves[i] = lanes.stale_epochs[i] >= job.patience
+    for i in range(LANES):
+        improved[i] = lanes.ended[i] & (watched[i] < lanes.best_loss[i])
         any_improved |= improved[i]
-        lanes.best_loss[i] = watched[i] if improved[i] else lanes.best_loss[i]
-        lanes.best_epoch[i] = lanes.epoch[i] if improved[i] else lanes.best_epoch[i]
-    if lanes.best != NULL and any_improved:
+    if any_improved == 0:
+        return
+    for i in range(LANES):
+        best_loss[i] = watched[i] if improved[i] else lanes.best_loss[i]
+        best_epoch[i] = lanes.epoch[i] if improved[i] else lanes.best_epoch[i]
+    memcpy(lanes.best_loss, best_loss, sizeof(best_loss))  # a masked store would make the next load wait
+    memcpy(lanes.best_epoch, best_epoch, sizeof(best_epoch))
+    if lanes.best != NULL:
         keep_best(lanes, improved)
 
 
 cdef inline void note_losses(const Lanes *lanes, const double *loss, double *losses) noexcept nogil:
     """The losses of the epochs that are over, to their places in losses (epochs, size)."""
     cdef const Fleet *fleet = lanes.fleet
-    cdef bint together = lanes.side_by_side
-    cdef int64_t row
+    cdef int64_t row = lanes.epoch[0] - lanes.end[0], apart = 0
     cdef int i
     for i in range(LANES):
-        together = together and lanes.ended[i] and lanes.epoch[i] - lanes.end[i] == lanes.epoch[0] - lanes.end[0]
-    if together:
-        row = lanes.epoch[0] - 1 - lanes.end[0] + fleet.last - fleet.first
+        apart |= (lanes.epoch[i] - lanes.end[i] - row) | (1 - lanes.ended[i])
+    if lanes.side_by_side and apart == 0:
+        row += fleet.last - fleet.first - 1
         memcpy(losses + row * fleet.size + lanes.member[0], loss, LANES * sizeof(double))
         return
     for i in range(LANES):
         if lanes.ended[i]:
-            row = lanes.epoch[i] - 1 - lanes.end[i] + fleet.last - fleet.first
+            row = lanes.epoch[i] - lanes.end[i] + fleet.last - fleet.first - 1
             losses[row * fleet.size + lanes.member[i]] = loss[i]
+
+
+cdef inline void part(Lanes *lanes, int64_t *leaves) noexcept nogil:
+    """Members whose stop rule has fired (`leaves`), or that have done their last epoch, leave; others are copied."""
+    cdef int64_t any_leaves = 0, oldest = 0
+    cdef int i
+    for i in range(LANES):
+        any_leaves |= leaves[i] | (lanes.ended[i] & (lanes.epoch[i] >= lanes.end[i]))
+        oldest |= lanes.ended[i] & (lanes.steps_since[i] >= SAVED_STEPS)
+    if any_leaves == 0 and oldest == 0:
+        return
+    for i in range(LANES):
+        if not lanes.ended[i]:
+            continue
+        if leaves[i]:
+            lanes.fleet.members[lanes.member[i]].status = TOLERANT
+        if leaves[i] or lanes.epoch[i] >= lanes.end[i]:
+            leave(lanes, i)
+        elif lanes.steps_since[i] >= SAVED_STEPS:
+            save_lane(lanes, i)
+
+
+cdef inline void lose_diverged(Lanes *lanes, const double *loss) noexcept nogil:
+    """Members of which not all is finite leave."""
+    cdef real rest[MAX_LANES]
+    cdef int64_t diverged[MAX_LANES]
+    cdef int64_t any_diverged = 0
+    cdef int i
+    find_finite(lanes, rest)
+    for i in range(LANES):
+        diverged[i] = lanes.ended[i] & (1 - ((loss[i] * 0 == 0) & (rest[i] == 0)))
+        any_diverged |= diverged[i]
+    if any_diverged:
+        for i in range(LANES):
+            if diverged[i]:
+                lanes.ended[i] = False
+                lose(lanes, i)
+
+
+cdef inline void begin_epochs(Lanes *lanes) noexcept nogil:
+    """Lanes whose epoch is over are at the start of the next."""
+    cdef int64_t n_ended = 0
+    cdef int i
+    for i in range(LANES):
+        n_ended += lanes.ended[i]
+    if n_ended == LANES:
+        for i in range(LANES):
+            lanes.loss_sum[i] = lanes.weight_sum[i] = lanes.validation_sum[i] = 0
+            lanes.cursor[i] = lanes.validated[i] = 0
+        return
+    for i in range(LANES):
+        if lanes.ended[i]:
+            lanes.loss_sum[i] = lanes.weight_sum[i] = lanes.validation_sum[i] = 0
+            lanes.cursor[i] = lanes.validated[i] = 0
 
 
 cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
@@ -288,41 +365,27 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
     cdef double watched[MAX_LANES]
     cdef double penalties[MAX_LANES]
     cdef double ones[MAX_LANES]
-    cdef real rest[MAX_LANES]
-    cdef int64_t stops[MAX_LANES]
+    cdef int64_t leaves[MAX_LANES]
     cdef int i
     for i in range(LANES):
-        loss[i] = watched[i] = lanes.loss_sum[i] / lanes.weight_sum[i] if lanes.weight_sum[i] != 0 else 0
-        ones[i] = 1
+        loss[i] = lanes.loss_sum[i] / lanes.weight_sum[i] if lanes.weight_sum[i] != 0 else 0
+        watched[i] = loss[i]
+        leaves[i] = 0
         lanes.epoch[i] += lanes.ended[i]
     note_losses(lanes, loss, fleet.losses)
     if fleet.validation.n != NULL:
+        for i in range(LANES):
+            ones[i] = 1
         add_lane_penalties(lanes, ones, False, penalties)
         for i in range(LANES):
             penalties[i] = lanes.validation_sum[i] + penalties[i]
             if fleet.job.watches_validation:
                 watched[i] = penalties[i]
         note_losses(lanes, penalties, fleet.validation_losses)
-    for i in range(LANES):
-        if lanes.ended[i]:
-            lanes.loss_sum[i] = lanes.weight_sum[i] = 0
-            lanes.cursor[i] = lanes.validated[i] = 0
-            lanes.validation_sum[i] = 0
-    find_finite(lanes, rest)
-    for i in range(LANES):
-        if lanes.ended[i] and not (isfinite(loss[i]) and rest[i] == 0):
-            lanes.ended[i] = False
-            lose(lanes, i)
-    apply_stop_rules(lanes, watched, stops)
-    for i in range(LANES):
-        if not lanes.ended[i]:
-            continue
-        if stops[i]:
-            fleet.members[lanes.member[i]].status = TOLERANT
-        if stops[i] or lanes.epoch[i] >= lanes.end[i]:
-            leave(lanes, i)
-        elif lanes.steps_since[i] >= SAVED_STEPS:
-            save_lane(lanes, i)
+    begin_epochs(lanes)
+    lose_diverged(lanes, loss)
+    apply_stop_rules(lanes, watched, leaves)
+    part(lanes, leaves)
 
 
 # ---- a call ----
@@ -332,14 +395,14 @@ cdef inline bint find_ended(Lanes *lanes) noexcept nogil:
     cdef int64_t any_ended = 0
     cdef int i
     for i in range(LANES):
-        lanes.ended[i] = lanes.member[i] >= 0 and lanes.cursor[i] >= lanes.data.n[i]
+        lanes.ended[i] = (lanes.member[i] >= 0) & (lanes.cursor[i] >= lanes.data.n[i])
         any_ended |= lanes.ended[i]
     return any_ended != 0
 
 
 cdef inline bint tick(Lanes *lanes) noexcept nogil:
     """One step of every lane, and what follows at the end of an epoch; False where the time is over before."""
-    if lanes.phase == BETWEEN and not find_ended(lanes):  # of an epoch only its validation may be left
+    if lanes.phase == BETWEEN and (lanes.plan_stands or not find_ended(lanes)):  # a validation may be left
         begin_step(lanes)
     if lanes.phase == IN_STEP:
         if not run_gradients(lanes):
@@ -350,6 +413,7 @@ cdef inline bint tick(Lanes *lanes) noexcept nogil:
             return False
         end_epochs(lanes)
     lanes.phase = BETWEEN
+    lanes.plan_stands = True
     return True
 
 
@@ -368,6 +432,7 @@ cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
     cdef int64_t k
     cdef bint changed = False
     cdef int i
+    lanes.dealt = True
     for i in range(LANES):
         k = lanes.member[i]
         if k < 0:
@@ -380,6 +445,7 @@ cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
             lanes.best_epoch[i] = member.best_epoch
             lanes.position[i] = member.position
             lanes.rate[i] = rate_of(fleet, k, member.rate_scale, member.position)
+            lanes.update_stands = False
             read_arrays(lanes, i, k)
             continue
         changed = True
@@ -399,7 +465,7 @@ cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
     cdef double checked = now(), time
     cdef int i
     resume_lanes(lanes)
-    while lanes.phase != BETWEEN or fill_lanes(lanes) > 0:
+    while lanes.phase != BETWEEN or fill_lanes(lanes):
         if not tick(lanes):
             break
         left -= 1

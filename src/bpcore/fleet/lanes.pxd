@@ -4,11 +4,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from bpcore.fleet.job cimport Fleet, Member, batch_of, layers_of, optimizer_of, rate_of
-from bpcore.formulas.optimizers cimport Optimizer
+from bpcore.formulas.optimizers cimport MAX_COEFFICIENTS, MAX_FLAGS, Optimizer
 from bpcore.machine.random cimport Pcg64, pcg64_next
 from bpcore.machine.types cimport LANES, MAX_LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
-from bpcore.passes.members cimport MembersChunk, most_stride
+from bpcore.passes.members cimport MembersChunk, Regime, most_stride
 from bpcore.passes.network cimport Layer, Network
 from bpcore.run.job cimport Job, targets_per_row
 from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_reals
@@ -43,6 +43,15 @@ cdef struct LaneRows:
     const int64_t *order[MAX_LANES]  # NULL: rows in their own order
     int64_t n[MAX_LANES]
 
+# The numbers of the optimizer's step for each lane, side by side.
+cdef struct LaneUpdates:
+    real rate[MAX_LANES]
+    real decay[MAX_LANES]
+    real c[MAX_COEFFICIENTS][MAX_LANES]
+    bint flags[MAX_FLAGS]  # of the first member
+    bint apart[MAX_LANES]  # whether this lane's are others
+    bint any_apart
+
 cdef enum Phase:
     BETWEEN  # no step has begun
     IN_STEP
@@ -70,7 +79,14 @@ cdef struct Lanes:
     Phase phase
     int round
     bint gathered  # the chunk holds the whole batch of each lane, the same every time
-    bint dealt  # whether some lane has another member than at the last step
+    bint dealt  # whether some lane has another member than at the last step, or none
+    int n_members
+    # whether what was worked out for the last step is that of the next one, and what it was
+    bint plan_stands
+    bint agree  # whether all batches are single chunks for one pass
+    Regime regime  # that pass
+    bint update_stands
+    LaneUpdates update
     # per lane
     int64_t member[MAX_LANES]  # -1: none
     bint side_by_side  # whether the lanes hold consecutive members, all of them
@@ -88,6 +104,7 @@ cdef struct Lanes:
     int64_t epoch[MAX_LANES]
     int64_t cursor[MAX_LANES]
     int64_t position[MAX_LANES]
+    int64_t batch_size[MAX_LANES]
     int64_t end[MAX_LANES]  # the epoch before which this call stops
     double rate[MAX_LANES]
     double loss_sum[MAX_LANES]
@@ -236,6 +253,36 @@ cdef inline void shuffle_lane(Lanes *lanes, int lane, Pcg64 *random) noexcept no
     shuffle(&bits, lanes.orders + lane * lanes.most_rows, lanes.data.n[lane])
 
 
+cdef inline void shuffle_some(Lanes *lanes, int first, int n_lanes) noexcept nogil:
+    cdef Py_ssize_t n = lanes.data.n[0], i
+    cdef int64_t *order
+    cdef uint64_t j
+    cdef int64_t swapped
+    cdef int lane
+    for lane in range(first, first + n_lanes):
+        order = lanes.orders + lane * lanes.most_rows
+        for i in range(n):
+            order[i] = i
+    for i in range(n - 1, 0, -1):
+        for lane in range(first, first + n_lanes):
+            order = lanes.orders + lane * lanes.most_rows
+            j = ((pcg64_next(&lanes.pending[lane]) >> 32) * <uint64_t> (i + 1)) >> 32
+            swapped = order[i]
+            order[i] = order[j]
+            order[j] = swapped
+
+
+cdef inline void shuffle_all(Lanes *lanes) noexcept nogil:
+    """The orders of all lanes, with as many rows each, from their pending random numbers: what `shuffle` does.
+
+    Some at a time: with one, each number would wait for the one before; with all, their orders leave the cache.
+    """
+    cdef int first = 0
+    while first < LANES:
+        shuffle_some(lanes, first, min(LANES - first, 4))
+        first += 4
+
+
 cdef inline bint is_shuffled(const Lanes *lanes, int lane) noexcept nogil:
     return lanes.fleet.shuffles and batch_of(lanes.fleet, lanes.data.n[lane]) < lanes.data.n[lane]
 
@@ -298,6 +345,7 @@ cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
     lanes.validated[lane] = 0
     lanes.validation_sum[lane] = 0
     lanes.batch.n[lane] = 0
+    lanes.batch_size[lane] = batch_of(fleet, lanes.data.n[lane])
     lanes.rate[lane] = rate_of(fleet, k, fleet.members[k].rate_scale, lanes.position[lane])
     if is_shuffled(lanes, lane):
         lanes.data.order[lane] = lanes.orders + lane * lanes.most_rows
@@ -319,4 +367,5 @@ cdef inline void export_lane(Lanes *lanes, int lane) noexcept nogil:
 
 cdef inline void clear_lane(Lanes *lanes, int lane) noexcept nogil:
     lanes.member[lane] = -1
+    lanes.cursor[lane] = lanes.batch_size[lane] = lanes.data.n[lane] = lanes.batch.n[lane] = 0
     lanes.dealt = True

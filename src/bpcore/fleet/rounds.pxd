@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 
 from bpcore.fleet.lanes cimport LaneBatch, LaneRows, Lanes
 from bpcore.formulas.losses cimport Loss
-from bpcore.machine.types cimport LANES, MAX_LANES, real, vec, vload, vlt, vselect, vset1, vstore
+from bpcore.machine.types cimport LANES, MAX_LANES, never_inlined, prefetch, real, vec, vload, vlt, vselect, vset1, vstore
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.members cimport (
     CHUNKS, FEW, SINGLE, MembersChunk, Regime, gather_sample, members_backward, members_forward, members_output_delta,
@@ -39,6 +39,10 @@ cdef inline int64_t block_begin(const LaneBatch *batch, int lane, int64_t block)
 
 
 # ---- one pass ----
+
+cdef enum:
+    AHEAD = 3  # samples whose rows are fetched ahead: those of all lanes are too many for the first cache
+
 
 # One chunk of some lanes.
 cdef struct Pass:
@@ -88,7 +92,33 @@ cdef inline void gather_targets(
         gather_sample(sources, n, chunk.stride, chunk.y + k * LANES)
 
 
-cdef inline void gather_pass(
+cdef inline void gather_factors(
+    const Lanes *lanes, const LaneRows *rows, const LaneBatch *batch, const Pass *p, MembersChunk *chunk,
+) noexcept nogil:
+    """chunk.factor: what a sample's gradient is multiplied with, 0 beyond the last one of a lane."""
+    cdef Py_ssize_t k
+    cdef int i
+    for k in range(p.n):
+        for i in range(LANES):
+            chunk.factor[k * LANES + i] = <real> (batch.factor[i] if k < p.rows[i] else 0)
+    if rows.weighted:
+        for i in range(LANES):
+            for k in range(p.rows[i]):
+                chunk.factor[k * LANES + i] = <real> (batch.factor[i] * rows.weight[i][row_at(rows, p, i, k)])
+
+
+cdef inline bint is_full(const Lanes *lanes, const LaneRows *rows, const Pass *p) noexcept nogil:
+    """Whether every lane has p.n rows, in an order of its own."""
+    cdef int64_t differs = 0
+    cdef bint ordered = lanes.n_members == LANES
+    cdef int i
+    for i in range(LANES):
+        differs |= p.rows[i] ^ p.n
+        ordered = ordered and rows.order[i] != NULL
+    return ordered and differs == 0
+
+
+cdef inline never_inlined gather_pass(
     const Lanes *lanes, const LaneRows *rows, const LaneBatch *batch, const Pass *p, MembersChunk *chunk,
 ) noexcept nogil:
     """The rows of a pass into the chunk: inputs, targets and factors."""
@@ -96,21 +126,24 @@ cdef inline void gather_pass(
     cdef const real *sources[MAX_LANES]
     cdef int64_t at[MAX_LANES]
     cdef Py_ssize_t k, n_inputs = job.net.n_inputs
-    cdef double common
+    cdef bint full = is_full(lanes, rows, p)
     cdef int i
+    gather_factors(lanes, rows, batch, p, chunk)
     for k in range(p.n):
-        for i in range(LANES):
-            at[i] = row_at(rows, p, i, k) if p.rows[i] > 0 else -1
-            sources[i] = rows.X[i] + at[i] * n_inputs if at[i] >= 0 else lanes.zeros
-            common = batch.factor[i] if k < p.rows[i] else 0
-            if rows.weighted and k < p.rows[i]:
-                common = common * rows.weight[i][at[i]]
-            chunk.factor[k * LANES + i] = <real> common
+        if full:
+            for i in range(LANES):
+                at[i] = rows.order[i][p.first[i] + k]
+                sources[i] = rows.X[i] + at[i] * n_inputs
+                prefetch(rows.X[i] + rows.order[i][p.first[i] + min(k + AHEAD, p.n - 1)] * n_inputs)
+        else:
+            for i in range(LANES):
+                at[i] = row_at(rows, p, i, k) if p.rows[i] > 0 else -1
+                sources[i] = rows.X[i] + at[i] * n_inputs if at[i] >= 0 else lanes.zeros
         gather_sample(sources, n_inputs, chunk.stride, chunk.a[0] + k * LANES)
         gather_targets(job, lanes, rows, at, k, chunk)
 
 
-cdef inline void add_values(
+cdef inline never_inlined add_values(
     const LaneRows *rows, LaneBatch *batch, const Pass *p, const MembersChunk *chunk,
 ) noexcept nogil:
     """The sum of each lane's weighted values, to batch.block; see `weighted_sum`."""
@@ -120,12 +153,15 @@ cdef inline void add_values(
     cdef int i
     for i in range(LANES):
         sums[0][i] = sums[1][i] = 0
-    for k in range(p.n):
+    if rows.weighted and p.regime != SINGLE:
         for i in range(LANES):
-            value = <double> chunk.value[k * LANES + i]
-            if rows.weighted and p.regime != SINGLE and k < p.rows[i]:
-                value = <double> rows.weight[i][row_at(rows, p, i, k)] * value
-            sums[k & 1][i] += value if k < p.rows[i] else 0
+            for k in range(p.rows[i]):
+                value = chunk.value[k * LANES + i]
+                sums[k & 1][i] += <double> rows.weight[i][row_at(rows, p, i, k)] * value
+    else:
+        for k in range(p.n):
+            for i in range(LANES):
+                sums[k & 1][i] += <double> chunk.value[k * LANES + i] if k < p.rows[i] else 0
     for i in range(LANES):
         batch.block[i] += sums[0][i] + sums[1][i]
 
@@ -237,11 +273,16 @@ cdef inline void run_round(
         merge_gradient(lanes, batch, &p, k)
 
 
-cdef inline void run_whole(Lanes *lanes, Regime regime, bint keeps) noexcept nogil:
-    """A batch on which all lanes `agree`, in one pass. keeps: whether it is the same the next time."""
+cdef inline void run_whole(Lanes *lanes, bint keeps) noexcept nogil:
+    """A batch on which all lanes agree, in one pass. keeps: whether it is the same the next time."""
     cdef Pass p
     cdef int i
-    make_pass(lanes, &lanes.batch, regime, 0, &p)
+    p.regime = lanes.regime
+    p.n = 0
+    for i in range(LANES):
+        p.first[i] = lanes.batch.first[i]
+        p.rows[i] = lanes.batch.n[i]
+        p.n = max(p.n, <Py_ssize_t> p.rows[i])
     run_pass(lanes, &lanes.data, &lanes.batch, &p, lanes.gradient, lanes.gathered)
     lanes.gathered = keeps
     for i in range(LANES):

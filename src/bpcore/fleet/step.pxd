@@ -3,9 +3,9 @@
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
-from bpcore.fleet.lanes cimport Lanes, collect, spread
+from bpcore.fleet.lanes cimport LaneUpdates, Lanes, collect, spread
 from bpcore.formulas.optimizers cimport (
-    MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, follow_rule, optimize, prepare,
+    MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, counts_steps, follow_rule, optimize, prepare,
 )
 from bpcore.machine.types cimport (
     GROUP_LANES, LANES, MAX_LANES, real, vabs, vec, vfma, vload, vlt, vselect, vset1, vstore,
@@ -156,16 +156,6 @@ cdef inline void clip_lanes(Lanes *lanes) noexcept nogil:
 
 # ---- the optimizer ----
 
-# The numbers of a step for each lane, side by side.
-cdef struct LaneUpdates:
-    real rate[MAX_LANES]
-    real decay[MAX_LANES]
-    real c[MAX_COEFFICIENTS][MAX_LANES]
-    bint flags[MAX_FLAGS]  # of the first member
-    bint apart[MAX_LANES]  # whether this lane's are others
-    bint any_apart
-
-
 cdef inline void put_update(const Update *update, int lane, LaneUpdates *all) noexcept nogil:
     cdef int j
     all.rate[lane] = update.rate
@@ -178,7 +168,7 @@ cdef inline void prepare_lanes(Lanes *lanes, LaneUpdates *all) noexcept nogil:
     """Prepare the optimizer's step of each lane; a lane that has step, rate and settings of the one before, as that."""
     cdef Update update
     cdef int i, j, last = -1
-    cdef bint shared = lanes.fleet.n_optimizers == 1
+    cdef bint shared = lanes.fleet.n_optimizers == 1, stands = not counts_steps(&lanes.fleet.job.optimizer)
     all.any_apart = False
     for i in range(LANES):
         all.apart[i] = False
@@ -205,6 +195,8 @@ cdef inline void prepare_lanes(Lanes *lanes, LaneUpdates *all) noexcept nogil:
         put_update(&update, i, all)
         if lanes.member[i] >= 0:
             last = i
+            stands = stands and lanes.step[i] > 1
+    lanes.update_stands = stands and lanes.fleet.tables == NULL
 
 
 cdef inline void step_apart(Lanes *lanes, const LaneUpdates *all, bint before) noexcept nogil:
@@ -237,11 +229,12 @@ cdef inline void step_apart(Lanes *lanes, const LaneUpdates *all, bint before) n
 cdef inline void update_lanes(Lanes *lanes) noexcept nogil:
     """The optimizer's step; lanes.step has counted it already."""
     cdef const Job *job = &lanes.fleet.job
-    cdef LaneUpdates all
+    cdef LaneUpdates *all = &lanes.update
     cdef Coefficients k
     cdef const Range *at
     cdef int j
-    prepare_lanes(lanes, &all)
+    if not lanes.update_stands:
+        prepare_lanes(lanes, all)
     k.rate = vload(all.rate)
     k.decay = vload(all.decay)
     for j in range(MAX_COEFFICIENTS):
@@ -249,7 +242,7 @@ cdef inline void update_lanes(Lanes *lanes) noexcept nogil:
     for j in range(MAX_FLAGS):
         k.flags[j] = all.flags[j]
     if all.any_apart:
-        step_apart(lanes, &all, True)
+        step_apart(lanes, all, True)
     for j in range(job.n_elementwise):
         at = job.elementwise + j
         follow_rule(
@@ -257,7 +250,7 @@ cdef inline void update_lanes(Lanes *lanes) noexcept nogil:
             lanes.slots + at.start * LANES, job.net.n_parameters * LANES, at.length * LANES,
         )
     if all.any_apart:
-        step_apart(lanes, &all, False)
+        step_apart(lanes, all, False)
 
 
 # ---- bounds ----

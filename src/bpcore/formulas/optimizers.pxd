@@ -359,6 +359,11 @@ cdef inline void prepare_muon(const double *h, long long step, double rate, Upda
     prepare_adam(h + 1, step, rate * h[0], True, update)
 
 
+cdef inline bint counts_steps(const Optimizer *optimizer) noexcept nogil:
+    """Whether the numbers of a step differ from those of the one before, at the same rate, after the second step."""
+    return not (<int> optimizer.kind in (SGD, RMSPROP, ADADELTA, RPROP, LION))
+
+
 cdef inline bint takes_matrices(const Optimizer *optimizer) noexcept nogil:
     """Whether hidden weights are stepped as whole matrices, in place of number by number."""
     return optimizer.kind == MUON

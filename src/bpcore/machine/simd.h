@@ -290,13 +290,13 @@ BP_INLINE void bp_prefetch_to_write(real *p) { (void)p; }
 /* ---- across lanes ---- */
 #if BP_VEC_BYTES > 0 && !defined(__clang__)
 /* one stage of a transposition: exchange the blocks of size s off the diagonal */
-BP_INLINE void bp_exchange(vec *rows, const int s) {
+BP_INLINE void bp_exchange(vec *rows, const int n_rows, const int s) {
     ivec low, high;
     for (int i = 0; i < BP_LANES; i++) {
         low[i] = i & s ? i - s + BP_LANES : i;
         high[i] = i & s ? i + BP_LANES : i + s;
     }
-    for (int i = 0; i < BP_LANES; i++)
+    for (int i = 0; i < n_rows; i++)
         if (!(i & s)) {
             const vec a = rows[i], b = rows[i + s];
             rows[i] = __builtin_shuffle(a, b, low);
@@ -305,10 +305,23 @@ BP_INLINE void bp_exchange(vec *rows, const int s) {
 }
 /* rows (BP_LANES, BP_LANES), in place */
 BP_INLINE void vtranspose(vec *rows) {
-    if (BP_LANES > 1) bp_exchange(rows, 1);
-    if (BP_LANES > 2) bp_exchange(rows, 2);
-    if (BP_LANES > 4) bp_exchange(rows, 4);
-    if (BP_LANES > 8) bp_exchange(rows, 8);
+    if (BP_LANES > 1) bp_exchange(rows, BP_LANES, 1);
+    if (BP_LANES > 2) bp_exchange(rows, BP_LANES, 2);
+    if (BP_LANES > 4) bp_exchange(rows, BP_LANES, 4);
+    if (BP_LANES > 8) bp_exchange(rows, BP_LANES, 8);
+}
+/* the lower half of a, then that of b */
+BP_INLINE vec vpair(vec a, vec b) {
+    ivec both;
+    for (int i = 0; i < BP_LANES; i++)
+        both[i] = i < BP_LANES / 2 ? i : i + BP_LANES / 2;
+    return __builtin_shuffle(a, b, both);
+}
+/* half as many rows, each half of each transposed by itself */
+BP_INLINE void vtranspose_halves(vec *rows) {
+    if (BP_LANES > 2) bp_exchange(rows, BP_LANES / 2, 1);
+    if (BP_LANES > 4) bp_exchange(rows, BP_LANES / 2, 2);
+    if (BP_LANES > 8) bp_exchange(rows, BP_LANES / 2, 4);
 }
 BP_INLINE vec bp_fold(vec v, const int s) {
     ivec other;
@@ -333,6 +346,21 @@ BP_INLINE void vtranspose(vec *rows) {
             rows[j][i] = x;
         }
 }
+BP_INLINE vec vpair(vec a, vec b) {
+    for (int i = 0; i < BP_LANES / 2; i++)
+        a[i + BP_LANES / 2] = b[i];
+    return a;
+}
+BP_INLINE void vtranspose_halves(vec *rows) {
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < BP_LANES / 2; i++)
+            for (int j = 0; j < i; j++) {
+                const int at = h * (BP_LANES / 2);
+                const real x = rows[i][at + j];
+                rows[i][at + j] = rows[j][at + i];
+                rows[j][at + i] = x;
+            }
+}
 BP_INLINE real vsum(vec v) {
     for (int s = BP_LANES / 2; s > 0; s /= 2)
         for (int i = 0; i < s; i++)
@@ -341,6 +369,8 @@ BP_INLINE real vsum(vec v) {
 }
 #else
 BP_INLINE void vtranspose(vec *rows) { (void)rows; }
+BP_INLINE vec vpair(vec a, vec b) { (void)b; return a; }
+BP_INLINE void vtranspose_halves(vec *rows) { (void)rows; }
 BP_INLINE real vsum(vec v) { return v; }
 #endif
 

@@ -57,6 +57,8 @@ cdef extern from "machine/simd.h" nogil:
     void prefetch "bp_prefetch"(const real *p) noexcept
     void prefetch_to_write "bp_prefetch_to_write"(real *p) noexcept
     void vtranspose(vec *rows) noexcept
+    vec vpair(vec a, vec b) noexcept
+    void vtranspose_halves(vec *rows) noexcept
     real vsum(vec v) noexcept
     unsigned int enter_compute "bp_enter_compute"() noexcept
     void leave_compute "bp_leave_compute"(unsigned int saved) noexcept

@@ -12,7 +12,8 @@ from bpcore.formulas.activations cimport (
 from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (
-    LANES, MAX_LANES, never_inlined, real, vec, vle, vload, vload_n, vmask, vselect, vset1, vstore, vtranspose,
+    LANES, MAX_LANES, never_inlined, real, vec, vle, vload, vload_n, vmask, vpair, vselect, vset1,
+    vstore, vtranspose, vtranspose_halves,
 )
 from bpcore.passes.few_rows cimport NARROW
 from bpcore.passes.network cimport FEW_OUTPUTS, NETWORK_INPUTS, Layer, Network, mixes_units
@@ -95,6 +96,14 @@ cdef inline void gather_sample(
         for feature in range(n):
             for i in range(LANES):
                 out[feature * stride * LANES + i] = rows[i][feature]
+        return
+    if LANES > 4 and n <= LANES // 2:  # two rows in a vector
+        for i in range(LANES // 2):
+            block[i] = vpair(vload_n(rows[i], n), vload_n(rows[i + LANES // 2], n))
+        vtranspose_halves(block)
+        for i in range(LANES // 2):
+            if i < n:
+                vstore(out + i * stride * LANES, block[i])
         return
     while feature < n:
         left = min(n - feature, <Py_ssize_t> LANES)
@@ -191,7 +200,7 @@ cdef inline void members_drop(const Layer *layer, int l, MembersChunk *chunk) no
                 after[at + i] = a[at + i] * factors[at + i]
 
 
-cdef inline void members_forward(const Network *net, const real *parameters, MembersChunk *chunk) noexcept nogil:
+cdef inline never_inlined members_forward(const Network *net, const real *parameters, MembersChunk *chunk) noexcept nogil:
     """chunk.a[1:] and chunk.z[1:] from chunk.a[0]; parameters [n_parameters][LANES]."""
     cdef const Layer *layer
     cdef const real *biases
@@ -301,7 +310,7 @@ cdef inline void members_gradient(const Layer *layer, int l, const MembersChunk 
         members_product(&product)
 
 
-cdef inline void members_backward(
+cdef inline never_inlined members_backward(
     const Network *net, const real *parameters, MembersChunk *chunk, real *target,
 ) noexcept nogil:
     """All gradients of a chunk, into target [n_parameters][LANES]; what is not trainable is left as it is."""

@@ -158,7 +158,7 @@ cdef inline vec grouped_sum(
 ) noexcept nogil:
     """The sum for at most n_chains terms, or for any number with all the chains of a group."""
     cdef vec acc[MAX_LANES]
-    cdef int c, half = n_chains // 2
+    cdef int c
     for c in range(n_chains):
         acc[c] = vset1(0)
     while n_k >= n_chains:
@@ -170,10 +170,14 @@ cdef inline vec grouped_sum(
     for c in range(n_chains - 1):
         if c < n_k:
             acc[c] = vfma(vload(a + c * a_k), vload(b + c * b_k), acc[c])
-    while half > 0:
-        for c in range(half):
-            acc[c] = acc[c] + acc[c + half]
-        half = half // 2
+    # spelled out: in a loop over the halves, acc would lie in memory
+    if n_chains > 8:
+        for c in range(8):
+            acc[c] = acc[c] + acc[c + 8]
+    if n_chains > 4:
+        for c in range(4):
+            acc[c] = acc[c] + acc[c + 4]
+    acc[0] = (acc[0] + acc[2]) + (acc[1] + acc[3])
     # The chains that are left out would have added +0: to everything the same, but not to -0.
     return acc[0] + vset1(0) if n_chains < GROUP_LANES else acc[0]
 
