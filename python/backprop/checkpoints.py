@@ -1,18 +1,22 @@
-"""Checkpoints: what `Network.save_checkpoint` writes is read here; see `backprop.files.checkpoints`."""
+"""Checkpoints: what `Network.save_checkpoint` and `Fleet.save_checkpoint` write is read here.
+
+`backprop.files.checkpoints` and `backprop.files.fleet_checkpoints` say what is in them.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from backprop.files import checkpoints, models
-from backprop.io import network_of
-from backprop.network import Network
+from backprop.files import checkpoints, fleet_checkpoints, fleets, models
+from backprop.files.columns import Tensors
+from backprop.io import fleet_of, network_of
 
 __all__ = ["resume"]
 
 
-def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Network:
-    """Read a network and its training from a file that `Network.save_checkpoint` or `callbacks.Checkpoint` wrote.
+def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
+    """Read a network or a fleet and its training from a file that `save_checkpoint` or `callbacks.Checkpoint` wrote.
 
     ``fit(..., resume=True)`` with the same data and arguments then goes on where the training was, bit for bit as if it
     had never stopped; a plain ``fit`` begins a new run with the optimizer's memory that it finds.
@@ -23,6 +27,11 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Netwo
         The file.
     backend
         See `Network`. Any number of threads, AVX2 and AVX-512 go on with the same bits.
+
+    Returns
+    -------
+    Network or Fleet
+        What is in the file.
 
     Raises
     ------
@@ -53,9 +62,19 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Netwo
     try:
         if metadata.get("sha256") != checkpoints.digest(tensors, metadata):
             raise ValueError("sha256: not that of the contents, which are damaged or were changed")
+        if metadata.get("format") == fleets.FORMAT:
+            return _fleet(metadata, Tensors(tensors), backend)
         network = network_of(metadata, tensors, backend)
         if checkpoints.KEY in metadata:
             checkpoints.restore(network, metadata[checkpoints.KEY], tensors)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name!s}: not a valid checkpoint: {error}") from error
     return network
+
+
+def _fleet(metadata: dict[str, Any], tensors: Tensors, backend: str | None) -> Any:
+    """Return a fleet in the middle of its training."""
+    fleet = fleet_of(metadata, tensors, backend)
+    fleet_checkpoints.restore(fleet, metadata[checkpoints.KEY], tensors)
+    tensors.check_all_taken()
+    return fleet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -379,6 +380,77 @@ class Fleet(FleetModel):
         if run is not None:
             run.stop(members, reason)
         return run is not None
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
+        """Write all members to one safetensors file; `backprop.load` reads it.
+
+        As `Network.save`: parameters, layers and seeds, in a file that is replaced in one piece. Arrays of members of
+        one shape lie together, as ``groups.0.layers.0.weights`` (size, n_in, n_out) and so on.
+
+        Parameters
+        ----------
+        path
+            The file.
+        extra
+            Anything else to keep, as JSON can hold it (some 30,000 values at most); see
+            `backprop.io.load_with_extra`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        TypeError, ValueError
+            If an argument is wrong, `path` is a device or a pipe, or a parameter is not finite.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import backprop as bp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "fleet.safetensors")
+        ...     bp.Fleet(2, [bp.Dense(1)], size=100, seed=0).save(path)
+        ...     bp.load(path)
+        Fleet(2, [Dense(1, 'identity')], size=100, dtype='float32')
+        """
+        from backprop.files.fleets import save
+
+        save(self, path, extra)
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write all members and their training to one file; `backprop.resume` reads it.
+
+        As `Network.save_checkpoint`: ``fit(..., resume=True)`` with the same data and arguments goes on with every
+        member, bit for bit as if it had not stopped.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; the old one is then still there.
+        TypeError, ValueError
+            If `path` is wrong, a parameter is not finite, or the states of callbacks are not numbers, texts or arrays.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import backprop as bp
+        >>> fleet = bp.Fleet(1, [bp.Dense(1)], size=100, seed=0)
+        >>> history = fleet.fit([[0.0], [1.0]], [1.0, 3.0], epochs=5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "run.safetensors")
+        ...     fleet.save_checkpoint(path)
+        ...     bp.resume(path).history["loss"].shape
+        (5, 100)
+        """
+        from backprop.files.fleet_checkpoints import save
+
+        save(self, path)
 
     # --- text ------------------------------------------------------------------------------------------------------
 

@@ -1,21 +1,28 @@
-"""Model files: what `Network.save` writes is read here; `backprop.files.models` says what is in them."""
+"""Model files: what `Network.save` and `Fleet.save` write is read here.
+
+`backprop.files.models` and `backprop.files.fleets` say what is in them.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from backprop.files import models
+from backprop.files import fleets, models
+from backprop.files.columns import Tensors
 from backprop.files.models import save
 from backprop.network import Network
+
+if TYPE_CHECKING:
+    from backprop.fleet import Fleet
 
 __all__ = ["load", "load_with_extra", "save"]
 
 
-def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network:
-    """Read a network from a file that `Network.save` or `Network.save_checkpoint` wrote.
+def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
+    """Read a network or a fleet from a file that its `save` or its `save_checkpoint` wrote.
 
     Parameters
     ----------
@@ -23,6 +30,11 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network
         The file.
     backend
         See `Network`.
+
+    Returns
+    -------
+    Network or Fleet
+        What is in the file.
 
     Raises
     ------
@@ -34,7 +46,8 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network
     Notes
     -----
     A file cannot name code, and its sizes are compared with its length before memory is taken for them: reading takes
-    at most twice the file and 16 MiB, whatever is in it.
+    at most twice the file and 16 MiB, whatever is in it; and some hundred bytes for each member of a fleet whose layers
+    or optimizers have settings of their own.
 
     Examples
     --------
@@ -47,12 +60,21 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Network
     ...     again = bp.load(path)
     >>> bool((again.parameters == net.parameters).all())
     True
+
+    A thousand networks take one file:
+
+    >>> fleet = bp.Fleet(2, [bp.Dense(3, "tanh"), bp.Dense(1)], size=1000, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "fleet.safetensors")
+    ...     fleet.save(path)
+    ...     len(bp.load(path))
+    1000
     """
     return load_with_extra(path, backend=backend)[0]
 
 
-def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None) -> tuple[Network, dict[str, Any]]:
-    """Read a network and the extra data saved with it; see `load`.
+def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """Read a network or a fleet and the extra data saved with it; see `load`.
 
     Examples
     --------
@@ -67,11 +89,16 @@ def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None)
     """
     tensors, metadata = models.read(path)
     try:
-        network = network_of(metadata, tensors, backend)
+        if metadata.get("format") == fleets.FORMAT:
+            left = Tensors(tensors)
+            found: Any = fleet_of(metadata, left, backend)
+            left.check_all_taken(but=models.TRAINING)
+        else:
+            found = network_of(metadata, tensors, backend)
         extra = models.extra(metadata)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: not a valid model file: {error}") from error
-    return network, extra
+    return found, extra
 
 
 def network_of(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Network:
@@ -80,3 +107,10 @@ def network_of(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backe
     network = Network._assembled(parts.n_inputs, parts.layers, parts.dtype, parts.seed, backend)
     models.fill(network, parts)
     return network
+
+
+def fleet_of(metadata: dict[str, Any], tensors: Tensors, backend: str | None) -> Fleet:
+    """Return the fleet that a file describes, in the same way."""
+    from backprop.fleet import Fleet
+
+    return Fleet._assembled(*fleets.groups_of(metadata, tensors), backend)

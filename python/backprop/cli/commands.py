@@ -286,6 +286,8 @@ def _read(path: str | None) -> Table:
 def _load(path: str) -> tuple[Network, Preprocessing, Mapping[str, Any]]:
     """Return the network, the preprocessing and the training summary that `train` saved."""
     network, extra = load_with_extra(path)
+    if not isinstance(network, Network):
+        raise ValueError(f"{path}: a fleet; needs a network that `backprop train` wrote")
     if "preprocessing" not in extra:
         raise ValueError(f"{path}: a network without preprocessing; needs a model that `backprop train` wrote")
     try:

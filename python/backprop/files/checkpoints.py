@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
 from backprop.base.state import TrainingState
-from backprop.files import models
+from backprop.files import columns, models
 from backprop.model.model import Model
 from backprop.reference.optimizers import OPTIMIZERS
 
@@ -72,7 +71,7 @@ def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any
     for k, (kind, values) in enumerate(state.callbacks):
         arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
         tensors.update((f"training.callbacks.{k}.{key}", value) for key, value in arrays.items())
-        rest = {key: _packed(value) for key, value in values.items() if key not in arrays}
+        rest = {key: columns.pack(value) for key, value in values.items() if key not in arrays}
         callbacks.append({"class": kind, "values": rest, "arrays": sorted(arrays)})
     metadata = {
         **{name: int(getattr(state, name)) for name in _INTEGERS},
@@ -98,7 +97,7 @@ def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDA
     integers = {name: check.integer(name, metadata[name], at_least=-_MOST, at_most=_MOST) for name in _INTEGERS}
     if min(integers[name] for name in ("step", "epoch", "cursor", "first_epoch", "best_epoch")) < 0:
         raise ValueError("counters: need numbers >= 0")
-    numbers: dict[str, Any] = {**integers, **{name: _real(metadata[name]) for name in _REALS}}
+    numbers: dict[str, Any] = {**integers, **{name: columns.real(metadata[name]) for name in _REALS}}
     bit_generator = np.random.PCG64(0)
     words = {key: check.integer(key, metadata["bit_generator"][key], at_least=0, at_most=2**128 - 1)
              for key in ("state", "inc")}  # fmt: skip
@@ -140,7 +139,7 @@ def _restore_history(model: Model, metadata: Mapping[str, Any], tensors: Mapping
     history.extend(lengths.pop(), arrays)
     reason = metadata["stop_reason"]
     history.stop_reason = None if reason is None else str(reason)
-    history.elapsed = _real(metadata["elapsed"])
+    history.elapsed = columns.real(metadata["elapsed"])
 
 
 def _tensor(
@@ -155,27 +154,6 @@ def _tensor(
 
 
 def _callback_values(prefix: str, entry: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    values = {str(key): _unpacked(value) for key, value in entry["values"].items()}
+    values = {str(key): columns.unpack(value) for key, value in entry["values"].items()}
     values.update((str(key), tensors[f"{prefix}.{key}"].copy()) for key in entry["arrays"])
     return values
-
-
-def _packed(value: Any) -> Any:
-    """Return a number, a text or None in a form that JSON keeps to the last bit, infinities included."""
-    if isinstance(value, float):
-        return {"float": value.hex()}
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    raise TypeError(f"callbacks: need states of numbers, texts and arrays, got {check.shown(value)}")
-
-
-def _unpacked(value: Any) -> Any:
-    return _real(value["float"]) if isinstance(value, dict) else value
-
-
-def _real(text: Any) -> float:
-    """Return the number that `float.hex` wrote."""
-    if not isinstance(text, str) or len(text) > 64:
-        raise ValueError(f"needs a number in hexadecimal, got {check.shown(text)}")
-    number = float.fromhex(text)
-    return math.nan if math.isnan(number) else number

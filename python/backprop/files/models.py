@@ -48,7 +48,11 @@ class Parts(NamedTuple):
 
 def save(model: Model, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
     """Write a network to a safetensors file; `Network.save` documents it."""
-    tensors, metadata = contents(model, extra)
+    write(path, *contents(model, extra))
+
+
+def write(path: str | os.PathLike[str], tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata, of which only `extra` may be what JSON cannot hold."""
     try:
         data = serialized(tensors, metadata)
     except TypeError as error:
@@ -60,11 +64,16 @@ def save(model: Model, path: str | os.PathLike[str], extra: Mapping[str, Any] | 
 
 def contents(model: Model, extra: Mapping[str, Any] | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the tensors and the metadata of a model file; ValueError where a parameter is not finite."""
-    if extra is not None and not isinstance(extra, Mapping):
-        raise TypeError(f"extra: needs a mapping, got {check.shown(extra)}")
     _check_finite(model)
     tensors: dict[str, NDArray[Any]] = {_name(array): array.of(model.parameters) for array in model._layout}
-    return tensors, {**architecture(model), "extra": dict(extra or {})}
+    return tensors, {**architecture(model), "extra": checked_extra(extra)}
+
+
+def checked_extra(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what else is to be saved; TypeError for what is no mapping."""
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra: needs a mapping, got {check.shown(extra)}")
+    return dict(extra or {})
 
 
 def architecture(model: Model) -> dict[str, Any]:
@@ -123,11 +132,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
 
 def parts(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Parts:
     """Return what a file says about a model; the sizes are compared with the tensors."""
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"format: needs {FORMAT!r}, got {check.shown(metadata.get('format'))}")
-    if check.integer("version", metadata["version"], at_least=1) > VERSION:
-        raise ValueError(f"version: this backprop reads up to {VERSION}, got {metadata['version']}; update backprop")
-    dtype = check.real_dtype("dtype", check.choice("dtype", metadata["dtype"], ("float32", "float64")))
+    dtype = head(metadata, FORMAT, VERSION)
     n_inputs = check.integer("n_inputs", metadata["n_inputs"], at_least=1)
     seed = check.integer("seed", metadata["seed"], at_least=0)
     layers = checked_layers([Dense(**settings) for settings in metadata["layers"]])
@@ -141,6 +146,15 @@ def parts(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Parts:
             got = f"{tensors[name].dtype} {tensors[name].shape}"
             raise ValueError(f"{name}: needs {dtype} {shape}, got {got}")
     return Parts(n_inputs, layers, dtype, seed, {name: tensors[name] for name in expected})
+
+
+def head(metadata: Mapping[str, Any], kind: str, newest: int) -> np.dtype[Any]:
+    """Return the dtype that a file says, which must be of this kind and not of a newer version."""
+    if metadata.get("format") != kind:
+        raise ValueError(f"format: needs {kind!r}, got {check.shown(metadata.get('format'))}")
+    if check.integer("version", metadata["version"], at_least=1) > newest:
+        raise ValueError(f"version: this backprop reads up to {newest}, got {metadata['version']}; update backprop")
+    return check.real_dtype("dtype", check.choice("dtype", metadata["dtype"], ("float32", "float64")))
 
 
 def fill(model: Model, found: Parts) -> None:

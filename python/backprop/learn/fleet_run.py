@@ -46,6 +46,7 @@ class FleetRun:
         self.callbacks, self.rule, self.bar, self.interrupts = callbacks, rule, bar, interrupts
         self.schedule, self.names = schedule, names
         self.size = len(fleet)
+        self.parts: Sequence[PartRun] = ()
         self.wanted = np.full(self.size, None, object)
         self.is_wanted = False
         self.errors: dict[int, DivergedError] = {}
@@ -61,13 +62,13 @@ class FleetRun:
     def train(self, parts: Sequence[PartRun]) -> None:
         """Train all parts, one after the other."""
         history, start = self.history, time.perf_counter()
-        self.fleet._run = self
+        self.fleet._run, self.parts = self, parts
         for part in parts:
             history.stop_reason[part.members[part.active]] = "interrupted"
             self.done[part.members] = np.where(part.active, 0, self.epochs)
         self.bar.begin(self.size * self.epochs, "member-epoch")
         with ExitStack() as ends:
-            ends.callback(self.close, parts)
+            ends.callback(self.close)
             try:
                 for part in parts:
                     ends.callback(part.end)
@@ -78,12 +79,16 @@ class FleetRun:
                 history.elapsed += time.perf_counter() - start
                 self.bar.close(int(self.done.sum()), self.mean_loss())
 
-    def close(self, parts: Sequence[PartRun]) -> None:
+    def close(self) -> None:
         """Leave the fleet as training has left it."""
-        for part in parts:
-            part.part.close()
-        self.note_callbacks(parts)
+        self.note_state()
         self.fleet._run = None
+
+    def note_state(self) -> None:
+        """Put the states of members and callbacks where a checkpoint finds them."""
+        for part in self.parts:
+            part.part.close()
+        self.note_callbacks(self.parts)
 
     def note_callbacks(self, parts: Sequence[PartRun]) -> None:
         """Put the states of members' callbacks where a run that goes on finds them."""
@@ -198,7 +203,6 @@ class PartRun:
                 training.set_rates(rates)
             self.open_window(first, last)
             self.window(training, first, last)
-            self.end_window(last)
 
     def window_end(self, first: int) -> int:
         """Return the epoch of this run at whose end Python has something to do for some member."""
@@ -243,13 +247,15 @@ class PartRun:
             self.take_wanted()
             self.run.show(time.perf_counter())
             behind = self.active & (members["status"] == RUNNING) & (self.epochs_done() < last)
+            self.end_window(last)
             if finished and not behind.any():
                 return
             self.run.interrupts.deliver()
 
     def end_window(self, last: int) -> None:
-        """Do what is to be done for the members that have come to the end of a window."""
+        """Do what is to be done for the members that have just come to the end of a window: Ctrl-C may come next."""
         at_end = self.active & (self.epochs_done() == last) & (self.before < last)
+        self.before[at_end] = last
         epochs = self.state.members["epoch"]
         for row in np.flatnonzero(at_end).tolist() if self.measures.names else ():
             for name, value in self.call(self.measures, row, self.state.parameters[row]).items():

@@ -34,6 +34,9 @@ class Run(Protocol):
     def stop(self, members: Any, reason: str) -> None:
         """End the training of some members soon."""
 
+    def note_state(self) -> None:
+        """Put the states of members and callbacks where a checkpoint finds them."""
+
 
 @dataclass(slots=True, eq=False)
 class Group:
