@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import machine, report
-from bench.adapters import PEERS, plain_numpy
+from bench import machine, report, workloads
+from bench.adapters import FLEETS, NETWORKS, PEERS, Suite, plain_numpy
 from bench.worker import Worker, WorkerError
-from bench.workloads import OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights
+from bench.workloads import OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights, random_fleet
+
+GROUPS = {"table": TABLE, "others": OTHERS, "all": TABLE + OTHERS, "fleets": workloads.FLEETS}
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """How far the final loss of the unshuffled run may be from the expected one, relative. Float32 rounds at 6e-8, and
@@ -30,6 +33,7 @@ SETTLING = 0.1
 the next library's time."""
 
 
+@cache
 def expected_loss(workload: Workload) -> float:
     """The final loss of the unshuffled run: hand-written NumPy in float64, whatever the workload's dtype."""
     exact = replace(workload, dtype="float64")
@@ -41,8 +45,9 @@ def expected_loss(workload: Workload) -> float:
     return loss_of(exact, rows, trained)
 
 
-def admit(worker: Worker, name: str, workload: Workload, expected: float) -> dict[str, Any]:
+def admit(worker: Worker, name: str, workload: Workload) -> dict[str, Any]:
     """The correctness gate: WorkerError unless the library learns what it should."""
+    expected = expected_loss(PEERS[name].share(workload))
     loss = worker.run(workload.check_epochs, shuffle=False)["loss"]
     error = abs(loss / expected - 1)
     tolerance = max(TOLERANCES[workload.dtype], PEERS[name].tolerance)
@@ -63,7 +68,6 @@ def measure(
     workload: Workload, names: Sequence[str], n_threads: int, repetitions: int, seconds: float
 ) -> dict[str, Any]:
     """All rivals on one workload, in turns: A B C A B C ..., and the machine's peak once in each round."""
-    expected = expected_loss(workload)
     rivals: dict[str, dict[str, Any]] = {}
     running: dict[str, tuple[Worker, int]] = {}
     peaks: list[float | None] = []
@@ -71,7 +75,7 @@ def measure(
         for name in names:
             try:
                 worker = stack.enter_context(closing(Worker(name, workload, n_threads)))
-                rivals[name] = admit(worker, name, workload, expected)
+                rivals[name] = admit(worker, name, workload)
                 running[name] = worker, epochs_for(worker, workload, seconds)
             except WorkerError as error:
                 rivals[name] = {"title": PEERS[name].title, "absent": str(error)}
@@ -90,7 +94,8 @@ def measure(
                     del running[name], times[name]
                     continue
                 time.sleep(SETTLING)
-                times[name].append(1e6 * run["seconds"] / (epochs * workload.steps_per_epoch))
+                steps = epochs * workload.steps_per_epoch * (PEERS[name].share(workload).members or 1)
+                times[name].append(1e6 * run["seconds"] / steps)
                 busy.append(run["busy"])
                 rivals[name]["compile_seconds"] = run["compile_seconds"]
     known = [peak for peak in peaks if peak is not None]
@@ -104,44 +109,67 @@ def measure(
     return {
         **asdict(workload),
         "flops_per_step": workload.flops_per_step,
-        "expected_loss": expected,
+        "expected_loss": expected_loss(workload),
         "peak_gflops": peak,
         "busy": median(busy) if busy else None,
         "rivals": rivals,
     }
 
 
-def main() -> None:
-    groups = {"table": TABLE, "others": OTHERS, "all": TABLE + OTHERS}
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Time backprop beside its peers.")
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
-                        help=f"{', '.join([*groups, *WORKLOADS])} (default: table)")  # fmt: skip
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: %(default)s")
+                        help=f"{', '.join([*GROUPS, *WORKLOADS])} (default: table)")  # fmt: skip
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="N fleets of random shapes instead")
+    parser.add_argument("--seed", type=int, default=0, help="of the first random fleet, then upwards (default: 0)")
+    parser.add_argument("--peers", help="comma-separated; default: all of them, of random fleets those of the ratios")
     parser.add_argument("--threads", type=int, default=1, help="threads, and processors, for each (default: 1)")
     parser.add_argument("--repetitions", type=int, default=7, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="length of one timed run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/latest"), metavar="STEM",
                         help="writes STEM.json, STEM.md and STEM.png (default: %(default)s)")  # fmt: skip
-    options = parser.parse_args()
-    names = options.peers.split(",")
-    if unknown := set(names) - set(PEERS):
-        parser.error(f"--peers: unknown {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
-    known = groups | {name: (workload,) for name, workload in WORKLOADS.items()}
-    asked = options.workloads or ["table"]
+    return parser
+
+
+def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Suite, list[Workload], list[str]]:
+    """What is measured, and who takes part."""
+    known = GROUPS | {name: (workload,) for name, workload in WORKLOADS.items()}
+    asked = options.workloads or ([] if options.random else ["table"])
     if unknown := set(asked) - set(known):
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     chosen = [workload for name in asked for workload in known[name]]
+    chosen += [random_fleet(options.seed + k) for k in range(options.random)]
+    kinds = {workload.members is None for workload in chosen}
+    if len(kinds) > 1:
+        parser.error("fleets and single networks have different peers: needs one kind of workload")
+    suite = NETWORKS if kinds.pop() else FLEETS
+    names = list(suite.peers) if not options.random else [suite.ours, *suite.against]
+    if options.peers:
+        names = options.peers.split(",")
+    if unknown := set(names) - set(suite.peers):
+        parser.error(f"--peers: unknown {', '.join(sorted(unknown))}; there are {', '.join(suite.peers)}")
+    return suite, chosen, names
 
+
+def main() -> None:
+    parser = arguments()
+    options = parser.parse_args()
+    suite, chosen, names = choose(parser, options)
     results = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),
         "threads": options.threads,
         "cpus_used": machine.pin(options.threads),
         "repetitions": options.repetitions,
+        "unit": suite.unit,
+        "ours": suite.ours,
+        "against": suite.against,
         "workloads": [
             measure(workload, names, options.threads, options.repetitions, options.seconds) for workload in chosen
         ],
     }
+    if options.random:
+        results = report.weakest(results)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{options.out}.json").write_text(json.dumps(results, indent=1) + "\n")
     Path(f"{options.out}.md").write_text(report.markdown(results))

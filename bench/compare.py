@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.report import OURS, quantity
+from bench.adapters import NETWORKS
+from bench.report import quantity
 
 
-def rivals(path: Path, peer: str) -> dict[str, dict[str, Any]]:
-    """What that file says about the peer, by workload."""
+def rivals(path: Path, peer: str | None) -> dict[str, dict[str, Any]]:
+    """What that file says about the peer, by default ours, by workload."""
     results = json.loads(path.read_text())
+    peer = peer or results.get("ours", NETWORKS.ours)
     return {workload["name"]: workload["rivals"].get(peer, {}) for workload in results["workloads"]}
 
 
@@ -27,7 +29,7 @@ def main() -> None:
     parser.add_argument("new", type=Path)
     parser.add_argument("--relative", type=float, default=0.10, help="limit as a share of OLD (default: %(default)s)")
     parser.add_argument("--absolute", type=float, default=0.01, help="limit in µs per step (default: %(default)s)")
-    parser.add_argument("--peer", default=OURS, help="whose times (default: %(default)s)")
+    parser.add_argument("--peer", help="whose times (default: ours)")
     options = parser.parse_args()
     old, new = rivals(options.old, options.peer), rivals(options.new, options.peer)
 
@@ -52,7 +54,9 @@ def main() -> None:
             f"{'  SLOWER' if worse else ''}"
         )
     if not compared:
-        sys.exit(f"bench.compare: {options.old} and {options.new} have no workload of {options.peer} in common")
+        sys.exit(
+            f"bench.compare: {options.old} and {options.new} have no workload of {options.peer or 'ours'} in common"
+        )
     if slower:
         sys.exit(f"slower: {', '.join(slower)}")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-OURS, RIVAL = "backprop", "jax"
-"""the ratio's denominator and numerator"""
-
-COLOURS = {OURS: "#0072B2", "jax": "#E69F00", "jax-tuned": "#E69F00"}
-OTHER_COLOUR = "#9A9A9A"
+OURS_COLOUR, RIVAL_COLOUR, OTHER_COLOUR = "#0072B2", "#E69F00", "#9A9A9A"
 """Okabe and Ito's blue and orange, which stay apart for the colour-blind, among greys."""
+
+MOST_PANELS = 30
+"""of a chart that can be read"""
 
 
 HEADS = {
@@ -29,17 +28,33 @@ def quantity(value: float) -> str:
 
 
 def describe(workload: dict[str, Any]) -> str:
-    sizes = "-".join(map(str, workload["sizes"]))
+    members = f"{workload['members']:,} × " if workload["members"] else ""
+    sizes = members + "-".join(map(str, workload["sizes"]))
     batch = f"batch {workload['batch']:,}" + (" (full)" if workload["batch"] == workload["rows"] else "")
     optimizer = workload["optimizer"] + (" + momentum" if workload["momentum"] else "")
     dtype = workload["dtype"].replace("float", "f")
     return f"{sizes} {workload['activation']}, {HEADS[workload['head']]}, {batch}, {optimizer}, {dtype}"
 
 
-def ratio(workload: dict[str, Any], statistic: str) -> float | None:
-    """JAX's time over ours, where both were measured."""
-    ours, rival = (workload["rivals"].get(name, {}).get(statistic) for name in (OURS, RIVAL))
-    return rival / ours if ours and rival else None
+def ratio(workload: dict[str, Any], ours: str, rival: str, statistic: str) -> float | None:
+    """The rival's time over ours, where both were measured."""
+    time, its_time = (workload["rivals"].get(name, {}).get(statistic) for name in (ours, rival))
+    return its_time / time if time and its_time else None
+
+
+def _ratio(workload: dict[str, Any], ours: str, rival: str) -> str:
+    ratios = [ratio(workload, ours, rival, statistic) for statistic in ("median", "minimum")]
+    return f"{ratios[0]:.2f} ({ratios[1]:.2f})" if ratios[0] and ratios[1] else "–"
+
+
+def weakest(results: dict[str, Any]) -> dict[str, Any]:
+    """The results with the workloads where we are ahead the least first."""
+
+    def least(workload: dict[str, Any]) -> float:
+        ratios = [ratio(workload, results["ours"], rival, "minimum") for rival in results["against"]]
+        return min((value for value in ratios if value), default=0.0)
+
+    return {**results, "workloads": sorted(results["workloads"], key=least)}
 
 
 def _row(cells: list[str]) -> str:
@@ -71,6 +86,7 @@ def markdown(results: dict[str, Any]) -> str:
     titles = {name: rival["title"] for workload in workloads for name, rival in workload["rivals"].items()}
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items() if version)
     threads = f"{results['threads']} thread" + "s" * (results["threads"] > 1)
+    against = [name for name in results["against"] if name in titles]
     times, peaks, compiling, losses, absent = [], [], [], [], []
     for workload in workloads:
         name, rivals = workload["name"], workload["rivals"]
@@ -79,8 +95,7 @@ def markdown(results: dict[str, Any]) -> str:
             f"{quantity(timed[key]['median'])} ({quantity(timed[key]['minimum'])})" if key in timed else "–"
             for key in titles
         ]
-        ratios = [ratio(workload, statistic) for statistic in ("median", "minimum")]
-        cells.append(f"{ratios[0]:.2f} ({ratios[1]:.2f})" if ratios[0] and ratios[1] else "–")
+        cells += [_ratio(workload, results["ours"], rival) for rival in against]
         times.append([name, describe(workload), *cells])
         peaks.append(
             [
@@ -115,16 +130,16 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['date']}, {machine['cpu']}, {threads} on CPU {', '.join(map(str, results['cpus_used']))} of "
         f"{machine['cpus']}; {'; '.join([machine['system'], 'Python ' + machine['python'], libraries, *notes])}.",
         "",
-        f"µs per optimizer step: median (fastest) of {results['repetitions']} interleaved runs. "
-        f"Ratio: JAX's time over backprop's.{_disturbance(results)}",
+        f"{results['unit']}: median (fastest) of {results['repetitions']} interleaved runs. "
+        f"Ratios: the time of others over that of {titles.get(results['ours'], 'ours')}.{_disturbance(results)}",
         "",
-        *_table(["workload", "what", *names, "ratio"], times),
+        *_table(["workload", "what", *names, *(f"{titles[rival]}, ratio" for rival in against)], times),
         "## Share of the machine's peak",
         "",
         "Percent: the multiplications and additions of the matrix products alone, over the median (fastest) time, of "
         "the peak of the multiply-add units measured between the runs.",
         "",
-        *_table(["workload", "MFLOP per step", "peak, GFLOP/s", *names], peaks),
+        *_table(["workload", "MFLOP per step of a network", "peak, GFLOP/s", *names], peaks),
         "## Seconds to compile",
         "",
         *_table(["workload", *names], compiling),
@@ -147,7 +162,8 @@ def chart(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    workloads = results["workloads"]
+    workloads, our_name = results["workloads"][:MOST_PANELS], results["ours"]
+    colours = {our_name: OURS_COLOUR, **dict.fromkeys(results["against"], RIVAL_COLOUR)}
     columns = min(3, len(workloads))
     lines = -(-len(workloads) // columns)
     most = max(len(workload["rivals"]) for workload in workloads)
@@ -156,14 +172,14 @@ def chart(results: dict[str, Any], path: Path) -> None:
     )
     for axis, workload in zip(axes.flat, workloads, strict=False):
         timed = {key: rival for key, rival in workload["rivals"].items() if "median" in rival}
-        ours = timed.get(OURS, {}).get("median")
+        ours = timed.get(our_name, {}).get("median")
         medians = [rival["median"] for rival in timed.values()]
         # A logarithmic bar has no natural foot: all panels begin a factor below their fastest bar.
         low, high = min(medians, default=1) / 3, max(medians, default=1)
         for place, (key, rival) in enumerate(timed.items()):
             value = rival["median"]
-            axis.barh(place, value - low, left=low, height=0.72, color=COLOURS.get(key, OTHER_COLOUR))
-            times = f"  ({quantity(value / ours)}×)" if ours and key != OURS else ""
+            axis.barh(place, value - low, left=low, height=0.72, color=colours.get(key, OTHER_COLOUR))
+            times = f"  ({quantity(value / ours)}×)" if ours and key != our_name else ""
             label = f"{quantity(value)}{times}"
             axis.annotate(label, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
         axis.set_yticks(range(len(timed)), [rival["title"] for rival in timed.values()], fontsize=9)
@@ -180,9 +196,10 @@ def chart(results: dict[str, Any], path: Path) -> None:
     for axis in list(axes.flat)[len(workloads) :]:
         axis.set_visible(False)
     threads = f"{results['threads']} thread" + "s" * (results["threads"] > 1)
-    beside = " (in brackets: times as long as backprop)" if any(OURS in w["rivals"] for w in workloads) else ""
+    titles = [workload["rivals"][our_name]["title"] for workload in workloads if our_name in workload["rivals"]]
+    beside = f" (in brackets: times as long as {titles[0]})" if titles else ""
     figure.suptitle(
-        f"µs per optimizer step, {threads}, each panel on its own logarithmic scale; less is better{beside}",
+        f"{results['unit']}, {threads}, each panel on its own logarithmic scale; less is better{beside}",
         fontsize=12,
     )
     figure.supxlabel(results["machine"]["cpu"], fontsize=8, color="#444444")

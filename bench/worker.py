@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from bench.adapters import PEERS, Unsupported, prepare
-from bench.workloads import WORKLOADS, Workload, loss_of, make_rows, make_weights
+from bench.workloads import Workload, loss_of, make_rows, make_weights, named
 
 
 class WorkerError(Exception):
@@ -76,7 +76,7 @@ class Worker:
 
 
 def main() -> None:
-    name, workload, n_threads = sys.argv[1], WORKLOADS[sys.argv[2]], int(sys.argv[3])
+    name, workload, n_threads = sys.argv[1], PEERS[sys.argv[1]].share(named(sys.argv[2])), int(sys.argv[3])
     # Answers go to the true standard output; whatever a library prints goes to standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
 
 Real = NDArray[Any]
 Weights = list[tuple[Real, Real]]
-"""Per layer W (n_in, n_out) and b (n_out,)."""
+"""Per layer W (n_in, n_out) and b (n_out,); of a fleet W (members, n_in, n_out) and b (members, 1, n_out)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,13 @@ class Workload:
     dtype: Literal["float32", "float64"] = "float32"
     check_epochs: int
     """epochs of the unshuffled run whose final loss must agree between libraries"""
+    members: int | None = None
+    """how many networks are trained at once, each on rows of its own; None for one that is no fleet"""
+
+    @property
+    def stack(self) -> tuple[int, ...]:
+        """The axes that a fleet's arrays have in front of those of a network."""
+        return () if self.members is None else (self.members,)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -55,7 +63,7 @@ class Workload:
 
     @property
     def flops_per_step(self) -> float:
-        """Multiplications and additions of the matrix products alone, in an average step.
+        """Multiplications and additions of the matrix products alone, in an average step of one network.
 
         Forward 2 n_in n_out per sample, the weights' gradient as much, the inputs' gradient as much except in the
         first layer.
@@ -65,7 +73,10 @@ class Workload:
 
 
 class Rows(NamedTuple):
-    """X (n, n_in); y (n, n_out) real, one-hot for cross-entropy; labels (n,) for cross-entropy, else None."""
+    """X (n, n_in); y (n, n_out) real, one-hot for cross-entropy; labels (n,) for cross-entropy, else None.
+
+    Those of a fleet have one more axis in front.
+    """
 
     X: Real
     y: Real
@@ -94,10 +105,11 @@ def _bundled(loader: str) -> Callable[[Workload], tuple[Real, Real]]:
 def _random(workload: Workload) -> tuple[Real, Real]:
     """Normal rows; targets from a random linear map, squashed, so that there is something to learn."""
     generator = np.random.default_rng(1)
-    X = generator.standard_normal((workload.rows, workload.sizes[0]))
-    scores = X @ generator.standard_normal((workload.sizes[0], workload.sizes[-1])) / np.sqrt(workload.sizes[0])
+    n_inputs, n_outputs = workload.sizes[0], workload.sizes[-1]
+    X = generator.standard_normal((*workload.stack, workload.rows, n_inputs))
+    scores = X @ generator.standard_normal((*workload.stack, n_inputs, n_outputs)) / np.sqrt(n_inputs)
     if workload.head == "cross_entropy":
-        return X, scores.argmax(axis=1)
+        return X, scores.argmax(axis=-1)
     if workload.head == "binary_cross_entropy":
         return X, scores > 0
     return X, np.tanh(scores)
@@ -114,23 +126,24 @@ DATA: Mapping[str, Callable[[Workload], tuple[Real, Real]]] = {
 
 def make_rows(workload: Workload) -> Rows:
     X, y = DATA[workload.data](workload)
-    if X.shape != (workload.rows, workload.sizes[0]):
-        raise ValueError(f"{workload.name}: rows {workload.rows} x {workload.sizes[0]}, but its data is {X.shape}")
+    shape = (*workload.stack, workload.rows, workload.sizes[0])
+    if X.shape != shape:
+        raise ValueError(f"{workload.name}: needs rows of shape {shape}, but its data is {X.shape}")
     X = np.ascontiguousarray(X, workload.dtype)
     if workload.head == "cross_entropy":
         labels = y.astype(np.int64)
         return Rows(X, np.eye(workload.sizes[-1], dtype=workload.dtype)[labels], labels)
-    return Rows(X, np.ascontiguousarray(y.reshape(len(X), -1), workload.dtype), None)
+    return Rows(X, np.ascontiguousarray(y.reshape(*shape[:-1], -1), workload.dtype), None)
 
 
 def make_weights(workload: Workload) -> Weights:
     """Glorot's uniform weights and small biases, drawn in float64 whatever the workload's dtype."""
-    generator = np.random.default_rng(2)
+    generator, stack = np.random.default_rng(2), workload.stack
     weights = []
     for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
         limit = np.sqrt(6 / (n_in + n_out))
-        W = generator.uniform(-limit, limit, (n_in, n_out)).astype(workload.dtype)
-        b = generator.uniform(-0.1, 0.1, n_out).astype(workload.dtype)
+        W = generator.uniform(-limit, limit, (*stack, n_in, n_out)).astype(workload.dtype)
+        b = generator.uniform(-0.1, 0.1, (*stack, 1, n_out) if stack else n_out).astype(workload.dtype)
         weights.append((W, b))
     return weights
 
@@ -144,7 +157,7 @@ def _relu(z: Real) -> Real:
 
 
 def loss_of(workload: Workload, rows: Rows, weights: Weights) -> float:
-    """The loss over all rows, in float64."""
+    """The loss over all rows, in float64; the mean of a fleet's."""
     activations: dict[str, Callable[[Real], Real]] = {"tanh": np.tanh, "relu": _relu, "sigmoid": _sigmoid}
     activation = activations[workload.activation]
     a, y = rows.X.astype(float), rows.y.astype(float)
@@ -160,7 +173,7 @@ def loss_of(workload: Workload, rows: Rows, weights: Weights) -> float:
         case "binary_cross_entropy":
             return float(np.mean(np.logaddexp(0, z) - y * z))
         case "cross_entropy":
-            return float(np.mean(np.logaddexp.reduce(z, axis=1) - np.sum(y * z, axis=1)))
+            return float(np.mean(np.logaddexp.reduce(z, axis=-1) - np.sum(y * z, axis=-1)))
 
 
 # fmt: off
@@ -259,6 +272,75 @@ OTHERS = (
     ),
 )
 """Other shapes, dtypes, batches and optimizers: what is fast must not be the table alone."""
+
+FLEETS = (
+    Workload(
+        name="sensors", members=1000, sizes=(8, 16, 1), activation="tanh", head="mse", data="random", rows=320,
+        batch=32, optimizer="adam", learning_rate=1e-3, check_epochs=3,
+    ),
+    Workload(
+        name="single rows", members=1000, sizes=(8, 16, 1), activation="tanh", head="mse", data="random", rows=200,
+        batch=1, optimizer="sgd", learning_rate=0.01, check_epochs=1,
+    ),
+    Workload(
+        name="tiny", members=2000, sizes=(2, 4, 1), activation="tanh", head="mse", data="random", rows=4, batch=4,
+        optimizer="sgd", learning_rate=0.1, check_epochs=50,
+    ),
+    Workload(
+        name="full batch", members=1000, sizes=(4, 16, 1), activation="tanh", head="mse", data="random", rows=100,
+        batch=100, optimizer="adam", learning_rate=1e-3, check_epochs=20,
+    ),
+    Workload(
+        name="two layers", members=200, sizes=(16, 64, 64, 1), activation="relu", head="mse", data="random", rows=640,
+        batch=64, optimizer="adam", learning_rate=1e-3, check_epochs=2,
+    ),
+)
+"""Many networks in one call."""
 # fmt: on
 
-WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in TABLE + OTHERS}
+WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in TABLE + OTHERS + FLEETS}
+
+
+RANDOM = "random"
+"""what random fleets are called, before their seed"""
+
+
+def random_fleet(seed: int) -> Workload:
+    """A fleet of any shape, activation, loss, batch and optimizer, of about a million parameters and as many rows at
+    most: where are the weak places?"""
+    generator = np.random.default_rng([3, seed])
+
+    def between(low: int, high: int) -> int:
+        """Uniform in the logarithm."""
+        return round(np.exp(generator.uniform(np.log(low), np.log(high))))
+
+    head = generator.choice(["mse", "binary_cross_entropy", "cross_entropy"])
+    n_outputs = {"mse": between(1, 4), "binary_cross_entropy": 1, "cross_entropy": between(2, 10)}[head]
+    hidden = [between(2, 64) for _ in range(generator.integers(1, 4))]
+    sizes = (between(1, 64), *hidden, n_outputs)
+    batch = between(1, 128)
+    steps = between(1, 16)
+    # A full batch, whole batches, or a last one that is shorter.
+    rows = max(batch, batch * steps - (generator.integers(batch) if generator.random() < 0.5 else 0))
+    n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+    most = min(4000, 1_000_000 // n_parameters, 4_000_000 // (rows * sizes[0]))
+    return Workload(
+        name=f"{RANDOM} {seed}",
+        members=between(min(16, most), most),
+        sizes=sizes,
+        activation=str(generator.choice(get_args(Activation))),  # type: ignore[arg-type]
+        head=str(head),  # type: ignore[arg-type]
+        data="random",
+        rows=int(rows),
+        batch=batch,
+        optimizer=str(generator.choice(["sgd", "adam", "adamw", "rmsprop", "adagrad"])),  # type: ignore[arg-type]
+        learning_rate=1e-3,
+        dtype=str(generator.choice(["float32", "float32", "float64"])),  # type: ignore[arg-type]
+        check_epochs=2,
+    )
+
+
+def named(name: str) -> Workload:
+    """That workload, a `random_fleet` included."""
+    kind, _, seed = name.rpartition(" ")
+    return random_fleet(int(seed)) if kind == RANDOM else WORKLOADS[name]

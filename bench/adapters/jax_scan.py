@@ -9,6 +9,8 @@ products of tiny matrices as multiply-and-sum, which XLA fuses with their neighb
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -43,20 +45,38 @@ def product(a: jax.Array, b: jax.Array) -> jax.Array:
     return a @ b
 
 
+Train = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], Any]
+"""the run of a network: weights, slots of the optimizer, X, y, key of the shuffling -> trained weights and slots"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the arrays of the workload lie, and the matrix product of two of a network's."""
+
+    name: str
+    product: Callable[[jax.Array, jax.Array], jax.Array] = product
+    members: Callable[[Train], Train] = lambda train: train
+    """makes the run of a network that of a fleet"""
+    split: Callable[[Any], Any] = lambda values: values
+    """brings an array into this layout"""
+    join: Callable[[Any], Any] = np.asarray
+    """the way back"""
+
+
 class JaxScan:
-    def __init__(self, workload: Workload, rows: Rows, weights: Weights) -> None:
-        self.workload = workload
-        self.X, self.y = jnp.asarray(rows.X), jnp.asarray(rows.y)
+    def __init__(self, workload: Workload, rows: Rows, weights: Weights, layout: Layout) -> None:
+        self.workload, self.layout = workload, layout
+        self.X, self.y = jnp.asarray(layout.split(rows.X)), jnp.asarray(layout.split(rows.y))
         if self.X.dtype != workload.dtype:
             raise RuntimeError("float64 needs JAX_ENABLE_X64=1 in the environment")
-        self.initial = weights
-        self.unroll = UNROLL if TUNED and workload.flops_per_step < SMALL_STEP else 1
+        self.initial = jax.tree.map(layout.split, weights)
+        self.unroll = UNROLL if TUNED and not workload.members and workload.flops_per_step < SMALL_STEP else 1
         self.train = jax.jit(self._train, static_argnames=("epochs", "shuffle"), donate_argnums=(0, 1))
         self.programs: dict[tuple[int, bool], Any] = {}
         self.compile_seconds = 0.0
 
     def loss(self, weights: Any, X: jax.Array, y: jax.Array) -> jax.Array:
-        activation = ACTIVATIONS[self.workload.activation]
+        activation, product = ACTIVATIONS[self.workload.activation], self.layout.product
         *hidden, (W, b) = weights
         for V, c in hidden:
             X = activation(product(X, V) + c)
@@ -110,19 +130,25 @@ class JaxScan:
             carry, _ = self.step(carry, X[rest], y[rest])
         return carry, None
 
-    def _train(self, weights: Any, slots: Any, X: jax.Array, y: jax.Array, epochs: int, shuffle: bool) -> Any:
-        carry = (weights, slots, jnp.zeros((), jnp.int32))
-        n = len(X)
-        if self.workload.batch == n:
-            carry, _ = lax.scan(lambda c, _: self.step(c, X, y), carry, length=epochs, unroll=self.unroll)
-        elif shuffle:
-            keys = jax.random.split(jax.random.key(0), epochs)
-            carry, _ = lax.scan(lambda c, key: self.epoch(c, jax.random.permutation(key, n), X, y), carry, keys)
-        else:
-            carry, _ = lax.scan(lambda c, _: self.epoch(c, jnp.arange(n), X, y), carry, length=epochs)
-        return carry
+    def _train(
+        self, weights: Any, slots: Any, X: jax.Array, y: jax.Array, key: jax.Array, epochs: int, shuffle: bool
+    ) -> Any:
+        def train(weights: Any, slots: Any, X: jax.Array, y: jax.Array, key: jax.Array) -> Any:
+            carry = (weights, slots, jnp.zeros((), jnp.int32))
+            n = len(X)
+            if self.workload.batch == n:
+                carry, _ = lax.scan(lambda c, _: self.step(c, X, y), carry, length=epochs, unroll=self.unroll)
+            elif shuffle:
+                keys = jax.random.split(key, epochs)
+                carry, _ = lax.scan(lambda c, key: self.epoch(c, jax.random.permutation(key, n), X, y), carry, keys)
+            else:
+                carry, _ = lax.scan(lambda c, _: self.epoch(c, jnp.arange(n), X, y), carry, length=epochs)
+            return carry[:2]
 
-    def run(self, epochs: int, *, shuffle: bool) -> Run:
+        return self.layout.members(train)(weights, slots, X, y, key)
+
+    def program(self, epochs: int, *, shuffle: bool) -> Callable[[], Any]:
+        """A run, compiled, with new arguments, which can be called once: it gives the trained weights and slots."""
         weights = jax.tree.map(jnp.array, self.initial)
         zeros = jax.tree.map(jnp.zeros_like, weights)
         match self.workload.optimizer:
@@ -132,18 +158,25 @@ class JaxScan:
                 slots = ()
             case _:
                 slots = zeros
-        arguments = jax.block_until_ready((weights, slots, self.X, self.y))
+        arguments = jax.block_until_ready((weights, slots, self.X, self.y, jax.random.key(0)))
         if (epochs, shuffle) not in self.programs:
             start = perf_counter()
             self.programs[epochs, shuffle] = self.train.lower(*arguments, epochs=epochs, shuffle=shuffle).compile()
             self.compile_seconds = perf_counter() - start
         program = self.programs[epochs, shuffle]
+        return lambda: jax.block_until_ready(program(*arguments))
+
+    def joined(self, trained: Any) -> Weights:
+        return jax.tree.map(self.layout.join, trained)
+
+    def run(self, epochs: int, *, shuffle: bool) -> Run:
+        program = self.program(epochs, shuffle=shuffle)
         start = perf_counter()
-        trained, _, _ = jax.block_until_ready(program(*arguments))
+        trained, _ = program()
         seconds = perf_counter() - start
-        return Run(seconds, jax.tree.map(np.asarray, trained))
+        return Run(seconds, self.joined(trained))
 
 
 def prepare(workload: Workload, rows: Rows, weights: Weights, n_threads: int) -> JaxScan:
     # One thread or several: XLA_FLAGS and the affinity, which the runner sets before this process starts.
-    return JaxScan(workload, rows, weights)
+    return JaxScan(workload, rows, weights, Layout(name="one network"))

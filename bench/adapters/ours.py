@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Literal
+from typing import Any
 
 import backprop as bp
 
@@ -21,36 +21,34 @@ HEADS = {
 class Backprop:
     def __init__(self, workload: Workload, rows: Rows, weights: Weights, n_threads: int) -> None:
         self.workload, self.initial = workload, weights
-        # With several processors to use: the library decides whether a workload pays for them, as the others do.
-        self.n_threads: Literal["auto"] | int = n_threads if n_threads == 1 else "auto"
         self.X, self.y = rows.X, rows.y if rows.labels is None else rows.labels
-        output, self.loss = HEADS[workload.head]
+        output, loss = HEADS[workload.head]
         *hidden, last = workload.sizes[1:]
         self.layers = [*(bp.Dense(units, workload.activation) for units in hidden), bp.Dense(last, output)]
         options = {"momentum": workload.momentum} if workload.momentum else {}
-        self.optimizer = bp.optimizers.OPTIMIZERS[workload.optimizer](learning_rate=workload.learning_rate, **options)
-        self.note = f"backend {self._network().backend}"
+        self.settings: dict[str, Any] = {
+            "loss": loss,
+            "optimizer": bp.optimizers.OPTIMIZERS[workload.optimizer](learning_rate=workload.learning_rate, **options),
+            "batch_size": workload.batch,
+            # With several processors to use, the library decides whether a workload pays for them, as the others do.
+            "n_threads": n_threads if n_threads == 1 else "auto",
+            "progress": False,
+        }
+        self.note = f"backend {self.network().backend}"
 
-    def _network(self) -> bp.Network:
+    def network(self) -> bp.Network:
         net = bp.Network(self.workload.sizes[0], self.layers, dtype=self.workload.dtype, seed=0)
         net.weights = [W for W, _ in self.initial]
         net.biases = [b for _, b in self.initial]
         return net
 
+    def fit(self, net: bp.Network, epochs: int, *, shuffle: bool) -> None:
+        net.fit(self.X, self.y, epochs=epochs, shuffle=shuffle, **self.settings)
+
     def run(self, epochs: int, *, shuffle: bool) -> Run:
-        net = self._network()
+        net = self.network()
         start = perf_counter()
-        net.fit(
-            self.X,
-            self.y,
-            loss=self.loss,
-            optimizer=self.optimizer,
-            epochs=epochs,
-            batch_size=self.workload.batch,
-            shuffle=shuffle,
-            n_threads=self.n_threads,
-            progress=False,
-        )
+        self.fit(net, epochs, shuffle=shuffle)
         return Run(perf_counter() - start, list(zip(net.weights, net.biases, strict=True)))
 
 

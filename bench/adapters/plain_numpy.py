@@ -1,4 +1,7 @@
-"""Hand-written NumPy: what a careful person writes for any stack of dense layers."""
+"""Hand-written NumPy: what a careful person writes for any stack of dense layers.
+
+A fleet's arrays have one more axis in front, and the matrix products are stacked ones.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.adapters import Run
 from bench.workloads import Real, Rows, Weights, Workload
@@ -31,16 +35,16 @@ def _half_sse_sigmoid(z: Real, y: Real) -> Real:
 
 
 def _mse(z: Real, y: Real) -> Real:
-    return (z - y) * (2 / z.size)
+    return (z - y) * (2 / (z.shape[-2] * z.shape[-1]))
 
 
 def _binary_cross_entropy(z: Real, y: Real) -> Real:
-    return (_sigmoid(z) - y) / len(z)
+    return (_sigmoid(z) - y) / z.shape[-2]
 
 
 def _cross_entropy(z: Real, y: Real) -> Real:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return (e / e.sum(axis=1, keepdims=True) - y) / len(z)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return (e / e.sum(axis=-1, keepdims=True) - y) / z.shape[-2]
 
 
 # the loss's gradient with respect to the output layer's scores
@@ -97,6 +101,11 @@ class Updates:
             p -= self.learning_rate * g / (np.sqrt(v) + 1e-10)
 
 
+def rows_of(values: Real, picked: NDArray[np.int64]) -> Real:
+    """Those rows; of a fleet, each member's own."""
+    return values[picked] if picked.ndim == 1 else values[np.arange(len(values))[:, None], picked]
+
+
 class PlainNumpy:
     def __init__(self, workload: Workload, rows: Rows, weights: Weights) -> None:
         self.workload, self.rows, self.initial = workload, rows, weights
@@ -108,17 +117,18 @@ class PlainNumpy:
         activation, derivative = ACTIVATIONS[workload.activation], DERIVATIVES[workload.activation]
         head = HEADS[workload.head]
         generator = np.random.default_rng(0)
-        n, batch = len(X), workload.batch
+        n, batch, stacked = workload.rows, workload.batch, workload.members is not None
+        everyone = np.broadcast_to(np.arange(n), (*workload.stack, n))
 
         start = perf_counter()
         for _ in range(epochs):
-            order = generator.permutation(n) if shuffle else None
+            order = generator.permuted(everyone, axis=-1) if shuffle else None
             for begin in range(0, n, batch):
                 if order is not None:
-                    picked = order[begin : begin + batch]
-                    a, target = X[picked], y[picked]
+                    picked = order[..., begin : begin + batch]
+                    a, target = rows_of(X, picked), rows_of(y, picked)
                 else:
-                    a, target = X[begin : begin + batch], y[begin : begin + batch]
+                    a, target = X[..., begin : begin + batch, :], y[..., begin : begin + batch, :]
                 inputs = []
                 for W, b in weights[:-1]:
                     inputs.append(a)
@@ -128,9 +138,9 @@ class PlainNumpy:
                 delta = head(a @ W + b, target)
                 gradients: list[Real] = []
                 for k in range(len(weights) - 1, -1, -1):
-                    gradients[:0] = (inputs[k].T @ delta, delta.sum(axis=0))
+                    gradients[:0] = (np.swapaxes(inputs[k], -1, -2) @ delta, delta.sum(axis=-2, keepdims=stacked))
                     if k:
-                        delta = (delta @ weights[k][0].T) * derivative(inputs[k])
+                        delta = (delta @ np.swapaxes(weights[k][0], -1, -2)) * derivative(inputs[k])
                 update(gradients)
         return Run(perf_counter() - start, weights)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
@@ -40,6 +41,8 @@ class ScikitLearn:
             raise Unsupported("no squared error behind a sigmoid")
         if workload.optimizer not in ("sgd", "adam"):
             raise Unsupported(f"no {workload.optimizer}")
+        if workload.head == "cross_entropy" and not 2 < workload.sizes[-1] == len(np.unique(rows.labels)):
+            raise Unsupported("it has as many classes as its rows, and one output for two")
         self.estimator = Regressor if workload.head == "mse" else Classifier
         self.X = rows.X
         if workload.head == "mse":

@@ -41,6 +41,13 @@ def batches(workload: Workload, shuffle: bool) -> Iterable[torch.Tensor | None]:
     return (torch.randperm(workload.rows) if shuffle else torch.arange(workload.rows)).split(workload.batch)
 
 
+def optimizer_of(workload: Workload, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+    options = {"momentum": workload.momentum} if workload.momentum else {}
+    if workload.optimizer != "rmsprop":  # the one that has no fused form
+        options["fused"] = True
+    return OPTIMIZERS[workload.optimizer](parameters, lr=workload.learning_rate, **options)
+
+
 class TorchEager:
     def __init__(self, workload: Workload, rows: Rows, weights: Weights) -> None:
         self.workload, self.initial = workload, weights
@@ -57,10 +64,7 @@ class TorchEager:
             layers += [linear, ACTIVATIONS[workload.activation]()]
         net = nn.Sequential(*layers[:-1])
         head = HEADS[workload.head]
-        options = {"momentum": workload.momentum} if workload.momentum else {}
-        if workload.optimizer != "rmsprop":  # the one that has no fused form
-            options["fused"] = True
-        optimizer = OPTIMIZERS[workload.optimizer](net.parameters(), lr=workload.learning_rate, **options)
+        optimizer = optimizer_of(workload, net.parameters())
         start = perf_counter()
         for _ in range(epochs):
             for rows in batches(workload, shuffle):
