@@ -25,6 +25,7 @@ from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.rows import checked, dense_rows, fits_dense, is_plain, weights_of
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
@@ -101,6 +102,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             check.integer("n_threads", self.n_threads, at_least=1, at_most=MAX_THREADS)
         if self.dtype is not None:
             check.real_dtype("dtype", self.dtype)
+        if self.bagging is not None:
+            check.integer("bagging", self.bagging, at_least=2)
+            if self.callbacks or self.warm_start:
+                raise ValueError("bagging: needs callbacks=None and warm_start=False, which are for one network")
         if self._is_lbfgs():
             if any(self._dropout_rates(len(hidden))):
                 raise ValueError("dropout: needs a stochastic solver, got solver='lbfgs'")
@@ -193,7 +198,11 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         ValueError
             If X, y or the weights are wrong, or if training ended in numbers that are not finite.
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
+        validation = X_val, y_val, sample_weight_val
+        if self.bagging is None or y is None:  # the second is refused there
+            return self._fit(X, y, sample_weight, validation, incremental=False)
+        fit_with_folds(self, X, y, sample_weight, validation)
+        return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Any:
         problem, random_state = self._prepared(X, y, sample_weight, validation, incremental)
@@ -303,7 +312,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         self.t_ = 0
         self.n_layers_ = len(sizes)
         self.out_activation_ = _THEIR_NAMES.get(objective.output, objective.output)
-        self.__dict__.pop("_slots", None)
+        for name in ("_slots", "oof_prediction_", "oof_score_"):
+            self.__dict__.pop(name, None)
         if stochastic:
             self.loss_curve_: list[float] = []
             self.validation_scores_: list[float] | None = [] if self.early_stopping else None

@@ -91,7 +91,7 @@ class FleetSearchCV(BaseSearchCV):  # type: ignore[misc]
     >>> network = MLPClassifier(8, learning_rate_init=0.02, max_iter=400, random_state=0)
     >>> grid = {"mlpclassifier__alpha": [1e-4, 1e-2, 1.0]}
     >>> search = FleetSearchCV(make_pipeline(StandardScaler(), network), grid).fit(X, y)
-    >>> search.best_score_ > 0.9, len(search.cv_results_["params"])
+    >>> bool(search.best_score_ > 0.9), len(search.cv_results_["params"])
     (True, 3)
     """
 

@@ -253,7 +253,8 @@ def _last_step(estimator: Any) -> Any:
 def _is_ours(estimator: Any) -> bool:
     """Return whether an estimator is one that can be trained beside others, or a pipeline that ends with one."""
     last = _last_step(estimator)
-    return isinstance(last, Perceptron) and type(last).fit is Perceptron.fit and can_join(last)
+    is_ours = isinstance(last, Perceptron) and type(last).fit is Perceptron.fit and last.bagging is None
+    return is_ours and can_join(last)
 
 
 def _fit_of(trial: Trial) -> Fit:

@@ -1,0 +1,322 @@
+"""Ensembles of networks, trained side by side: means and spreads of what they predict."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from backprop.base import checks as check
+from backprop.base.types import RealArray
+from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
+from backprop.sklearn.fleets import Fit, fit_together
+from backprop.sklearn.folds import keep_left_out, labels_of, predictions_of, split
+from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, keep_arguments
+from backprop.sklearn.rows import checked, weights_of
+
+__all__ = ["MLPEnsembleClassifier", "MLPEnsembleRegressor"]
+
+_MEMBERS = ("seed", "bootstrap", "fold")
+# Parameters of the plain estimators that are for one network.
+_LEFT_OUT = ("bagging", "callbacks", "verbose", "warm_start")
+E = TypeVar("E", bound="type[Ensemble]")
+
+
+def of(Member: type[Perceptron]) -> Callable[[E], E]:
+    """Give an ensemble its kind of members, and their parameters before its own."""
+
+    def decorate(Ensemble: E) -> E:
+        own = list(inspect.signature(Ensemble.__init__).parameters.values())[1:-1]
+        theirs = [each for name, each in inspect.signature(Member).parameters.items() if name not in _LEFT_OUT]
+        signature = inspect.Signature([*theirs, *own])
+
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            arguments = signature.bind(*args, **kwargs)
+            arguments.apply_defaults()
+            keep_arguments(self, arguments.arguments)
+
+        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        __init__.__signature__ = inspect.Signature([this, *theirs, *own])  # type: ignore[attr-defined]
+        Ensemble.__init__ = __init__  # type: ignore[method-assign]
+        Ensemble._Member = Member
+        Ensemble._shared = tuple(each.name for each in theirs)
+        return Ensemble
+
+    return decorate
+
+
+class Ensemble(BaseEstimator):  # type: ignore[misc]
+    """What the two ensembles share."""
+
+    _Member: type[Perceptron]
+    _shared: tuple[str, ...]
+    """the parameters of the members"""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train all members.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for the plain estimators.
+
+        Returns
+        -------
+        object
+            The ensemble itself.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter of the ensemble is wrong.
+        ValueError
+            If X, y or the weights are wrong, or if the training of a member ended in numbers that are not finite.
+        """
+        self._check_parameters()
+        for name, array in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+            check.fits(name, array)
+        X, y = checked(self, X, y, reset=True)
+        weight = weights_of("sample_weight", sample_weight, y, np.dtype(np.float64))
+        self._learn_labels(y)
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        rows = self._rows_of_members(y, int(seed))
+        self.estimators_ = [self._member((int(seed) + k) % 2**32) for k in range(self.n_estimators)]
+        fit_together(
+            [
+                Fit.of(each, _some(X, learning), _some(y, learning), _some(weight, learning))
+                for each, (learning, _) in zip(self.estimators_, rows, strict=True)
+            ]
+        )
+        self.n_iter_ = max(each.n_iter_ for each in self.estimators_)
+        for name in ("oof_prediction_", "oof_score_"):
+            self.__dict__.pop(name, None)
+        if self.members != "seed":
+            classes = getattr(self, "classes_", None)
+            left_out = [
+                (rest, predictions_of(each, X[rest], classes))
+                for each, (_, rest) in zip(self.estimators_, rows, strict=True)
+                if len(rest)
+            ]
+            keep_left_out(self, left_out, y, weight)
+        return self
+
+    def _check_parameters(self) -> None:
+        """Raise InvalidParameterError unless every parameter is of the right type and in range."""
+        try:
+            check.choice("members", self.members, _MEMBERS)
+            check.integer("n_estimators", self.n_estimators, at_least=2 if self.members == "fold" else 1)
+            self._member(self.random_state)._check_each_parameter()
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
+
+    def _member(self, random_state: Any) -> Perceptron:
+        """Return a plain estimator with the ensemble's settings."""
+        settings = {name: getattr(self, name) for name in self._shared}
+        return self._Member(**{**settings, "random_state": random_state})
+
+    def _learn_labels(self, y: NDArray[Any]) -> None:
+        """Learn the classes, if there are any."""
+
+    def _rows_of_members(self, y: NDArray[Any], seed: int) -> list[tuple[NDArray[Any] | None, NDArray[Any]]]:
+        """Return for each member the rows that it learns from, None for all, and those that it does not."""
+        n_rows = y.shape[0]
+        if self.members == "fold":
+            return [*split(self, self.n_estimators, y, seed)]
+        if self.members == "seed":
+            return [(None, np.empty(0, np.int64))] * self.n_estimators
+        random = np.random.RandomState(seed)
+        rows: list[tuple[NDArray[Any] | None, NDArray[Any]]] = []
+        for _ in range(self.n_estimators):
+            drawn: NDArray[Any] = random.randint(0, n_rows, n_rows)  # type: ignore[assignment]
+            rows.append((drawn, np.setdiff1d(np.arange(n_rows), drawn)))
+        return rows
+
+    def predict_members(self, X: Any) -> RealArray:
+        """Return what each member predicts.
+
+        Returns
+        -------
+        ndarray
+            Predictions (n_estimators, n_samples) or (n_estimators, n_samples, n_outputs); of a classifier the
+            probabilities (n_estimators, n_samples, n_classes).
+        """
+        check_is_fitted(self)
+        check.fits("X", X)
+        X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32), reset=False)
+        classes = getattr(self, "classes_", None)
+        predicted: RealArray = np.array([predictions_of(each, X, classes) for each in self.estimators_])
+        return predicted
+
+    def predict_std(self, X: Any) -> RealArray:
+        """Return the standard deviation of the members' predictions, or probabilities, for each of them.
+
+        The square root of the mean squared distance from their mean: the same shape as the mean.
+        """
+        spread: RealArray = self.predict_members(X).std(axis=0)
+        return spread
+
+    def predict_quantiles(self, X: Any, q: ArrayLike) -> Any:
+        """Return quantiles of the members' predictions, or probabilities, interpolated linearly between two of them.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        q
+            One number in [0, 1], such as 0.5 for the median, or several.
+
+        Returns
+        -------
+        ndarray
+            For one number the shape of the mean; for several (len(q), ...).
+
+        Raises
+        ------
+        ValueError
+            If q is not in [0, 1].
+        """
+        levels = np.asarray(q, np.float64)
+        if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
+            raise ValueError(f"q: needs a number in [0, 1] or several, got {check.shown(q)}")
+        quantiles: Any = np.quantile(self.predict_members(X), levels, axis=0)
+        return quantiles
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _some(array: Any, rows: NDArray[Any] | None) -> Any:
+    """Return rows of an array that may be None; all rows are the array itself, which members then share."""
+    return array if array is None or rows is None else array[rows]
+
+
+@of(MLPClassifier)
+class MLPEnsembleClassifier(ClassifierMixin, Ensemble):  # type: ignore[misc]
+    """Ensemble of `MLPClassifier` that are trained side by side.
+
+    Its probabilities are the means of its members'. How far these are apart says how sure it is.
+
+    Parameters
+    ----------
+    **network
+        All parameters of `MLPClassifier`, for each member, but `callbacks`, `verbose`, `warm_start` and `bagging`.
+        Member k has the `random_state` of the ensemble plus k, if that is an integer.
+    n_estimators
+        How many members there are.
+    members
+        In what they differ besides their seeds: ``"seed"`` in nothing, ``"bootstrap"`` in their rows, of which each
+        draws as many as there are with replacement, or ``"fold"``: the rows are cut into `n_estimators` parts at
+        random, each with the same share of each class, and each member learns from all but one of them.
+
+    Attributes
+    ----------
+    estimators_ : list of MLPClassifier
+        The members.
+    classes_ : ndarray of shape (n_classes,)
+        The labels of the classes.
+    n_iter_ : int
+        The most epochs that a member has trained.
+    oof_prediction_, oof_score_ : ndarray of shape (n_samples, n_classes), float
+        With ``"bootstrap"`` and ``"fold"``: for each row the mean of the probabilities by the members that have not
+        learned from it, NaN where there are none; and the share of the other rows for which the class is right.
+    n_features_in_, feature_names_in_ : int, ndarray
+        Columns of X, and their names where they have some.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from backprop.sklearn import MLPEnsembleClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> settings = {"learning_rate_init": 0.02, "max_iter": 1000, "random_state": 0}
+    >>> model = MLPEnsembleClassifier(8, members="fold", n_estimators=5, **settings).fit(X, y)
+    >>> model.predict(X[:2]), model.oof_score_ > 0.9, model.predict_std(X[:2]).shape
+    (array([0, 0]), True, (2, 3))
+    """
+
+    def __init__(self, *, n_estimators: int = 10, members: str = "seed", **network: Any) -> None: ...
+
+    def _learn_labels(self, y: NDArray[Any]) -> None:
+        member = MLPClassifier()
+        member._learned(y, incremental=False)
+        self.classes_, self._multilabel = member.classes_, member._multilabel
+        self._sparse_labels = member._sparse_labels
+
+    def predict(self, X: Any) -> Any:
+        """Return the class of each sample, or its labels: zeros and ones, (n_samples, n_labels)."""
+        labels = labels_of(self.predict_proba(X), self.classes_, self._multilabel)
+        if self._sparse_labels:
+            from scipy.sparse import csr_matrix
+
+            return csr_matrix(labels)
+        return labels
+
+    def predict_proba(self, X: Any) -> RealArray:
+        """Return the mean probability of each class, (n_samples, n_classes), in the order of `classes_`."""
+        mean: RealArray = self.predict_members(X).mean(axis=0)
+        return mean
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+@of(MLPRegressor)
+class MLPEnsembleRegressor(RegressorMixin, Ensemble):  # type: ignore[misc]
+    """Ensemble of `MLPRegressor` that are trained side by side.
+
+    Its predictions are the means of its members'. How far these are apart says how sure it is.
+
+    Parameters
+    ----------
+    **network
+        All parameters of `MLPRegressor`, for each member, but `callbacks`, `verbose`, `warm_start` and `bagging`.
+        Member k has the `random_state` of the ensemble plus k, if that is an integer.
+    n_estimators, members
+        As of `MLPEnsembleClassifier`; the parts of ``"fold"`` are random.
+
+    Attributes
+    ----------
+    estimators_ : list of MLPRegressor
+        The members.
+    n_iter_ : int
+        The most epochs that a member has trained.
+    oof_prediction_, oof_score_ : ndarray of shape (n_samples,) or (n_samples, n_outputs), float
+        With ``"bootstrap"`` and ``"fold"``: for each row the mean of the predictions by the members that have not
+        learned from it, NaN where there are none; and R² of the other rows.
+    n_features_in_, feature_names_in_ : int, ndarray
+        Columns of X, and their names where they have some.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from backprop.sklearn import MLPEnsembleRegressor
+    >>> X = np.linspace(-3, 3, 100).reshape(-1, 1)
+    >>> settings = {"activation": "tanh", "learning_rate_init": 0.02, "max_iter": 2000, "random_state": 0}
+    >>> model = MLPEnsembleRegressor(hidden_layer_sizes=10, members="bootstrap", **settings).fit(X, np.sin(X[:, 0]))
+    >>> far, near = model.predict_std([[9.0], [0.0]])
+    >>> bool(far > near), model.predict_quantiles(X, [0.05, 0.95]).shape
+    (True, (2, 100))
+    """
+
+    def __init__(self, *, n_estimators: int = 10, members: str = "seed", **network: Any) -> None: ...
+
+    def predict(self, X: Any) -> RealArray:
+        """Return the mean predictions, (n_samples,) or (n_samples, n_outputs)."""
+        mean: RealArray = self.predict_members(X).mean(axis=0)
+        return mean
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
