@@ -22,7 +22,7 @@ from backprop.learn.fleet_part import Part, begin, resumable
 from backprop.learn.fleet_run import FleetRun, PartRun
 from backprop.learn.fleet_settings import PENALTIES, MemberSettings
 from backprop.learn.schedules import Schedule, as_schedule
-from backprop.model import fleet_rows
+from backprop.model import fleet_rows, rows
 from backprop.model.fleet import FleetModel, Group
 
 
@@ -115,19 +115,20 @@ class _Rows:
         validation_data: Any, validation_split: Any, metrics: Any,
     ) -> None:  # fmt: skip
         functions = metric_functions.resolved(metrics)
+        given, share = rows.given_validation(validation_data, validation_split)
         self.groups: list[tuple[Group, Any, FleetData, FleetData, FleetData | None, FleetMeasures]] = []
-        for g, (group, checked, whole) in enumerate(fleet.data(X, y, loss, sample_weight)):
-
-            def given(*rows: Any, g: int = g) -> FleetData:
-                X, y, weight, names = rows
-                return fleet.data(X, y, loss, weight, names)[g][2]
-
-            data, validation = fleet_rows.validation(validation_split, validation_data, given, whole)
+        groups = fleet.data(X, y, loss, sample_weight)
+        validations = None if given is None else fleet.data(*given[:2], loss, given[2], rows.VALIDATION_NAMES)
+        for g, (group, checked, whole) in enumerate(groups):
+            data, validation = whole, None if validations is None else validations[g][2]
+            if share:
+                data, validation = fleet_rows.split_rows(whole, share)
             weighted = data
             if class_weight is not None:
                 weighted = fleet_rows.with_class_weights(data, class_weight, checked, group.n_outputs, fleet.dtype)
             sets = {"": data} if validation is None else {"": data, "val_": validation}
             measures = FleetMeasures(fleet._core, group, checked, functions, sets)
+            measures.check()
             self.groups.append((group, checked, weighted, data, validation, measures))
         validated = self.groups[0][4] is not None
         self.names = ["loss", *(["val_loss"] if validated else []), *self.groups[0][5].names]
@@ -147,7 +148,7 @@ def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[
 
 def _threads(fleet: FleetModel, data: _Rows, n_threads: Any) -> int:
     """Return how many threads may compute."""
-    flops = sum(6.0 * group.parameters.shape[1] * float(rows.n_rows.sum()) for group, _, rows, *_ in data.groups)
+    flops = sum(6.0 * group.parameters.shape[1] * float(learned.n_rows.sum()) for group, _, learned, *_ in data.groups)
     return network_fit.checked_threads(n_threads, flops, fleet._core.MAX_THREADS)
 
 
@@ -163,8 +164,8 @@ def _begin(
     """Bring every group's state to where training begins; return which members have something to do."""
     active = np.ones(len(fleet), np.bool_)
     resumed = []
-    for group, _, rows, *_ in data.groups:
-        optimizers, n_rows = own.optimizers_of(group.members), np.asarray(rows.n_rows)
+    for group, _, learned, *_ in data.groups:
+        optimizers, n_rows = own.optimizers_of(group.members), np.asarray(learned.n_rows)
         batch = n_rows if settings.batch_size is None else np.minimum(settings.batch_size, n_rows)
         n_shuffled = np.where(settings.shuffle & (batch < n_rows), n_rows, 0)
         going_on = np.zeros(len(group), np.bool_)
@@ -175,11 +176,11 @@ def _begin(
         begin(group, optimizers, n_shuffled, settings.keep_best, initial_epoch, going_on)
         group.optimizers = optimizers
         group.learning_rates = None if own.learning_rates is None else own.learning_rates[group.members]
-        assert group.state is not None
-        record = group.state.members
-        is_over = np.isin(fleet.history.stop_reason[group.members].astype(str), ("tolerance", "diverged"))
-        is_over |= record["epoch"] - record["first_epoch"] >= epochs
-        active[group.members] = ~(going_on & is_over)
+        if group.state is not None and going_on.any():
+            reasons, record = fleet.history.stop_reason[group.members], group.state.members
+            is_over = (reasons == "tolerance") | (reasons == "diverged")
+            is_over |= record["epoch"] - record["first_epoch"] >= epochs
+            active[group.members] = ~(going_on & is_over)
     if not resume:
         fleet._callbacks = []
     return active
@@ -191,18 +192,16 @@ def _parts(
     """Return the members that one call of the core trains together."""
     parts: list[tuple[Part, FleetMeasures]] = []
     for group, loss, weighted, plain, validation, measures in data.groups:
-        for rows in own.kinds(group):
+        for kind in own.kinds(group):
 
-            def some(whole: Any, rows: NDArray[np.int64] = rows, group: Group = group) -> Any:
-                return whole if whole is None or len(rows) == len(group) else whole.part(rows)
+            def some(whole: Any, kind: NDArray[np.int64] = kind, group: Group = group) -> Any:
+                return whole if whole is None or len(kind) == len(group) else whole.part(kind)
 
-            members = group.members[rows]
+            members = group.members[kind]
             part = Part(
-                group, rows, own.layers_of(group, rows), loss, own.optimizers_of(members), own.rates_of(members),
+                group, kind, own.layers_of(group, kind), loss, own.optimizers_of(members), own.rates_of(members),
                 settings, some(weighted), some(plain), some(validation),
             )  # fmt: skip
-            own_sets = (
-                measures.sets if len(rows) == len(group) else {name: some(each) for name, each in measures.sets.items()}
-            )
-            parts.append((part, FleetMeasures(fleet._core, group, loss, measures.functions, own_sets)))
+            sets = {prefix: some(each) for prefix, each in measures.sets.items()}
+            parts.append((part, FleetMeasures(fleet._core, group, loss, measures.functions, sets)))
     return parts

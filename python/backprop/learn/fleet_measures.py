@@ -35,8 +35,14 @@ class FleetMeasures:
         self.plan = core.Plan(group.n_inputs, group.layers[0]) if functions else None
         self.n_outputs = group.n_outputs
         self.names = [prefix + name for prefix in sets for name in functions]
-        for prefix in sets:  # an error in what they need comes before training
-            self.bound(prefix, 0)
+
+    def check(self) -> None:
+        """Raise where a member's targets do not suit the metrics."""
+        for prefix, data in self.sets.items() if self.functions else ():
+            for row in range(data.size):
+                self.bound(prefix, row)
+                if data.is_shared and data.targets_of(0) is data.targets:
+                    break
 
     def bound(self, prefix: str, row: int) -> Mapping[str, Callable[[RealArray], float]]:
         """Return the metrics as functions of the outputs of one member."""

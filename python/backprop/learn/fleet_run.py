@@ -47,6 +47,9 @@ class FleetRun:
         self.schedule, self.names = schedule, names
         self.size = len(fleet)
         self.parts: Sequence[PartRun] = ()
+        for callback in callbacks:
+            if isinstance(callback, Plateau):
+                callback.forget()
         self.wanted = np.full(self.size, None, object)
         self.is_wanted = False
         self.errors: dict[int, DivergedError] = {}
@@ -193,6 +196,7 @@ class PartRun:
         """Train until every member has a reason to stop."""
         training, last = None, int(self.recorded[self.active].min(initial=self.run.epochs))
         self.take_wanted()
+        self.finish(self.active & (self.recorded >= self.run.epochs), "epochs")
         self.begin_epochs(self.active)
         while self.active.any():
             first, last = last, self.window_end(last)
@@ -203,6 +207,7 @@ class PartRun:
                 training.set_rates(rates)
             self.open_window(first, last)
             self.window(training, first, last)
+            self.begin_epochs(self.active & (self.before < last))
 
     def window_end(self, first: int) -> int:
         """Return the epoch of this run at whose end Python has something to do for some member."""
@@ -221,7 +226,7 @@ class PartRun:
 
     def open_window(self, first: int, last: int) -> None:
         """Make room for the losses of a window."""
-        self.first, self.before = first, self.epochs_done()
+        self.first, self.before = first, self.recorded
         row, history = int(self.start_row.max()), self.history
         history.room(self.run.names, row + last, row + self.run.epochs)
         for name in ("loss", "val_loss") if self.part.validation is not None else ("loss",):
@@ -232,45 +237,55 @@ class PartRun:
 
     def window(self, training: Any, first: int, last: int) -> None:
         """Let the core train to the end of a window."""
-        members = self.state.members
-        while True:
+        finished = False
+        while not finished or (self.active & (self.recorded < last)).any():
             try:
                 finished = training.run(
                     first, last, pace.SLICE_SECONDS, self.losses["loss"], self.losses.get("val_loss")
                 )
-            finally:
-                self.record()
-            done = self.epochs_done()
-            for row in np.flatnonzero(self.active & (members["status"] == DIVERGED)).tolist():
-                self.recover(row)
-            self.apply_rule(self.active & (members["status"] == TOLERANCE) & (done < last))
-            self.take_wanted()
+            finally:  # what a loss of the user's raises takes no epoch away
+                self.settle(last)
             self.run.show(time.perf_counter())
-            behind = self.active & (members["status"] == RUNNING) & (self.epochs_done() < last)
-            self.end_window(last)
-            if finished and not behind.any():
-                return
             self.run.interrupts.deliver()
 
-    def end_window(self, last: int) -> None:
-        """Do what is to be done for the members that have just come to the end of a window: Ctrl-C may come next."""
-        at_end = self.active & (self.epochs_done() == last) & (self.before < last)
-        self.before[at_end] = last
-        epochs = self.state.members["epoch"]
-        for row in np.flatnonzero(at_end).tolist() if self.measures.names else ():
-            for name, value in self.call(self.measures, row, self.state.parameters[row]).items():
-                self.history.put(name, self.start_row[row] + last - 1, self.members[row], value)
+    def settle(self, last: int) -> None:
+        """Do what a call of the core has left to do, before anything may interrupt."""
+        status, before = self.state.members["status"], self.recorded
+        self.record()
+        diverged = self.active & (status == DIVERGED)
+        arrived = self.active & ~diverged & (before < self.recorded) & (self.recorded == last)
+        with ExitStack() as steps:  # the last one in is the first one out, even where another has raised
+            for row in np.flatnonzero(diverged).tolist():
+                steps.callback(self.recover, row)
+            if last == self.run.epochs:
+                steps.callback(self.finish, arrived, "epochs")
+            steps.callback(self.take_wanted)
+            steps.callback(self.apply_rule, self.active & (status == TOLERANCE))
+            if arrived.any():
+                self.end_epochs(np.flatnonzero(arrived))
+
+    def end_epochs(self, rows: NDArray[np.int64]) -> None:
+        """Measure and call what is due after some members' epochs; what one raises takes nothing from the others."""
+        epochs = self.state.members["epoch"][rows]
+        due = np.zeros(len(rows), np.bool_) if not self.measures.names else np.ones(len(rows), np.bool_)
         for _, callback in self.callbacks:
             if "on_epoch_end" in callback.called:
-                for row in np.flatnonzero(at_end & (epochs % callback.every == 0)).tolist():
-                    on_epoch_end, network = callback.copies[row].on_epoch_end, self.networks.of(row)
-                    self.call(on_epoch_end, network, int(epochs[row]), self.networks.logs(row))
-        self.apply_rule(at_end & (self.state.members["status"] == TOLERANCE))
-        self.take_wanted()
-        if last == self.run.epochs:
-            self.finish(self.active & (self.epochs_done() == last), "epochs")
-        self.run.interrupts.deliver()
-        self.begin_epochs(self.active & at_end)
+                due |= epochs % callback.every == 0
+        with ExitStack() as calls:
+            for row in rows[due][::-1].tolist():
+                calls.callback(self.end_epoch, row)
+
+    def end_epoch(self, row: int) -> None:
+        """Measure a member and call what is due after its epoch."""
+        if self.measures.names:
+            at = self.start_row[row] + self.recorded[row] - 1
+            for name, value in self.call(self.measures, row, self.state.parameters[row]).items():
+                self.history.put(name, at, self.members[row], value)
+        epoch = int(self.state.members["epoch"][row])
+        for _, callback in self.callbacks:
+            if "on_epoch_end" in callback.called and epoch % callback.every == 0:
+                on_epoch_end, network = callback.copies[row].on_epoch_end, self.networks.of(row)
+                self.call(on_epoch_end, network, epoch, self.networks.logs(row))
 
     def begin_epochs(self, due: NDArray[np.bool_]) -> None:
         """Call what is due before the next epoch."""
@@ -321,25 +336,31 @@ class PartRun:
             ended[rows[stops]] = True
             self.finish(ended, "tolerance")
             return
+        with ExitStack() as calls:
+            for row in rows[::-1].tolist():
+                calls.callback(self.call_rule, row)
+
+    def call_rule(self, row: int) -> None:
+        """Let a rule of the user's own do what it does where a member makes no progress."""
         assert self.by_rule is not None
-        for row in rows.tolist():
-            own: Any = self.by_rule.copies[row]
-            fleet_rule.report(own, self.state, row)
-            own.stale_epochs = 0
-            network = self.networks.of(row)
-            self.call(own.on_plateau, network, int(self.state.members["epoch"][row]), self.networks.logs(row))
-            self.state.members["stale_epochs"][row] = own.stale_epochs
-            self.state.members["status"][row] = RUNNING
+        own: Any = self.by_rule.copies[row]
+        fleet_rule.report(own, self.state, row)
+        own.stale_epochs = 0
+        network = self.networks.of(row)
+        self.state.members["status"][row] = RUNNING
+        self.call(own.on_plateau, network, int(self.state.members["epoch"][row]), self.networks.logs(row))
+        self.state.members["stale_epochs"][row] = own.stale_epochs
 
     def take_wanted(self) -> None:
         """End the training of members for which that was asked."""
         if self.run.is_wanted:
-            wanted = self.run.wanted[self.members]
-            for reason in set(wanted[self.active & (wanted != None)].tolist()):  # noqa: E711
-                self.finish(self.active & (wanted == reason), reason)
+            wanted, at_work = self.run.wanted[self.members], self.active & (self.state.members["status"] != DIVERGED)
+            for reason in set(wanted[at_work].tolist()) - {None}:
+                self.finish(at_work & (wanted == reason), reason)
 
     def finish(self, ended: NDArray[np.bool_], reason: str) -> None:
-        """End the training of some members."""
+        """End the training of some members, unless it has ended already."""
+        ended = ended & self.active
         self.active = self.active & ~ended
         status = self.state.members["status"]
         status[ended & (status == RUNNING)] = TOLERANCE

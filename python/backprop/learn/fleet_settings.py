@@ -54,6 +54,10 @@ class MemberSettings:
         self.size = size
         self.optimizers = _optimizers(optimizer, size)
         self.learning_rates = None if learning_rate is None else _numbers("learning_rate", learning_rate, size, above=0)
+        if self.learning_rates is not None and any(map(_depends_on_rate, self.optimizers)):
+            own = self.optimizers if len(self.optimizers) > 1 else self.optimizers * size
+            rates = self.learning_rates.tolist()
+            self.optimizers = tuple(replace(each, learning_rate=rate) for each, rate in zip(own, rates, strict=True))
         bounds: dict[str, dict[str, float]] = {"l1": {}, "l2": {}, "dropout": {"below": 1}}
         self.penalties = {
             name: _numbers(name, value, size, at_least=0, **bounds[name])
@@ -110,6 +114,12 @@ def _optimizers(optimizer: Any, size: int) -> tuple[Optimizer, ...]:
         if type(each) is not type(found[0]):
             raise ValueError(f"optimizer[{k}]: needs the class of the first one, got {check.shown(each)}")
     return found
+
+
+def _depends_on_rate(optimizer: Optimizer) -> bool:
+    """Whether its other hyperparameters are relative to the learning rate, so that one object is not enough."""
+    other = replace(optimizer, learning_rate=2 * optimizer.learning_rate)
+    return other.hyperparameters != optimizer.hyperparameters
 
 
 def _kind(optimizer: Optimizer) -> tuple[Any, ...]:

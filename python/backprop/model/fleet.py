@@ -421,7 +421,7 @@ def _draw(parameters: RealArray, arrays: Sequence[ArrayLayout], layers: Sequence
             parameters[:, array.part] = values.reshape(-1)
     if not drawn:
         return
-    for row, words in enumerate(random.words_of_seeds(seeds, random.INITIAL_VALUES).tolist()):
+    for row, words in enumerate(random.words_of_seeds(seeds, random.INITIAL_VALUES)):
         random.set_words(generator, words)
         for array in drawn:
             values = layers[array.layer].initial(array.name, "", rng, array.shape, parameters.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -77,9 +77,10 @@ class Forms:
         self.X, self.y, self.sample_weight, self.size, self.names = X, y, sample_weight, size, names
         self.form = form(names[0], X, size)
         if self.form != "shared":
-            for name, values in ((names[1], y), (names[2], sample_weight)):
-                if values is not None and (np.ndim(values[0:0]) == 0 or len(values) != size):
-                    raise ValueError(f"{name}: needs rows for each of the {size} members, as {names[0]} has them")
+            for name, values in ((names[1], y), *([] if sample_weight is None else [(names[2], sample_weight)])):
+                if not hasattr(values, "__len__") or len(values) != size:
+                    got = f"{len(values)} of them" if hasattr(values, "__len__") else check.shown(values)
+                    raise ValueError(f"{name}: needs rows for each of the {size} members, as {names[0]}, got {got}")
 
     def of(self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64]) -> FleetData:
         """Return the rows of some members, checked."""
@@ -172,22 +173,6 @@ def weights_together(name: str, weight: Any, ends: rows.Ends, shape: tuple[int, 
 
 
 # --- parts of the rows, and weights ---------------------------------------------------------------------------------
-
-
-def validation(
-    split: Any, given: Any, names_of: Callable[[Any, Any, Any, Names], FleetData], data: FleetData
-) -> tuple[FleetData, FleetData | None]:
-    """Return the rows to learn from and those to validate with; `names_of` checks rows like those of X."""
-    share = check.number("validation_split", split, at_least=0, below=1)
-    if given is None:
-        return split_rows(data, share) if share else (data, None)
-    if share:
-        raise ValueError("validation_split: needs to be 0 where there is validation_data")
-    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-        raise TypeError(f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(given)}")
-    X, y, *rest = given
-    names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
-    return data, names_of(X, y, rest[0] if rest else None, names)
 
 
 def split_rows(data: FleetData, share: float) -> tuple[FleetData, FleetData]:

@@ -86,16 +86,26 @@ def validation(
     model: Ends, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
 ) -> tuple[Data, Data | None]:
     """Return the rows to learn from and those to validate with."""
+    given, share = given_validation(validation_data, validation_split)
+    if given is None:
+        return check.split("validation_split", data, share) if share else (data, None)
+    return data, rows(model, loss, *given, VALIDATION_NAMES)
+
+
+VALIDATION_NAMES = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+
+
+def given_validation(validation_data: Any, validation_split: Any) -> tuple[tuple[Any, Any, Any] | None, float]:
+    """Return X, y and weights of the validation rows, unchecked, and the share of the rows; one of them at most."""
     share = check.number("validation_split", validation_split, at_least=0, below=1)
     if validation_data is None:
-        return check.split("validation_split", data, share) if share else (data, None)
+        return None, share
     if share:
         raise ValueError("validation_split: needs to be 0 where there is validation_data")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise TypeError(f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(validation_data)}")
     X, y, *rest = validation_data
-    names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
-    return data, rows(model, loss, X, y, rest[0] if rest else None, names)
+    return (X, y, rest[0] if rest else None), 0.0
 
 
 def as_float64(data: Data) -> Data:

@@ -95,22 +95,23 @@ class FleetLoop:
         own, own_validation = np.empty(1), None if validation_losses is None else np.empty(1)
         epoch_random = [int(word) for word in self.state.members["epoch_random"][k]]
         reason, kept = "epochs", self.copy_of(k)
-        while state.epoch - state.first_epoch < last and reason == "epochs":
-            if state.cursor == 0:
-                epoch_random = random.words(state.bit_generator)[:2]
-                kept = self.copy_of(k)
-            row = state.epoch - state.first_epoch - first
-            reason = training.run(state.epoch + 1, max(0.0, end - time.perf_counter()), own, own_validation)
-            if reason != "time":
-                losses[row, k] = own[0]
-                if validation_losses is not None and own_validation is not None:
-                    validation_losses[row, k] = own_validation[0]
-                self.state.put(k, state, None)
-                self.state.members["position"][k] = position + state.step - step
-        if reason == "time":
+        try:
+            while state.epoch - state.first_epoch < last and reason == "epochs":
+                if state.cursor == 0:
+                    epoch_random = random.words(state.bit_generator)[:2]
+                    kept = self.copy_of(k)
+                row = state.epoch - state.first_epoch - first
+                reason = training.run(state.epoch + 1, max(0.0, end - time.perf_counter()), own, own_validation)
+                if reason != "time":
+                    losses[row, k] = own[0]
+                    if validation_losses is not None and own_validation is not None:
+                        validation_losses[row, k] = own_validation[0]
+                    self.state.put(k, state, None)
+                    self.state.members["position"][k] = position + state.step - step
+        finally:  # a loss of the user's own may raise
             self.state.put(k, state, epoch_random if state.cursor else None)
             self.state.members["position"][k] = position + state.step - step
-        elif reason == "tolerance":
+        if reason == "tolerance":
             self.state.members["status"][k] = TOLERANCE
         elif reason == "diverged":
             epoch = state.epoch
