@@ -108,9 +108,9 @@ class FleetRun:
             self.fleet._callbacks = []
 
     def mean_loss(self) -> float:
-        """Return the mean of the members' last losses that are finite."""
-        epochs = self.history.epochs
-        members = np.flatnonzero(epochs)[:1000]
+        """Return the mean of some members' last losses that are finite."""
+        epochs = self.history.epochs[:1000]
+        members = np.flatnonzero(epochs)
         if not len(members):
             return math.nan
         losses = self.history["loss"][epochs[members] - 1, members]
@@ -151,7 +151,9 @@ class PartRun:
             self.networks, part, run.schedule, metrics, rule, self.records_rate, run.interrupts
         )  # fmt: skip
         part.state.members["status"][~active] = TOLERANCE  # so the core leaves them alone
-        done = self.epochs_done()
+        self.places: Any = slice(None) if alone else self.members
+        self.first_epoch = self.state.members["first_epoch"].copy()
+        done = self.state.members["epoch"] - self.first_epoch
         self.start_row = run.history.epochs[self.members] - done
         """the row of the history in which each member's first epoch of this run is"""
         self.recorded = self.before = done
@@ -160,11 +162,6 @@ class PartRun:
         self.writes_history = alone and bool((self.start_row == self.start_row[0]).all())
         self.first = 0
         self.losses: dict[str, NDArray[np.float64]] = {}
-
-    def epochs_done(self) -> NDArray[np.int64]:
-        """Return how many epochs of this run each member has done."""
-        done: NDArray[np.int64] = self.state.members["epoch"] - self.state.members["first_epoch"]
-        return done
 
     # --- asked for by callbacks ---
 
@@ -220,7 +217,7 @@ class PartRun:
         for _, callback in self.callbacks:
             if callback.called & {"on_epoch_begin", "on_epoch_end"}:
                 every = callback.every
-                phases = np.unique(self.state.members["first_epoch"][self.active] % every)
+                phases = np.unique(self.first_epoch[self.active] % every)
                 last = min(last, min(((int(phase) + first) // every + 1) * every - int(phase) for phase in phases))
         return last
 
@@ -250,9 +247,11 @@ class PartRun:
 
     def settle(self, last: int) -> None:
         """Do what a call of the core has left to do, before anything may interrupt."""
-        status, before = self.state.members["status"], self.recorded
-        self.record()
+        before = self.recorded
+        # Records are far apart in memory: thousands of members are looked at as few times as can be.
+        status = self.state.members["status"].copy()
         diverged = self.active & (status == DIVERGED)
+        self.record(diverged)
         arrived = self.active & ~diverged & (before < self.recorded) & (self.recorded == last)
         with ExitStack() as steps:  # the last one in is the first one out, even where another has raised
             for row in np.flatnonzero(diverged).tolist():
@@ -260,7 +259,8 @@ class PartRun:
             if last == self.run.epochs:
                 steps.callback(self.finish, arrived, "epochs")
             steps.callback(self.take_wanted)
-            steps.callback(self.apply_rule, self.active & (status == TOLERANCE))
+            if self.run.rule is not None:
+                steps.callback(self.apply_rule, self.active & (status == TOLERANCE))
             if arrived.any():
                 self.end_epochs(np.flatnonzero(arrived))
 
@@ -299,11 +299,12 @@ class PartRun:
 
     # --- what a call of the core leaves to do ---
 
-    def record(self) -> None:
-        """Enter what the core has done into the history."""
+    def record(self, diverged: NDArray[np.bool_]) -> None:
+        """Enter what the core has done into the history, epochs that have diverged included."""
         members, start = self.state.members, self.recorded
-        diverged = self.active & (members["status"] == DIVERGED)
-        done = np.where(diverged, members["diverged_epoch"] - members["first_epoch"], self.epochs_done())
+        done = members["epoch"] - self.first_epoch
+        if diverged.any():
+            done[diverged] = members["diverged_epoch"][diverged] - self.first_epoch[diverged]
         new = np.maximum(0, done - start)
         new[~self.active] = 0
         if new.any():
@@ -316,14 +317,15 @@ class PartRun:
                     if self.records_rate:
                         self.history.put("learning_rate", *where, self.rates.of_epochs(rows, epochs))
             self.recorded = start + new
-            self.history.epochs[self.members] = self.start_row + self.recorded
-            self.run.done[self.members[self.active]] = self.recorded[self.active]
+            self.history.epochs[self.places] = self.start_row + self.recorded
+            self.run.done[self.places] = np.where(self.active, self.recorded, self.run.epochs)
 
     def apply_rule(self, due: NDArray[np.bool_]) -> None:
         """Do what the stop rule wants for members that the core has found to be without progress."""
         rows = np.flatnonzero(due)
         rule = self.run.rule
-        if not len(rows) or rule is None:
+        assert rule is not None
+        if not len(rows):
             return
         if self.in_arrays:
             rates = self.part.base_rates[rows]
@@ -361,6 +363,8 @@ class PartRun:
     def finish(self, ended: NDArray[np.bool_], reason: str) -> None:
         """End the training of some members, unless it has ended already."""
         ended = ended & self.active
+        if not ended.any():
+            return
         self.active = self.active & ~ended
         status = self.state.members["status"]
         status[ended & (status == RUNNING)] = TOLERANCE
