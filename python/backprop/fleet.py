@@ -14,6 +14,8 @@ from backprop.model.fleet import FleetModel
 from backprop.network import Network
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from backprop.backends.custom import LossLike
     from backprop.base.types import RealArray
     from backprop.learn.callbacks import Callback
@@ -276,6 +278,7 @@ class Fleet(FleetModel):
         resume: bool = False,
         n_threads: int | Literal["auto"] = "auto",
         progress: bool | Literal["auto"] = "auto",
+        executor: Executor | None = None,
     ) -> FleetHistory:
         """Train every member as `Network.fit` does; a second call continues where the first one ended.
 
@@ -314,6 +317,15 @@ class Fleet(FleetModel):
         on_divergence
             ``"raise"`` FleetDivergedError after all other members are done, or ``"stop"``, and return. A member that
             diverges ends alone, with its last finite parameters.
+        executor
+            Who trains: None for this process, or any `concurrent.futures.Executor`, such as ``ProcessPoolExecutor()``,
+            ``loky.get_reusable_executor()``, ``client.get_executor()`` of Dask or ``mpi4py.futures.MPIPoolExecutor()``.
+            The members are cut into pieces, some for each worker, which train with one thread unless `n_threads` says
+            more; the result is the same, bit for bit. What is given to `fit`, callbacks included, has to be what the
+            executor can pickle, and callbacks do their work in the workers; of what they keep, `best` and `best_epoch`
+            come back. A piece whose worker dies is trained again: Dask sends it to another one; executors that break,
+            as those of processes do, leave the rest to this process, with a warning. Ctrl-C and `stop` end it with the
+            members that have come back; the others are where they began, and ``resume=True`` goes on with them.
 
         Returns
         -------
@@ -341,17 +353,22 @@ class Fleet(FleetModel):
         >>> history["loss"].shape[1], stopping.best.shape
         (3, (3,))
         """
+        arguments: dict[str, Any] = {
+            "loss": loss, "optimizer": optimizer, "learning_rate": learning_rate, "l1": l1, "l2": l2,
+            "dropout": dropout, "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "shuffle": shuffle,
+            "sample_weight": sample_weight, "class_weight": class_weight, "validation_data": validation_data,
+            "validation_split": validation_split, "metrics": metrics, "callbacks": callbacks, "log": log,
+            "clip_norm": clip_norm, "clip_value": clip_value, "tolerance": tolerance, "patience": patience,
+            "on_divergence": on_divergence, "initial_epoch": initial_epoch, "resume": resume, "n_threads": n_threads,
+            "progress": progress,
+        }  # fmt: skip
+        if executor is not None:
+            from backprop.learn.fleet_executor import fit as fit_in_pieces
+
+            return fit_in_pieces(self, X, y, executor, arguments)
         from backprop.learn.fleet_fit import fit
 
-        return fit(
-            self, X, y,
-            loss=loss, optimizer=optimizer, learning_rate=learning_rate, l1=l1, l2=l2, dropout=dropout,
-            schedule=schedule, epochs=epochs, batch_size=batch_size, shuffle=shuffle, sample_weight=sample_weight,
-            class_weight=class_weight, validation_data=validation_data, validation_split=validation_split,
-            metrics=metrics, callbacks=callbacks, log=log, clip_norm=clip_norm, clip_value=clip_value,
-            tolerance=tolerance, patience=patience, on_divergence=on_divergence, initial_epoch=initial_epoch,
-            resume=resume, n_threads=n_threads, progress=progress,
-        )  # fmt: skip
+        return fit(self, X, y, **arguments)
 
     def stop(self, members: Any = None, reason: str = "stopped") -> bool:
         """Let the `fit` that trains some members, or all for None, end soon; for callbacks and other threads.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import TrainingSettings
 from backprop.learn import fit as network_fit
 from backprop.learn import metrics as metric_functions
-from backprop.learn.callbacks import Callback, Plateau, TerminateOnNaN
+from backprop.learn.callbacks import Callback, Plateau, Progress, TerminateOnNaN
+from backprop.learn.divergence import DivergedError
 from backprop.learn.fleet_divergence import FleetDivergedError
 from backprop.learn.fleet_measures import FleetMeasures
 from backprop.learn.fleet_part import Part, begin, resumable
@@ -72,8 +73,13 @@ def fit(
     resume: bool = False,
     n_threads: int | str = "auto",
     progress: bool | str = "auto",
+    elsewhere: Callable[[Begun], dict[int, DivergedError]] | None = None,
 ) -> FleetHistory:
-    """Train a fleet; `backprop.Fleet.fit` documents the arguments."""
+    """Train a fleet; `backprop.Fleet.fit` documents the arguments.
+
+    elsewhere: what trains the members from where they begin, and returns the errors of those that diverged, where this
+    process does not do it.
+    """
     own = MemberSettings(len(fleet), optimizer, learning_rate, dict(zip(PENALTIES, (l1, l2, dropout), strict=True)))
     epochs, initial_epoch = network_fit.checked_epochs(epochs, initial_epoch, resume)
     if batch_size is not None:
@@ -94,17 +100,33 @@ def fit(
 
     with HeldInterrupts() as interrupts, fleet._guard:
         active = _begin(fleet, data, own, settings, epochs, initial_epoch, resume)
-        parts = _parts(fleet, data, own, settings)
-        run = FleetRun(fleet, epochs, every_callback, rule, bar, interrupts, schedule, names)
-        if active.any():
+        errors: dict[int, DivergedError] = {}
+        if elsewhere is not None and active.any():
+            groups = [(group, plain, validation) for group, _, _, plain, validation, _ in data.groups]
+            errors = elsewhere(Begun(active, groups, bar, interrupts))
+        elif active.any():
+            parts = _parts(fleet, data, own, settings)
+            run = FleetRun(fleet, epochs, every_callback, rule, bar, interrupts, schedule, names)
             runs = []
             for part, measures in parts:
                 part.open()
                 runs.append(PartRun(run, part, metrics, measures, active[part.members], len(parts) == 1))
             run.train(runs)
-    if run.errors and raises:
-        raise FleetDivergedError(run.errors)
+            errors = run.errors
+    if errors and raises:
+        raise FleetDivergedError(errors)
     return fleet.history
+
+
+class Begun(NamedTuple):
+    """A fleet at the start of its training."""
+
+    active: NDArray[np.bool_]
+    """which members have something to do, (size,)"""
+    groups: list[tuple[Group, FleetData, FleetData | None]]
+    """with the rows to learn from and those to validate with"""
+    bar: Progress
+    interrupts: HeldInterrupts
 
 
 class _Rows:

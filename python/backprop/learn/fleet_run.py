@@ -139,10 +139,11 @@ class PartRun:
         self.in_arrays = rule is not None and fleet_rule.acts_in_arrays(rule)
         self.callbacks: list[tuple[int, MemberCallbacks]] = []
         self.by_rule: MemberCallbacks | None = None
+        numbers = self.members if run.fleet._numbers is None else run.fleet._numbers[self.members]
         for c, each in enumerate(run.callbacks):
             if each is rule and self.in_arrays:
                 continue
-            own = MemberCallbacks(each, self.members.tolist(), each is rule)
+            own = MemberCallbacks(each, numbers.tolist(), each is rule)
             if each is rule:
                 self.by_rule = own
             self.callbacks.append((c, own))

@@ -176,6 +176,8 @@ class FleetModel:
         self._guard = Guard()
         self._run: Run | None = None
         self._callbacks: list[tuple[str, list[dict[str, Any]]]] = []
+        self._numbers: NDArray[np.int64] | None = None
+        """what callbacks call the members, (size,), where the fleet is a piece of another one"""
         self.history = FleetHistory(self._size) if history is None else history
 
     @classmethod
