@@ -180,6 +180,43 @@ def checkpoint_files() -> list[bytes]:
     return files
 
 
+def fleet() -> bp.Fleet:
+    """Members of two shapes, some of which differ in a penalty."""
+    layers = [
+        bp.Dense(3, "tanh", l2=0.1),
+        bp.Dense(3, "tanh", l2=0.2),
+        bp.Dense(2, "prelu"),
+        bp.Dense(3, "tanh", l2=0.1),
+    ]
+    networks = [bp.Network(2, [layer, bp.Dense(1)], seed=2**k, backend="reference") for k, layer in enumerate(layers)]
+    return bp.Fleet.of(networks)
+
+
+@cache
+def fleet_files() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fleet"
+        fleet().save(path, extra={"columns": ["a", "é"]})
+        return [path.read_bytes()]
+
+
+@cache
+def fleet_checkpoint_files() -> list[bytes]:
+    """Of a fleet that was never trained, and of one in the middle of its training."""
+    files = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        for epochs in (0, 3):
+            members = fleet()
+            if epochs:
+                watch = bp.callbacks.EarlyStopping("r2", restore_best=True)  # which keeps its own counts
+                arguments = {"learning_rate": [0.1, 0.2, 0.3, 0.4], "metrics": "r2", "callbacks": [watch]}
+                members.fit(np.eye(6, 2), np.arange(6.0), epochs=epochs, batch_size=2, tolerance=0.0, **arguments)
+            members.save_checkpoint(path)
+            files.append(path.read_bytes())
+    return files
+
+
 def resume(path: Path) -> object:
     """Read a checkpoint as if its checksum were right: whoever changes a file on purpose can mend that too."""
     try:
@@ -193,6 +230,8 @@ def resume(path: Path) -> object:
 READERS = {
     "resume": Reader(resume, checkpoint_files, changed_model),
     "load": Reader(io.load_with_extra, model_files, changed_model),
+    "load of fleets": Reader(io.load_with_extra, fleet_files, changed_model),
+    "resume of fleets": Reader(resume, fleet_checkpoint_files, changed_model),
     "read_csv": Reader(read_csv, tables, changed_text),
 }
 
