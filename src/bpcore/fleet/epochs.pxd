@@ -1,7 +1,7 @@
 """The members of one thread, epoch after epoch: a lane that becomes free takes the next member."""
 
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
 from bpcore.fleet.lanes cimport (
@@ -12,7 +12,10 @@ from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_
 from bpcore.fleet.step cimport add_lane_penalties, step_lanes
 from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
-from bpcore.machine.types cimport LANES, MAX_LANES, real, vec, vfma, vload, vset1, vstore
+from bpcore.machine.types cimport (
+    LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, llt, lload, lselect,
+    lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
+)
 from bpcore.passes.members cimport CHUNKS, FEW, SINGLE
 from bpcore.passes.batches cimport row_of
 from bpcore.passes.network cimport fits_small_batches
@@ -123,25 +126,40 @@ cdef inline void draw(Lanes *lanes) noexcept nogil:
             lanes.keys[i] = pcg64_next(&lanes.pending[i])
 
 
+cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
+    """How the next batches, of n rows, are cut and what they have in common."""
+    cdef int i
+    lanes.gathered = lanes.plan_stands = False
+    lanes.most_in_batch = 0
+    lanes.equal_batches = lanes.n_members == LANES
+    for i in range(LANES):
+        if lanes.member[i] >= 0:
+            plan_batch(lanes, i, n[i])
+        lanes.most_in_batch = max(lanes.most_in_batch, <Py_ssize_t> n[i])
+        lanes.equal_batches = lanes.equal_batches and n[i] == n[0]
+    lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
+
+
 cdef inline void begin_step(Lanes *lanes) noexcept nogil:
     """The next batch of each lane: its rows, their order, the key of its dropout."""
     cdef int64_t n[MAX_LANES]
-    cdef int64_t changed = 0
-    cdef int i
-    for i in range(LANES):
-        lanes.batch.block[i] = lanes.batch.total[i] = 0
-        lanes.batch.first[i] = lanes.cursor[i]
-    for i in range(LANES):
-        n[i] = min(lanes.batch_size[i], lanes.data.n[i] - lanes.cursor[i])
-        changed |= n[i] ^ lanes.batch.n[i]
+    cdef lvec cursor, size, left, changed = lset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        cursor = lload(lanes.cursor + j)
+        size = lload(lanes.batch_size + j)
+        left = lload(lanes.data.n + j) - cursor
+        left = lselect(llt(left, size), left, size)
+        changed = changed | (left ^ lload(lanes.batch.n + j))
+        lstore(n + j, left)
+        lstore(lanes.batch.first + j, cursor)
+        dstore(lanes.batch.block + j, dset1(0))
+        dstore(lanes.batch.total + j, dset1(0))
     if lanes.fleet.shuffles or lanes.fleet.job.net.has_dropout:
         draw(lanes)
-    if changed != 0 or lanes.data.weighted or not lanes.plan_stands:
-        lanes.gathered = lanes.plan_stands = False
-        for i in range(LANES):
-            if lanes.member[i] >= 0:
-                plan_batch(lanes, i, n[i])
-        lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
+    if not lanes.plan_stands or lanes.data.weighted or lany(changed):
+        plan_step(lanes, n)
     lanes.round = 0
     lanes.phase = IN_STEP
 
@@ -166,7 +184,7 @@ cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
 cdef inline void end_step(Lanes *lanes) noexcept nogil:
     """The optimizer's step, with its rates and random numbers."""
     cdef const Fleet *fleet = lanes.fleet
-    cdef int i
+    cdef int i, h
     if fleet.tables != NULL:
         for i in range(LANES):
             if lanes.member[i] >= 0:
@@ -176,11 +194,12 @@ cdef inline void end_step(Lanes *lanes) noexcept nogil:
     if fleet.shuffles or fleet.job.net.has_dropout:
         for i in range(LANES):
             lanes.random[i] = lanes.pending[i]
-    for i in range(LANES):
-        lanes.step[i] += 1
-        lanes.position[i] += 1
-        lanes.steps_since[i] += 1
-        lanes.cursor[i] += lanes.batch.n[i]
+    for h in range(PARTS):
+        i = h * PART
+        lstore(lanes.step + i, lload(lanes.step + i) + lset1(1))
+        lstore(lanes.position + i, lload(lanes.position + i) + lset1(1))
+        lstore(lanes.steps_since + i, lload(lanes.steps_since + i) + lset1(1))
+        lstore(lanes.cursor + i, lload(lanes.cursor + i) + lload(lanes.batch.n + i))
     step_lanes(lanes)
 
 
@@ -256,46 +275,51 @@ cdef inline void keep_best(Lanes *lanes, const int64_t *improved) noexcept nogil
                 lanes.best[j * LANES + i] = lanes.parameters[j * LANES + i]
 
 
-cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *leaves) noexcept nogil:
-    """Enter the monitored losses of the epochs that are over into the stop rules; see `apply_stop_rule`."""
+cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *stops) noexcept nogil:
+    """Enter the monitored losses of the epochs that are over into the stop rules, see `apply_stop_rule`; who stops."""
     cdef const Job *job = &lanes.fleet.job
     cdef int64_t improved[MAX_LANES]
-    cdef int64_t progress[MAX_LANES]
-    cdef double best_loss[MAX_LANES]
-    cdef int64_t best_epoch[MAX_LANES]
-    cdef int64_t any_improved = 0
-    cdef int i
-    if job.has_tolerance:
-        for i in range(LANES):
-            progress[i] = (watched[i] < lanes.best_loss[i] or job.equal_is_progress) and (
-                watched[i] <= lanes.best_loss[i] - job.tolerance
-            )
-            if lanes.ended[i]:
-                lanes.stale_epochs[i] = 0 if progress[i] else lanes.stale_epochs[i] + 1
-                leaves[i] = lanes.stale_epochs[i] >= job.patience
-    for i in range(LANES):
-        improved[i] = lanes.ended[i] & (watched[i] < lanes.best_loss[i])
-        any_improved |= improved[i]
-    if any_improved == 0:
-        return
-    for i in range(LANES):
-        best_loss[i] = watched[i] if improved[i] else lanes.best_loss[i]
-        best_epoch[i] = lanes.epoch[i] if improved[i] else lanes.best_epoch[i]
-    memcpy(lanes.best_loss, best_loss, sizeof(best_loss))  # a masked store would make the next load wait
-    memcpy(lanes.best_epoch, best_epoch, sizeof(best_epoch))
-    if lanes.best != NULL:
+    cdef dvec value, best
+    cdef lvec better, ended, stale, progress, any_better = lset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        value = dload(watched + j)
+        best = dload(lanes.best_loss + j)
+        ended = lload(lanes.ended + j)
+        better = dlt(value, best)
+        lstore(stops + j, lset1(0))
+        if job.has_tolerance:
+            stale = lload(lanes.stale_epochs + j)
+            progress = (lset1(-1) if job.equal_is_progress else better) & dle(value, best - dset1(job.tolerance))
+            stale = lselect(ended, lselect(progress, lset1(0), stale + lset1(1)), stale)
+            lstore(lanes.stale_epochs + j, stale)
+            lstore(stops + j, ended & ~llt(stale, lset1(job.patience)))
+        better = better & ended
+        any_better = any_better | better
+        lstore(improved + j, better)
+        dstore(lanes.best_loss + j, dselect(better, value, best))
+        lstore(lanes.best_epoch + j, lselect(better, lload(lanes.epoch + j), lload(lanes.best_epoch + j)))
+    if lanes.best != NULL and lany(any_better):
         keep_best(lanes, improved)
+
+
+cdef inline bint end_together(const Lanes *lanes) noexcept nogil:
+    """Whether consecutive members, in all lanes, have ended the same epoch."""
+    cdef lvec first = lset1(lanes.epoch[0] - lanes.end[0]), apart = lset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        apart = apart | ((lload(lanes.epoch + j) - lload(lanes.end + j)) ^ first) | ~lload(lanes.ended + j)
+    return lanes.side_by_side and not lany(apart)
 
 
 cdef inline void note_losses(const Lanes *lanes, const double *loss, double *losses) noexcept nogil:
     """The losses of the epochs that are over, to their places in losses (epochs, size)."""
     cdef const Fleet *fleet = lanes.fleet
-    cdef int64_t row = lanes.epoch[0] - lanes.end[0], apart = 0
+    cdef int64_t row = lanes.epoch[0] - lanes.end[0] + fleet.last - fleet.first - 1
     cdef int i
-    for i in range(LANES):
-        apart |= (lanes.epoch[i] - lanes.end[i] - row) | (1 - lanes.ended[i])
-    if lanes.side_by_side and apart == 0:
-        row += fleet.last - fleet.first - 1
+    if end_together(lanes):
         memcpy(losses + row * fleet.size + lanes.member[0], loss, LANES * sizeof(double))
         return
     for i in range(LANES):
@@ -304,21 +328,25 @@ cdef inline void note_losses(const Lanes *lanes, const double *loss, double *los
             losses[row * fleet.size + lanes.member[i]] = loss[i]
 
 
-cdef inline void part(Lanes *lanes, int64_t *leaves) noexcept nogil:
-    """Members whose stop rule has fired (`leaves`), or that have done their last epoch, leave; others are copied."""
-    cdef int64_t any_leaves = 0, oldest = 0
-    cdef int i
-    for i in range(LANES):
-        any_leaves |= leaves[i] | (lanes.ended[i] & (lanes.epoch[i] >= lanes.end[i]))
-        oldest |= lanes.ended[i] & (lanes.steps_since[i] >= SAVED_STEPS)
-    if any_leaves == 0 and oldest == 0:
+cdef inline void part(Lanes *lanes, const int64_t *stops) noexcept nogil:
+    """Members whose stop rule has fired, or that have done their last epoch, leave; others are copied now and then."""
+    cdef lvec due = lset1(0)
+    cdef int i, h
+    for h in range(PARTS):
+        i = h * PART
+        due = due | lload(stops + i) | (
+            lload(lanes.ended + i) & (
+                ~llt(lload(lanes.epoch + i), lload(lanes.end + i)) | ~llt(lload(lanes.steps_since + i), lset1(SAVED_STEPS))
+            )
+        )
+    if not lany(due):
         return
     for i in range(LANES):
         if not lanes.ended[i]:
             continue
-        if leaves[i]:
+        if stops[i]:
             lanes.fleet.members[lanes.member[i]].status = TOLERANT
-        if leaves[i] or lanes.epoch[i] >= lanes.end[i]:
+        if stops[i] or lanes.epoch[i] >= lanes.end[i]:
             leave(lanes, i)
         elif lanes.steps_since[i] >= SAVED_STEPS:
             save_lane(lanes, i)
@@ -327,77 +355,82 @@ cdef inline void part(Lanes *lanes, int64_t *leaves) noexcept nogil:
 cdef inline void lose_diverged(Lanes *lanes, const double *loss) noexcept nogil:
     """Members of which not all is finite leave."""
     cdef real rest[MAX_LANES]
-    cdef int64_t diverged[MAX_LANES]
-    cdef int64_t any_diverged = 0
-    cdef int i
+    cdef int64_t lost[MAX_LANES]
+    cdef lvec diverged, any_diverged = lset1(0)
+    cdef dvec zero = dset1(0)
+    cdef int i, h
     find_finite(lanes, rest)
-    for i in range(LANES):
-        diverged[i] = lanes.ended[i] & (1 - ((loss[i] * 0 == 0) & (rest[i] == 0)))
-        any_diverged |= diverged[i]
-    if any_diverged:
+    for h in range(PARTS):
+        i = h * PART
+        diverged = ~(deq(dload(loss + i) * zero, zero) & deq(dload_reals(rest + i), zero)) & lload(lanes.ended + i)
+        any_diverged = any_diverged | diverged
+        lstore(lost + i, diverged)
+    if lany(any_diverged):
         for i in range(LANES):
-            if diverged[i]:
-                lanes.ended[i] = False
+            if lost[i]:
+                lanes.ended[i] = 0
                 lose(lanes, i)
 
 
 cdef inline void begin_epochs(Lanes *lanes) noexcept nogil:
     """Lanes whose epoch is over are at the start of the next."""
-    cdef int64_t n_ended = 0
-    cdef int i
-    for i in range(LANES):
-        n_ended += lanes.ended[i]
-    if n_ended == LANES:
-        for i in range(LANES):
-            lanes.loss_sum[i] = lanes.weight_sum[i] = lanes.validation_sum[i] = 0
-            lanes.cursor[i] = lanes.validated[i] = 0
-        return
-    for i in range(LANES):
-        if lanes.ended[i]:
-            lanes.loss_sum[i] = lanes.weight_sum[i] = lanes.validation_sum[i] = 0
-            lanes.cursor[i] = lanes.validated[i] = 0
+    cdef lvec going
+    cdef dvec zero = dset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        going = ~lload(lanes.ended + j)
+        dstore(lanes.loss_sum + j, dselect(going, dload(lanes.loss_sum + j), zero))
+        dstore(lanes.weight_sum + j, dselect(going, dload(lanes.weight_sum + j), zero))
+        dstore(lanes.validation_sum + j, dselect(going, dload(lanes.validation_sum + j), zero))
+        lstore(lanes.cursor + j, lload(lanes.cursor + j) & going)
+        lstore(lanes.validated + j, lload(lanes.validated + j) & going)
 
 
 cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
     """End the epochs that are over: losses, stop rules, and who leaves."""
     cdef Fleet *fleet = lanes.fleet
     cdef double loss[MAX_LANES]
-    cdef double watched[MAX_LANES]
+    cdef double validation_loss[MAX_LANES]
     cdef double penalties[MAX_LANES]
     cdef double ones[MAX_LANES]
-    cdef int64_t leaves[MAX_LANES]
-    cdef int i
-    for i in range(LANES):
-        loss[i] = lanes.loss_sum[i] / lanes.weight_sum[i] if lanes.weight_sum[i] != 0 else 0
-        watched[i] = loss[i]
-        leaves[i] = 0
-        lanes.epoch[i] += lanes.ended[i]
+    cdef int64_t stops[MAX_LANES]
+    cdef dvec weight, zero = dset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        weight = dload(lanes.weight_sum + j)
+        dstore(loss + j, dselect(deq(weight, zero), zero, dload(lanes.loss_sum + j) / weight))
+        lstore(lanes.epoch + j, lload(lanes.epoch + j) - lload(lanes.ended + j))
+        dstore(ones + j, dset1(1))
     note_losses(lanes, loss, fleet.losses)
     if fleet.validation.n != NULL:
-        for i in range(LANES):
-            ones[i] = 1
         add_lane_penalties(lanes, ones, False, penalties)
-        for i in range(LANES):
-            penalties[i] = lanes.validation_sum[i] + penalties[i]
-            if fleet.job.watches_validation:
-                watched[i] = penalties[i]
-        note_losses(lanes, penalties, fleet.validation_losses)
+        for h in range(PARTS):
+            j = h * PART
+            dstore(validation_loss + j, dload(lanes.validation_sum + j) + dload(penalties + j))
+        note_losses(lanes, validation_loss, fleet.validation_losses)
     begin_epochs(lanes)
     lose_diverged(lanes, loss)
-    apply_stop_rules(lanes, watched, leaves)
-    part(lanes, leaves)
+    if fleet.job.watches_validation:
+        apply_stop_rules(lanes, validation_loss, stops)
+    else:
+        apply_stop_rules(lanes, loss, stops)
+    part(lanes, stops)
 
 
 # ---- a call ----
 
 cdef inline bint find_ended(Lanes *lanes) noexcept nogil:
     """lanes.ended: whose epoch is over; whether there are any."""
-    cdef int64_t any_ended = 0
-    cdef int i
-    for i in range(LANES):
-        lanes.ended[i] = (lanes.member[i] >= 0) & (lanes.cursor[i] >= lanes.data.n[i])
-        any_ended |= lanes.ended[i]
-    return any_ended != 0
+    cdef lvec ended, any_ended = lset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        ended = ~llt(lload(lanes.cursor + j), lload(lanes.data.n + j)) & ~llt(lload(lanes.member + j), lset1(0))
+        any_ended = any_ended | ended
+        lstore(lanes.ended + j, ended)
+    return lany(any_ended)
 
 
 cdef inline bint tick(Lanes *lanes) noexcept nogil:

@@ -85,6 +85,8 @@ cdef struct Lanes:
     bint plan_stands
     bint agree  # whether all batches are single chunks for one pass
     Regime regime  # that pass
+    Py_ssize_t most_in_batch
+    bint equal_batches  # whether all lanes have so many rows
     bint update_stands
     LaneUpdates update
     # per lane
@@ -114,8 +116,7 @@ cdef struct Lanes:
     int64_t stale_epochs[MAX_LANES]
     int64_t validated[MAX_LANES]
     double validation_sum[MAX_LANES]
-    int64_t ended[MAX_LANES]  # whether its epoch has ended with this step
-    int64_t finished[MAX_LANES]  # whether it leaves
+    int64_t ended[MAX_LANES]  # -1 if its epoch has ended with this step
 
 
 # ---- memory ----

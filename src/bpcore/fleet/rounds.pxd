@@ -8,7 +8,10 @@ from libc.stdint cimport int64_t
 
 from bpcore.fleet.lanes cimport LaneBatch, LaneRows, Lanes
 from bpcore.formulas.losses cimport Loss
-from bpcore.machine.types cimport LANES, MAX_LANES, never_inlined, prefetch, real, vec, vload, vlt, vselect, vset1, vstore
+from bpcore.machine.types cimport (
+    LANES, MAX_LANES, PART, PARTS, dload, dload_reals, dset1, dstore, dvec, lload, lstore, never_inlined, prefetch, real, vec,
+    vload, vlt, vselect, vset1, vstore,
+)
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.members cimport (
     CHUNKS, FEW, SINGLE, MembersChunk, Regime, gather_sample, members_backward, members_forward, members_output_delta,
@@ -48,6 +51,7 @@ cdef enum:
 cdef struct Pass:
     Regime regime
     Py_ssize_t n  # the most rows of a lane
+    bint equal  # whether every lane has so many
     int64_t first[MAX_LANES]  # within the lane's order
     int64_t rows[MAX_LANES]  # 0: this lane takes no part
 
@@ -58,6 +62,7 @@ cdef inline void make_pass(const Lanes *lanes, const LaneBatch *batch, Regime re
     cdef int i
     p.regime = regime
     p.n = 0
+    p.equal = False
     for i in range(LANES):
         p.rows[i] = p.first[i] = 0
         if lanes.member[i] >= 0 and batch.n[i] > 0 and batch.regime[i] == <int> regime and k < batch.n_chunks[i]:
@@ -107,15 +112,13 @@ cdef inline void gather_factors(
                 chunk.factor[k * LANES + i] = <real> (batch.factor[i] * rows.weight[i][row_at(rows, p, i, k)])
 
 
-cdef inline bint is_full(const Lanes *lanes, const LaneRows *rows, const Pass *p) noexcept nogil:
-    """Whether every lane has p.n rows, in an order of its own."""
-    cdef int64_t differs = 0
-    cdef bint ordered = lanes.n_members == LANES
+cdef inline bint is_ordered(const LaneRows *rows) noexcept nogil:
+    """Whether every lane has an order of its own."""
     cdef int i
     for i in range(LANES):
-        differs |= p.rows[i] ^ p.n
-        ordered = ordered and rows.order[i] != NULL
-    return ordered and differs == 0
+        if rows.order[i] == NULL:
+            return False
+    return True
 
 
 cdef inline never_inlined gather_pass(
@@ -126,7 +129,7 @@ cdef inline never_inlined gather_pass(
     cdef const real *sources[MAX_LANES]
     cdef int64_t at[MAX_LANES]
     cdef Py_ssize_t k, n_inputs = job.net.n_inputs
-    cdef bint full = is_full(lanes, rows, p)
+    cdef bint full = p.equal and lanes.fleet.shuffles and is_ordered(rows)
     cdef int i
     gather_factors(lanes, rows, batch, p, chunk)
     for k in range(p.n):
@@ -151,19 +154,33 @@ cdef inline never_inlined add_values(
     cdef double value
     cdef Py_ssize_t k
     cdef int i
+    if p.equal and not rows.weighted:
+        add_equal_values(batch, p.n, chunk.value)
+        return
     for i in range(LANES):
         sums[0][i] = sums[1][i] = 0
-    if rows.weighted and p.regime != SINGLE:
-        for i in range(LANES):
-            for k in range(p.rows[i]):
-                value = chunk.value[k * LANES + i]
-                sums[k & 1][i] += <double> rows.weight[i][row_at(rows, p, i, k)] * value
-    else:
-        for k in range(p.n):
-            for i in range(LANES):
-                sums[k & 1][i] += <double> chunk.value[k * LANES + i] if k < p.rows[i] else 0
-    for i in range(LANES):
+        for k in range(p.rows[i]):
+            value = chunk.value[k * LANES + i]
+            if rows.weighted and p.regime != SINGLE:
+                value = <double> rows.weight[i][row_at(rows, p, i, k)] * value
+            sums[k & 1][i] += value
         batch.block[i] += sums[0][i] + sums[1][i]
+
+
+cdef inline void add_equal_values(LaneBatch *batch, Py_ssize_t n, const real *value) noexcept nogil:
+    """The same for n rows without weights in each lane."""
+    cdef dvec even, odd
+    cdef Py_ssize_t k
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        even = odd = dset1(0)
+        for k in range(n // 2):
+            even = even + dload_reals(value + 2 * k * LANES + j)
+            odd = odd + dload_reals(value + (2 * k + 1) * LANES + j)
+        if n & 1:
+            even = even + dload_reals(value + (n - 1) * LANES + j)
+        dstore(batch.block + j, dload(batch.block + j) + (even + odd))
 
 
 cdef inline void run_pass(
@@ -276,18 +293,19 @@ cdef inline void run_round(
 cdef inline void run_whole(Lanes *lanes, bint keeps) noexcept nogil:
     """A batch on which all lanes agree, in one pass. keeps: whether it is the same the next time."""
     cdef Pass p
-    cdef int i
+    cdef int i, h
     p.regime = lanes.regime
-    p.n = 0
-    for i in range(LANES):
-        p.first[i] = lanes.batch.first[i]
-        p.rows[i] = lanes.batch.n[i]
-        p.n = max(p.n, <Py_ssize_t> p.rows[i])
+    p.n = lanes.most_in_batch
+    p.equal = lanes.equal_batches
+    for h in range(PARTS):
+        i = h * PART
+        lstore(p.first + i, lload(lanes.batch.first + i))
+        lstore(p.rows + i, lload(lanes.batch.n + i))
     run_pass(lanes, &lanes.data, &lanes.batch, &p, lanes.gradient, lanes.gathered)
     lanes.gathered = keeps
-    for i in range(LANES):
-        lanes.batch.total[i] = lanes.batch.block[i]
-        lanes.batch.block[i] = 0
+    for h in range(PARTS):
+        i = h * PART
+        dstore(lanes.batch.total + i, dload(lanes.batch.block + i))
 
 
 cdef inline Regime regime_of(bint by_single_rows, bint by_few_rows, int64_t n_rows, int64_t n) noexcept nogil:

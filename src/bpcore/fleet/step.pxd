@@ -8,7 +8,8 @@ from bpcore.formulas.optimizers cimport (
     MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, counts_steps, follow_rule, optimize, prepare,
 )
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_LANES, real, vabs, vec, vfma, vload, vlt, vselect, vset1, vstore,
+    GROUP_LANES, LANES, MAX_LANES, PART, PARTS, dload, dset1, dstore, dvec, real, vabs, vec, vfma, vload, vlt, vselect, vset1,
+    vstore,
 )
 from bpcore.machine.vmath cimport vroot
 from bpcore.passes.network cimport Layer
@@ -276,19 +277,24 @@ cdef inline void limit_lane_norms(Lanes *lanes, const Layer *layer) noexcept nog
 
 cdef inline void add_lane_losses(Lanes *lanes, const double *penalties) noexcept nogil:
     """Add the losses of the batches to the sums of the epochs; see `add_loss`."""
-    cdef double loss
-    cdef int i
-    if lanes.fleet.job.loss.mean:
+    cdef dvec loss, own, denominator, sums
+    cdef int i, j, h
+    for h in range(PARTS):
+        j = h * PART
+        loss = dload(lanes.batch.loss_factor + j) * dload(lanes.batch.total + j)
+        own = dload(penalties + j)
+        denominator = dload(lanes.batch.denominator + j)
+        sums = dload(lanes.loss_sum + j)
+        if lanes.fleet.job.loss.mean:
+            dstore(lanes.loss_sum + j, sums + (loss + own) * denominator)
+            dstore(lanes.weight_sum + j, dload(lanes.weight_sum + j) + denominator)
+        else:
+            dstore(lanes.loss_sum + j, sums + loss)
+            dstore(lanes.weight_sum + j, dset1(1))
+    if not lanes.fleet.job.loss.mean:
         for i in range(LANES):
-            loss = lanes.batch.loss_factor[i] * lanes.batch.total[i]
-            lanes.loss_sum[i] += (loss + penalties[i]) * lanes.batch.denominator[i]
-            lanes.weight_sum[i] += lanes.batch.denominator[i]
-        return
-    for i in range(LANES):
-        lanes.loss_sum[i] += lanes.batch.loss_factor[i] * lanes.batch.total[i]
-        if penalties[i] != 0:
-            lanes.loss_sum[i] += penalties[i] * lanes.batch.n[i] / lanes.data.n[i]
-        lanes.weight_sum[i] = 1
+            if penalties[i] != 0:
+                lanes.loss_sum[i] += penalties[i] * lanes.batch.n[i] / lanes.data.n[i]
 
 
 cdef inline void step_lanes(Lanes *lanes) noexcept nogil:
@@ -296,10 +302,11 @@ cdef inline void step_lanes(Lanes *lanes) noexcept nogil:
     cdef const Job *job = &lanes.fleet.job
     cdef double penalties[MAX_LANES]
     cdef double factor[MAX_LANES]
-    cdef int i, l
-    for i in range(LANES):
-        penalties[i] = 0
-        factor[i] = 1
+    cdef int i, l, h
+    for h in range(PARTS):
+        i = h * PART
+        dstore(penalties + i, dset1(0))
+        dstore(factor + i, dset1(1))
     if job.n_penalties > 0:
         if job.penalty_per_row and job.loss.mean:
             for i in range(LANES):

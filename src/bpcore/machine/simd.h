@@ -287,6 +287,64 @@ BP_INLINE void bp_prefetch(const real *p) { (void)p; }
 BP_INLINE void bp_prefetch_to_write(real *p) { (void)p; }
 #endif
 
+/* ---- a double or a whole number of 64 bits for each lane ----
+ * BP_PARTS vectors hold as many as a vec has lanes; one after the other, as no compiler splits wider ones well. Masks
+ * are -1 for yes and 0 for no. */
+#if BP_VEC_BYTES > 0
+#define BP_PART (BP_VEC_BYTES / 8)
+#define BP_PARTS (BP_LANES / BP_PART)
+typedef double dvec __attribute__((vector_size(BP_VEC_BYTES)));
+typedef int64_t lvec __attribute__((vector_size(BP_VEC_BYTES)));
+typedef double bp_udvec __attribute__((vector_size(BP_VEC_BYTES), aligned(8)));
+typedef int64_t bp_ulvec __attribute__((vector_size(BP_VEC_BYTES), aligned(8)));
+typedef real bp_part __attribute__((vector_size(BP_PART * sizeof(real)), aligned(sizeof(real))));
+BP_INLINE dvec dload(const double *p) { return *(const bp_udvec *)p; }
+BP_INLINE void dstore(double *p, dvec v) { *(bp_udvec *)p = v; }
+BP_INLINE lvec lload(const int64_t *p) { return *(const bp_ulvec *)p; }
+BP_INLINE void lstore(int64_t *p, lvec v) { *(bp_ulvec *)p = v; }
+BP_INLINE dvec dset1(double x) { return x - (dvec){0}; }
+BP_INLINE lvec lset1(int64_t x) { return x - (lvec){0}; }
+BP_INLINE dvec dload_reals(const real *p) { return __builtin_convertvector(*(const bp_part *)p, dvec); }
+BP_INLINE lvec dlt(dvec a, dvec b) { return (lvec)(a < b); }
+BP_INLINE lvec dle(dvec a, dvec b) { return (lvec)(a <= b); }
+BP_INLINE lvec deq(dvec a, dvec b) { return (lvec)(a == b); }
+BP_INLINE lvec llt(lvec a, lvec b) { return (lvec)(a < b); }
+BP_INLINE dvec dselect(lvec m, dvec a, dvec b) { return (dvec)((m & (lvec)a) | (~m & (lvec)b)); }
+BP_INLINE lvec lselect(lvec m, lvec a, lvec b) { return (m & a) | (~m & b); }
+#else
+#define BP_PART 1
+#define BP_PARTS 1
+typedef double dvec;
+typedef int64_t lvec;
+BP_INLINE dvec dload(const double *p) { return *p; }
+BP_INLINE void dstore(double *p, dvec v) { *p = v; }
+BP_INLINE lvec lload(const int64_t *p) { return *p; }
+BP_INLINE void lstore(int64_t *p, lvec v) { *p = v; }
+BP_INLINE dvec dset1(double x) { return x; }
+BP_INLINE lvec lset1(int64_t x) { return x; }
+BP_INLINE dvec dload_reals(const real *p) { return (double)*p; }
+BP_INLINE lvec dlt(dvec a, dvec b) { return -(int64_t)(a < b); }
+BP_INLINE lvec dle(dvec a, dvec b) { return -(int64_t)(a <= b); }
+BP_INLINE lvec deq(dvec a, dvec b) { return -(int64_t)(a == b); }
+BP_INLINE lvec llt(lvec a, lvec b) { return -(int64_t)(a < b); }
+BP_INLINE dvec dselect(lvec m, dvec a, dvec b) { return m ? a : b; }
+BP_INLINE lvec lselect(lvec m, lvec a, lvec b) { return m ? a : b; }
+#endif
+/* whether any bit is set */
+BP_INLINE int lany(lvec m) {
+#if BP_VEC_BYTES == 64 && defined(__AVX512F__)
+    return _mm512_test_epi64_mask((__m512i)m, (__m512i)m) != 0;
+#elif BP_VEC_BYTES == 32 && defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)m, (__m256i)m);
+#else
+    int64_t found = 0, parts[BP_PART];
+    memcpy(parts, &m, sizeof m);
+    for (int i = 0; i < BP_PART; i++)
+        found |= parts[i];
+    return found != 0;
+#endif
+}
+
 /* ---- across lanes ---- */
 #if BP_VEC_BYTES > 0 && !defined(__clang__)
 /* one stage of a transposition: exchange the blocks of size s off the diagonal */

@@ -1,5 +1,7 @@
 """The scalar and the vector type, fixed when the C compiler runs, and what `simd.h` offers on them."""
 
+from libc.stdint cimport int64_t
+
 cdef extern from "machine/simd.h" nogil:
     const int LANES "BP_LANES"
     const int REAL_BITS "BP_REAL_BITS"
@@ -54,6 +56,27 @@ cdef extern from "machine/simd.h" nogil:
     vec vcopysign(vec a, vec b) noexcept
     vec vldexp(vec a, vec n) noexcept
     real vlane(vec v, int i) noexcept
+
+    # a double or a whole number of 64 bits for each of PART lanes, PARTS times
+    const int PART "BP_PART"
+    const int PARTS "BP_PARTS"
+    ctypedef double dvec
+    ctypedef long long lvec
+    dvec dload(const double *p) noexcept
+    void dstore(double *p, dvec v) noexcept
+    lvec lload(const int64_t *p) noexcept
+    void lstore(int64_t *p, lvec v) noexcept
+    dvec dset1(double x) noexcept
+    lvec lset1(int64_t x) noexcept
+    dvec dload_reals(const real *p) noexcept
+    lvec dlt(dvec a, dvec b) noexcept
+    lvec dle(dvec a, dvec b) noexcept
+    lvec deq(dvec a, dvec b) noexcept
+    lvec llt(lvec a, lvec b) noexcept
+    dvec dselect(lvec m, dvec a, dvec b) noexcept
+    lvec lselect(lvec m, lvec a, lvec b) noexcept
+    bint lany(lvec m) noexcept
+
     void prefetch "bp_prefetch"(const real *p) noexcept
     void prefetch_to_write "bp_prefetch_to_write"(real *p) noexcept
     void vtranspose(vec *rows) noexcept
