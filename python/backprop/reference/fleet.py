@@ -53,6 +53,8 @@ class FleetLoop:
         rates: FleetRates,
     ) -> None:
         self.make, self.settings, self.data, self.state, self.rates = make, settings, data, state, rates
+        self.kept: dict[int, list[Any]] = {}
+        """what members that were left in the middle of an epoch go back to"""
 
     def set_rates(self, rates: FleetRates) -> None:
         """Take these rates from the next step on."""
@@ -94,7 +96,10 @@ class FleetLoop:
         training = self.make(k, state, self.rates_of(k, state.rate_scale, position))
         own, own_validation = np.empty(1), None if validation_losses is None else np.empty(1)
         epoch_random = [int(word) for word in self.state.members["epoch_random"][k]]
-        reason, kept = "epochs", self.copy_of(k)
+        kept = self.kept.pop(k, None)
+        if kept is None or self.is_finite(k):
+            kept = self.copy_of(k)
+        reason = "epochs"
         try:
             while state.epoch - state.first_epoch < last and reason == "epochs":
                 if state.cursor == 0:
@@ -111,12 +116,19 @@ class FleetLoop:
         finally:  # a loss of the user's own may raise
             self.state.put(k, state, epoch_random if state.cursor else None)
             self.state.members["position"][k] = position + state.step - step
+            if state.cursor:
+                self.kept[k] = kept
         if reason == "tolerance":
             self.state.members["status"][k] = TOLERANCE
         elif reason == "diverged":
             epoch = state.epoch
             self.state.parameters[k], self.state.slots[k], self.state.members[k] = kept
             self.state.members["status"][k], self.state.members["diverged_epoch"][k] = DIVERGED, epoch
+
+    def is_finite(self, k: int) -> bool:
+        """Whether a member's parameters and the loss of its epoch so far are."""
+        loss_sum, parameters = self.state.members["loss_sum"][k], self.state.parameters[k]
+        return bool(np.isfinite(loss_sum) and np.isfinite(parameters).all())
 
     def copy_of(self, k: int) -> list[Any]:
         """Return what a member goes back to where its next epoch diverges."""
