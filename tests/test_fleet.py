@@ -3,12 +3,14 @@
 import pickle
 import signal
 import threading
+import tracemalloc
 from dataclasses import replace
 
 import backprop as bp
 import numpy as np
 import pytest
-from backends import OPTIMIZER_VARIANTS, label
+from backends import COMPILED, LOSS_VARIANTS, OPTIMIZER_VARIANTS, hidden_activations, label, make_problem, outputs_of
+from backprop.base.fleet import MEMBER
 from backprop.learn import fleet_run, pace
 
 SIZE = 5
@@ -242,6 +244,51 @@ def test_threads_change_nothing(backend, unequal):
         found.append(fleet.parameters)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_settings(seed, kind):
+    rng = np.random.default_rng(seed)
+    optimizer = OPTIMIZER_VARIANTS[rng.integers(len(OPTIMIZER_VARIANTS))]
+    loss = LOSS_VARIANTS[rng.integers(len(LOSS_VARIANTS))]
+    n_inputs, n_outputs, n_rows = rng.integers(1, 6), rng.integers(2, 4), int(rng.integers(5, 40))
+    sizes = rng.integers(1, 12, rng.integers(3))
+    dense = [
+        bp.Dense(
+            int(units), str(rng.choice(hidden_activations())), dropout=rng.choice([0, 0.2]), l2=rng.choice([0, 0.1])
+        )
+        for units in sizes
+    ]
+    dense.append(bp.Dense(int(n_outputs), str(rng.choice(outputs_of(loss)))))
+    problems = [make_problem(int(n_inputs), dense, loss, n_rows - k % 2, seed=k) for k in range(SIZE)]
+    rows = [[problem.data[part] for problem in problems] for part in range(3)]
+    settings = {
+        "loss": loss, "epochs": int(rng.integers(1, 5)), "batch_size": [None, 1, 4, 16][rng.integers(4)],
+        "validation_split": [0.0, 0.3][rng.integers(2)], "clip_value": [None, 0.5][rng.integers(2)],
+        "on_divergence": "stop", "shuffle": bool(rng.integers(2)),
+    }  # fmt: skip
+    rates = 10 ** rng.uniform(-4, 0, SIZE)
+    fleet = bp.Fleet(int(n_inputs), dense, size=SIZE, seed=seed, **kind)
+    fleet.fit(rows[0], rows[1], sample_weight=rows[2], optimizer=optimizer, learning_rate=rates, **settings)
+    networks = [bp.Network(int(n_inputs), dense, seed=seed + k, **kind) for k in range(SIZE)]
+    for k, network in enumerate(networks):
+        own = replace(optimizer, learning_rate=rates[k])
+        network.fit(rows[0][k], rows[1][k], sample_weight=rows[2][k], optimizer=own, **settings)
+    assert_same(fleet, networks)
+
+
+@pytest.mark.skipif(not COMPILED, reason="it takes too long")
+def test_no_objects_for_each_member():
+    size, epochs = 10_000, 2
+    X, y = np.zeros((size, 3, 2), np.float32), np.zeros((size, 3), np.float32)
+    fleet = bp.Fleet(2, [bp.Dense(4, "relu"), bp.Dense(1)], size=size, seed=0, backend=COMPILED[0])
+    fleet[:2].fit(X[:2], y[:2], epochs=1)  # imports what it needs
+    tracemalloc.start()
+    fleet.fit(X, y, epochs=epochs, learning_rate=np.full(size, 0.1), l2=np.full(size, 0.1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    moments, records, history = 2 * fleet.parameters.nbytes, MEMBER.itemsize * size, 8 * epochs * size
+    assert peak < moments + records + history + 300 * size + (1 << 20)
 
 
 # --- members that end before the others ------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def words_of_seeds(seeds: Sequence[int], stream: int) -> NDArray[np.uint64]:
     are: M. O'Neill, "Developing a seed_seq alternative" (2015), and her PCG64.
     """
     found = np.empty((len(seeds), 4), np.uint64)
-    chunk = 8192  # bounds the memory of Python's large integers
+    chunk = 2048  # bounds the memory of Python's large integers
     for start in range(0, len(seeds), chunk):
         some = [int(seed) for seed in seeds[start : start + chunk]]
         found[start : start + chunk] = _words(some, stream)
