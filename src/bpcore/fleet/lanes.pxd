@@ -35,13 +35,13 @@ cdef struct LaneBatch:
 
 # Where the rows of each lane are.
 cdef struct LaneRows:
+    int64_t n[MAX_LANES]
     const real *X[MAX_LANES]
     const real *y[MAX_LANES]
     const int64_t *labels[MAX_LANES]
     const real *weight[MAX_LANES]
-    bint weighted
     const int64_t *order[MAX_LANES]  # NULL: rows in their own order
-    int64_t n[MAX_LANES]
+    bint weighted
 
 # The numbers of the optimizer's step for each lane, side by side.
 cdef struct LaneUpdates:
@@ -51,13 +51,46 @@ cdef struct LaneUpdates:
     bint flags[MAX_FLAGS]  # of the first member
     bint apart[MAX_LANES]  # whether this lane's are others
     bint any_apart
+    int64_t unused[5]  # up to a cache line
 
 cdef enum Phase:
     BETWEEN  # no step has begun
     IN_STEP
     VALIDATING
 
+# The arrays that every step reads and writes come first, each at a cache line: where a vector lies across two, it is not
+# there again before it has left the store buffer.
 cdef struct Lanes:
+    # per lane
+    LaneBatch batch
+    int64_t member[MAX_LANES]  # -1: none
+    int64_t step[MAX_LANES]
+    int64_t epoch[MAX_LANES]
+    int64_t cursor[MAX_LANES]
+    int64_t position[MAX_LANES]
+    int64_t steps_since[MAX_LANES]  # it was copied
+    int64_t batch_size[MAX_LANES]
+    int64_t end[MAX_LANES]  # the epoch before which this call stops
+    int64_t ended[MAX_LANES]  # -1 if its epoch has ended with this step
+    int64_t best_epoch[MAX_LANES]
+    int64_t stale_epochs[MAX_LANES]
+    int64_t validated[MAX_LANES]
+    double rate[MAX_LANES]
+    double loss_sum[MAX_LANES]
+    double weight_sum[MAX_LANES]
+    double best_loss[MAX_LANES]
+    double validation_sum[MAX_LANES]
+    Pcg64 random[MAX_LANES]
+    Pcg64 pending[MAX_LANES]  # once the step at hand is done
+    uint64_t keys[MAX_LANES]
+    uint64_t epoch_random[MAX_LANES][2]
+    LaneUpdates update
+    LaneRows data
+    LaneRows validation
+    Optimizer optimizer[MAX_LANES]
+    Member exported[MAX_LANES]  # as it was left to whoever looks at the state
+    Member saved[MAX_LANES]  # with saved_parameters
+    # all together
     Fleet *fleet
     MembersChunk chunk
     # [n_parameters][LANES]; slots and what is saved of them [n_slots][n_parameters][LANES]
@@ -71,52 +104,23 @@ cdef struct Lanes:
     real *saved_slots
     real *apart  # (LANES, 2 + n_slots, n_parameters): lanes whose step goes another way
     real *zeros  # (n_inputs,): the row of a lane without a member
+    double *l1  # (n_layers, LANES)
+    double *l2
     int64_t *orders  # (LANES, most rows), where rows are shuffled
     Py_ssize_t most_rows
-    LaneRows data
-    LaneRows validation
-    LaneBatch batch
     Phase phase
     int round
+    int n_members
     bint gathered  # the chunk holds the whole batch of each lane, the same every time
     bint dealt  # whether some lane has another member than at the last step, or none
-    int n_members
+    bint side_by_side  # whether the lanes hold consecutive members, all of them
     # whether what was worked out for the last step is that of the next one, and what it was
     bint plan_stands
+    bint update_stands
     bint agree  # whether all batches are single chunks for one pass
     Regime regime  # that pass
     Py_ssize_t most_in_batch
     bint equal_batches  # whether all lanes have so many rows
-    bint update_stands
-    LaneUpdates update
-    # per lane
-    int64_t member[MAX_LANES]  # -1: none
-    bint side_by_side  # whether the lanes hold consecutive members, all of them
-    Member exported[MAX_LANES]  # as it was left to whoever looks at the state
-    Member saved[MAX_LANES]  # with saved_parameters
-    int64_t steps_since[MAX_LANES]  # that copy
-    Optimizer optimizer[MAX_LANES]
-    double *l1  # (n_layers, LANES)
-    double *l2
-    Pcg64 random[MAX_LANES]
-    Pcg64 pending[MAX_LANES]  # once the step at hand is done
-    uint64_t keys[MAX_LANES]
-    uint64_t epoch_random[MAX_LANES][2]
-    int64_t step[MAX_LANES]
-    int64_t epoch[MAX_LANES]
-    int64_t cursor[MAX_LANES]
-    int64_t position[MAX_LANES]
-    int64_t batch_size[MAX_LANES]
-    int64_t end[MAX_LANES]  # the epoch before which this call stops
-    double rate[MAX_LANES]
-    double loss_sum[MAX_LANES]
-    double weight_sum[MAX_LANES]
-    double best_loss[MAX_LANES]
-    int64_t best_epoch[MAX_LANES]
-    int64_t stale_epochs[MAX_LANES]
-    int64_t validated[MAX_LANES]
-    double validation_sum[MAX_LANES]
-    int64_t ended[MAX_LANES]  # -1 if its epoch has ended with this step
 
 
 # ---- memory ----
