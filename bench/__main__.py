@@ -33,6 +33,11 @@ SETTLING = 0.1
 the next library's time."""
 
 
+LEAST_STEPS = 100
+"""of each network of a fleet in a timed run, however long it takes: training has many, and the fixed cost of a call
+should count for all libraries alike"""
+
+
 @cache
 def expected_loss(workload: Workload) -> float:
     """The final loss of the unshuffled run: hand-written NumPy in float64, whatever the workload's dtype."""
@@ -58,7 +63,7 @@ def admit(worker: Worker, name: str, workload: Workload) -> dict[str, Any]:
 
 def epochs_for(worker: Worker, workload: Workload, seconds: float) -> int:
     """How many epochs take about that long; warms up on the way."""
-    epochs = 1
+    epochs = 1 if workload.members is None else -(-LEAST_STEPS // workload.steps_per_epoch)
     while (took := worker.run(epochs, shuffle=workload.shuffled)["seconds"]) < seconds / 2:
         epochs = math.ceil(epochs * min(100, seconds / took))
     return epochs
