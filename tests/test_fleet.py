@@ -284,7 +284,7 @@ def test_no_objects_for_each_member():
     fleet = bp.Fleet(2, [bp.Dense(4, "relu"), bp.Dense(1)], size=size, seed=0, backend=COMPILED[0])
     fleet[:2].fit(X[:2], y[:2], epochs=1)  # imports what it needs
     tracemalloc.start()
-    fleet.fit(X, y, epochs=epochs, learning_rate=np.full(size, 0.1), l2=np.full(size, 0.1))
+    fleet.fit(X, y, epochs=epochs, learning_rate=np.full(size, 0.1))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     moments, records, history = 2 * fleet.parameters.nbytes, MEMBER.itemsize * size, 8 * epochs * size
