@@ -73,7 +73,7 @@ class Fleet(FleetModel):
     Network(1, [Dense(1, 'identity')], dtype='float32', seed=3)
     """
 
-    member_class = Network
+    _member_class = Network
 
     @classmethod
     def of(cls, networks: Iterable[Network]) -> Self:
@@ -211,7 +211,7 @@ class Fleet(FleetModel):
         >>> bp.Fleet(1, [bp.Dense(1, weight_init=1.0)], size=2).loss([[1.0], [2.0]], [1.0, 4.0])
         array([2., 2.])
         """
-        losses: NDArray[np.float64] = self.losses(X, y, loss, sample_weight, None)
+        losses: NDArray[np.float64] = self._losses(X, y, loss, sample_weight, None)
         return losses
 
     def loss_and_gradients(
@@ -242,7 +242,7 @@ class Fleet(FleetModel):
         ((2, 1, 1), (2, 1))
         """
         gradients: list[RealArray] = [np.zeros_like(self.parameters)]
-        losses = self.losses(X, y, loss, sample_weight, gradients)
+        losses = self._losses(X, y, loss, sample_weight, gradients)
         return losses, self._views(gradients[0])
 
     # --- training --------------------------------------------------------------------------------------------------

@@ -139,8 +139,8 @@ class _Rows:
         functions = metric_functions.resolved(metrics)
         given, share = rows.given_validation(validation_data, validation_split)
         self.groups: list[tuple[Group, Any, FleetData, FleetData, FleetData | None, FleetMeasures]] = []
-        groups = fleet.data(X, y, loss, sample_weight)
-        validations = None if given is None else fleet.data(*given[:2], loss, given[2], rows.VALIDATION_NAMES)
+        groups = fleet._data(X, y, loss, sample_weight)
+        validations = None if given is None else fleet._data(*given[:2], loss, given[2], rows.VALIDATION_NAMES)
         for g, (group, checked, whole) in enumerate(groups):
             data, validation = whole, None if validations is None else validations[g][2]
             if share:

@@ -65,9 +65,9 @@ def evaluate(
 ) -> dict[str, NDArray[np.float64]]:
     """Return losses and metrics over all rows, (size,) each; `backprop.Fleet.evaluate` documents it."""
     functions = metric_functions.resolved(metrics)
-    values = {"loss": fleet.losses(X, y, loss, sample_weight, None)}
+    values = {"loss": fleet._losses(X, y, loss, sample_weight, None)}
     values.update((name, np.empty(len(fleet))) for name in functions)
-    for group, checked, data in fleet.data(X, y, loss, sample_weight) if functions else ():
+    for group, checked, data in fleet._data(X, y, loss, sample_weight) if functions else ():
         measures = FleetMeasures(fleet._core, group, checked, functions, {"": data})
         for row, k in enumerate(group.members.tolist()):
             for name, value in measures(row, group.parameters[row]).items():

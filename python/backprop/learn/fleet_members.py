@@ -65,7 +65,7 @@ class Networks:
     def new(self, row: int) -> Model:
         """Return a member with its state, without history."""
         part = self.part
-        network = self.fleet.member(int(part.members[row]), part.layers[row % len(part.layers)])
+        network = self.fleet._member(int(part.members[row]), part.layers[row % len(part.layers)])
         network._parameters = part.state.parameters[row]
         network._state = part.state.of(row, int(part.n_shuffled[row]))
         network._state.parameters = network._parameters

@@ -140,7 +140,7 @@ def new_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
 class FleetModel:
     """What a fleet is without its training: `backprop.Fleet` documents the arguments."""
 
-    member_class: ClassVar[type[Model]] = Model
+    _member_class: ClassVar[type[Model]] = Model
 
     def __init__(
         self,
@@ -264,18 +264,18 @@ class FleetModel:
 
     # --- members and parts -----------------------------------------------------------------------------------------
 
-    def member(self, k: int, layers: tuple[Dense, ...] | None = None) -> Model:
+    def _member(self, k: int, layers: tuple[Dense, ...] | None = None) -> Model:
         """Return a network that shares the parameters of a member, without training state and history."""
         group, row = self._place(k)
         layers = group.layers_of(row) if layers is None else layers
         seed, backend = int(group.seeds[row]), self._backend.name
-        network = self.member_class._assembled(group.n_inputs, layers, self._dtype, seed, backend)
+        network = self._member_class._assembled(group.n_inputs, layers, self._dtype, seed, backend)
         network._parameters, network._guard = group.parameters[row], self._guard
         return network
 
     def _trained_member(self, k: int) -> Model:
-        """Return `member` with copies of training state and history."""
-        network = self.member(k)
+        """Return `_member` with copies of training state and history."""
+        network = self._member(k)
         group, row = self._place(k)
         state = group.state_of(row)
         if state is not None:
@@ -327,12 +327,12 @@ class FleetModel:
         self._guard.check_reader(count)
         return found if together is None else together
 
-    def losses(self, X: Any, y: Any, loss: Any, sample_weight: Any, gradients: list[RealArray] | None) -> Any:
+    def _losses(self, X: Any, y: Any, loss: Any, sample_weight: Any, gradients: list[RealArray] | None) -> Any:
         """Return the loss of each member over all its rows, (size,); put the gradients into one array per group."""
         from backprop.model.objective import Objective
 
         values = np.empty(self._size)
-        for g, (group, checked, data) in enumerate(self.data(X, y, loss, sample_weight)):
+        for g, (group, checked, data) in enumerate(self._data(X, y, loss, sample_weight)):
             plans = [self._core.Plan(group.n_inputs, layers) for layers in group.layers]
             for row, k in enumerate(group.members.tolist()):
                 plan, layers = plans[row % len(plans)], group.layers_of(row)
@@ -341,7 +341,7 @@ class FleetModel:
                 values[k] = objective(group.parameters[row], gradient)
         return values
 
-    def data(
+    def _data(
         self, X: Any, y: Any, loss: Any, sample_weight: Any, names: tuple[str, str, str] = ("X", "y", "sample_weight")
     ) -> list[tuple[Group, Any, FleetData]]:
         """Return for each group the loss as an object and the rows of its members in the form that backends take."""
