@@ -5,18 +5,19 @@ from libc.string cimport memcpy
 
 from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
 from bpcore.fleet.lanes cimport (
-    BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member, read_arrays,
+    BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member,
+    position_of, read_arrays,
     save_lane, shuffle_all, shuffle_lane, write_arrays,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
-from bpcore.fleet.step cimport add_lane_penalties, step_lanes
+from bpcore.fleet.step cimport add_lane_penalties, prepare_lanes, step_lanes
 from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, llt, lload, lselect,
     lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
 )
-from bpcore.passes.members cimport CHUNKS, FEW, SINGLE
+from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.batches cimport row_of
 from bpcore.passes.network cimport fits_small_batches
 from bpcore.run.job cimport Job, denominator_of, factor_of
@@ -138,6 +139,7 @@ cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
         lanes.most_in_batch = max(lanes.most_in_batch, <Py_ssize_t> n[i])
         lanes.equal_batches = lanes.equal_batches and n[i] == n[0]
     lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
+    lanes.steps_directly = lanes.fleet.job.steps_directly
 
 
 cdef inline void begin_step(Lanes *lanes) noexcept nogil:
@@ -154,8 +156,6 @@ cdef inline void begin_step(Lanes *lanes) noexcept nogil:
         changed = changed | (left ^ lload(lanes.batch.n + j))
         lstore(n + j, left)
         lstore(lanes.batch.first + j, cursor)
-        dstore(lanes.batch.block + j, dset1(0))
-        dstore(lanes.batch.total + j, dset1(0))
     if lanes.fleet.shuffles or lanes.fleet.job.net.has_dropout:
         draw(lanes)
     if not lanes.plan_stands or lanes.data.weighted or lany(changed):
@@ -164,12 +164,34 @@ cdef inline void begin_step(Lanes *lanes) noexcept nogil:
     lanes.phase = IN_STEP
 
 
+cdef inline void set_rates(Lanes *lanes) noexcept nogil:
+    """The learning rate of each lane's step at hand, and what the optimizer makes of it."""
+    cdef const Fleet *fleet = lanes.fleet
+    cdef int i
+    if fleet.tables != NULL:
+        for i in range(LANES):
+            if lanes.member[i] >= 0:
+                lanes.rate[i] = rate_of(
+                    fleet, lanes.member[i], fleet.members[lanes.member[i]].rate_scale, position_of(lanes, i)
+                )
+    if not lanes.update_stands:
+        prepare_lanes(lanes)
+
+
 cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
     """The gradient of the step at hand; False where the time is over before it is there."""
     cdef Py_ssize_t n_rounds
+    cdef MembersTarget target = MembersTarget(lanes.gradient, NULL, NULL)
+    cdef int i
     if lanes.agree:
-        run_whole(lanes, lanes.fleet.batch_size == 0 and lanes.fleet.validation.n == NULL)
+        if lanes.steps_directly:
+            set_rates(lanes)
+            target = MembersTarget(lanes.parameters, &lanes.update.rate[0], &lanes.update.decay[0])
+        run_whole(lanes, &target, lanes.fleet.batch_size == 0 and lanes.fleet.validation.n == NULL)
         return True
+    if lanes.round == 0:
+        for i in range(LANES):
+            lanes.batch.block[i] = lanes.batch.total[i] = 0
     n_rounds = count_rounds(lanes, &lanes.batch)
     while lanes.round < n_rounds:
         run_round(lanes, &lanes.data, &lanes.batch, CHUNKS, lanes.round, True)
@@ -185,20 +207,14 @@ cdef inline void end_step(Lanes *lanes) noexcept nogil:
     """The optimizer's step, with its rates and random numbers."""
     cdef const Fleet *fleet = lanes.fleet
     cdef int i, h
-    if fleet.tables != NULL:
-        for i in range(LANES):
-            if lanes.member[i] >= 0:
-                lanes.rate[i] = rate_of(
-                    fleet, lanes.member[i], fleet.members[lanes.member[i]].rate_scale, lanes.position[i]
-                )
     if fleet.shuffles or fleet.job.net.has_dropout:
         for i in range(LANES):
             lanes.random[i] = lanes.pending[i]
+    if not (lanes.agree and lanes.steps_directly):
+        set_rates(lanes)
     for h in range(PARTS):
         i = h * PART
         lstore(lanes.step + i, lload(lanes.step + i) + lset1(1))
-        lstore(lanes.position + i, lload(lanes.position + i) + lset1(1))
-        lstore(lanes.steps_since + i, lload(lanes.steps_since + i) + lset1(1))
         lstore(lanes.cursor + i, lload(lanes.cursor + i) + lload(lanes.batch.n + i))
     step_lanes(lanes)
 
@@ -336,7 +352,9 @@ cdef inline void part(Lanes *lanes, const int64_t *stops) noexcept nogil:
         i = h * PART
         due = due | lload(stops + i) | (
             lload(lanes.ended + i) & (
-                ~llt(lload(lanes.epoch + i), lload(lanes.end + i)) | ~llt(lload(lanes.steps_since + i), lset1(SAVED_STEPS))
+                ~llt(lload(lanes.epoch + i), lload(lanes.end + i)) | ~llt(
+                    lload(lanes.step + i), lload(lanes.saved_step + i) + lset1(SAVED_STEPS)
+                )
             )
         )
     if not lany(due):
@@ -348,7 +366,7 @@ cdef inline void part(Lanes *lanes, const int64_t *stops) noexcept nogil:
             lanes.fleet.members[lanes.member[i]].status = TOLERANT
         if stops[i] or lanes.epoch[i] >= lanes.end[i]:
             leave(lanes, i)
-        elif lanes.steps_since[i] >= SAVED_STEPS:
+        elif lanes.step[i] >= lanes.saved_step[i] + SAVED_STEPS:
             save_lane(lanes, i)
 
 
@@ -382,9 +400,10 @@ cdef inline void begin_epochs(Lanes *lanes) noexcept nogil:
         going = ~lload(lanes.ended + j)
         dstore(lanes.loss_sum + j, dselect(going, dload(lanes.loss_sum + j), zero))
         dstore(lanes.weight_sum + j, dselect(going, dload(lanes.weight_sum + j), zero))
-        dstore(lanes.validation_sum + j, dselect(going, dload(lanes.validation_sum + j), zero))
         lstore(lanes.cursor + j, lload(lanes.cursor + j) & going)
-        lstore(lanes.validated + j, lload(lanes.validated + j) & going)
+        if lanes.fleet.validation.n != NULL:
+            dstore(lanes.validation_sum + j, dselect(going, dload(lanes.validation_sum + j), zero))
+            lstore(lanes.validated + j, lload(lanes.validated + j) & going)
 
 
 cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
@@ -402,9 +421,10 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
         weight = dload(lanes.weight_sum + j)
         dstore(loss + j, dselect(deq(weight, zero), zero, dload(lanes.loss_sum + j) / weight))
         lstore(lanes.epoch + j, lload(lanes.epoch + j) - lload(lanes.ended + j))
-        dstore(ones + j, dset1(1))
     note_losses(lanes, loss, fleet.losses)
     if fleet.validation.n != NULL:
+        for j in range(LANES):
+            ones[j] = 1
         add_lane_penalties(lanes, ones, False, penalties)
         for h in range(PARTS):
             j = h * PART
@@ -476,7 +496,8 @@ cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
             lanes.stale_epochs[i] = member.stale_epochs
             lanes.best_loss[i] = member.best_loss
             lanes.best_epoch[i] = member.best_epoch
-            lanes.position[i] = member.position
+            lanes.first_step[i] = member.step
+            lanes.first_position[i] = member.position
             lanes.rate[i] = rate_of(fleet, k, member.rate_scale, member.position)
             lanes.update_stands = False
             read_arrays(lanes, i, k)

@@ -10,6 +10,7 @@ from bpcore.machine.types cimport LANES, MAX_LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.members cimport MembersChunk, Regime, most_stride
 from bpcore.passes.network cimport Layer, Network
+from bpcore.products.members cimport MembersProduct
 from bpcore.run.job cimport Job, targets_per_row
 from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_reals
 
@@ -67,8 +68,9 @@ cdef struct Lanes:
     int64_t step[MAX_LANES]
     int64_t epoch[MAX_LANES]
     int64_t cursor[MAX_LANES]
-    int64_t position[MAX_LANES]
-    int64_t steps_since[MAX_LANES]  # it was copied
+    int64_t first_step[MAX_LANES]  # when it came into the lane,
+    int64_t first_position[MAX_LANES]  # and its position in the table of factors then
+    int64_t saved_step[MAX_LANES]  # when it was copied
     int64_t batch_size[MAX_LANES]
     int64_t end[MAX_LANES]  # the epoch before which this call stops
     int64_t ended[MAX_LANES]  # -1 if its epoch has ended with this step
@@ -119,6 +121,7 @@ cdef struct Lanes:
     bint update_stands
     bint agree  # whether all batches are single chunks for one pass
     Regime regime  # that pass
+    bint steps_directly  # whether that pass makes the step of plain SGD as well
     Py_ssize_t most_in_batch
     bint equal_batches  # whether all lanes have so many rows
 
@@ -144,6 +147,10 @@ cdef inline void take_members_chunk(Arena *arena, const Fleet *fleet, MembersChu
     chunk.z = <real **> take(arena, pointers)
     chunk.delta = <real **> take(arena, pointers)
     chunk.slope_delta = <real **> take(arena, pointers)
+    chunk.scores = <MembersProduct *> take(arena, net.n_layers * sizeof(MembersProduct))
+    chunk.deltas = <MembersProduct *> take(arena, net.n_layers * sizeof(MembersProduct))
+    chunk.gradients = <MembersProduct *> take(arena, net.n_layers * sizeof(MembersProduct))
+    chunk.slopes = <MembersProduct *> take(arena, net.n_layers * sizeof(MembersProduct))
     chunk.y = take_reals(arena, targets_per_row(job) * stride)
     chunk.factor = take_reals(arena, stride)
     chunk.value = take_reals(arena, stride)
@@ -228,13 +235,18 @@ cdef inline void read_numbers(Lanes *lanes, int lane, const Member *member) noex
     lanes.step[lane] = member.step
     lanes.epoch[lane] = member.epoch
     lanes.cursor[lane] = member.cursor
-    lanes.position[lane] = member.position
+    lanes.first_step[lane] = member.step
+    lanes.first_position[lane] = member.position
     lanes.end[lane] = member.first_epoch + lanes.fleet.last
     lanes.loss_sum[lane] = member.loss_sum
     lanes.weight_sum[lane] = member.weight_sum
     lanes.best_loss[lane] = member.best_loss
     lanes.best_epoch[lane] = member.best_epoch
     lanes.stale_epochs[lane] = member.stale_epochs
+
+
+cdef inline int64_t position_of(const Lanes *lanes, int lane) noexcept nogil:
+    return lanes.first_position[lane] + lanes.step[lane] - lanes.first_step[lane]
 
 
 cdef inline void write_numbers(const Lanes *lanes, int lane, Member *member) noexcept nogil:
@@ -244,7 +256,7 @@ cdef inline void write_numbers(const Lanes *lanes, int lane, Member *member) noe
     member.step = lanes.step[lane]
     member.epoch = lanes.epoch[lane]
     member.cursor = lanes.cursor[lane]
-    member.position = lanes.position[lane]
+    member.position = position_of(lanes, lane)
     member.loss_sum = lanes.loss_sum[lane]
     member.weight_sum = lanes.weight_sum[lane]
     member.best_loss = lanes.best_loss[lane]
@@ -333,7 +345,7 @@ cdef inline void save_lane(Lanes *lanes, int lane) noexcept nogil:
         lanes.saved_slots[i * LANES + lane] = lanes.slots[i * LANES + lane]
     lanes.saved[lane] = lanes.fleet.members[lanes.member[lane]]
     write_numbers(lanes, lane, &lanes.saved[lane])
-    lanes.steps_since[lane] = 0
+    lanes.saved_step[lane] = lanes.step[lane]
 
 
 cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
@@ -351,7 +363,7 @@ cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
     lanes.validation_sum[lane] = 0
     lanes.batch.n[lane] = 0
     lanes.batch_size[lane] = batch_of(fleet, lanes.data.n[lane])
-    lanes.rate[lane] = rate_of(fleet, k, fleet.members[k].rate_scale, lanes.position[lane])
+    lanes.rate[lane] = rate_of(fleet, k, fleet.members[k].rate_scale, position_of(lanes, lane))
     if is_shuffled(lanes, lane):
         lanes.data.order[lane] = lanes.orders + lane * lanes.most_rows
         if lanes.cursor[lane] > 0:

@@ -14,8 +14,8 @@ from bpcore.machine.types cimport (
 )
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.members cimport (
-    CHUNKS, FEW, SINGLE, MembersChunk, Regime, gather_sample, members_backward, members_forward, members_output_delta,
-    place_members, set_length,
+    CHUNKS, FEW, SINGLE, MembersChunk, MembersTarget, Regime, gather_sample, members_backward, members_forward,
+    members_output_delta, place_members, set_members_chunk,
 )
 from bpcore.passes.network cimport Network
 from bpcore.run.job cimport Job, chunk_length, targets_per_row
@@ -184,18 +184,18 @@ cdef inline void add_equal_values(LaneBatch *batch, Py_ssize_t n, const real *va
 
 
 cdef inline void run_pass(
-    Lanes *lanes, const LaneRows *rows, LaneBatch *batch, const Pass *p, real *target, bint gathered,
+    Lanes *lanes, const LaneRows *rows, LaneBatch *batch, const Pass *p, const MembersTarget *target, bint gathered,
 ) noexcept nogil:
     """Forward, values, and the gradient into `target` unless that is NULL."""
     cdef const Job *job = &lanes.fleet.job
     cdef MembersChunk *chunk = &lanes.chunk
     cdef int64_t places[MAX_LANES]
     cdef int i
-    chunk.regime = p.regime
-    set_length(job.net, chunk, p.n)
+    set_members_chunk(
+        job.net, lanes.parameters, p.n, p.regime, job.net.has_dropout and target != NULL, chunk
+    )
     if not gathered:
         gather_pass(lanes, rows, batch, p, chunk)
-    chunk.drops = job.net.has_dropout and target != NULL
     if chunk.drops:
         for i in range(LANES):
             places[i] = p.first[i] - batch.first[i]
@@ -281,16 +281,17 @@ cdef inline void run_round(
 ) noexcept nogil:
     """The k-th chunk of every lane that has one in this regime, merged into what was there before."""
     cdef Pass p
+    cdef MembersTarget target = MembersTarget(lanes.part, NULL, NULL)
     make_pass(lanes, batch, regime, k, &p)
     if p.n == 0:
         return
-    run_pass(lanes, rows, batch, &p, lanes.part if with_gradient else NULL, False)
+    run_pass(lanes, rows, batch, &p, &target if with_gradient else NULL, False)
     merge_values(lanes, batch, &p, k)
     if with_gradient:
         merge_gradient(lanes, batch, &p, k)
 
 
-cdef inline void run_whole(Lanes *lanes, bint keeps) noexcept nogil:
+cdef inline void run_whole(Lanes *lanes, const MembersTarget *target, bint keeps) noexcept nogil:
     """A batch on which all lanes agree, in one pass. keeps: whether it is the same the next time."""
     cdef Pass p
     cdef int i, h
@@ -301,7 +302,8 @@ cdef inline void run_whole(Lanes *lanes, bint keeps) noexcept nogil:
         i = h * PART
         lstore(p.first + i, lload(lanes.batch.first + i))
         lstore(p.rows + i, lload(lanes.batch.n + i))
-    run_pass(lanes, &lanes.data, &lanes.batch, &p, lanes.gradient, lanes.gathered)
+        dstore(lanes.batch.block + i, dset1(0))
+    run_pass(lanes, &lanes.data, &lanes.batch, &p, target, lanes.gathered)
     lanes.gathered = keeps
     for h in range(PARTS):
         i = h * PART

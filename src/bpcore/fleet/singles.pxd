@@ -23,6 +23,9 @@ from bpcore.run.job cimport Job, Rows, denominator_of, fill_ranges, is_plain_sgd
 from bpcore.run.workspace cimport Arena, take, take_reals
 
 
+cdef enum:
+    EPOCHS_AT_ONCE = 64  # where nothing has to be noted at the start of each: a call takes as long as a tiny network's
+
 cdef struct Single:
     Fleet *fleet
     rn.Run run
@@ -34,6 +37,8 @@ cdef struct Single:
     real *saved_slots  # (n_slots, n_parameters)
     int64_t *order  # (most rows,), where rows are shuffled
     double *rates  # (most steps of an epoch,)
+    double losses[EPOCHS_AT_ONCE]
+    double validation_losses[EPOCHS_AT_ONCE]
     BitGenerator bits
     Pcg64 random
     uint64_t epoch_random[2]
@@ -190,22 +195,33 @@ cdef inline void set_rates(Single *single) noexcept nogil:
     job.first_step = single.run.state.step
 
 
-cdef inline StopReason train_epoch(Single *single) noexcept nogil:
-    """What is left of an epoch, or what the time allows of it."""
+cdef inline int64_t epochs_at_once(const Single *single) noexcept nogil:
+    """How many epochs the next call of `train` may do: one where it begins with random numbers or rates of its own."""
+    cdef const Fleet *fleet = single.fleet
+    cdef int64_t left = fleet.members[single.member].first_epoch + fleet.last - single.run.state.epoch
+    if is_shuffled(single) or single.net.has_dropout or fleet.tables != NULL:
+        return 1
+    return min(left, <int64_t> EPOCHS_AT_ONCE)
+
+
+cdef inline StopReason train_epochs(Single *single) noexcept nogil:
+    """The next epochs, or what the time allows of them."""
     cdef Fleet *fleet = single.fleet
     cdef Member *member = fleet.members + single.member
-    cdef double loss = 0, validation_loss = 0
-    cdef int64_t epoch = single.run.state.epoch, row = epoch - member.first_epoch - fleet.first
+    cdef int64_t epoch = single.run.state.epoch, row = epoch - member.first_epoch - fleet.first, k
     cdef StopReason reason
     set_rates(single)
     if single.run.state.cursor == 0 and not single.run.state.paused:
         single.epoch_random[0], single.epoch_random[1] = single.random.state_high, single.random.state_low
-    reason = train(&single.run, epoch + 1, LLONG_MAX, fleet.deadline - now(), &loss, &validation_loss)
+    reason = train(
+        &single.run, epoch + epochs_at_once(single), LLONG_MAX, fleet.deadline - now(), &single.losses[0],
+        &single.validation_losses[0],
+    )
     write_numbers(single, member)
-    if reason != TIME:
-        fleet.losses[row * fleet.size + single.member] = loss
+    for k in range(single.run.state.epoch - epoch):
+        fleet.losses[(row + k) * fleet.size + single.member] = single.losses[k]
         if fleet.validation.n != NULL:
-            fleet.validation_losses[row * fleet.size + single.member] = validation_loss
+            fleet.validation_losses[(row + k) * fleet.size + single.member] = single.validation_losses[k]
     return reason
 
 
@@ -215,7 +231,7 @@ cdef inline bint train_member(Single *single) noexcept nogil:
     cdef Member *member = fleet.members + single.member
     cdef StopReason reason
     while is_waiting(fleet, single.member):
-        reason = train_epoch(single)
+        reason = train_epochs(single)
         if reason == TIME:
             single.exported = member[0]
             return False

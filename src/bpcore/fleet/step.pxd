@@ -165,8 +165,9 @@ cdef inline void put_update(const Update *update, int lane, LaneUpdates *all) no
         all.c[j][lane] = update.c[j]
 
 
-cdef inline void prepare_lanes(Lanes *lanes, LaneUpdates *all) noexcept nogil:
+cdef inline void prepare_lanes(Lanes *lanes) noexcept nogil:
     """Prepare the optimizer's step of each lane; a lane that has step, rate and settings of the one before, as that."""
+    cdef LaneUpdates *all = &lanes.update
     cdef Update update
     cdef int i, j, last = -1
     cdef bint shared = lanes.fleet.n_optimizers == 1, stands = not counts_steps(&lanes.fleet.job.optimizer)
@@ -177,7 +178,7 @@ cdef inline void prepare_lanes(Lanes *lanes, LaneUpdates *all) noexcept nogil:
             last >= 0 and shared and lanes.step[i] == lanes.step[last] and lanes.rate[i] == lanes.rate[last]
         ):
             prepare(
-                &lanes.optimizer[i], lanes.step[i], lanes.rate[i], lanes.parameters, lanes.slots,
+                &lanes.optimizer[i], lanes.step[i] + 1, lanes.rate[i], lanes.parameters, lanes.slots,
                 lanes.fleet.job.net.n_parameters * LANES, &update,
             )
         if lanes.member[i] < 0:
@@ -196,7 +197,7 @@ cdef inline void prepare_lanes(Lanes *lanes, LaneUpdates *all) noexcept nogil:
         put_update(&update, i, all)
         if lanes.member[i] >= 0:
             last = i
-            stands = stands and lanes.step[i] > 1
+            stands = stands and lanes.step[i] > 0
     lanes.update_stands = stands and lanes.fleet.tables == NULL
 
 
@@ -234,8 +235,6 @@ cdef inline void update_lanes(Lanes *lanes) noexcept nogil:
     cdef Coefficients k
     cdef const Range *at
     cdef int j
-    if not lanes.update_stands:
-        prepare_lanes(lanes, all)
     k.rate = vload(all.rate)
     k.decay = vload(all.decay)
     for j in range(MAX_COEFFICIENTS):
@@ -314,7 +313,8 @@ cdef inline void step_lanes(Lanes *lanes) noexcept nogil:
         add_lane_penalties(lanes, factor, True, penalties)
     if job.clip_norm > 0 or job.clip_value > 0:
         clip_lanes(lanes)
-    update_lanes(lanes)
+    if not (lanes.agree and lanes.steps_directly):
+        update_lanes(lanes)
     if job.net.has_max_norm:
         for l in range(job.net.n_layers):
             if job.net.layers[l].max_norm > 0 and job.net.layers[l].trainable:

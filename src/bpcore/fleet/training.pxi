@@ -126,6 +126,7 @@ cdef class FleetTraining:
             raise MemoryError(f"backprop needs a workspace of {self.memory.arena.used} bytes")
         take_ranges(&self.memory.arena, &fleet.job)
         fill_ranges(&fleet.job)
+        fleet.job.steps_directly = is_plain_sgd(&fleet.job)
         take_team(&self.memory.arena, &self.team)
         return 0
 

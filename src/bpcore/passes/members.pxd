@@ -30,8 +30,13 @@ cdef enum Regime:
 # [features][stride][LANES]: the samples of a feature lie side by side, each a vector with one number per member. What a
 # layer reads has a feature more, which is 1: with it the gradient of the biases is one more row of the weights'.
 cdef struct MembersChunk:
-    Regime regime
     Py_ssize_t n  # samples
+    Regime regime
+    bint drops  # whether the pass at hand drops anything
+    MembersProduct *scores  # (n_layers,): forward
+    MembersProduct *deltas  # (n_layers,): of what each layer reads
+    MembersProduct *gradients  # (n_layers,): of weights and biases
+    MembersProduct *slopes  # (n_layers,): of slopes
     Py_ssize_t stride  # vectors from one feature to the next
     real **a
     real **after_dropout  # the same as a where the layer has no dropout
@@ -43,7 +48,6 @@ cdef struct MembersChunk:
     real *factor  # [stride][LANES]: 0 where a member has fewer samples
     real *value  # [stride][LANES]
     # dropout
-    bint drops
     uint32_t *places  # [stride][LANES]: the hash of each sample's place in its batch
     uint32_t unit_keys[MAX_LANES]
     double *rates  # (n_layers, LANES)
@@ -73,14 +77,6 @@ cdef inline void fill_ones(const Network *net, MembersChunk *chunk) noexcept nog
             if chunk.after_dropout[l] != chunk.a[l]:
                 vstore(chunk.after_dropout[l] + (features * chunk.stride + k) * LANES, vset1(1))
         features = net.layers[l].n_out
-
-
-cdef inline void set_length(const Network *net, MembersChunk *chunk, Py_ssize_t n) noexcept nogil:
-    """Prepare for n samples."""
-    if chunk.n != n:
-        chunk.n = n
-        chunk.stride = stride_of(n)
-        fill_ones(net, chunk)
 
 
 # ---- rows to lanes ----
@@ -132,6 +128,17 @@ cdef inline SumOrder order_forward(Regime regime, const Layer *layer) noexcept n
     elif regime == SINGLE:
         return GROUPED if layer.n_out == 1 else FOUR
     return CHAIN
+
+
+cdef inline MembersProduct scores_product(
+    const Layer *layer, int l, const real *parameters, const MembersChunk *chunk,
+) noexcept nogil:
+    """chunk.z[l + 1]."""
+    cdef const real *biases = parameters + layer.biases * LANES if layer.has_bias else NULL
+    return MembersProduct(
+        order_forward(chunk.regime, layer), layer.n_out, chunk.n, layer.n_in, parameters + layer.weights * LANES, 1,
+        layer.n_out, members_inputs(chunk, layer), 1, chunk.stride, biases, chunk.z[l + 1], chunk.stride, 1, NULL, NULL,
+    )
 
 
 cdef inline void members_activate(
@@ -203,18 +210,10 @@ cdef inline void members_drop(const Layer *layer, int l, MembersChunk *chunk) no
 cdef inline never_inlined members_forward(const Network *net, const real *parameters, MembersChunk *chunk) noexcept nogil:
     """chunk.a[1:] and chunk.z[1:] from chunk.a[0]; parameters [n_parameters][LANES]."""
     cdef const Layer *layer
-    cdef const real *biases
-    cdef MembersProduct product
     cdef int l
     for l in range(net.n_layers):
         layer = net.layers + l
-        biases = parameters + layer.biases * LANES if layer.has_bias else NULL
-        product = MembersProduct(
-            order_forward(chunk.regime, layer), layer.n_out, chunk.n, layer.n_in,
-            parameters + layer.weights * LANES, 1, layer.n_out, members_inputs(chunk, layer), 1, chunk.stride, biases,
-            chunk.z[l + 1], chunk.stride, 1,
-        )
-        members_product(&product)
+        members_product(chunk.scores + l)
         members_activate(layer, parameters, chunk.stride, chunk.z[l + 1], chunk.a[l + 1])
         if chunk.drops and layer.dropout > 0:
             members_drop(layer, l, chunk)
@@ -259,6 +258,17 @@ cdef inline SumOrder order_of_gradient(Regime regime, const Layer *layer) noexce
     return CHAIN
 
 
+cdef inline MembersProduct delta_product(
+    const Layer *layer, int l, const real *parameters, const MembersChunk *chunk,
+) noexcept nogil:
+    """The gradient with respect to what a layer reads, where that is another layer."""
+    return MembersProduct(
+        order_of_delta(chunk.regime, layer), layer.n_in, chunk.n, layer.n_out, parameters + layer.weights * LANES,
+        layer.n_out, 1, chunk.delta[l + 1], 1, chunk.stride, NULL, chunk.delta[layer.reads + 1], chunk.stride, 1, NULL,
+        NULL,
+    )
+
+
 cdef inline void members_delta(
     const Network *net, int number, const real *parameters, MembersChunk *chunk,
 ) noexcept nogil:
@@ -268,11 +278,7 @@ cdef inline void members_delta(
     cdef int at = layer.reads + 1
     cdef real *d = chunk.delta[at]
     cdef Py_ssize_t i
-    cdef MembersProduct product = MembersProduct(
-        order_of_delta(chunk.regime, layer), layer.n_in, chunk.n, layer.n_out, parameters + layer.weights * LANES,
-        layer.n_out, 1, chunk.delta[number + 1], 1, chunk.stride, NULL, d, chunk.stride, 1,
-    )
-    members_product(&product)
+    members_product(chunk.deltas + number)
     if is_elementwise(below.activation):
         multiply_derivative_vecs(
             below.activation, below.alpha, layer.n_in * chunk.stride, chunk.z[at], chunk.a[at], d
@@ -288,37 +294,83 @@ cdef inline void members_delta(
         softmax_jacobian(layer.n_in, <int> chunk.stride, chunk.a[at], d)
 
 
-cdef inline void members_gradient(const Layer *layer, int l, const MembersChunk *chunk, real *target) noexcept nogil:
-    """The gradient of a layer's arrays, into target [n_parameters][LANES]; the biases' lies behind the weights'."""
+cdef inline MembersProduct gradient_product(const Layer *layer, int l, const MembersChunk *chunk) noexcept nogil:
+    """The gradient of weights and biases, which lie behind them; the target is left open. No rows: none is trained."""
     cdef Py_ssize_t first = 0 if layer.trainable else layer.n_in
     cdef Py_ssize_t end = layer.n_in + 1 if layer.has_bias and layer.bias_trainable else layer.n_in
-    cdef const real *inputs = members_inputs(chunk, layer)
-    cdef SumOrder order = order_of_gradient(chunk.regime, layer)
-    cdef MembersProduct product
-    if first < end:
-        product = MembersProduct(
-            order, end - first, layer.n_out, chunk.n, inputs + first * chunk.stride * LANES, chunk.stride, 1,
-            chunk.delta[l + 1], chunk.stride, 1, NULL, target + (layer.weights + first * layer.n_out) * LANES,
-            layer.n_out, 1,
-        )
-        members_product(&product)
+    return MembersProduct(
+        order_of_gradient(chunk.regime, layer), end - first, layer.n_out, chunk.n,
+        members_inputs(chunk, layer) + first * chunk.stride * LANES, chunk.stride, 1, chunk.delta[l + 1], chunk.stride, 1,
+        NULL, NULL, layer.n_out, 1, NULL, NULL,
+    )
+
+
+cdef inline MembersProduct slopes_product(const Layer *layer, int l, const MembersChunk *chunk) noexcept nogil:
+    """The gradient of the slopes: the sums of each sample's part; the target is left open."""
+    return MembersProduct(
+        GROUPED, 1, layer.n_out, chunk.n, members_inputs(chunk, layer) + layer.n_in * chunk.stride * LANES, 0, 1,
+        chunk.slope_delta[l + 1], chunk.stride, 1, NULL, NULL, layer.n_out, 1, NULL, NULL,
+    )
+
+
+# Where gradients go: into an array laid out like the parameters, or into these, as a step of plain SGD.
+cdef struct MembersTarget:
+    real *array  # [n_parameters][LANES]
+    const real *rate  # (LANES,), or NULL: the gradient itself
+    const real *decay
+
+
+cdef inline void members_gradient(
+    const Layer *layer, int l, const MembersChunk *chunk, const MembersTarget *target,
+) noexcept nogil:
+    """The gradient of a layer's arrays."""
+    cdef MembersProduct *product = chunk.gradients + l
+    if product.n_rows > 0:
+        product.out = target.array + (layer.weights + (0 if layer.trainable else layer.n_in) * layer.n_out) * LANES
+        product.rate, product.decay = target.rate, target.decay
+        members_product(product)
     if layer.has_slopes and layer.trainable:
-        product = MembersProduct(
-            GROUPED, 1, layer.n_out, chunk.n, inputs + layer.n_in * chunk.stride * LANES, 0, 1,
-            chunk.slope_delta[l + 1], chunk.stride, 1, NULL, target + layer.slopes * LANES, layer.n_out, 1,
-        )
-        members_product(&product)
+        product = chunk.slopes + l
+        product.out = target.array + layer.slopes * LANES
+        product.rate, product.decay = target.rate, target.decay
+        members_product(product)
 
 
 cdef inline never_inlined members_backward(
-    const Network *net, const real *parameters, MembersChunk *chunk, real *target,
+    const Network *net, const real *parameters, MembersChunk *chunk, const MembersTarget *target,
 ) noexcept nogil:
-    """All gradients of a chunk, into target [n_parameters][LANES]; what is not trainable is left as it is."""
+    """All gradients of a chunk; what is not trainable is left as it is. target may be the parameters: each layer makes
+    its step after it was read."""
     cdef int l
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         if net.layers[l].reads >= net.first_trainable:
             members_delta(net, l, parameters, chunk)
         members_gradient(net.layers + l, l, chunk, target)
+
+
+# ---- how samples lie ----
+
+cdef inline void set_members_chunk(
+    const Network *net, const real *parameters, Py_ssize_t n, Regime regime, bint drops, MembersChunk *chunk,
+) noexcept nogil:
+    """Prepare for n samples in a regime: the products of all layers, which stay the same from step to step."""
+    cdef const Layer *layer
+    cdef bint longer = chunk.n != n
+    cdef int l
+    if not longer and chunk.regime == regime and chunk.drops == drops:
+        return
+    chunk.n, chunk.regime, chunk.drops = n, regime, drops
+    chunk.stride = stride_of(n)
+    if longer:
+        fill_ones(net, chunk)
+    for l in range(net.n_layers):
+        layer = net.layers + l
+        chunk.scores[l] = scores_product(layer, l, parameters, chunk)
+        chunk.gradients[l] = gradient_product(layer, l, chunk)
+        if layer.reads != NETWORK_INPUTS:
+            chunk.deltas[l] = delta_product(layer, l, parameters, chunk)
+        if layer.has_slopes:
+            chunk.slopes[l] = slopes_product(layer, l, chunk)
 
 
 # ---- dropout ----

@@ -32,6 +32,9 @@ cdef struct MembersProduct:
     real *out
     Py_ssize_t out_row
     Py_ssize_t out_column
+    # NULL; or what is there, weights, makes a step of plain SGD along the product, with each member's rate and decay
+    const real *rate
+    const real *decay
 
 
 cdef inline real *place(real *array, Py_ssize_t vectors) noexcept nogil:
@@ -40,6 +43,14 @@ cdef inline real *place(real *array, Py_ssize_t vectors) noexcept nogil:
 
 cdef inline const real *const_place(const real *array, Py_ssize_t vectors) noexcept nogil:
     return array + vectors * LANES
+
+
+cdef inline void put(const MembersProduct *p, real *out, vec x) noexcept nogil:
+    cdef vec w
+    if p.rate != NULL:
+        w = vload(out)
+        x = vfma(-vload(p.rate), vfma(vload(p.decay), w, x), w)
+    vstore(out, x)
 
 
 # ---- one chain ----
@@ -74,7 +85,7 @@ cdef inline always_inlined chain_block(
         b += b_k
     for r in range(n_rows):
         for c in range(n_columns):
-            vstore(place(out, r * p.out_row + c * p.out_column), acc[r * n_columns + c])
+            put(p, place(out, r * p.out_row + c * p.out_column), acc[r * n_columns + c])
 
 
 cdef inline always_inlined chain_rows(
@@ -153,46 +164,61 @@ cdef inline void four_chains(const MembersProduct *p) noexcept nogil:
 
 # ---- as many chains as a group has lanes ----
 
-cdef inline vec grouped_sum(
-    const int n_chains, Py_ssize_t n_k, const real *a, Py_ssize_t a_k, const real *b, Py_ssize_t b_k,
+cdef inline always_inlined grouped_block(
+    const int n_chains, const int n_columns, const MembersProduct *p, Py_ssize_t row, Py_ssize_t column,
 ) noexcept nogil:
-    """The sum for at most n_chains terms, or for any number with all the chains of a group."""
+    """Sums of at most n_chains terms, or of any number with all the chains of a group."""
     cdef vec acc[MAX_LANES]
-    cdef int c
-    for c in range(n_chains):
-        acc[c] = vset1(0)
+    cdef vec x, total
+    cdef Py_ssize_t a_k = p.a_k * LANES, b_k = p.b_k * LANES, b_column = p.b_column * LANES, n_k = p.n_k
+    cdef const real *a = const_place(p.a, row * p.a_row)
+    cdef const real *b = const_place(p.b, column * p.b_column)
+    cdef int i, c, j
+    for i in range(n_chains * n_columns):
+        acc[i] = vset1(0)
     while n_k >= n_chains:
         for c in range(n_chains):
-            acc[c] = vfma(vload(a + c * a_k), vload(b + c * b_k), acc[c])
+            x = vload(a + c * a_k)
+            for j in range(n_columns):
+                acc[n_chains * j + c] = vfma(x, vload(b + c * b_k + j * b_column), acc[n_chains * j + c])
         a += n_chains * a_k
         b += n_chains * b_k
         n_k -= n_chains
     for c in range(n_chains - 1):
         if c < n_k:
-            acc[c] = vfma(vload(a + c * a_k), vload(b + c * b_k), acc[c])
-    # spelled out: in a loop over the halves, acc would lie in memory
-    if n_chains > 8:
-        for c in range(8):
-            acc[c] = acc[c] + acc[c + 8]
-    if n_chains > 4:
-        for c in range(4):
-            acc[c] = acc[c] + acc[c + 4]
-    acc[0] = (acc[0] + acc[2]) + (acc[1] + acc[3])
-    # The chains that are left out would have added +0: to everything the same, but not to -0.
-    return acc[0] + vset1(0) if n_chains < GROUP_LANES else acc[0]
+            x = vload(a + c * a_k)
+            for j in range(n_columns):
+                acc[n_chains * j + c] = vfma(x, vload(b + c * b_k + j * b_column), acc[n_chains * j + c])
+    for j in range(n_columns):
+        # spelled out: in a loop over the halves, acc would lie in memory
+        i = n_chains * j
+        if n_chains > 8:
+            for c in range(8):
+                acc[i + c] = acc[i + c] + acc[i + c + 8]
+        if n_chains > 4:
+            for c in range(4):
+                acc[i + c] = acc[i + c] + acc[i + c + 4]
+        total = (acc[i] + acc[i + 2]) + (acc[i + 1] + acc[i + 3])
+        if n_chains < GROUP_LANES:  # chains that are left out would have added +0: the same, but for -0
+            total = total + vset1(0)
+        if p.start != NULL:
+            total = total + vload(const_place(p.start, row))
+        put(p, place(p.out, row * p.out_row + (column + j) * p.out_column), total)
 
 
-cdef inline always_inlined grouped_chains(const int n_chains, const MembersProduct *p) noexcept nogil:
-    cdef Py_ssize_t a_k = p.a_k * LANES, b_k = p.b_k * LANES, row, column
-    cdef const real *b
-    cdef vec total
-    for column in range(p.n_columns):
-        b = const_place(p.b, column * p.b_column)
+cdef inline always_inlined grouped_chains(
+    const int n_chains, const int n_columns, const MembersProduct *p,
+) noexcept nogil:
+    """`grouped_block` for all of a product, n_columns at a time."""
+    cdef Py_ssize_t row, column = 0
+    while p.n_columns - column >= n_columns:
         for row in range(p.n_rows):
-            total = grouped_sum(n_chains, p.n_k, const_place(p.a, row * p.a_row), a_k, b, b_k)
-            if p.start != NULL:
-                total = total + vload(const_place(p.start, row))
-            vstore(place(p.out, row * p.out_row + column * p.out_column), total)
+            grouped_block(n_chains, n_columns, p, row, column)
+        column += n_columns
+    while n_columns > 1 and p.n_columns > column:
+        for row in range(p.n_rows):
+            grouped_block(n_chains, 1, p, row, column)
+        column += 1
 
 
 # ---- any ----
@@ -206,8 +232,8 @@ cdef inline void members_product(const MembersProduct *p) noexcept nogil:
         four_chains(p)
     elif p.order == GROUPED:
         if p.n_k <= 4:
-            grouped_chains(4, p)
+            grouped_chains(4, MAX_LANES // 4 if MEMBER_COLUMNS > 2 else 2, p)
         elif GROUP_LANES > 8 and p.n_k <= 8:
-            grouped_chains(8, p)
+            grouped_chains(8, 2 if MEMBER_COLUMNS > 2 else 1, p)
         else:
-            grouped_chains(GROUP_LANES, p)
+            grouped_chains(GROUP_LANES, 1, p)
