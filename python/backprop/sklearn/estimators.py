@@ -454,7 +454,9 @@ def _decided(outputs: RealArray, multilabel: bool) -> NDArray[Any]:
 def _accuracy(decided: NDArray[Any], targets: NDArray[Any], weight: RealArray | None) -> float:
     """Return the share of rows that are right, with several labels in all of them."""
     right = decided == targets
-    return float(np.average(right.all(axis=1) if right.ndim == 2 else right, weights=weight))
+    if right.ndim == 2:
+        right = right.all(axis=1)
+    return float(right.mean() if weight is None else np.average(right, weights=weight))
 
 
 def _is_multilabel(y: Any) -> bool:
