@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 from bpcore.fleet.lanes cimport LaneBatch, LaneRows, Lanes
 from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
-    LANES, MAX_LANES, PART, PARTS, dload, dload_reals, dset1, dstore, dvec, lload, lstore, never_inlined, prefetch, real, vec,
+    LANES, MAX_LANES, PART, PARTS, dload, dload_reals, dset1, dstore, dvec, lload, lstore, never_inlined, real, vec,
     vload, vlt, vselect, vset1, vstore,
 )
 from bpcore.passes.few_rows cimport FEW_ROWS
@@ -42,9 +42,6 @@ cdef inline int64_t block_begin(const LaneBatch *batch, int lane, int64_t block)
 
 
 # ---- one pass ----
-
-cdef enum:
-    AHEAD = 3  # samples whose rows are fetched ahead: those of all lanes are too many for the first cache
 
 
 # One chunk of some lanes.
@@ -137,7 +134,6 @@ cdef inline never_inlined gather_pass(
             for i in range(LANES):
                 at[i] = rows.order[i][p.first[i] + k]
                 sources[i] = rows.X[i] + at[i] * n_inputs
-                prefetch(rows.X[i] + rows.order[i][p.first[i] + min(k + AHEAD, p.n - 1)] * n_inputs)
         else:
             for i in range(LANES):
                 at[i] = row_at(rows, p, i, k) if p.rows[i] > 0 else -1

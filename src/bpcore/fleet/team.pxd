@@ -1,5 +1,6 @@
 """The threads of a fleet: each takes members from the queue, and none waits for another."""
 
+from libc.math cimport sqrt
 from libc.string cimport memset
 
 from bpcore.fleet.epochs cimport train_lanes
@@ -94,7 +95,7 @@ cdef inline void train_fleet(FleetTeam *team) noexcept nogil:
 
 cdef enum:
     LEAST_LANES = 4  # with fewer, vectors are no gain
-    MOST_PARAMETERS = 2048  # of a network that does not fill the vectors by itself
+    MOST_PARAMETERS = 2048  # larger networks fill the vectors by themselves
 
 
 cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
@@ -102,11 +103,28 @@ cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
     return not takes_matrices(&fleet.job.optimizer)
 
 
-cdef inline bint lanes_pay(const Fleet *fleet) noexcept nogil:
+cdef inline double share_at_work(const Fleet *fleet, Py_ssize_t at_once) noexcept nogil:
+    """The share of what takes `at_once` members at a time that has one, until all are trained."""
+    return <double> fleet.size / ((fleet.size + at_once - 1) // at_once * at_once)
+
+
+cdef inline double gain_by_lanes(const Fleet *fleet) noexcept nogil:
+    """How much faster a member is in lanes that all have one than alone: a fit to `docs/performance.md`'s table.
+
+    A long batch fills the vectors of a network alone, and in the lanes its activations leave the first cache.
+    """
+    cdef Py_ssize_t batch = fleet.job.batch_size, n = fleet.job.net.n_parameters
+    cdef double reach = 10 if batch <= 32 else (5 if batch <= 64 else 2)
+    if n > MOST_PARAMETERS or batch > 128:
+        return 0
+    return 1 + reach / sqrt(<double> n)
+
+
+cdef inline bint lanes_pay(const Fleet *fleet, int n_threads) noexcept nogil:
     """Whether members are faster in the lanes than one by one."""
-    if LANES < LEAST_LANES or not suits_lanes(fleet) or fleet.size < LANES // 2:
+    if LANES < LEAST_LANES or not suits_lanes(fleet):
         return False
-    return fleet.job.net.n_parameters <= MOST_PARAMETERS
+    return gain_by_lanes(fleet) * share_at_work(fleet, n_threads * LANES) > share_at_work(fleet, n_threads)
 
 
 cdef inline int count_threads(const Fleet *fleet, int wanted, bint in_lanes) noexcept nogil:

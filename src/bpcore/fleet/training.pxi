@@ -117,7 +117,9 @@ cdef class FleetTraining:
     cdef int fill_team(self, settings, in_lanes) except -1:
         cdef Fleet *fleet = &self.native
         self.team.fleet = fleet
-        self.team.in_lanes = lanes_pay(fleet) if in_lanes is None else in_lanes and suits_lanes(fleet)
+        self.team.in_lanes = (
+            lanes_pay(fleet, settings.n_threads) if in_lanes is None else in_lanes and suits_lanes(fleet)
+        )
         self.team.n_threads = count_threads(fleet, settings.n_threads, self.team.in_lanes)
         self.memory = Memory()
         take_ranges(&self.memory.arena, &fleet.job)

@@ -5,7 +5,7 @@ the same network alone, so it has the order that the sum has there; see `SumOrde
 """
 
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, MEMBER_COLUMNS, MEMBER_ROWS, always_inlined, real, vec, vfma,
+    GROUP_LANES, LANES, MAX_BLOCK, MAX_VECS, MEMBER_COLUMNS, MEMBER_ROWS, always_inlined, real, vec, vfma,
     vload, vset1, vstore,
 )
 
@@ -164,60 +164,84 @@ cdef inline void four_chains(const MembersProduct *p) noexcept nogil:
 
 # ---- as many chains as a group has lanes ----
 
+cdef inline always_inlined grouped_pass(
+    const int n_chains, const int n_rows, const int n_columns, int q, const MembersProduct *p, Py_ssize_t row,
+    Py_ssize_t column, vec *sums,
+) noexcept nogil:
+    """Chains q, q + n_chains / 4 ... of a block, folded to one: all of them at once would not fit into registers."""
+    cdef vec acc[4 * 4]
+    cdef vec av[4]
+    cdef vec bv
+    cdef Py_ssize_t a_row = p.a_row * LANES, b_column = p.b_column * LANES, apart = n_chains // 4, n_k = p.n_k - q
+    cdef const real *a = const_place(p.a, row * p.a_row + q * p.a_k)
+    cdef const real *b = const_place(p.b, column * p.b_column + q * p.b_k)
+    cdef Py_ssize_t a_chain = apart * p.a_k * LANES, b_chain = apart * p.b_k * LANES
+    cdef int i, r, c
+    for i in range(4 * n_rows * n_columns):
+        acc[i] = vset1(0)
+    while n_k > 0:
+        for i in range(4):
+            if i * apart < n_k:
+                for r in range(n_rows):
+                    av[r] = vload(a + r * a_row)
+                for c in range(n_columns):
+                    bv = vload(b + c * b_column)
+                    for r in range(n_rows):
+                        acc[4 * (r * n_columns + c) + i] = vfma(av[r], bv, acc[4 * (r * n_columns + c) + i])
+            a += a_chain
+            b += b_chain
+        n_k -= n_chains
+    for i in range(n_rows * n_columns):
+        sums[i] = (acc[4 * i] + acc[4 * i + 2]) + (acc[4 * i + 1] + acc[4 * i + 3])
+
+
 cdef inline always_inlined grouped_block(
-    const int n_chains, const int n_columns, const MembersProduct *p, Py_ssize_t row, Py_ssize_t column,
+    const int n_chains, const int n_rows, const int n_columns, const MembersProduct *p, Py_ssize_t row,
+    Py_ssize_t column,
 ) noexcept nogil:
     """Sums of at most n_chains terms, or of any number with all the chains of a group."""
-    cdef vec acc[MAX_LANES]
-    cdef vec x, total
-    cdef Py_ssize_t a_k = p.a_k * LANES, b_k = p.b_k * LANES, b_column = p.b_column * LANES, n_k = p.n_k
-    cdef const real *a = const_place(p.a, row * p.a_row)
-    cdef const real *b = const_place(p.b, column * p.b_column)
-    cdef int i, c, j
-    for i in range(n_chains * n_columns):
-        acc[i] = vset1(0)
-    while n_k >= n_chains:
-        for c in range(n_chains):
-            x = vload(a + c * a_k)
-            for j in range(n_columns):
-                acc[n_chains * j + c] = vfma(x, vload(b + c * b_k + j * b_column), acc[n_chains * j + c])
-        a += n_chains * a_k
-        b += n_chains * b_k
-        n_k -= n_chains
-    for c in range(n_chains - 1):
-        if c < n_k:
-            x = vload(a + c * a_k)
-            for j in range(n_columns):
-                acc[n_chains * j + c] = vfma(x, vload(b + c * b_k + j * b_column), acc[n_chains * j + c])
-    for j in range(n_columns):
-        # spelled out: in a loop over the halves, acc would lie in memory
-        i = n_chains * j
-        if n_chains > 8:
-            for c in range(8):
-                acc[i + c] = acc[i + c] + acc[i + c + 8]
-        if n_chains > 4:
-            for c in range(4):
-                acc[i + c] = acc[i + c] + acc[i + c + 4]
-        total = (acc[i] + acc[i + 2]) + (acc[i + 1] + acc[i + 3])
-        if n_chains < GROUP_LANES:  # chains that are left out would have added +0: the same, but for -0
-            total = total + vset1(0)
-        if p.start != NULL:
-            total = total + vload(const_place(p.start, row))
-        put(p, place(p.out, row * p.out_row + (column + j) * p.out_column), total)
+    cdef vec sums[4 * 4]
+    cdef vec total
+    cdef int q, r, c, i
+    for q in range(n_chains // 4):
+        grouped_pass(n_chains, n_rows, n_columns, q, p, row, column, sums + q * n_rows * n_columns)
+    for r in range(n_rows):
+        for c in range(n_columns):
+            i = r * n_columns + c
+            total = sums[i]
+            if n_chains == 8:
+                total = total + sums[i + n_rows * n_columns]
+            elif n_chains == 16:
+                total = (total + sums[i + 2 * n_rows * n_columns]) + (
+                    sums[i + n_rows * n_columns] + sums[i + 3 * n_rows * n_columns]
+                )
+            if n_chains < GROUP_LANES:  # chains that are left out would have added +0: the same, but for -0
+                total = total + vset1(0)
+            if p.start != NULL:
+                total = total + vload(const_place(p.start, row + r))
+            put(p, place(p.out, (row + r) * p.out_row + (column + c) * p.out_column), total)
 
 
-cdef inline always_inlined grouped_chains(
-    const int n_chains, const int n_columns, const MembersProduct *p,
+cdef inline always_inlined grouped_columns(
+    const int n_chains, const int n_rows, const int n_columns, const MembersProduct *p, Py_ssize_t column,
 ) noexcept nogil:
-    """`grouped_block` for all of a product, n_columns at a time."""
-    cdef Py_ssize_t row, column = 0
-    while p.n_columns - column >= n_columns:
-        for row in range(p.n_rows):
-            grouped_block(n_chains, n_columns, p, row, column)
-        column += n_columns
-    while n_columns > 1 and p.n_columns > column:
-        for row in range(p.n_rows):
-            grouped_block(n_chains, 1, p, row, column)
+    """`grouped_block` for all rows."""
+    cdef Py_ssize_t row = 0
+    while p.n_rows - row >= n_rows:
+        grouped_block(n_chains, n_rows, n_columns, p, row, column)
+        row += n_rows
+    while n_rows > 1 and p.n_rows > row:
+        grouped_block(n_chains, 1, n_columns, p, row, column)
+        row += 1
+
+
+cdef inline always_inlined grouped_chains(const int n_chains, const MembersProduct *p) noexcept nogil:
+    cdef Py_ssize_t column = 0
+    while MEMBER_COLUMNS > 2 and p.n_columns - column >= 2:
+        grouped_columns(n_chains, 2, 2, p, column)
+        column += 2
+    while p.n_columns > column:
+        grouped_columns(n_chains, MEMBER_COLUMNS, 1, p, column)
         column += 1
 
 
@@ -232,8 +256,8 @@ cdef inline void members_product(const MembersProduct *p) noexcept nogil:
         four_chains(p)
     elif p.order == GROUPED:
         if p.n_k <= 4:
-            grouped_chains(4, MAX_LANES // 4 if MEMBER_COLUMNS > 2 else 2, p)
+            grouped_chains(4, p)
         elif GROUP_LANES > 8 and p.n_k <= 8:
-            grouped_chains(8, 2 if MEMBER_COLUMNS > 2 else 1, p)
+            grouped_chains(8, p)
         else:
-            grouped_chains(GROUP_LANES, 1, p)
+            grouped_chains(GROUP_LANES, p)
