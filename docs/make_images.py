@@ -10,6 +10,8 @@ import numpy as np
 matplotlib.use("Agg")
 
 from backprop import plotting
+from backprop.plotting import _style
+from backprop.sklearn import MLPEnsembleRegressor
 from matplotlib import pyplot as plt
 
 
@@ -56,7 +58,34 @@ def batch_sizes():
     return plotting.plot_batch_sizes(net, X, y, (None, 16, 1), optimizer=bp.SGD(learning_rate=0.1), epochs=20)
 
 
-PICTURES = {"worked-example": worked_example, "xor": xor, "descent": descent, "batch-sizes": batch_sizes}
+def ensemble():
+    """The ensemble of docs/fleets.md: its mean, and a band between two of its quantiles."""
+    draws = np.random.default_rng(0)
+    x = np.concatenate([draws.uniform(-4, -1, 60), draws.uniform(1, 4, 60)])
+    curve = np.sin(x) + draws.normal(scale=0.1, size=120)
+    settings = {"activation": "tanh", "learning_rate_init": 0.01, "max_iter": 1000, "random_state": 0}
+    model = MLPEnsembleRegressor(hidden_layer_sizes=(16, 16), n_estimators=20, members="bootstrap", **settings)
+    model.fit(x.reshape(-1, 1), curve)
+    line = np.linspace(-6, 6, 300)
+    low, high = model.predict_quantiles(line.reshape(-1, 1), [0.05, 0.95])
+    ax = _style.axes_or_new(None)
+    ax.fill_between(line, low, high, color=_style.BLUE, alpha=0.3, linewidth=0, label="5 % to 95 % of the members")
+    ax.plot(line, model.predict(line.reshape(-1, 1)), color=_style.BLUE, label="mean of the members")
+    ax.plot(line, np.sin(line), color=_style.GREY, linestyle="--", label="sine")
+    ax.plot(x, curve, ".", color=_style.VERMILION, label="sample")
+    ax.set(xlabel="x", ylabel="y")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)  # hides nothing
+    _style.tidy(ax)
+    return ax
+
+
+PICTURES = {
+    "worked-example": worked_example,
+    "xor": xor,
+    "descent": descent,
+    "batch-sizes": batch_sizes,
+    "ensemble": ensemble,
+}
 
 
 def main(folder: Path) -> None:

@@ -737,6 +737,13 @@ def test_append(kind, equal):
     assert_same(fleet, networks)
 
 
+def test_append_to_members_with_any_seeds():
+    fleet = bp.Fleet(3, layers(), seed=[5, 3, 9])[[2, 0]]
+    fleet.append(bp.Network(3, layers(), seed=1))
+    assert fleet.seeds == (9, 5, 1)
+    np.testing.assert_array_equal(fleet[2].parameters, bp.Network(3, layers(), seed=1).parameters)
+
+
 def test_wrong_networks():
     net = bp.Network(2, [bp.Dense(1)])
     for networks, message in (

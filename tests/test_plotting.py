@@ -274,7 +274,7 @@ def test_pictures_of_the_documents(tmp_path):
     runpy.run_path(str(docs / "make_images.py"))["main"](tmp_path)
     kept = {path.name: plt.imread(path).shape for path in (docs / "images").glob("*.png")}
     assert {path.name: plt.imread(path).shape for path in tmp_path.glob("*.png")} == kept
-    assert len(kept) == 4
+    assert len(kept) == 5
 
 
 @pytest.mark.parametrize("background", ["white", "black"])

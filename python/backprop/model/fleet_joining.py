@@ -149,7 +149,7 @@ def _each(groups: list[Group], order: NDArray[np.int64], name: str, all_alike: b
     values: list[Any] = []
     for group in groups:
         own: Sequence[Any] = getattr(group, name)
-        values += list(own) * (len(group) if len(own) == 1 else 1) if all_alike else own
+        values.extend(list(own) * len(group) if all_alike and len(own) == 1 else own)
     if all_alike and all(value is values[0] or value == values[0] for value in values):
         return (values[0],)
     return tuple(values[k] for k in order.tolist())
