@@ -26,7 +26,6 @@ from bpcore.run.state cimport MAX_BLOCKS
 from bpcore.run.workspace cimport BLOCK_PARAMETERS
 
 
-
 # ---- members in, members out ----
 
 cdef inline int64_t next_member(Fleet *fleet) noexcept nogil:

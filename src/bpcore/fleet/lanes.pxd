@@ -59,8 +59,8 @@ cdef enum Phase:
     IN_STEP
     VALIDATING
 
-# The arrays that every step reads and writes come first, each at a cache line: where a vector lies across two, it is not
-# there again before it has left the store buffer.
+# The arrays that every step reads and writes come first, each at a cache line: a vector that lies across two cannot be
+# read again before it has left the store buffer.
 cdef struct Lanes:
     # per lane
     LaneBatch batch

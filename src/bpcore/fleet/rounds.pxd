@@ -53,7 +53,9 @@ cdef struct Pass:
     int64_t rows[MAX_LANES]  # 0: this lane takes no part
 
 
-cdef inline void make_pass(const Lanes *lanes, const LaneBatch *batch, Regime regime, int64_t k, Pass *p) noexcept nogil:
+cdef inline void make_pass(
+    const Lanes *lanes, const LaneBatch *batch, Regime regime, int64_t k, Pass *p,
+) noexcept nogil:
     """The k-th chunk of every lane that has one in this regime."""
     cdef int64_t done
     cdef int i

@@ -1,15 +1,14 @@
 """One optimizer step of every lane, once its gradient is there: what `run/step.pxd` and `run/penalties.pxd` do."""
 
 from libc.math cimport sqrt
-from libc.stdint cimport int64_t
 
 from bpcore.fleet.lanes cimport LaneUpdates, Lanes, collect, spread
 from bpcore.formulas.optimizers cimport (
     MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, counts_steps, follow_rule, optimize, prepare,
 )
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_LANES, PART, PARTS, dload, dset1, dstore, dvec, real, vabs, vec, vfma, vload, vlt, vselect, vset1,
-    vstore,
+    GROUP_LANES, LANES, MAX_LANES, PART, PARTS, dload, dset1, dstore, dvec, real, vabs, vec, vfma, vload, vlt,
+    vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport vroot
 from bpcore.passes.network cimport Layer
@@ -78,7 +77,9 @@ cdef inline void add_penalty_gradient(
         vstore(gradient + i * LANES, vload(gradient + i * LANES) + x)
 
 
-cdef inline void add_lane_penalties(Lanes *lanes, const double *factor, bint with_gradient, double *total) noexcept nogil:
+cdef inline void add_lane_penalties(
+    Lanes *lanes, const double *factor, bint with_gradient, double *total,
+) noexcept nogil:
     """total (LANES,) = factor * sum of l1 |w| + l2 / 2 w**2; its gradient is added to that of the step."""
     cdef const Job *job = &lanes.fleet.job
     cdef double absolute[MAX_LANES]

@@ -4,7 +4,9 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport LANES, MAX_LANES, always_inlined, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose
+from bpcore.machine.types cimport (
+    LANES, MAX_LANES, always_inlined, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose,
+)
 
 
 cdef extern from *:

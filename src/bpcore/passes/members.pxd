@@ -192,6 +192,7 @@ cdef inline void members_drop(const Layer *layer, int l, MembersChunk *chunk) no
     cdef const real *a = chunk.a[l + 1]
     cdef real *factors = chunk.dropout_factors[l + 1]
     cdef real *after = chunk.after_dropout[l + 1]
+    cdef bint kept
     cdef Py_ssize_t o, k, at
     cdef int i
     for i in range(LANES):
@@ -203,11 +204,14 @@ cdef inline void members_drop(const Layer *layer, int l, MembersChunk *chunk) no
         for k in range(chunk.n):
             at = (o * chunk.stride + k) * LANES
             for i in range(LANES):
-                factors[at + i] = scales[i] if (mix(chunk.places[k * LANES + i] + units[i]) >> 1) >= thresholds[i] else 0
+                kept = (mix(chunk.places[k * LANES + i] + units[i]) >> 1) >= thresholds[i]
+                factors[at + i] = scales[i] if kept else 0
                 after[at + i] = a[at + i] * factors[at + i]
 
 
-cdef inline never_inlined members_forward(const Network *net, const real *parameters, MembersChunk *chunk) noexcept nogil:
+cdef inline never_inlined members_forward(
+    const Network *net, const real *parameters, MembersChunk *chunk,
+) noexcept nogil:
     """chunk.a[1:] and chunk.z[1:] from chunk.a[0]; parameters [n_parameters][LANES]."""
     cdef const Layer *layer
     cdef int l
@@ -300,8 +304,8 @@ cdef inline MembersProduct gradient_product(const Layer *layer, int l, const Mem
     cdef Py_ssize_t end = layer.n_in + 1 if layer.has_bias and layer.bias_trainable else layer.n_in
     return MembersProduct(
         order_of_gradient(chunk.regime, layer), end - first, layer.n_out, chunk.n,
-        members_inputs(chunk, layer) + first * chunk.stride * LANES, chunk.stride, 1, chunk.delta[l + 1], chunk.stride, 1,
-        NULL, NULL, layer.n_out, 1, NULL, NULL,
+        members_inputs(chunk, layer) + first * chunk.stride * LANES, chunk.stride, 1, chunk.delta[l + 1], chunk.stride,
+        1, NULL, NULL, layer.n_out, 1, NULL, NULL,
     )
 
 
