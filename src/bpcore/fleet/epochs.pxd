@@ -6,19 +6,18 @@ from libc.string cimport memcpy
 from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
 from bpcore.fleet.lanes cimport (
     BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member,
-    position_of, read_arrays,
-    save_lane, shuffle_all, shuffle_lane, write_arrays,
+    position_of, read_arrays, save_lane, shuffle_all, shuffle_lane, write_arrays,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
 from bpcore.fleet.step cimport add_lane_penalties, prepare_lanes, step_lanes
 from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport (
-    LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, llt, lload, lselect,
-    lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
+    LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, lload,
+    llt, lselect, lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
 )
-from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.batches cimport row_of
+from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.network cimport fits_small_batches
 from bpcore.run.job cimport Job, denominator_of, factor_of
 from bpcore.run.small_steps cimport takes_few_rows

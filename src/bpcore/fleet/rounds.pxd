@@ -7,7 +7,6 @@ of chunks and for different passes; where all agree, the gradient is there after
 from libc.stdint cimport int64_t
 
 from bpcore.fleet.lanes cimport LaneBatch, LaneRows, Lanes
-from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, dload, dload_reals, dset1, dstore, dvec, lload, lstore, never_inlined, real, vec,
     vload, vlt, vselect, vset1, vstore,
@@ -17,7 +16,6 @@ from bpcore.passes.members cimport (
     CHUNKS, FEW, SINGLE, MembersChunk, MembersTarget, Regime, gather_sample, members_backward, members_forward,
     members_output_delta, place_members, set_members_chunk,
 )
-from bpcore.passes.network cimport Network
 from bpcore.run.job cimport Job, chunk_length, targets_per_row
 from bpcore.run.state cimport MAX_BLOCKS
 from bpcore.run.workspace cimport BLOCK_PARAMETERS

@@ -12,8 +12,8 @@ from bpcore.formulas.activations cimport (
 from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (
-    LANES, MAX_LANES, never_inlined, real, vec, vle, vload, vload_n, vmask, vpair, vselect, vset1,
-    vstore, vtranspose, vtranspose_halves,
+    LANES, MAX_LANES, never_inlined, real, vec, vle, vload, vload_n, vmask, vpair, vselect, vset1, vstore,
+    vtranspose, vtranspose_halves,
 )
 from bpcore.passes.few_rows cimport NARROW
 from bpcore.passes.network cimport FEW_OUTPUTS, NETWORK_INPUTS, Layer, Network, mixes_units

@@ -5,8 +5,8 @@ the same network alone, so it has the order that the sum has there; see `SumOrde
 """
 
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_BLOCK, MAX_VECS, MEMBER_COLUMNS, MEMBER_ROWS, always_inlined, real, vec, vfma,
-    vload, vset1, vstore,
+    GROUP_LANES, LANES, MAX_BLOCK, MAX_VECS, MEMBER_COLUMNS, MEMBER_ROWS, always_inlined, real, vec, vfma, vload,
+    vset1, vstore,
 )
 
 
