@@ -243,6 +243,13 @@ def test_numbers_that_are_not_finite_never_replace_a_checkpoint(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_model_is_no_checkpoint(tmp_path):
+    path = tmp_path / "model.safetensors"
+    network().save(path)
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a valid checkpoint: it holds no training"):
+        bp.resume(path)
+
+
 def test_a_damaged_file_is_seen(tmp_path):
     path = tmp_path / "run.safetensors"
     net = network(dropout=0.1)

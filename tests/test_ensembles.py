@@ -147,7 +147,7 @@ def test_quantiles():
     low, high = ensemble.predict_quantiles(DIABETES[0], [0, 1])
     np.testing.assert_array_equal(low, members.min(axis=0))
     np.testing.assert_array_equal(high, members.max(axis=0))
-    for wrong in (1.5, [-0.1, 0.5], np.nan, [[0.5]]):
+    for wrong in (1.5, [-0.1, 0.5], np.nan, [[0.5]], "a", None, [0.1, [0.2]]):
         with pytest.raises(ValueError, match=r"q: needs a number in \[0, 1\] or several, got"):
             ensemble.predict_quantiles(DIABETES[0], wrong)
 
@@ -204,8 +204,10 @@ def test_sparse_rows_and_labels_and_data_frames():
 def test_parameters_are_checked(wrong, message):
     with pytest.raises(InvalidParameterError, match=f"MLPEnsembleClassifier: {message}"):
         MLPEnsembleClassifier(**wrong).fit(*IRIS)
-    with pytest.raises(TypeError, match="callbacks"):
+    with pytest.raises(TypeError, match=r"MLPEnsembleClassifier: .*callbacks"):
         MLPEnsembleClassifier(callbacks=[])
+    with pytest.raises(ValueError, match="Seed must be between 0"):
+        MLPEnsembleClassifier(random_state=-1).fit(*IRIS)
     with pytest.raises(NotFittedError):
         MLPEnsembleRegressor().predict(DIABETES[0])
 

@@ -595,9 +595,24 @@ def test_wrong_rows(equal):
         ((X, y), {"sample_weight": np.ones(14)}, "sample_weight: needs rows for each of the 5 members"),
         ((X, y), {"sample_weight": -np.ones((5, 14))}, r"sample_weight\[0\]: needs weights >= 0"),
         ((X, y), {"sample_weight": np.eye(5, 14)[[0, 1, 2, 3, 3]] * [[1], [1], [0], [1], [1]]}, r"sample_weight\[2\]"),
+        (([X[0, :, 0], *X[1:]], y), {}, r"X\[0\]: needs a 2-D array"),
+        (([None, *X[1:]], y), {}, r"X\[0\]: needs an array of real numbers"),
+        (([[1, 2, 3], [1]], y), {}, "X: needs a rectangular array"),
+        ((X, [*y[:4].tolist(), [1.0]]), {}, r"y\[4\]: needs one row for each of the 14 rows"),
+        ((X[0], [1.0, [2.0]]), {}, "y: needs a rectangular array"),
+        (
+            (X[0], np.where(np.arange(5)[:, None] == 3, np.nan, y)),
+            {},
+            r"y\[3\]: needs finite numbers, .* y\[3\]\[0, 0\]",
+        ),
+        ((X[0], y[:3, :, None]), {}, r"y: needs targets for each of the 5 members, got shape \(3, 14, 1\)"),
+        ((X[0], y), {"sample_weight": np.ones((3, 14))}, r"sample_weight: needs shape \(5, 14\)"),
+        ((X[0], y), {"sample_weight": 1 - 2 * np.eye(5, 14, -1)}, r"sample_weight\[1\]: needs weights >= 0"),
         ((X, y), {"validation_data": (X[0], y[0, :3])}, r"validation_data\[1\]"),
-        ((X, y), {"validation_split": 0.99}, "validation_split: needs at least one row"),
+        ((X, y), {"validation_split": 0.99}, r"validation_split: needs at least one row .* \(member 0\)"),
+        (([*X[:4], X[4, :1]], [*y[:4], y[4, :1]]), {"validation_split": 0.2}, r"got 0 and 1 \(member 4\)"),
         ((X, y), {"learning_rate": [0.1, 0.2]}, r"learning_rate: needs shape \(5,\)"),
+        ((X, y), {"learning_rate": [0.1, [0.2]]}, "learning_rate: needs a rectangular array"),
         ((X, y), {"learning_rate": [0.1, 0.2, 0, 1, 1]}, r"learning_rate\[2\]: needs a number > 0"),
         ((X, y), {"dropout": 1.0}, "dropout: needs a number >= 0 and < 1"),
         ((X, y), {"optimizer": [bp.SGD()] * 4}, "optimizer: needs one, or one for each of the 5 members, got 4"),
@@ -613,6 +628,42 @@ def test_wrong_rows(equal):
             fleet.fit(*rows, **settings)
     np.testing.assert_array_equal(fleet.parameters, before)
     assert fleet[0]._state is None
+
+
+def test_what_is_wrong_in_a_fleet_of_several_shapes(equal):
+    X, y = equal
+    fleet = bp.Fleet.of([bp.mlp([3, *sizes], seed=0) for sizes in ([1], [2, 1], [1], [2, 1], [1])])
+    bad = np.where(np.arange(5)[:, None] == 3, np.nan, y)
+    weight = np.where(np.arange(5)[:, None] == 3, 0, np.ones((5, 14)))
+    wrong = [
+        ((X[0], bad), {}, r"y\[3\]: needs finite numbers"),
+        ((X[0], y[:3, :, None]), {}, "y: needs targets for each of the 5 members"),
+        ((X[0], y), {"sample_weight": np.ones((3, 14))}, r"sample_weight: needs shape \(5, 14\)"),
+        ((X[0], y), {"sample_weight": weight}, r"sample_weight\[3\]: needs at least one weight > 0"),
+        (([*X[:3], X[3, :1], X[4]], [*y[:3], y[3, :1], y[4]]), {"validation_split": 0.2}, r"\(member 3\)"),
+    ]
+    for rows, settings, message in wrong:
+        with pytest.raises((TypeError, ValueError), match=message):
+            fleet.fit(*rows, **settings)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (5, "index: needs a number from -5 to 4, got 5"),
+        (-6, "index: needs a number from -5 to 4, got -6"),
+        ("a", "index: needs a number, a slice, a list of numbers or a mask for 5 members, got 'a'"),
+        (1.0, "index: needs a number, a slice"),
+        ([0, 9], "index: needs a number, a slice"),
+        (np.ones(2, bool), "index: needs a number, a slice"),
+        (slice(2, 2), "index: needs at least one member"),
+    ],
+)
+def test_wrong_index(index, message):
+    fleet = bp.Fleet(3, layers(), size=SIZE, seed=0)
+    with pytest.raises(IndexError, match=message):
+        fleet[index]
+    assert (fleet[-1].seed, fleet[np.int64(0)].seed) == (4, 0)
 
 
 def test_rows_are_not_changed(kind, equal):

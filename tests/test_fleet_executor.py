@@ -355,6 +355,24 @@ def test_wrong_arguments_are_seen_before_anything_is_sent():
     assert fleet.parameters.tobytes() == before
 
 
+def test_what_cannot_be_sent(whole):
+    fleet = fleet_of()
+    given = {
+        "metrics": {"nothing": lambda outputs, targets: 0.0},
+        "log": lambda *_: None,
+        "schedule": lambda step: 1.0,
+        "callbacks": [bp.callbacks.LambdaCallback(on_epoch_end=lambda *_: None)],
+    }
+    with processes() as pool:
+        for name, value in given.items():
+            with pytest.raises(TypeError, match=f"^{name}: needs what the executor can pickle: .*, got .*<"):
+                fleet.fit(X, Y, **{name: value}, executor=pool)
+        fleet.fit(X, Y, epochs=4, batch_size=7, executor=pool)
+    assert numbers(fleet) == whole
+    with pytest.raises(RuntimeError, match="executor: needs one that takes tasks, got <"):
+        fleet.fit(X, Y, executor=pool)
+
+
 def test_what_is_given_once(whole):
     """Callbacks and metrics may be iterators."""
     fleet = fleet_of()

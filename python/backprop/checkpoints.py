@@ -60,7 +60,9 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
     tensors, metadata = models.read(path)
     name = os.fspath(path)
     try:
-        if metadata.get("sha256") != checkpoints.digest(tensors, metadata):
+        if "sha256" not in metadata:
+            raise ValueError("it holds no training, only a model; backprop.load reads that")
+        if metadata["sha256"] != checkpoints.digest(tensors, metadata):
             raise ValueError("sha256: not that of the contents, which are damaged or were changed")
         if metadata.get("format") == fleets.FORMAT:
             return _fleet(metadata, Tensors(tensors), backend)

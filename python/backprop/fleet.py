@@ -122,7 +122,9 @@ class Fleet(FleetModel):
     def __getitem__(self, index: Any) -> Any:
         """Return member k as a network, or the members of a slice, a list of integers or a mask as a fleet."""
         if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-            return self._trained_member(range(len(self))[index])
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"index: needs a number from {-len(self)} to {len(self) - 1}, got {index}")
+            return self._trained_member(int(index) % len(self))
         return self._part(index)
 
     def best(self, monitor: str = "loss", mode: Literal["auto", "min", "max"] = "auto") -> Network:

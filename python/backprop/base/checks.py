@@ -304,6 +304,14 @@ def rows_of_targets(name: str, y: Any, n_rows: int, n_outputs: int) -> NDArray[A
     return array.reshape(-1, 1) if array.ndim == 1 and n_outputs == 1 else array
 
 
+def n_axes(value: Any) -> int:
+    """Return the number of axes of an array; -1 of what is none, such as a list of rows of unequal length."""
+    try:
+        return np.ndim(value)
+    except (TypeError, ValueError):
+        return -1
+
+
 def array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...] | None = None) -> RealArray:
     """Return finite real numbers, of exactly this shape where one is given."""
     result = _numeric(name, value)

@@ -89,3 +89,5 @@ def _sent(executor: Executor, function: Callable[[T], R], task: T) -> Future[R]:
         failed: Future[R] = Future()
         failed.set_exception(error)
         return failed
+    except RuntimeError as error:
+        raise RuntimeError(f"executor: needs one that takes tasks, got {check.shown(executor)} ({error})") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import pickle
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base import checks as check
 from backprop.base import executors
 from backprop.base.fleet import FleetData
 from backprop.base.fleet_history import FleetHistory
@@ -148,6 +150,12 @@ class PiecesRun:
             executors.run(self.executor, train, self.pieces(), self.take, self.pause, begun.interrupts.call)
         except _Stopped:
             history.stop_reason[begun.active & (history.stop_reason == "interrupted")] = self.wanted
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            if not any(word in str(error) for word in ("pickle", "serialize")):  # the latter by Dask
+                raise
+            name, value = next(unpicklable(self.arguments), ("executor", self.executor))
+            wanted = "what the executor can pickle: of functions and classes those that a module has by name"
+            raise TypeError(f"{name}: needs {wanted}, got {check.shown(value)} ({error})") from error
         finally:
             fleet._run = None
             history.elapsed += time.perf_counter() - start
@@ -248,6 +256,15 @@ class PiecesRun:
 
 class _Stopped(Exception):
     """Raised where a run was asked to stop."""
+
+
+def unpicklable(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return the arguments of which there is no pickle."""
+    for name, value in arguments.items():
+        try:
+            pickle.dumps(value)
+        except (AttributeError, TypeError, pickle.PicklingError):
+            yield name, value
 
 
 def piece_size(n_members: int, n_workers: int, bytes_per_member: float) -> int:

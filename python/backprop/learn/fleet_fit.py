@@ -144,7 +144,7 @@ class _Rows:
         for g, (group, checked, whole) in enumerate(groups):
             data, validation = whole, None if validations is None else validations[g][2]
             if share:
-                data, validation = fleet_rows.split_rows(whole, share)
+                data, validation = fleet_rows.split_rows(whole, share, group.members)
             weighted = data
             if class_weight is not None:
                 weighted = fleet_rows.with_class_weights(data, class_weight, checked, group.n_outputs, fleet.dtype)

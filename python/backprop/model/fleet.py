@@ -286,7 +286,11 @@ class FleetModel:
 
     def _part(self, index: Any) -> Self:
         """Return some of the members as a fleet, by what NumPy takes as an index of one axis."""
-        places = np.arange(self._size)[index]
+        try:
+            places = np.arange(self._size)[index]
+        except (IndexError, TypeError) as error:
+            wanted = f"a number, a slice, a list of numbers or a mask for {self._size} members"
+            raise IndexError(f"index: needs {wanted}, got {check.shown(index)} ({error})") from error
         if places.ndim != 1 or not len(places):
             raise IndexError(f"index: needs at least one member, got {check.shown(index)}")
         groups = []
@@ -399,7 +403,7 @@ def _seeds(size: Any, seed: Any) -> Sequence[int]:
         size = check.integer("size", size, at_least=1)
     if seed is None or isinstance(seed, (bool, int, np.integer)):
         if size is None:
-            raise ValueError("size: needs the number of members, unless seed is a sequence")
+            raise ValueError("size: needs the number of members unless seed is a sequence, got None")
         first: Any = np.random.SeedSequence().entropy if seed is None else check.integer("seed", seed, at_least=0)
         return range(first, first + size)
     if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)) or not len(seed):

@@ -33,11 +33,12 @@ class GroupEnds(NamedTuple):
 
 def form(name: str, X: Any, size: int) -> Form:
     """Return in which form X is; ValueError where it is in none for so many members."""
-    if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) == 2:
+    is_list = isinstance(X, (list, tuple)) and len(X) > 0 and check.n_axes(X[0]) == 2
+    n_axes = -1 if is_list else check.n_axes(X)
+    if is_list or (n_axes < 0 and isinstance(X, (list, tuple)) and any(check.n_axes(own) == 2 for own in X)):
         if len(X) != size:
             raise ValueError(f"{name}: needs an array for each of the {size} members, got {len(X)}")
         return "list"
-    n_axes = np.ndim(X)
     if n_axes == 3 and len(X) != size:
         raise ValueError(f"{name}: needs rows for each of the {size} members, got shape {np.shape(X)}")
     return "each" if n_axes == 3 else "shared"
@@ -47,7 +48,7 @@ def some(name: str, arrays: Any, form: Form, members: NDArray[np.int64]) -> Any:
     """Return what belongs to some members, without copying where they are all or neighbours."""
     if arrays is None or form == "shared":
         return arrays
-    if form == "list":
+    if form == "list" or isinstance(arrays, (list, tuple)):
         return [arrays[k] for k in members.tolist()]
     array = np.asarray(arrays)
     first, last = int(members[0]), int(members[-1]) + 1
@@ -117,33 +118,49 @@ class Forms:
     def shared(self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64]) -> FleetData:
         """Check rows that all members share; their targets and weights may be each member's own."""
         X = check.features(self.names[0], self.X, ends.dtype, ends.n_inputs)
-        size, shape = len(members), (len(members), len(X))
-        y, weight = self.y, self.sample_weight
-        if self.has_own_targets(y, len(X), ends.n_outputs, isinstance(loss, Custom)):
-            own = some("", y, "each", members)
-            if isinstance(loss, Custom):
-                n_outputs = ends.n_outputs
-                targets: Any = [
-                    check.rows_of_targets(f"{self.names[1]}[{k}]", own[row], len(X), n_outputs)
-                    for row, k in enumerate(members.tolist())
-                ]
-            else:
-                targets = targets_together(self.names[1], own, loss, ends, shape)
-        elif isinstance(loss, Custom):  # what they look like tells nobody whether they are shared
-            targets = [check.rows_of_targets(self.names[1], y, len(X), ends.n_outputs)] * size
+        targets = self.shared_targets(ends, loss, members, len(X))
+        name, weight = self.names[2], self.sample_weight
+        if weight is not None and check.n_axes(weight) == 2:
+            if np.shape(weight) != (self.size, len(X)):
+                wanted = f"shape {(self.size, len(X))}, a weight for each member and row"
+                raise ValueError(f"{name}: needs {wanted}, got shape {np.shape(weight)}")
+            own = some("", np.asarray(weight), "each", members)
+            try:
+                weight = weights_together(name, own, ends, (len(members), len(X)))
+            except (TypeError, ValueError):
+                for row, k in enumerate(members.tolist()):  # says where
+                    check.weights(f"{name}[{k}]", own[row], ends.dtype, len(X))
+                raise
         else:
-            targets = check.targets(self.names[1], y, loss, ends.dtype, len(X), ends.n_outputs)
-        if weight is not None and np.ndim(weight) == 2:
-            weight = weights_together(self.names[2], some("", weight, "each", members), ends, shape)
-        else:
-            weight = check.weights(self.names[2], weight, ends.dtype, len(X))
-        return FleetData(size, X, targets, weight)
+            weight = check.weights(name, weight, ends.dtype, len(X))
+        return FleetData(len(members), X, targets, weight)
+
+    def shared_targets(self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64], n_rows: int) -> Any:
+        """Check targets for rows that all members share."""
+        name, y, n_outputs = self.names[1], self.y, ends.n_outputs
+        has_own = self.has_own_targets(y, n_rows, n_outputs, isinstance(loss, Custom))
+        if not has_own and not isinstance(loss, Custom):
+            return check.targets(name, y, loss, ends.dtype, n_rows, n_outputs)
+        if not has_own:  # what they look like tells nobody whether they are shared
+            return [check.rows_of_targets(name, y, n_rows, n_outputs)] * len(members)
+        own = some("", np.asarray(y), "each", members)
+        names = [f"{name}[{k}]" for k in members.tolist()]
+        if isinstance(loss, Custom):
+            return [check.rows_of_targets(*each, n_rows, n_outputs) for each in zip(names, own, strict=True)]
+        try:
+            return targets_together(name, own, loss, ends, (len(members), n_rows))
+        except (TypeError, ValueError):
+            for each in zip(names, own, strict=True):  # says where
+                check.targets(*each, loss, ends.dtype, n_rows, n_outputs)
+            raise
 
     def has_own_targets(self, y: Any, n_rows: int, n_outputs: int, custom: bool) -> bool:
         """Whether targets for shared rows are each member's own: (size, n, outputs), or (size, n)."""
-        shape = np.shape(y)
+        shape = () if check.n_axes(y) < 0 else np.shape(y)
         if custom:
             return len(shape) > 1 and shape[:2] == (self.size, n_rows) and shape != (n_rows, n_outputs)
+        if len(shape) == 3 and len(y) != self.size:
+            raise ValueError(f"{self.names[1]}: needs targets for each of the {self.size} members, got shape {shape}")
         return len(shape) == 3 or (len(shape) == 2 and shape != (n_rows, n_outputs) and shape == (self.size, n_rows))
 
 
@@ -175,11 +192,14 @@ def weights_together(name: str, weight: Any, ends: rows.Ends, shape: tuple[int, 
 # --- parts of the rows, and weights ---------------------------------------------------------------------------------
 
 
-def split_rows(data: FleetData, share: float) -> tuple[FleetData, FleetData]:
+def split_rows(data: FleetData, share: float, members: NDArray[np.int64]) -> tuple[FleetData, FleetData]:
     """Return the first rows of each member and its last ones, which are this share of all."""
     for k in range(1 if data.is_shared and data.sample_weight is None else data.size):
         if k == 0 or data.n_rows[k] != data.n_rows[k - 1] or data.sample_weight is not None:
-            check.split("validation_split", data.of(k), share)  # says what is wrong
+            try:
+                check.split("validation_split", data.of(k), share)
+            except ValueError as error:
+                raise ValueError(f"{error} (member {members[k]})") from None
 
     def cut(arrays: Any, n_axes: int, last: bool) -> Any:
         if arrays is None:

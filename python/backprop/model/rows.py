@@ -101,7 +101,7 @@ def given_validation(validation_data: Any, validation_split: Any) -> tuple[tuple
     if validation_data is None:
         return None, share
     if share:
-        raise ValueError("validation_split: needs to be 0 where there is validation_data")
+        raise ValueError(f"validation_split: needs to be 0 where there is validation_data, got {share}")
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise TypeError(f"validation_data: needs (X, y) or (X, y, sample_weight), got {check.shown(validation_data)}")
     X, y, *rest = validation_data

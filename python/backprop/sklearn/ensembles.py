@@ -37,7 +37,10 @@ def of(Member: type[Perceptron]) -> Callable[[E], E]:
         signature = inspect.Signature([*theirs, *own])
 
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            arguments = signature.bind(*args, **kwargs)
+            try:
+                arguments = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__name__}: {error}") from None
             arguments.apply_defaults()
             keep_arguments(self, arguments.arguments)
 
@@ -84,9 +87,9 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         X, y = checked(self, X, y, reset=True)
         weight = weights_of("sample_weight", sample_weight, y, np.dtype(np.float64))
         self._learn_labels(y)
-        seed = self.random_state
+        seed, draws = self.random_state, check_random_state(self.random_state)
         if not isinstance(seed, (int, np.integer)):
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+            seed = draws.randint(np.iinfo(np.int32).max)
         rows = self._rows_of_members(y, int(seed))
         self.estimators_ = [self._member((int(seed) + k) % 2**32) for k in range(self.n_estimators)]
         fit_together(
@@ -183,7 +186,10 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         ValueError
             If q is not in [0, 1].
         """
-        levels = np.asarray(q, np.float64)
+        try:
+            levels = np.asarray(q, np.float64)
+        except (TypeError, ValueError):  # no numbers
+            levels = np.array(np.nan)
         if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"q: needs a number in [0, 1] or several, got {check.shown(q)}")
         quantiles: Any = np.quantile(self.predict_members(X), levels, axis=0)
