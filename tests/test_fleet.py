@@ -605,6 +605,12 @@ def test_wrong_rows(equal):
             {},
             r"y\[3\]: needs finite numbers, .* y\[3\]\[0, 0\]",
         ),
+        ((X[0], y.T), {}, r"y: needs shape .*, got shape \(14, 5\); of each member's own, shape \(5, 14\)"),
+        (
+            (np.array([*X[:4], X[4, :3]], object), y),
+            {},
+            r"X: needs a list of arrays, got an array of objects; list\(X\)",
+        ),
         ((X[0], y[:3, :, None]), {}, r"y: needs targets for each of the 5 members, got shape \(3, 14, 1\)"),
         ((X[0], y), {"sample_weight": np.ones((3, 14))}, r"sample_weight: needs shape \(5, 14\)"),
         ((X[0], y), {"sample_weight": 1 - 2 * np.eye(5, 14, -1)}, r"sample_weight\[1\]: needs weights >= 0"),

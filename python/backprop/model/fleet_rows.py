@@ -39,6 +39,8 @@ def form(name: str, X: Any, size: int) -> Form:
         if len(X) != size:
             raise ValueError(f"{name}: needs an array for each of the {size} members, got {len(X)}")
         return "list"
+    if n_axes == 1 and not isinstance(X, (list, tuple)) and len(X) and check.n_axes(next(iter(X))) == 2:
+        raise TypeError(f"{name}: needs a list of arrays, got an array of objects; list({name}) is one")
     if n_axes == 3 and len(X) != size:
         raise ValueError(f"{name}: needs rows for each of the {size} members, got shape {np.shape(X)}")
     return "each" if n_axes == 3 else "shared"
@@ -140,7 +142,12 @@ class Forms:
         name, y, n_outputs = self.names[1], self.y, ends.n_outputs
         has_own = self.has_own_targets(y, n_rows, n_outputs, isinstance(loss, Custom))
         if not has_own and not isinstance(loss, Custom):
-            return check.targets(name, y, loss, ends.dtype, n_rows, n_outputs)
+            try:
+                return check.targets(name, y, loss, ends.dtype, n_rows, n_outputs)
+            except ValueError as error:
+                if check.n_axes(y) != 2 or np.shape(y)[1] == n_outputs:
+                    raise
+                raise ValueError(f"{error}; of each member's own, shape {(self.size, n_rows)}") from None
         if not has_own:  # what they look like tells nobody whether they are shared
             return [check.rows_of_targets(name, y, n_rows, n_outputs)] * len(members)
         own = some("", np.asarray(y), "each", members)
