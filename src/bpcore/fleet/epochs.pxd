@@ -14,7 +14,7 @@ from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, lload,
-    llt, lselect, lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
+    llt, lselect, lset1, lstore, lvec, prefetch_to_write, real, vec, vfma, vload, vset1, vstore,
 )
 from bpcore.passes.batches cimport row_of
 from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
@@ -130,12 +130,13 @@ cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
     cdef int i
     lanes.gathered = lanes.plan_stands = False
     lanes.most_in_batch = 0
-    lanes.equal_batches = lanes.n_members == LANES
+    lanes.equal_batches = lanes.all_ordered = lanes.n_members == LANES
     for i in range(LANES):
         if lanes.member[i] >= 0:
             plan_batch(lanes, i, n[i])
         lanes.most_in_batch = max(lanes.most_in_batch, <Py_ssize_t> n[i])
         lanes.equal_batches = lanes.equal_batches and n[i] == n[0]
+        lanes.all_ordered = lanes.all_ordered and lanes.data.order[i] != NULL
     lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
     lanes.steps_directly = lanes.fleet.job.steps_directly
 
@@ -143,7 +144,7 @@ cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
 cdef inline void begin_step(Lanes *lanes) noexcept nogil:
     """The next batch of each lane: its rows, their order, the key of its dropout."""
     cdef int64_t n[MAX_LANES]
-    cdef lvec cursor, size, left, changed = lset1(0)
+    cdef lvec cursor, size, left, changed = lset1(0), begins = lset1(0)
     cdef int j, h
     for h in range(PARTS):
         j = h * PART
@@ -152,9 +153,11 @@ cdef inline void begin_step(Lanes *lanes) noexcept nogil:
         left = lload(lanes.data.n + j) - cursor
         left = lselect(llt(left, size), left, size)
         changed = changed | (left ^ lload(lanes.batch.n + j))
+        begins = begins | llt(cursor, lset1(1))
         lstore(n + j, left)
         lstore(lanes.batch.first + j, cursor)
-    if lanes.fleet.shuffles or lanes.fleet.job.net.has_dropout:
+    lanes.draws = lanes.fleet.job.net.has_dropout or lanes.fleet.shuffles and lany(begins)
+    if lanes.draws:
         draw(lanes)
     if not lanes.plan_stands or lanes.data.weighted or lany(changed):
         plan_step(lanes, n)
@@ -205,7 +208,7 @@ cdef inline void end_step(Lanes *lanes) noexcept nogil:
     """The optimizer's step, with its rates and random numbers."""
     cdef const Fleet *fleet = lanes.fleet
     cdef int i, h
-    if fleet.shuffles or fleet.job.net.has_dropout:
+    if lanes.draws:
         for i in range(LANES):
             lanes.random[i] = lanes.pending[i]
     if not (lanes.agree and lanes.steps_directly):
@@ -332,9 +335,15 @@ cdef inline void note_losses(const Lanes *lanes, const double *loss, double *los
     """The losses of the epochs that are over, to their places in losses (epochs, size)."""
     cdef const Fleet *fleet = lanes.fleet
     cdef int64_t row = lanes.epoch[0] - lanes.end[0] + fleet.last - fleet.first - 1
+    cdef double *place
     cdef int i
     if end_together(lanes):
-        memcpy(losses + row * fleet.size + lanes.member[0], loss, LANES * sizeof(double))
+        place = losses + row * fleet.size + lanes.member[0]
+        memcpy(place, loss, LANES * sizeof(double))
+        # The next rows are far away: until they have come, all later stores would wait.
+        place += 2 * fleet.size
+        prefetch_to_write(<real *> place)
+        prefetch_to_write(<real *> (place + LANES - 1))
         return
     for i in range(LANES):
         if lanes.ended[i]:

@@ -124,6 +124,8 @@ cdef struct Lanes:
     bint steps_directly  # whether that pass makes the step of plain SGD as well
     Py_ssize_t most_in_batch
     bint equal_batches  # whether all lanes have so many rows
+    bint all_ordered  # whether the rows of all lanes are shuffled
+    bint draws  # whether the step at hand takes random numbers
 
 
 # ---- memory ----

@@ -109,15 +109,6 @@ cdef inline void gather_factors(
                 chunk.factor[k * LANES + i] = <real> (batch.factor[i] * rows.weight[i][row_at(rows, p, i, k)])
 
 
-cdef inline bint is_ordered(const LaneRows *rows) noexcept nogil:
-    """Whether every lane has an order of its own."""
-    cdef int i
-    for i in range(LANES):
-        if rows.order[i] == NULL:
-            return False
-    return True
-
-
 cdef inline never_inlined gather_pass(
     const Lanes *lanes, const LaneRows *rows, const LaneBatch *batch, const Pass *p, MembersChunk *chunk,
 ) noexcept nogil:
@@ -126,7 +117,7 @@ cdef inline never_inlined gather_pass(
     cdef const real *sources[MAX_LANES]
     cdef int64_t at[MAX_LANES]
     cdef Py_ssize_t k, n_inputs = job.net.n_inputs
-    cdef bint full = p.equal and lanes.fleet.shuffles and is_ordered(rows)
+    cdef bint full = p.equal and lanes.all_ordered
     cdef int i
     gather_factors(lanes, rows, batch, p, chunk)
     for k in range(p.n):

@@ -45,12 +45,26 @@ cdef inline const real *const_place(const real *array, Py_ssize_t vectors) noexc
     return array + vectors * LANES
 
 
-cdef inline void put(const MembersProduct *p, real *out, vec x) noexcept nogil:
-    cdef vec w
-    if p.rate != NULL:
-        w = vload(out)
-        x = vfma(-vload(p.rate), vfma(vload(p.decay), w, x), w)
-    vstore(out, x)
+cdef inline always_inlined put_block(
+    const int n_rows, const int n_columns, const MembersProduct *p, Py_ssize_t row, Py_ssize_t column, const vec *block,
+) noexcept nogil:
+    """A block of the product to its place."""
+    cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
+    cdef real *at
+    cdef vec rate, decay, w
+    cdef int r, c
+    if p.rate == NULL:
+        for r in range(n_rows):
+            for c in range(n_columns):
+                vstore(place(out, r * p.out_row + c * p.out_column), block[r * n_columns + c])
+        return
+    rate = -vload(p.rate)
+    decay = vload(p.decay)
+    for r in range(n_rows):
+        for c in range(n_columns):
+            at = place(out, r * p.out_row + c * p.out_column)
+            w = vload(at)
+            vstore(at, vfma(rate, vfma(decay, w, block[r * n_columns + c]), w))
 
 
 # ---- one chain ----
@@ -65,7 +79,6 @@ cdef inline always_inlined chain_block(
     cdef Py_ssize_t n_k = p.n_k
     cdef const real *a = p.a + row * a_row
     cdef const real *b = p.b + column * b_column
-    cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
     cdef int r, c
     for r in range(n_rows):
         x = vload(const_place(p.start, row + r)) if p.start != NULL else zero
@@ -83,9 +96,7 @@ cdef inline always_inlined chain_block(
             break
         a += a_k
         b += b_k
-    for r in range(n_rows):
-        for c in range(n_columns):
-            put(p, place(out, r * p.out_row + c * p.out_column), acc[r * n_columns + c])
+    put_block(n_rows, n_columns, p, row, column, acc)
 
 
 cdef inline always_inlined chain_rows(
@@ -219,7 +230,8 @@ cdef inline always_inlined grouped_block(
                 total = total + vset1(0)
             if p.start != NULL:
                 total = total + vload(const_place(p.start, row + r))
-            put(p, place(p.out, (row + r) * p.out_row + (column + c) * p.out_column), total)
+            sums[i] = total
+    put_block(n_rows, n_columns, p, row, column, sums)
 
 
 cdef inline always_inlined grouped_columns(
