@@ -24,7 +24,7 @@ from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.fleet import FleetLoop
 from backprop.reference.layout import parameter_count
 
-N_CASES = 40
+N_CASES = 40  # each activation, loss and optimizer twice or more often
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 20, 33)
 SPECIAL = ("softmax", "prelu")  # which small batches leave to the general pass
 NUMBERS = ("random", "step", "epoch", "cursor", "best_loss", "best_epoch", "stale_epochs", "position")
@@ -52,13 +52,20 @@ def pick(rng, choices):
     return choices[int(rng.integers(len(choices)))]
 
 
-def draw_layers(rng, size, loss):
+def take_turns(registry, seed):
+    """Every name comes up among the cases."""
+    return list(registry.values())[seed % len(registry)]
+
+
+def draw_layers(rng, size, loss, seed):
     """The layers of each member, or one for all; which settings are 0 is the same in all of them."""
-    n_layers = int(rng.integers(1, 4))
+    n_layers = pick(rng, (1, 2, 2, 2, 3, 3))
     hidden = (
         list(ACTIVATIONS) if rng.random() < 0.4 else [name for name in ACTIVATIONS if name not in ("softmax", "prelu")]
     )
     activations = [pick(rng, hidden) for _ in range(n_layers - 1)] + [pick(rng, loss.outputs or list(ACTIVATIONS))]
+    if n_layers > 1:
+        activations[0] = list(ACTIVATIONS)[seed % len(ACTIVATIONS)]
     widths = [pick(rng, WIDTHS) for _ in range(n_layers)]
     widths[-1] = max(2, widths[-1]) if activations[-1] == "softmax" else min(9, widths[-1])
     drops, penalised, own = rng.random() < 0.25, rng.random() < 0.3, rng.random() < 0.5
@@ -84,8 +91,8 @@ def draw_layers(rng, size, loss):
     return [of_member() for _ in range(size if own else 1)]
 
 
-def draw_optimizers(rng, size):
-    kind = pick(rng, list(OPTIMIZERS.values()))
+def draw_optimizers(rng, size, seed):
+    kind = take_turns(OPTIMIZERS, seed)
     sgd = kind is OPTIMIZERS["sgd"]
     nesterov, momentum, decay = rng.random() < 0.5, sgd and rng.random() < 0.6, rng.random() < 0.5
 
@@ -128,9 +135,9 @@ def draw_rows(rng, size, n_rows, loss, layers, n_inputs, labels, dtype, form):
 def draw_case(seed, dtype):
     rng = np.random.default_rng(seed)
     size, n_inputs = pick(rng, (1, 5, 16, 17, 35, 40)), pick(rng, (1, 2, 3, 4, 8, 9, 17, 33))
-    kind = pick(rng, list(LOSSES.values()))
+    kind = take_turns(LOSSES, seed)
     loss = kind(power=1.5) if kind is Tweedie else kind(reduction=pick(rng, ("mean", "sum")))
-    layers, optimizers = draw_layers(rng, size, loss), draw_optimizers(rng, size)
+    layers, optimizers = draw_layers(rng, size, loss, seed), draw_optimizers(rng, size, seed)
     most = pick(rng, (1, 2, 4, 7, 16, 33, 100, 300, 700))
     form = pick(rng, ("own", "own", "stacked", "shared"))
     n_rows = rng.integers(1, most + 1, size).tolist() if form == "own" else [most] * size

@@ -13,7 +13,7 @@ from bpcore.machine.types cimport (
 )
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.members cimport (
-    CHUNKS, FEW, SINGLE, MembersChunk, MembersTarget, Regime, gather_sample, members_backward, members_forward,
+    CHUNKS, FEW, SINGLE, MembersChunk, MembersTarget, Regime, gather_narrow, gather_sample, members_backward, members_forward,
     members_output_delta, place_members, set_members_chunk,
 )
 from bpcore.run.job cimport Job, chunk_length, targets_per_row
@@ -76,15 +76,19 @@ cdef inline int64_t row_at(const LaneRows *rows, const Pass *p, int lane, Py_ssi
 
 
 cdef inline void gather_targets(
-    const Job *job, const Lanes *lanes, const LaneRows *rows, const int64_t *at, Py_ssize_t k, MembersChunk *chunk,
+    const Job *job, const Lanes *lanes, const LaneRows *rows, const int64_t *at, Py_ssize_t k, bint whole,
+    MembersChunk *chunk,
 ) noexcept nogil:
-    """Sample k of chunk.y, from row at[i] of each lane, -1 for none."""
+    """Sample k of chunk.y, from row at[i] of each lane, -1 for none; whole: every lane has one."""
     cdef const real *sources[MAX_LANES]
     cdef Py_ssize_t n = targets_per_row(job)
     cdef int i
     if job.loss.labels:
         for i in range(LANES):
             chunk.y[k * LANES + i] = <real> rows.labels[i][at[i]] if at[i] >= 0 else 0
+    elif n == 1 and whole:
+        for i in range(LANES):
+            chunk.y[k * LANES + i] = rows.y[i][at[i]]
     elif n == 1:
         for i in range(LANES):
             chunk.y[k * LANES + i] = rows.y[i][at[i]] if at[i] >= 0 else 0
@@ -109,6 +113,31 @@ cdef inline void gather_factors(
                 chunk.factor[k * LANES + i] = <real> (batch.factor[i] * rows.weight[i][row_at(rows, p, i, k)])
 
 
+cdef inline void gather_equal(
+    const Lanes *lanes, const LaneRows *rows, const Pass *p, MembersChunk *chunk,
+) noexcept nogil:
+    """Inputs and targets where each lane has p.n rows, shuffled."""
+    cdef const Job *job = &lanes.fleet.job
+    cdef const real *sources[MAX_LANES]
+    cdef const int64_t *orders[MAX_LANES]
+    cdef int64_t at[MAX_LANES]
+    cdef Py_ssize_t k, n_inputs = job.net.n_inputs
+    cdef bint narrow = LANES > 4 and 2 < n_inputs <= LANES // 2
+    cdef int i
+    for i in range(LANES):
+        orders[i] = rows.order[i] + p.first[i]
+    for k in range(p.n):
+        for i in range(LANES):
+            at[i] = orders[i][k]
+        if narrow:
+            gather_narrow(<const real **> &rows.X[0], at, n_inputs, chunk.stride, chunk.a[0] + k * LANES)
+        else:
+            for i in range(LANES):
+                sources[i] = rows.X[i] + at[i] * n_inputs
+            gather_sample(sources, n_inputs, chunk.stride, chunk.a[0] + k * LANES)
+        gather_targets(job, lanes, rows, at, k, True, chunk)
+
+
 cdef inline never_inlined gather_pass(
     const Lanes *lanes, const LaneRows *rows, const LaneBatch *batch, const Pass *p, MembersChunk *chunk,
 ) noexcept nogil:
@@ -117,20 +146,17 @@ cdef inline never_inlined gather_pass(
     cdef const real *sources[MAX_LANES]
     cdef int64_t at[MAX_LANES]
     cdef Py_ssize_t k, n_inputs = job.net.n_inputs
-    cdef bint full = p.equal and lanes.all_ordered
     cdef int i
     gather_factors(lanes, rows, batch, p, chunk)
+    if p.equal and lanes.all_ordered:
+        gather_equal(lanes, rows, p, chunk)
+        return
     for k in range(p.n):
-        if full:
-            for i in range(LANES):
-                at[i] = rows.order[i][p.first[i] + k]
-                sources[i] = rows.X[i] + at[i] * n_inputs
-        else:
-            for i in range(LANES):
-                at[i] = row_at(rows, p, i, k) if p.rows[i] > 0 else -1
-                sources[i] = rows.X[i] + at[i] * n_inputs if at[i] >= 0 else lanes.zeros
+        for i in range(LANES):
+            at[i] = row_at(rows, p, i, k) if p.rows[i] > 0 else -1
+            sources[i] = rows.X[i] + at[i] * n_inputs if at[i] >= 0 else lanes.zeros
         gather_sample(sources, n_inputs, chunk.stride, chunk.a[0] + k * LANES)
-        gather_targets(job, lanes, rows, at, k, chunk)
+        gather_targets(job, lanes, rows, at, k, False, chunk)
 
 
 cdef inline never_inlined add_values(

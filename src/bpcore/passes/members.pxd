@@ -93,14 +93,6 @@ cdef inline void gather_sample(
             for i in range(LANES):
                 out[feature * stride * LANES + i] = rows[i][feature]
         return
-    if LANES > 4 and n <= LANES // 2:  # two rows in a vector
-        for i in range(LANES // 2):
-            block[i] = vpair(vload_n(rows[i], n), vload_n(rows[i + LANES // 2], n))
-        vtranspose_halves(block)
-        for i in range(LANES // 2):
-            if i < n:
-                vstore(out + i * stride * LANES, block[i])
-        return
     while feature < n:
         left = min(n - feature, <Py_ssize_t> LANES)
         for i in range(LANES):
@@ -110,6 +102,20 @@ cdef inline void gather_sample(
             if i < left:
                 vstore(out + (feature + i) * stride * LANES, block[i])
         feature += LANES
+
+
+cdef inline void gather_narrow(
+    const real **X, const int64_t *rows, Py_ssize_t n, Py_ssize_t stride, real *out,
+) noexcept nogil:
+    """`gather_sample` for row rows[i] of X[i] (any, n), n <= LANES / 2: two rows in a vector."""
+    cdef vec block[MAX_LANES]
+    cdef int i, half = LANES // 2
+    for i in range(LANES // 2):
+        block[i] = vpair(vload_n(X[i] + rows[i] * n, n), vload_n(X[i + half] + rows[i + half] * n, n))
+    vtranspose_halves(block)
+    for i in range(LANES // 2):
+        if i < n:
+            vstore(out + i * stride * LANES, block[i])
 
 
 # ---- forward ----
