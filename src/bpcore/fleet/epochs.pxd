@@ -206,7 +206,6 @@ cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
 
 cdef inline void end_step(Lanes *lanes) noexcept nogil:
     """The optimizer's step, with its rates and random numbers."""
-    cdef const Fleet *fleet = lanes.fleet
     cdef int i, h
     if lanes.draws:
         for i in range(LANES):

@@ -13,8 +13,8 @@ from bpcore.machine.types cimport (
 )
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.members cimport (
-    CHUNKS, FEW, SINGLE, MembersChunk, MembersTarget, Regime, gather_narrow, gather_sample, members_backward, members_forward,
-    members_output_delta, place_members, set_members_chunk,
+    CHUNKS, FEW, SINGLE, MembersChunk, MembersTarget, Regime, gather_narrow, gather_sample, members_backward,
+    members_forward, members_output_delta, place_members, set_members_chunk,
 )
 from bpcore.run.job cimport Job, chunk_length, targets_per_row
 from bpcore.run.state cimport MAX_BLOCKS
