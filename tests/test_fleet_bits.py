@@ -214,11 +214,11 @@ class Run:
         return self
 
     def in_slices(self, rng):
-        training, n = self.fleet(True), 0
+        training, n = self.fleet(pick(rng, (True, None))), 0
         while not self.train(training, float(pick(rng, (0.0, 1e-5, 1e-4)))):
             n += 1
             if n % 5 == 4:  # another object takes over, side by side or one by one
-                training = self.fleet(bool(rng.random() < 0.5))
+                training = self.fleet(pick(rng, (True, False, None)))
         return self
 
 
@@ -248,6 +248,7 @@ def check(seed, core, dtype):
     alone = run().one_by_one()
     assert_same(run().at_once(True), alone)
     assert_same(run().at_once(False), alone)
+    assert_same(run().at_once(None), alone)
     assert_same(run().in_slices(np.random.default_rng(seed)), alone)
 
 

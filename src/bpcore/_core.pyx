@@ -14,7 +14,9 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from bpcore.fleet.job cimport Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
-from bpcore.fleet.team cimport FleetTeam, count_threads, lanes_pay, suits_lanes, take_team, train_fleet
+from bpcore.fleet.team cimport (
+    FleetTeam, count_threads, lanes_pay, least_members, suits_lanes, take_team, train_fleet,
+)
 from bpcore.formulas cimport activations, losses as loss_formulas, optimizers
 from bpcore.formulas.losses cimport Loss
 from bpcore.formulas.optimizers cimport MAX_HYPERPARAMETERS, Optimizer

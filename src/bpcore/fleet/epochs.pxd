@@ -519,13 +519,18 @@ cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
         lanes.phase = VALIDATING if lanes.phase == VALIDATING else BETWEEN
 
 
+cdef inline bint is_thin(const Lanes *lanes) noexcept nogil:
+    """Whether so few lanes have a member, with none to come, that these are faster one by one."""
+    return lanes.least_members > 0 and lanes.n_members < lanes.least_members
+
+
 cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
-    """Train members until none waits or the time is over."""
+    """Train members until none waits, too few are left or the time is over."""
     cdef long long ticks = 1, left = 1
     cdef double checked = now(), time
     cdef int i
     resume_lanes(lanes)
-    while lanes.phase != BETWEEN or fill_lanes(lanes):
+    while lanes.phase != BETWEEN or fill_lanes(lanes) and not is_thin(lanes):
         if not tick(lanes):
             break
         left -= 1

@@ -113,6 +113,7 @@ cdef struct Lanes:
     Phase phase
     int round
     int n_members
+    int least_members  # with fewer, and none to come, these go one by one; 0: never
     bint gathered  # the chunk holds the whole batch of each lane, the same every time
     bint dealt  # whether some lane has another member than at the last step, or none
     bint side_by_side  # whether the lanes hold consecutive members, all of them

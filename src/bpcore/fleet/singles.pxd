@@ -11,10 +11,10 @@ from bpcore.fleet.epochs cimport is_as_left, next_member
 from bpcore.fleet.job cimport (
     LOST, TOLERANT, Fleet, FleetRows, Member, batch_of, is_waiting, layers_of, optimizer_of, rate_of,
 )
-from bpcore.fleet.lanes cimport SAVED_STEPS
+from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane
 from bpcore.machine.random cimport Pcg64, pcg64_back, pcg64_next
 from bpcore.machine.threads cimport now
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.network cimport Layer, Network
 from bpcore.run cimport run as rn
@@ -257,16 +257,33 @@ cdef inline void resume_single(Single *single) noexcept nogil:
         single.member = -1
 
 
+cdef inline bint go_on(Single *single) noexcept nogil:
+    """The member that the last call left at work, if there is one; False where the time is over before its end."""
+    if single.member >= 0:
+        resume_single(single)
+    return single.member < 0 or train_member(single)
+
+
 cdef inline void train_singles(Single *single) noexcept nogil:
     """Train members until none waits or the time is over."""
     cdef int64_t k
-    if single.member >= 0:
-        resume_single(single)
-    while True:
-        if single.member < 0:
-            k = next_member(single.fleet)
-            if k < 0:
-                return
-            load_single(single, k)
-        if not train_member(single) or now() >= single.fleet.deadline:
+    cdef bint in_time = go_on(single)
+    while in_time and now() < single.fleet.deadline:
+        k = next_member(single.fleet)
+        if k < 0:
             return
+        load_single(single, k)
+        in_time = train_member(single)
+
+
+cdef inline void train_rest(Single *single, Lanes *lanes) noexcept nogil:
+    """Train the members of lanes that are too few, one by one, until the time is over."""
+    cdef int64_t k
+    cdef int i
+    for i in range(LANES):
+        k = lanes.member[i]
+        if k >= 0:
+            clear_lane(lanes, i)
+            load_single(single, k)
+            if not train_member(single) or now() >= single.fleet.deadline:
+                return

@@ -3,12 +3,12 @@
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from bpcore.fleet.epochs cimport train_lanes
+from bpcore.fleet.epochs cimport is_thin, train_lanes
 from bpcore.fleet.job cimport Fleet
 from bpcore.fleet.lanes cimport Lanes, take_lanes
-from bpcore.fleet.singles cimport Single, take_single, train_singles
+from bpcore.fleet.singles cimport Single, go_on, take_single, train_rest, train_singles
 from bpcore.formulas.optimizers cimport takes_matrices
-from bpcore.machine.threads cimport pthread_create, pthread_join, pthread_t
+from bpcore.machine.threads cimport now, pthread_create, pthread_join, pthread_t
 from bpcore.machine.types cimport LANES, enter_compute, leave_compute
 from bpcore.run.partition cimport MAX_THREADS
 from bpcore.run.workspace cimport Arena, take
@@ -16,13 +16,14 @@ from bpcore.run.workspace cimport Arena, take
 
 # What one thread works with.
 cdef struct Worker:
-    Lanes *lanes  # members side by side, or NULL and
-    Single *single  # one by one
+    Lanes *lanes  # for members side by side; NULL: all go one by one
+    Single *single  # for those that go one by one
 
 cdef struct FleetTeam:
     Fleet *fleet
     int n_threads
     bint in_lanes
+    int least_members  # in the lanes of a thread, where none is to come; 0: any number
     Worker workers[MAX_THREADS]
 
 
@@ -37,7 +38,9 @@ cdef inline void take_team(Arena *arena, FleetTeam *team) noexcept nogil:
         if team.in_lanes:
             worker.lanes = <Lanes *> take(arena, sizeof(Lanes))
             take_lanes(arena, team.fleet, worker.lanes if worker.lanes != NULL else &measured_lanes)
-        else:
+            if worker.lanes != NULL:
+                worker.lanes.least_members = team.least_members
+        if not team.in_lanes or team.least_members > 0:
             worker.single = <Single *> take(arena, sizeof(Single))
             take_single(arena, team.fleet, worker.single if worker.single != NULL else &measured_single)
 
@@ -46,10 +49,12 @@ cdef inline void *work(void *argument) noexcept nogil:
     """What each thread does until the call ends."""
     cdef Worker *worker = <Worker *> argument
     cdef unsigned int saved = enter_compute()
-    if worker.lanes != NULL:
-        train_lanes(worker.lanes)
-    else:
+    if worker.lanes == NULL:
         train_singles(worker.single)
+    elif worker.single == NULL or go_on(worker.single):
+        train_lanes(worker.lanes)
+        if is_thin(worker.lanes) and now() < worker.lanes.fleet.deadline:
+            train_rest(worker.single, worker.lanes)
     leave_compute(saved)
     return NULL
 
@@ -63,12 +68,10 @@ cdef inline void mark_taken(FleetTeam *team) noexcept nogil:
     memset(fleet.taken, 0, fleet.size)
     for rank in range(team.n_threads):
         worker = team.workers + rank
-        if not team.in_lanes:
-            if worker.single.member >= 0:
-                fleet.taken[worker.single.member] = True
-            continue
+        if worker.single != NULL and worker.single.member >= 0:
+            fleet.taken[worker.single.member] = True
         for i in range(LANES):
-            if worker.lanes.member[i] >= 0:
+            if worker.lanes != NULL and worker.lanes.member[i] >= 0:
                 fleet.taken[worker.lanes.member[i]] = True
 
 
@@ -103,11 +106,6 @@ cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
     return not takes_matrices(&fleet.job.optimizer)
 
 
-cdef inline double share_at_work(const Fleet *fleet, Py_ssize_t at_once) noexcept nogil:
-    """The share of what takes `at_once` members at a time that has one, until all are trained."""
-    return <double> fleet.size / ((fleet.size + at_once - 1) // at_once * at_once)
-
-
 cdef inline double gain_by_lanes(const Fleet *fleet) noexcept nogil:
     """How much faster a member is in lanes that all have one than alone: a fit to `docs/performance.md`'s table.
 
@@ -120,11 +118,25 @@ cdef inline double gain_by_lanes(const Fleet *fleet) noexcept nogil:
     return 1 + reach / sqrt(<double> n)
 
 
+cdef inline int least_members(const Fleet *fleet) noexcept nogil:
+    """How many lanes must have a member for these not to be faster one by one."""
+    return <int> (LANES / max(gain_by_lanes(fleet), <double> 1)) + 1
+
+
 cdef inline bint lanes_pay(const Fleet *fleet, int n_threads) noexcept nogil:
-    """Whether members are faster in the lanes than one by one."""
-    if LANES < LEAST_LANES or not suits_lanes(fleet):
+    """Whether the fleet is done sooner with members in the lanes than one by one.
+
+    The unit is a member's share of lanes that are full. Threads cannot share the members of the same lanes.
+    """
+    cdef double gain = gain_by_lanes(fleet), beside, alone, longest = 0
+    cdef Py_ssize_t full = fleet.size // LANES, rest = fleet.size % LANES
+    if LANES < LEAST_LANES or not suits_lanes(fleet) or gain <= 1:
         return False
-    return gain_by_lanes(fleet) * share_at_work(fleet, n_threads * LANES) > share_at_work(fleet, n_threads)
+    beside = full * LANES + min(rest * gain, <double> LANES)
+    alone = (fleet.size + n_threads - 1) // n_threads * gain
+    if full > 0 or rest * gain >= LANES:
+        longest = LANES
+    return max(beside / n_threads, longest) < alone
 
 
 cdef inline int count_threads(const Fleet *fleet, int wanted, bint in_lanes) noexcept nogil:

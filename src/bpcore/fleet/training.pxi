@@ -120,6 +120,7 @@ cdef class FleetTraining:
         self.team.in_lanes = (
             lanes_pay(fleet, settings.n_threads) if in_lanes is None else in_lanes and suits_lanes(fleet)
         )
+        self.team.least_members = least_members(fleet) if self.team.in_lanes and in_lanes is None else 0
         self.team.n_threads = count_threads(fleet, settings.n_threads, self.team.in_lanes)
         self.memory = Memory()
         take_ranges(&self.memory.arena, &fleet.job)
