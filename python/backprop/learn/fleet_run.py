@@ -143,7 +143,7 @@ class PartRun:
         for c, each in enumerate(run.callbacks):
             if each is rule and self.in_arrays:
                 continue
-            own = MemberCallbacks(each, numbers.tolist(), each is rule)
+            own = self.call(MemberCallbacks, each, numbers.tolist(), each is rule)
             if each is rule:
                 self.by_rule = own
             self.callbacks.append((c, own))
@@ -196,11 +196,12 @@ class PartRun:
         self.take_wanted()
         self.finish(self.active & (self.recorded >= self.run.epochs), "epochs")
         self.begin_epochs(self.active)
+        self.run.interrupts.deliver()
         while self.active.any():
             first, last = last, self.window_end(last)
             rates = self.rates.window(first, last)
-            if training is None:
-                training = self.part.training(self.run.fleet._core, rates)
+            if training is None:  # which looks at the rows of each member: nothing has changed if Ctrl-C ends it
+                training = self.call(self.part.training, self.run.fleet._core, rates)
             elif self.run.schedule is not None:
                 training.set_rates(rates)
             self.open_window(first, last)
