@@ -1,5 +1,6 @@
 """Members of a fleet are trained, bit for bit, as networks alone, whatever happens to the others."""
 
+import copy
 import pickle
 import signal
 import threading
@@ -10,8 +11,9 @@ import backprop as bp
 import numpy as np
 import pytest
 from backends import COMPILED, LOSS_VARIANTS, OPTIMIZER_VARIANTS, hidden_activations, label, make_problem, outputs_of
+from backprop.base import random
 from backprop.base.fleet import MEMBER
-from backprop.learn import fleet_run, pace
+from backprop.learn import fleet_part, fleet_run, pace
 
 SIZE = 5
 N_ROWS = (20, 7, 31, 4, 12)
@@ -522,6 +524,22 @@ def test_resumed_after_an_exception(at, kind, unequal):
     assert_same(fleet, networks)
 
 
+def test_ctrl_c_before_the_first_step(monkeypatch, kind, equal):
+    def training(self, core, rates):
+        signal.raise_signal(signal.SIGINT)
+
+    fleet, networks = both(kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet_part.Part, "training", training)
+        with pytest.raises(KeyboardInterrupt):
+            fleet.fit(*equal, epochs=3)
+    assert set(fleet.history.stop_reason) == {"interrupted"}
+    fleet.fit(*equal, epochs=3, resume=True)
+    for k, network in enumerate(networks):
+        network.fit(equal[0][k], equal[1][k], epochs=3)
+    assert_same(fleet, networks)
+
+
 def test_ctrl_c_leaves_whole_steps(monkeypatch, kind, unequal):
     settings = {"epochs": 40, "batch_size": 2, "optimizer": bp.Adam(learning_rate=0.01)}
     fleet, networks = both(kind, layers(dropout=0.2))
@@ -814,7 +832,9 @@ def test_wrong_networks():
 
 
 @pytest.mark.parametrize(
-    "duplicate", [bp.Fleet.copy, lambda fleet: pickle.loads(pickle.dumps(fleet))], ids=["copy", "pickle"]
+    "duplicate",
+    [bp.Fleet.copy, copy.copy, lambda fleet: pickle.loads(pickle.dumps(fleet))],
+    ids=["method", "copy", "pickle"],
 )
 def test_copies(duplicate, kind, equal):
     fleet, networks = both(kind)
@@ -822,6 +842,7 @@ def test_copies(duplicate, kind, equal):
     fleet.fit(*equal, epochs=2, batch_size=5, callbacks=[stopping])
     twin = duplicate(fleet)
     assert not np.shares_memory(twin.parameters, fleet.parameters)
+    assert fleet._groups[0].state.parameters is fleet.parameters
     twin.fit(*equal, epochs=2, batch_size=5)
     for k, network in enumerate(networks):
         network.fit(equal[0][k], equal[1][k], epochs=4, batch_size=5)
@@ -829,11 +850,48 @@ def test_copies(duplicate, kind, equal):
     assert (fleet.history.epochs == 2).all()
 
 
+def test_arrays_of_each_layer(kind):
+    fleet, networks = both(kind, [bp.Dense(4, "prelu"), bp.Dense(1, bias=False)])
+    for name in ("weights", "biases", "slopes"):
+        for layer, together in enumerate(getattr(fleet, name)):
+            for k, network in enumerate(networks):
+                alone = getattr(network, name)[layer]
+                assert (together is None) == (alone is None)
+                if alone is not None:
+                    np.testing.assert_array_equal(together[k], alone)
+    fleet.weights[0][2] = 7.0
+    assert (fleet[2].weights[0] == 7.0).all()
+    fleet.weights, fleet.slopes = [np.ones((SIZE, 3, 4)), np.zeros((SIZE, 4, 1))], [np.ones((SIZE, 4)), None]
+    assert fleet[1].weights[0].min() == fleet[1].slopes[0].min() == 1.0
+    with pytest.raises(ValueError, match=r"weights\[0\]: needs shape \(5, 3, 4\), got shape \(3, 4\)"):
+        fleet.weights[0] = np.ones((3, 4))
+    with pytest.raises(ValueError, match="biases: needs members of one shape"):
+        print(bp.Fleet.of([bp.mlp([3, 2, 1]), bp.mlp([3, 4, 1])]).biases)
+
+
+def test_what_a_fleet_lacks():
+    fleet = bp.Fleet(3, layers(), size=SIZE, seed=0)
+    with pytest.raises(AttributeError, match=r"no attribute 'trace'; its members have: fleet\[k\].trace"):
+        print(fleet.trace)
+    for name in ("seed", "weight"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            setattr(fleet, name, 1)
+    assert not hasattr(fleet, "weight")
+
+
 def test_pickles_are_small(equal):
     fleet = bp.Fleet(3, layers(), size=1000, seed=0)
     fleet.fit(equal[0][0], equal[1][0], epochs=3)
     numbers = fleet.parameters.nbytes + fleet._groups[0].state.slots.nbytes
     assert len(pickle.dumps(fleet)) < numbers + 1000 * (8 * 3 + 200) + 5000
+
+
+def test_seeds_begin_as_those_of_numpy():
+    seeds = [0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, 2**127 + 12345, 2**128 - 1, 2**128, 2**200]
+    for stream in (random.INITIAL_VALUES, random.TRAINING):
+        alone = [random.words(np.random.PCG64(np.random.SeedSequence(seed).spawn(2)[stream])) for seed in seeds]
+        for some in (slice(6), slice(9), slice(None)):  # by 64 bits, by 128, and those that are longer
+            assert random.words_of_seeds(seeds[some], stream).tolist() == alone[some]
 
 
 def test_iteration_and_text(equal):

@@ -192,7 +192,7 @@ def test_one_output_takes_flat_targets(backend):
     assert net.loss(X, [1.0, 2.0, 3.0]) == net.loss(X, [[1.0], [2.0], [3.0]])
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_copies_train_on_alike_and_apart(duplicate, backend, dtype, rng):
     X, y = rng.normal(size=(20, 3)), rng.integers(0, 2, 20)
     net = bp.mlp([3, 4, 2], output="softmax", dtype=dtype, seed=0, backend=backend)

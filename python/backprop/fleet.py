@@ -73,6 +73,7 @@ class Fleet(FleetModel):
     Network(1, [Dense(1, 'identity')], dtype='float32', seed=3)
     """
 
+    __slots__ = ()
     _member_class = Network
 
     @classmethod
@@ -152,6 +153,13 @@ class Fleet(FleetModel):
 
         network: Network = self[best(self.history, monitor, mode)]
         return network
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say that what a fleet lacks is to be had of its members."""
+            of_members = "; its members have: fleet[k]." + name if hasattr(Network, name) else ""
+            raise AttributeError(f"'Fleet' object has no attribute {name!r}{of_members}", name=name, obj=self)
 
     # --- what it computes ------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def contents(fleet: FleetModel, extra: Mapping[str, Any] | None) -> tuple[dict[s
         tensors[prefix + "members"] = np.ascontiguousarray(group.members)
         tensors[prefix + "seeds"] = _words(group.seeds)
         for array in layout(group.n_inputs, group.layers[0]):
-            block = group.parameters[:, array.part].reshape(len(group), *array.shape)
+            block = array.of_rows(group.parameters)
             tensors[f"{prefix}layers.{array.layer}.{array.name}"] = np.ascontiguousarray(block)
         layers = []
         for k in range(len(group.layers[0])):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from backprop.backends import choice
 from backprop.base import checks as check
@@ -21,6 +21,7 @@ from backprop.base.state import TrainingState
 from backprop.base.types import RealArray, new_parameters
 from backprop.model import fleet_rows, rows
 from backprop.model.model import LayerArrays, Model
+from backprop.model.views import Views
 from backprop.reference.dense import Dense, checked_layers
 from backprop.reference.layout import ArrayLayout, layout, parameter_count
 
@@ -129,6 +130,15 @@ def kept(seeds: Sequence[int]) -> Sequence[int]:
     return np.array(seeds, np.int64) if max(seeds) < 2**63 else tuple(map(int, seeds))  # type: ignore[return-value]
 
 
+def _arrays(group: Group, name: str, block: RealArray) -> list[RealArray | None]:
+    """Return each layer's array of that name as a view of a block that is laid out like the group's parameters."""
+    found: list[RealArray | None] = [None] * len(group.layers[0])
+    for array in layout(group.n_inputs, group.layers[0]):
+        if array.name == name:
+            found[array.layer] = array.of_rows(block)
+    return found
+
+
 def new_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
     """Return zeros (size, n_parameters) that begin where a cache line does."""
     try:
@@ -139,6 +149,12 @@ def new_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
 
 class FleetModel:
     """What a fleet is without its training: `backprop.Fleet` documents the arguments."""
+
+    __slots__ = (
+        "__weakref__", "_backend", "_callbacks", "_core", "_dtype", "_groups", "_guard", "_numbers", "_run", "_size",
+        "history",
+    )  # fmt: skip
+    # A wrong name is no new attribute: fleet.seed = 1 would change nothing.
 
     _member_class: ClassVar[type[Model]] = Model
 
@@ -240,6 +256,49 @@ class FleetModel:
     def parameters(self, values: Any) -> None:
         own = self._one_group("parameters").parameters
         own[...] = check.array("parameters", values, self._dtype, own.shape)
+
+    @property
+    def weights(self) -> Views:
+        """The weights of each layer, (size, n_in, n_out): writable views of `parameters`.
+
+        Raises
+        ------
+        ValueError
+            If the members have several shapes.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> fleet = bp.Fleet(2, [bp.Dense(3, "tanh"), bp.Dense(1)], size=100)
+        >>> fleet.weights[0].shape, fleet.biases[0].shape
+        ((100, 2, 3), (100, 3))
+        """
+        return self._arrays_of("weights")
+
+    @weights.setter
+    def weights(self, values: Iterable[ArrayLike | None]) -> None:
+        self.weights.assign(values)
+
+    @property
+    def biases(self) -> Views:
+        """The biases of each layer, (size, n_out), or None where a layer has none; as `weights`."""
+        return self._arrays_of("biases")
+
+    @biases.setter
+    def biases(self, values: Iterable[ArrayLike | None]) -> None:
+        self.biases.assign(values)
+
+    @property
+    def slopes(self) -> Views:
+        """The slopes of each ``prelu`` layer, (size, n_out), None for other layers; as `weights`."""
+        return self._arrays_of("slopes")
+
+    @slopes.setter
+    def slopes(self, values: Iterable[ArrayLike | None]) -> None:
+        self.slopes.assign(values)
+
+    def _arrays_of(self, name: str) -> Views:
+        return Views(name, _arrays(self._one_group(name), name, self.parameters))
 
     def _one_group(self, name: str) -> Group:
         if len(self._groups) != 1:
@@ -360,19 +419,16 @@ class FleetModel:
     def _views(self, flat: RealArray) -> list[LayerArrays]:
         """Return (W, b) of each layer, or (W, b, slopes), as views of a block laid out like `parameters`."""
         group = self._one_group("gradients")
-        arrays: list[dict[str, RealArray]] = [{} for _ in group.layers[0]]
-        for array in layout(group.n_inputs, group.layers[0]):
-            arrays[array.layer][array.name] = flat[:, array.part].reshape(len(flat), *array.shape)
-        return [
-            (own["weights"], own.get("biases"), *(view for name, view in own.items() if name == "slopes"))
-            for own in arrays
-        ]
+        arrays: Any = zip(*(_arrays(group, name, flat) for name in ("weights", "biases", "slopes")), strict=True)
+        return [(W, b) if slopes is None else (W, b, slopes) for W, b, slopes in arrays]
 
     # --- copies and pickles ----------------------------------------------------------------------------------------
 
     def copy(self) -> Self:
         """Return a fleet like this one that shares nothing with it: parameters, training state and history."""
         return deepcopy(self)
+
+    __copy__ = copy  # a copy that shares what is trained would leave both half trained
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -424,11 +480,11 @@ def _draw(parameters: RealArray, arrays: Sequence[ArrayLayout], layers: Sequence
         if random.words(generator) != before:
             drawn.append(array)
         else:  # the same for all
-            parameters[:, array.part] = values.reshape(-1)
+            array.of_rows(parameters)[...] = values
     if not drawn:
         return
     for row, words in enumerate(random.words_of_seeds(seeds, random.INITIAL_VALUES)):
         random.set_words(generator, words)
         for array in drawn:
             values = layers[array.layer].initial(array.name, "", rng, array.shape, parameters.dtype)
-            parameters[row, array.part] = values.reshape(-1)
+            array.of(parameters[row])[...] = values

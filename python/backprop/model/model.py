@@ -468,6 +468,8 @@ class Model:
         """Return a network like this one that shares nothing with it: parameters, training state and history."""
         return deepcopy(self)
 
+    __copy__ = copy  # a copy that shares what is trained would leave both half trained
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""
         names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history", "backend")

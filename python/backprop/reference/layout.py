@@ -42,6 +42,10 @@ class ArrayLayout:
         """View its part of a vector that is laid out like the parameters."""
         return vector[self.part].reshape(self.shape)
 
+    def of_rows(self, block: Array) -> Array:
+        """View its part of each row of a block, (rows, *shape), whose rows are laid out like the parameters."""
+        return block[:, self.part].reshape(len(block), *self.shape)
+
 
 def layout(n_inputs: int, layers: Iterable[Dense]) -> tuple[ArrayLayout, ...]:
     """Return the arrays of all layers in their order in the vector: layer by layer, without gaps.
