@@ -87,9 +87,13 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         """Return a copy of one member's history."""
         history = History()
         n_epochs = int(self.epochs[member])
-        history.extend(n_epochs, {name: array[:n_epochs, member] for name, array in self._arrays.items()})
+        history.extend(n_epochs, self.columns(member, 0, n_epochs))
         history.stop_reason, history.elapsed = self.stop_reason[member], self.elapsed
         return history
+
+    def columns(self, member: int, first: int, last: int) -> dict[str, NDArray[np.float64]]:
+        """Return what a member's epochs from the first to before the last recorded, counted from 0, as views."""
+        return {name: array[first:last, member] for name, array in self._arrays.items()}
 
     def at(self, member: int, epoch: int) -> dict[str, float]:
         """Return what a member's epoch recorded, counted from 0."""

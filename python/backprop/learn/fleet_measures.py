@@ -13,7 +13,7 @@ from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.fleet import FleetData
 from backprop.base.fleet_history import FleetHistory
-from backprop.base.types import RealArray
+from backprop.base.types import Data, RealArray
 from backprop.learn import metrics as metric_functions
 from backprop.learn.callbacks.plateaus import sign
 from backprop.model.fleet import FleetModel, Group
@@ -38,25 +38,24 @@ class FleetMeasures:
 
     def check(self) -> None:
         """Raise where a member's targets do not suit the metrics."""
-        for prefix, data in self.sets.items() if self.functions else ():
+        for data in self.sets.values() if self.functions else ():
             for row in range(data.size):
-                self.bound(prefix, row)
+                self.bound(data.of(row))
                 if data.is_shared and data.targets_of(0) is data.targets:
                     break
 
-    def bound(self, prefix: str, row: int) -> Mapping[str, Callable[[RealArray], float]]:
-        """Return the metrics as functions of the outputs of one member."""
-        data = self.sets[prefix].of(row)
+    def bound(self, data: Data) -> Mapping[str, Callable[[RealArray], float]]:
+        """Return the metrics as functions of the outputs for these rows."""
         return metric_functions.bound(self.functions, self.loss, data.targets, data.sample_weight)
 
     def __call__(self, row: int, parameters: RealArray) -> dict[str, float]:
         """Measure all of them for one member with these parameters."""
         values: dict[str, float] = {}
-        for prefix in self.sets if self.functions else ():
-            X: Any = self.sets[prefix].of(row).X
-            outputs: Any = np.empty((len(X), self.n_outputs), X.dtype)
-            self.core.forward(self.plan, parameters, X, outputs)
-            values.update((prefix + name, function(outputs)) for name, function in self.bound(prefix, row).items())
+        for prefix, data in self.sets.items() if self.functions else ():
+            own = data.of(row)
+            outputs: RealArray = np.empty((len(own.X), self.n_outputs), own.X.dtype)
+            self.core.forward(self.plan, parameters, own.X, outputs)
+            values.update((prefix + name, function(outputs)) for name, function in self.bound(own).items())
         return values
 
 

@@ -67,7 +67,7 @@ class Networks:
         part = self.part
         network = self.fleet._member(int(part.members[row]), part.layers[row % len(part.layers)])
         network._parameters = part.state.parameters[row]
-        network._state = part.state.of(row, int(part.n_shuffled[row]))
+        network._state = part.state.of(row, part.n_shuffled_of(row))
         network._state.parameters = network._parameters
         network._optimizer = replace(part.optimizer_of(row), learning_rate=float(part.base_rates[row]))
         return network
@@ -77,7 +77,7 @@ class Networks:
         record, state, k = self.part.state.members[row], network._state, int(self.part.members[row])
         assert state is not None
         if record["cursor"]:  # the order of the rows counts
-            network._state = self.part.state.of(row, int(self.part.n_shuffled[row]))
+            network._state = self.part.state.of(row, self.part.n_shuffled_of(row))
             network._state.parameters = network._parameters
         else:
             for name in STATE_NUMBERS:
@@ -85,8 +85,7 @@ class Networks:
             random.set_words(state.bit_generator, record["random"])
         have, n_epochs = network.history.epochs, int(self.history.epochs[k])
         if n_epochs > have:
-            columns = {name: array[have:n_epochs, k] for name, array in self.history.items()}
-            network.history.extend(n_epochs - have, columns)
+            network.history.extend(n_epochs - have, self.history.columns(k, have, n_epochs))
         network.history.stop_reason, network.history.elapsed = self.history.stop_reason[k], self.history.elapsed
 
     def logs(self, row: int) -> dict[str, float]:

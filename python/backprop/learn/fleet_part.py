@@ -42,8 +42,11 @@ class Part:
     """the group's, or a copy of some rows"""
     batch_sizes: NDArray[np.int64] = field(init=False)
     steps_per_epoch: NDArray[np.int64] = field(init=False)
+    members: NDArray[np.int64] = field(init=False)
+    """their places in the fleet"""
 
     def __post_init__(self) -> None:
+        self.members = self.group.members[self.rows]
         n_rows = np.asarray(self.data.n_rows)
         self.batch_sizes = n_rows if self.settings.batch_size is None else np.minimum(n_rows, self.settings.batch_size)
         self.steps_per_epoch = -(-n_rows // self.batch_sizes)
@@ -51,15 +54,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def members(self) -> NDArray[np.int64]:
-        """Their places in the fleet."""
-        return self.group.members[self.rows]
-
-    @property
-    def n_shuffled(self) -> NDArray[np.int64]:
-        """How many rows each member takes in random order, (size,)."""
-        return np.where(self.settings.shuffle & (self.steps_per_epoch > 1), self.data.n_rows, 0)
+    def n_shuffled_of(self, row: int) -> int:
+        """Return how many rows one member takes in random order."""
+        assert self.group.n_shuffled is not None
+        return int(self.group.n_shuffled[self.rows[row]])
 
     def optimizer_of(self, row: int) -> Optimizer:
         """Return the optimizer of one member."""

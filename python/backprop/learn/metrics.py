@@ -218,7 +218,8 @@ def _errors(outputs: Array, targets: Array) -> Array:
 
 
 def _column_means(values: Array, weights: Array | None) -> Array:
-    means: Array = np.average(values, axis=0, weights=weights)
+    # A plain mean gives the same numbers in half the time.
+    means: Array = values.mean(axis=0) if weights is None else np.average(values, axis=0, weights=weights)
     return means
 
 
