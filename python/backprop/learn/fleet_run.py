@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -256,8 +256,8 @@ class PartRun:
         self.record(diverged)
         arrived = self.active & ~diverged & (before < self.recorded) & (self.recorded == last)
         with ExitStack() as steps:  # the last one in is the first one out, even where another has raised
-            for row in np.flatnonzero(diverged).tolist():
-                steps.callback(self.recover, row)
+            if diverged.any():
+                steps.callback(_for_each, np.flatnonzero(diverged), self.recover)
             if last == self.run.epochs:
                 steps.callback(self.finish, arrived, "epochs")
             steps.callback(self.take_wanted)
@@ -273,9 +273,7 @@ class PartRun:
         for _, callback in self.callbacks:
             if "on_epoch_end" in callback.called:
                 due |= epochs % callback.every == 0
-        with ExitStack() as calls:
-            for row in rows[due][::-1].tolist():
-                calls.callback(self.end_epoch, row)
+        _for_each(rows[due], self.end_epoch)
 
     def end_epoch(self, row: int) -> None:
         """Measure a member and call what is due after its epoch."""
@@ -340,9 +338,7 @@ class PartRun:
             ended[rows[stops]] = True
             self.finish(ended, "tolerance")
             return
-        with ExitStack() as calls:
-            for row in rows[::-1].tolist():
-                calls.callback(self.call_rule, row)
+        _for_each(rows, self.call_rule)
 
     def call_rule(self, row: int) -> None:
         """Let a rule of the user's own do what it does where a member makes no progress."""
@@ -431,6 +427,18 @@ class PartRun:
     def end_member(self, own: Callback, row: int) -> None:
         """Tell one member's copy of a callback that training has ended."""
         self.call(own.on_train_end, self.networks.of(row), self.networks.logs(row))
+
+
+def _for_each(rows: NDArray[np.int64], function: Callable[[int], None]) -> None:
+    """Call a function for each row, for those after one that raises too; raise the first exception at the end."""
+    first: BaseException | None = None
+    for row in rows.tolist():
+        try:
+            function(row)
+        except BaseException as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def _pairs(start: NDArray[np.int64], new: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
