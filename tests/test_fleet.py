@@ -869,6 +869,18 @@ def test_arrays_of_each_layer(kind):
         print(bp.Fleet.of([bp.mlp([3, 2, 1]), bp.mlp([3, 4, 1])]).biases)
 
 
+def test_frames_and_series_are_taken_by_place(kind, unequal):
+    pandas = pytest.importorskip("pandas")
+    X, y = unequal
+    fleet, twin = (both(kind)[0] for _ in range(2))
+    labels = [3, 1, 2, 0, 4]  # which are no places
+    fleet.fit([pandas.DataFrame(rows) for rows in X], pandas.Series(y, index=labels), epochs=2)
+    twin.fit(X, y, epochs=2)
+    np.testing.assert_array_equal(fleet.parameters, twin.parameters)
+    with pytest.raises(TypeError, match=r"X: needs an array or a list of arrays, got .*; list\(X.values\(\)\) is one"):
+        fleet.fit(dict(zip(labels, X, strict=True)), y)
+
+
 def test_what_a_fleet_lacks():
     fleet = bp.Fleet(3, layers(), size=SIZE, seed=0)
     with pytest.raises(AttributeError, match=r"no attribute 'trace'; its members have: fleet\[k\].trace"):

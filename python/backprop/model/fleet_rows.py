@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,7 +32,11 @@ class GroupEnds(NamedTuple):
 
 
 def form(name: str, X: Any, size: int) -> Form:
-    """Return in which form X is; ValueError where it is in none for so many members."""
+    """Return in which form X is; TypeError or ValueError where it is in none for so many members."""
+    if isinstance(X, Mapping):
+        raise TypeError(
+            f"{name}: needs an array or a list of arrays, got {check.shown(X)}; list({name}.values()) is one"
+        )
     is_list = isinstance(X, (list, tuple)) and len(X) > 0 and check.n_axes(X[0]) == 2
     n_axes = -1 if is_list else check.n_axes(X)
     if is_list or (n_axes < 0 and isinstance(X, (list, tuple)) and any(check.n_axes(own) == 2 for own in X)):
@@ -51,6 +55,8 @@ def some(name: str, arrays: Any, form: Form, members: NDArray[np.int64]) -> Any:
     if arrays is None or form == "shared":
         return arrays
     if form == "list" or isinstance(arrays, (list, tuple)):
+        if not isinstance(arrays, (list, tuple, np.ndarray)):
+            arrays = list(arrays)  # a Series of pandas looks for labels, not for places
         return [arrays[k] for k in members.tolist()]
     array = np.asarray(arrays)
     first, last = int(members[0]), int(members[-1]) + 1
