@@ -34,6 +34,12 @@ MEMBER = np.dtype(
 )
 """The numbers of `TrainingState`, one record for each member. The compiled cores know them as a C struct."""
 
+STATE_NUMBERS = (
+    "step", "epoch", "cursor", "loss_sum", "weight_sum", "best_loss", "best_epoch", "stale_epochs", "first_epoch",
+    "rate_scale",
+)  # fmt: skip
+"""Those of `MEMBER` that `TrainingState` has by the same names."""
+
 RUNNING, TOLERANCE, DIVERGED = 0, 1, 2
 Status: TypeAlias = Literal[0, 1, 2]
 """Whether a member trains on, and if not, why"""
@@ -77,21 +83,27 @@ class FleetData:
         first = self.targets if isinstance(self.targets, np.ndarray) else self.targets[0]
         return bool(first.dtype.kind == "i")
 
+    @property
+    def shares_targets(self) -> bool:
+        """Whether all members have the same targets; those of shared rows may be each member's own."""
+        n_axes = 1 if self.has_labels else 2
+        return self.is_shared and isinstance(self.targets, np.ndarray) and self.targets.ndim == n_axes
+
+    @property
+    def shares_weight(self) -> bool:
+        """Whether all members have the same weights."""
+        return self.is_shared and isinstance(self.sample_weight, np.ndarray) and self.sample_weight.ndim == 1
+
     def of(self, k: int) -> Data:
         """Return the rows of member k."""
-        if self.is_shared:
-            weight = self.sample_weight
-            return Data(self.X, self.targets_of(k), weight if weight is None or weight.ndim == 1 else weight[k])
-        weight = None if self.sample_weight is None else self.sample_weight[k]
-        return Data(self.X[k], self.targets_of(k), weight)
+        weight = self.sample_weight
+        if weight is not None and not self.shares_weight:
+            weight = weight[k]
+        return Data(self.X if self.is_shared else self.X[k], self.targets_of(k), weight)
 
     def targets_of(self, k: int) -> Any:
-        """Return the targets of member k; those of shared rows may be each member's own."""
-        targets = self.targets
-        if not self.is_shared:
-            return targets[k]
-        n_axes = 1 if self.has_labels else 2
-        return targets if isinstance(targets, np.ndarray) and targets.ndim == n_axes else targets[k]
+        """Return the targets of member k."""
+        return self.targets if self.shares_targets else self.targets[k]
 
     def part(self, members: NDArray[np.int64]) -> FleetData:
         """Return the rows of some members, without copying rows that they share."""
@@ -101,13 +113,8 @@ class FleetData:
                 return arrays
             return arrays[members] if isinstance(arrays, np.ndarray) else [arrays[k] for k in members]
 
-        shared = self.is_shared
-        n_axes = 1 if self.has_labels else 2
-        one_target = shared and isinstance(self.targets, np.ndarray) and self.targets.ndim == n_axes
-        one_weight = shared and isinstance(self.sample_weight, np.ndarray) and self.sample_weight.ndim == 1
-        return FleetData(
-            len(members), some(self.X, shared), some(self.targets, one_target), some(self.sample_weight, one_weight)
-        )
+        X, targets = some(self.X, self.is_shared), some(self.targets, self.shares_targets)
+        return FleetData(len(members), X, targets, some(self.sample_weight, self.shares_weight))
 
 
 def addresses(arrays: Any, size: int, n_axes: int) -> NDArray[np.uintp]:
@@ -147,7 +154,7 @@ class FleetState:
             self.slots[k],
             random.bit_generator(member["random"]),
             permutation=np.arange(n_shuffled, dtype=np.int64),
-            **{name: member[name].item() for name in _NUMBERS},
+            **{name: member[name].item() for name in STATE_NUMBERS},
         )
         if n_shuffled and state.cursor:
             start = random.bit_generator(np.concatenate([member["epoch_random"], member["random"][2:]]))
@@ -164,19 +171,13 @@ class FleetState:
         member = self.members[k]
         numbers = random.words(state.bit_generator)
         member["random"], member["epoch_random"] = numbers, numbers[:2] if epoch_random is None else epoch_random
-        for name in _NUMBERS:
+        for name in STATE_NUMBERS:
             member[name] = getattr(state, name)
         for own, its in ((self.parameters, state.parameters), (self.slots, state.slots)):
             if not np.shares_memory(own[k], its):
                 own[k] = its
         if len(self.best_parameters) and len(state.best_parameters):
             self.best_parameters[k] = state.best_parameters
-
-
-_NUMBERS = (
-    "step", "epoch", "cursor", "loss_sum", "weight_sum", "best_loss", "best_epoch", "stale_epochs", "first_epoch",
-    "rate_scale",
-)  # fmt: skip
 
 
 class FleetRates(NamedTuple):

@@ -285,8 +285,7 @@ def _bytes_per_member(group: Group, data: FleetData, validation: FleetData | Non
 
 def _given(data: FleetData) -> tuple[Any, Any, Any]:
     """Return rows in a form in which users give them, which says without doubt whose targets they are."""
-    one_target = isinstance(data.targets, np.ndarray) and data.targets.ndim == (1 if data.has_labels else 2)
-    if not data.is_shared or one_target:
+    if not data.is_shared or data.shares_targets:
         return data.X, data.targets, data.sample_weight
     members = [data.of(k) for k in range(data.size)]  # a pickle holds the rows that they share once
     weights = None if data.sample_weight is None else [each.sample_weight for each in members]

@@ -41,7 +41,7 @@ class FleetMeasures:
         for data in self.sets.values() if self.functions else ():
             for row in range(data.size):
                 self.bound(data.of(row))
-                if data.is_shared and data.targets_of(0) is data.targets:
+                if data.shares_targets:
                     break
 
     def bound(self, data: Data) -> Mapping[str, Callable[[RealArray], float]]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from backprop.base import random
+from backprop.base.fleet import STATE_NUMBERS
 from backprop.base.fleet_history import FleetHistory
 from backprop.learn.callbacks import Callback, overrides
 from backprop.learn.fleet_part import Part
@@ -93,12 +94,6 @@ class Networks:
         k = int(self.part.members[row])
         n_epochs = int(self.history.epochs[k])
         return self.history.at(k, n_epochs - 1) if n_epochs else {}
-
-
-STATE_NUMBERS = (
-    "step", "epoch", "cursor", "loss_sum", "weight_sum", "best_loss", "best_epoch", "stale_epochs", "first_epoch",
-    "rate_scale",
-)  # fmt: skip
 
 
 class MemberCallbacks:

@@ -243,9 +243,7 @@ def with_class_weights(
         assert checked is not None
         return checked
 
-    n_axes = 1 if data.has_labels else 2
-    is_one = data.is_shared and isinstance(data.targets, np.ndarray) and data.targets.ndim == n_axes
-    if is_one and (data.sample_weight is None or data.sample_weight.ndim == 1):
+    if data.shares_targets and (data.sample_weight is None or data.shares_weight):
         return FleetData(data.size, data.X, data.targets, weights(0))
     found: Sequence[RealArray] = [weights(k) for k in range(data.size)]
     together: Any = np.stack(found) if isinstance(data.X, np.ndarray) else found
