@@ -26,19 +26,22 @@ import numpy as np
 import pytest
 from backprop.backends import choice
 from backprop.history import History
+from backprop.model.fleet import FleetModel
 from backprop.model.model import Model
 from backprop.model.views import Views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 try:
-    from backprop.sklearn import MLPClassifier, MLPRegressor
+    from backprop.sklearn import MLPClassifier, MLPEnsembleClassifier, MLPEnsembleRegressor, MLPRegressor
     from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, UndefinedMetricWarning
 except ImportError:
     ESTIMATORS: tuple[type, ...] = ()
+    ENSEMBLES: tuple[type, ...] = ()
     IGNORED: tuple[type[Warning], ...] = (PendingDeprecationWarning,)  # numpy.matrix
 else:
     ESTIMATORS = MLPClassifier, MLPRegressor
+    ENSEMBLES = MLPEnsembleClassifier, MLPEnsembleRegressor
     # short runs; columns where rows were meant; R² of one row
     IGNORED = PendingDeprecationWarning, ConvergenceWarning, DataConversionWarning, UndefinedMetricWarning
 
@@ -47,6 +50,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EXPECTED = (TypeError, ValueError, bp.DivergedError)
 N = 7
+SIZE = 3  # of a fleet
 
 
 # ---- the functions ----
@@ -85,13 +89,15 @@ INNER = ("base", "backends", "model", "files", "learn", "explain")
 
 def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
     for module in modules():
+        if module.__name__.startswith("backprop.sklearn."):  # what is public of them, the package has
+            continue
         for name, thing in vars(module).items():
             own = getattr(thing, "__module__", None) == module.__name__
             if name.startswith("_") or not (own or name in getattr(module, "__all__", ())):
                 continue
             if inspect.isfunction(thing) and module.__name__.split(".")[1] not in INNER and "._" not in module.__name__:
                 yield f"{module.__name__}.{name}", thing, None
-            elif inspect.isclass(thing) and own and thing is not Model:  # a network has its methods
+            elif inspect.isclass(thing) and own and thing not in (Model, FleetModel):  # networks have their methods
                 for method, function in inspect.getmembers(thing):
                     if isinstance(function, property):
                         function, method = function.fset, f"{method}="
@@ -155,6 +161,11 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
         "classes": np.arange(3),
         "head": np.arange(N * net.n_outputs).reshape(N, -1) / 4 - 1,
         "values": np.asarray(values, np.float64),
+        "learning_rate": np.arange(1.0, SIZE + 1) / 4,
+        "l1": np.arange(1.0, SIZE + 1) / 4,
+        "l2": np.arange(1.0, SIZE + 1) / 4,
+        "dropout": np.arange(1.0, SIZE + 1) / 4,
+        "q": np.array([0.25, 0.5, 0.75]),
         "x0": np.array([0.5, -0.25]),
         "f": lambda x: (x * x).sum(),
         "k": 0,
@@ -179,7 +190,8 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
 
 def is_classification(owner: type | None, task: str) -> bool:
     """An estimator has its own task."""
-    return owner.__name__ == "MLPClassifier" if owner in ESTIMATORS else task == "classification"
+    known = owner in (*ESTIMATORS, *ENSEMBLES)
+    return "Classifier" in owner.__name__ if known and owner is not None else task == "classification"
 
 
 def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]) -> Any:
@@ -188,8 +200,11 @@ def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]
         return net
     if owner is Views:
         return net.weights
+    if owner is bp.Fleet:
+        return bp.Fleet.of([net] * SIZE)
     known = inspect.signature(owner).parameters
-    if owner in ESTIMATORS:
+    if owner in (*ESTIMATORS, *ENSEMBLES):
+        given = {name: value for name, value in given.items() if name not in ("learning_rate", "dropout")}
         given = {**given, "loss": known["loss"].default, "hidden_layer_sizes": 4, "max_iter": 3, "dtype": net.dtype}
     made = owner(**{name: value for name, value in given.items() if name in known and name not in ("X", "y")})
     if hasattr(made, "fit") and method not in ("fit", "partial_fit"):
@@ -202,9 +217,10 @@ def hidden_for(entry: Entry) -> str:
     return "prelu" if "slopes" in entry.name else "tanh"
 
 
-def of_layers(entry: Entry, net: bp.Network) -> Views:
+def of_layers(entry: Entry, net: bp.Network) -> Any:
     """The arrays, one for each layer, that a function takes new values for."""
-    return next((getattr(net, name) for name in ("biases", "slopes") if name in entry.name), net.weights)
+    thing = bp.Fleet.of([net] * SIZE) if entry.owner is bp.Fleet else net
+    return next((getattr(thing, name) for name in ("biases", "slopes") if name in entry.name), thing.weights)
 
 
 def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:

@@ -183,14 +183,11 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If q is not in [0, 1].
         """
-        try:
-            levels = np.asarray(q, np.float64)
-        except (TypeError, ValueError):  # no numbers
-            levels = np.array(np.nan)
-        if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
+        levels = check.array("q", q, np.dtype(np.float64))
+        if levels.ndim > 1 or not levels.size or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"q: needs a number in [0, 1] or several, got {check.shown(q)}")
         quantiles: Any = np.quantile(self.predict_members(X), levels, axis=0)
         return quantiles
