@@ -148,7 +148,7 @@ def test_quantiles():
     np.testing.assert_array_equal(low, members.min(axis=0))
     np.testing.assert_array_equal(high, members.max(axis=0))
     for wrong in (1.5, [-0.1, 0.5], np.nan, [[0.5]], "a", None, [0.1, [0.2]]):
-        with pytest.raises((TypeError, ValueError), match=r"q: needs (a number in \[0, 1\] or several|finite|real)"):
+        with pytest.raises((TypeError, ValueError), match="q: needs"):
             ensemble.predict_quantiles(DIABETES[0], wrong)
 
 
