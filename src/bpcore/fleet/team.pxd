@@ -99,6 +99,8 @@ cdef inline void train_fleet(FleetTeam *team) noexcept nogil:
 cdef enum:
     LEAST_LANES = 4  # with fewer, vectors are no gain
     MOST_PARAMETERS = 2048  # larger networks fill the vectors by themselves
+    MOST_ROWS = 128  # in a batch: more fill them too
+    FEW_PARAMETERS = 64  # where little is left to gain of a long batch
 
 
 cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
@@ -107,15 +109,14 @@ cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
 
 
 cdef inline double gain_by_lanes(const Fleet *fleet) noexcept nogil:
-    """How much faster a member is in lanes that all have one than alone: a fit to `docs/performance.md`'s table.
+    """How much faster a member is in lanes that all have one than alone: a fit to what `bench.lanes` measures.
 
     A long batch fills the vectors of a network alone, and in the lanes its activations leave the first cache.
     """
     cdef Py_ssize_t batch = fleet.job.batch_size, n = fleet.job.net.n_parameters
-    cdef double reach = 10 if batch <= 32 else (5 if batch <= 64 else 2)
-    if n > MOST_PARAMETERS or batch > 128:
+    if n > MOST_PARAMETERS or batch > MOST_ROWS or (n < FEW_PARAMETERS and batch > MOST_ROWS // 2):
         return 0
-    return 1 + reach / sqrt(<double> n)
+    return 1 + 10 / sqrt(<double> n) if batch <= 32 else 1.1
 
 
 cdef inline int least_members(const Fleet *fleet) noexcept nogil:
