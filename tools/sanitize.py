@@ -54,7 +54,7 @@ def address(isas: list[str]) -> None:
 
 def thread(isas: list[str]) -> None:
     package = build(ROOT / "build/sanitize/thread", "thread", isas)
-    tests = sorted(ROOT.glob("tests/test_*thread*.py"))
+    tests = [*sorted(ROOT.glob("tests/test_*thread*.py")), ROOT / "tests/test_fleet_lanes.py"]
     # without random addresses: ThreadSanitizer wants certain ones for itself
     run(
         ["setarch", "-R", *PYTEST, *tests, "-k", "not wide and not (shares_change and dropout)"],

@@ -20,7 +20,7 @@ FAULTS = ROOT / "tools/faults"
 TESTS = [
     "test_losses.py", "test_activations.py", "test_gradients.py", "test_runs.py", "test_optimizers.py",
     "test_extremes.py", "test_dropout.py", "test_validation_loss.py", "test_penalty_per_row.py", "test_twins.py",
-    "test_fit.py", "test_threads_bits.py", "test_vmath.py",
+    "test_fit.py", "test_threads_bits.py", "test_vmath.py", "test_fleet_bits.py", "test_fleet_lanes.py",
 ]  # fmt: skip
 SWITCH = """
 cdef extern from *:
@@ -109,7 +109,7 @@ def write_copy(changed: Mapping[str, str], folder: Path) -> Path:
     shutil.copy2(ROOT / "CMakeLists.txt", folder)
     for name, text in changed.items():
         end = text.index('"""\n', 3) + 4  # of the docstring
-        switch = SWITCH.replace("NAME", f"bp_fault_in_{Path(name).stem}")
+        switch = SWITCH.replace("NAME", f"bp_fault_in_{Path(name).with_suffix('').as_posix().replace('/', '_')}")
         (folder / "src/bpcore" / name).write_text(text[:end] + switch + text[end:])
     return folder
 

@@ -35,7 +35,7 @@ cdef inline int64_t next_member(Fleet *fleet) noexcept nogil:
         if at >= fleet.size:
             return -1
         k = fleet.queue[at]
-        if is_waiting(fleet, k) and not fleet.taken[k]:
+        if not fleet.taken[k] and is_waiting(fleet, k):  # what is taken may be changing
             fleet.taken[k] = True
             return k
 
@@ -525,12 +525,13 @@ cdef inline bint is_thin(const Lanes *lanes) noexcept nogil:
 
 
 cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
-    """Train members until none waits, too few are left or the time is over."""
+    """Train members, after `resume_lanes`, until none waits, too few are left or the time is over."""
     cdef long long ticks = 1, left = 1
     cdef double checked = now(), time
     cdef int i
-    resume_lanes(lanes)
     while lanes.phase != BETWEEN or fill_lanes(lanes) and not is_thin(lanes):
+        if not lanes.plan_stands:  # other members: their steps may take much longer
+            ticks = left = 1
         if not tick(lanes):
             break
         left -= 1

@@ -212,7 +212,7 @@ cdef inline void run_pass(
     if chunk.drops:
         for i in range(LANES):
             places[i] = p.first[i] - batch.first[i]
-        place_members(chunk, &lanes.keys[0], &places[0])
+        place_members(chunk, &lanes.keys[0], &places[0], &p.rows[0])
     members_forward(job.net, lanes.parameters, chunk)
     members_output_delta(job.net, &job.loss, lanes.parameters, chunk)
     if target != NULL:

@@ -249,6 +249,8 @@ cdef inline bint train_member(Single *single) noexcept nogil:
 cdef inline void resume_single(Single *single) noexcept nogil:
     """Go on with the member that the last call left at work, unless somebody has changed where it stands."""
     cdef Member *member = single.fleet.members + single.member
+    if single.member < 0:
+        return
     if is_waiting(single.fleet, single.member) and is_as_left(member, &single.exported):
         single.run.state.stale_epochs = member.stale_epochs
         single.run.state.best_loss = member.best_loss
@@ -259,21 +261,20 @@ cdef inline void resume_single(Single *single) noexcept nogil:
 
 cdef inline bint go_on(Single *single) noexcept nogil:
     """The member that the last call left at work, if there is one; False where the time is over before its end."""
-    if single.member >= 0:
-        resume_single(single)
     return single.member < 0 or train_member(single)
 
 
 cdef inline void train_singles(Single *single) noexcept nogil:
-    """Train members until none waits or the time is over."""
+    """Train members, after `resume_single`, until none waits or the time is over."""
     cdef int64_t k
-    cdef bint in_time = go_on(single)
-    while in_time and now() < single.fleet.deadline:
-        k = next_member(single.fleet)
-        if k < 0:
+    while True:
+        if single.member < 0:
+            k = next_member(single.fleet)
+            if k < 0:
+                return
+            load_single(single, k)
+        if not train_member(single) or now() >= single.fleet.deadline:
             return
-        load_single(single, k)
-        in_time = train_member(single)
 
 
 cdef inline void train_rest(Single *single, Lanes *lanes) noexcept nogil:

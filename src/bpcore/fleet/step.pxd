@@ -7,7 +7,7 @@ from bpcore.formulas.optimizers cimport (
     MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, counts_steps, follow_rule, optimize, prepare,
 )
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_LANES, PART, PARTS, dload, dset1, dstore, dvec, real, vabs, vec, vfma, vload, vlt,
+    GROUP_LANES, LANES, MAX_LANES, PART, PARTS, dload, dset1, dstore, dvec, real, vabs, vec, veq, vfma, vload, vlt,
     vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport vroot
@@ -71,7 +71,7 @@ cdef inline void add_penalty_gradient(
         x = vload(w + i * LANES)
         if has_first:
             sign = vselect(vlt(zero, x), one, vselect(vlt(x, zero), -one, zero))
-            x = first * sign + second * x
+            x = vselect(veq(first, zero), second * x, first * sign + second * x)  # it would change the sign of a zero
         else:
             x = second * x
         vstore(gradient + i * LANES, vload(gradient + i * LANES) + x)

@@ -3,12 +3,12 @@
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from bpcore.fleet.epochs cimport is_thin, train_lanes
+from bpcore.fleet.epochs cimport is_thin, resume_lanes, train_lanes
 from bpcore.fleet.job cimport Fleet
 from bpcore.fleet.lanes cimport Lanes, take_lanes
-from bpcore.fleet.singles cimport Single, go_on, take_single, train_rest, train_singles
+from bpcore.fleet.singles cimport Single, go_on, resume_single, take_single, train_rest, train_singles
 from bpcore.formulas.optimizers cimport takes_matrices
-from bpcore.machine.threads cimport now, pthread_create, pthread_join, pthread_t
+from bpcore.machine.threads cimport pthread_create, pthread_join, pthread_t
 from bpcore.machine.types cimport LANES, enter_compute, leave_compute
 from bpcore.run.partition cimport MAX_THREADS
 from bpcore.run.workspace cimport Arena, take
@@ -53,25 +53,31 @@ cdef inline void *work(void *argument) noexcept nogil:
         train_singles(worker.single)
     elif worker.single == NULL or go_on(worker.single):
         train_lanes(worker.lanes)
-        if is_thin(worker.lanes) and now() < worker.lanes.fleet.deadline:
+        if is_thin(worker.lanes):
             train_rest(worker.single, worker.lanes)
     leave_compute(saved)
     return NULL
 
 
-cdef inline void mark_taken(FleetTeam *team) noexcept nogil:
-    """Begin the queue anew; the members that the last call left at work stay with their threads."""
+cdef inline void begin_queue(FleetTeam *team) noexcept nogil:
+    """Begin the queue anew; the members that the last call left at work, and nobody has changed, stay with their
+    threads."""
     cdef Fleet *fleet = team.fleet
-    cdef const Worker *worker
+    cdef Worker *worker
     cdef int rank, i
     fleet.next = 0
     memset(fleet.taken, 0, fleet.size)
     for rank in range(team.n_threads):
         worker = team.workers + rank
-        if worker.single != NULL and worker.single.member >= 0:
-            fleet.taken[worker.single.member] = True
+        if worker.single != NULL:
+            resume_single(worker.single)
+            if worker.single.member >= 0:
+                fleet.taken[worker.single.member] = True
+        if worker.lanes == NULL:
+            continue
+        resume_lanes(worker.lanes)
         for i in range(LANES):
-            if worker.lanes != NULL and worker.lanes.member[i] >= 0:
+            if worker.lanes.member[i] >= 0:
                 fleet.taken[worker.lanes.member[i]] = True
 
 
@@ -83,7 +89,7 @@ cdef inline void train_fleet(FleetTeam *team) noexcept nogil:
     cdef pthread_t threads[MAX_THREADS]
     cdef bint started[MAX_THREADS]
     cdef int rank
-    mark_taken(team)
+    begin_queue(team)
     for rank in range(1, team.n_threads):
         started[rank] = pthread_create(threads + rank, NULL, work, team.workers + rank) == 0
     work(team.workers)

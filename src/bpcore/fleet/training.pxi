@@ -105,10 +105,11 @@ cdef class FleetTraining:
         return 0
 
     cdef int fill_queue(self, data) except -1:
-        """Members with as many steps in an epoch, and about as many rows, side by side."""
+        """Members with as many steps in an epoch, and about as many rows, side by side; those that take longest first, so
+        that at the end there is little left to share."""
         import numpy
 
-        queue = numpy.argsort(data.n_rows, kind="stable").astype(numpy.int64)
+        queue = numpy.argsort(-data.n_rows, kind="stable").astype(numpy.int64)
         self.native.queue = <const int64_t *> self.buffers.add(queue, sizeof(int64_t), self.native.size, False)
         taken = numpy.zeros(self.native.size, numpy.uint8)
         self.native.taken = <unsigned char *> self.buffers.add(taken, 1, self.native.size, True)
@@ -157,12 +158,26 @@ cdef class FleetTraining:
             rates.table_of, sizeof(int64_t), self.native.size, False
         )
 
+    cdef int check_begun(self, int64_t first) except -1:
+        """The losses of all epochs that members have before them need a place."""
+        cdef const Member *member
+        cdef int64_t k
+        for k in range(self.native.size):
+            member = self.native.members + k
+            if member.status == RUNNING and member.epoch - member.first_epoch < first:
+                raise ValueError(
+                    f"first: needs at most {member.epoch - member.first_epoch}, where member {k} is, got {first}"
+                )
+        return 0
+
     def run(self, int64_t first, int64_t last, double seconds, losses, validation_losses=None):
         """Train until every member that is running has done `last` epochs of this fit, or the time is over."""
         cdef Fleet *fleet = &self.native
         cdef Buffers buffers = Buffers()
         cdef int64_t k
         cdef bint done = True
+        if fleet.losses == NULL or first != fleet.first:
+            self.check_begun(first)
         fleet.first, fleet.last = first, last
         fleet.losses = <double *> buffers.add(losses, sizeof(double), losses.size, True)
         check_window("losses", losses, first, last, fleet.size)

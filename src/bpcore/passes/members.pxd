@@ -386,13 +386,14 @@ cdef inline void set_members_chunk(
 # ---- dropout ----
 
 cdef inline void place_members(
-    MembersChunk *chunk, const uint64_t *keys, const int64_t *first,
+    MembersChunk *chunk, const uint64_t *keys, const int64_t *first, const int64_t *n,
 ) noexcept nogil:
-    """Prepare for the samples of each member's batch from the first-th on; see `place_rows`."""
+    """Prepare for n samples of each member's batch from the first-th on; see `place_rows`. Beyond them the last one is
+    repeated: another one's units might overflow."""
     cdef Py_ssize_t k
     cdef int i
     for i in range(LANES):
         chunk.unit_keys[i] = <uint32_t> (keys[i] >> 32)
     for k in range(chunk.n):
         for i in range(LANES):
-            chunk.places[k * LANES + i] = mix(<uint32_t> (first[i] + k) ^ <uint32_t> keys[i])
+            chunk.places[k * LANES + i] = mix(<uint32_t> (first[i] + min(k, n[i] - 1)) ^ <uint32_t> keys[i])
