@@ -112,7 +112,9 @@ def test_what_is_left_in_the_middle_of_a_step_has_not_begun(backend, dtype, in_l
     """A call of no time ends between two chunks; another object takes over."""
     core = module(backend, dtype)
     layers = (Dense(96, "tanh", dropout=0.3), Dense(1))
-    case, state = made(core, dtype, layers, [2500, 2400, 1300], optimizer=Adam(learning_rate=0.01), batch_size=1200, epochs=2)
+    case, state = made(
+        core, dtype, layers, [2500, 2400, 1300], optimizer=Adam(learning_rate=0.01), batch_size=1200, epochs=2
+    )
     run = runs(case, core, state)
     alone, sliced = next(run).one_by_one(), next(run)
     training, calls = sliced.fleet(in_lanes), 0

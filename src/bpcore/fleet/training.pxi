@@ -105,8 +105,8 @@ cdef class FleetTraining:
         return 0
 
     cdef int fill_queue(self, data) except -1:
-        """Members with as many steps in an epoch, and about as many rows, side by side; those that take longest first, so
-        that at the end there is little left to share."""
+        """Members with as many steps in an epoch, and about as many rows, side by side; those that take longest first,
+        so that little is left at the end."""
         import numpy
 
         queue = numpy.argsort(-data.n_rows, kind="stable").astype(numpy.int64)
