@@ -16,7 +16,7 @@ from backprop.optimizers import SGD, Adam
 from backprop.reference.layout import parameter_count
 from test_fleet_bits import Case, Run, assert_same
 
-each_way = pytest.mark.parametrize("in_lanes", [True, False], ids=["in lanes", "one by one"])
+each_way = pytest.mark.parametrize("in_lanes", [True, False, None], ids=["in lanes", "one by one", "as it pays"])
 WIDE = (Dense(96, "tanh"), Dense(1))  # few rows in a chunk
 
 
@@ -153,3 +153,17 @@ def test_what_a_diverged_member_goes_back_to(backend, dtype, in_lanes):
         assert again.state.parameters[k].tobytes() == together.state.parameters[k].tobytes()
         for name in ("random", "step", "epoch", "cursor", "best_loss", "best_epoch", "loss_sum"):
             np.testing.assert_array_equal(again.state.members[name][k], together.state.members[name][k], name)
+
+
+@each_way
+@each_dtype
+@each_compiled
+def test_calls_of_no_time_come_to_an_end(backend, dtype, in_lanes):
+    """However few members are left at work."""
+    core = module(backend, dtype)
+    case, state = made(core, dtype, (Dense(8, "tanh"), Dense(1)), [5, 6, 7] * 8 + [300], batch_size=8)
+    run = runs(case, core, state)
+    alone, sliced = next(run).one_by_one(), next(run)
+    training = sliced.fleet(in_lanes)
+    assert any(sliced.train(training, 0.0) for _ in range(10_000))
+    assert_same(sliced, alone)
