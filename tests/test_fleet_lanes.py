@@ -135,7 +135,8 @@ def test_what_is_left_in_the_middle_of_a_step_has_not_begun(backend, dtype, in_l
 def test_what_a_diverged_member_goes_back_to(backend, dtype, in_lanes):
     """It has what training alone has after as many epochs, and is finite; its neighbours go on."""
     core = module(backend, dtype)
-    case, state = made(core, dtype, WIDE, [40] * 20, batch_size=4, epochs=40, n_threads=2)
+    optimizer = SGD(learning_rate=0.01, momentum=0.5)
+    case, state = made(core, dtype, WIDE, [40] * 20, optimizer=optimizer, batch_size=4, epochs=40, n_threads=2)
     case.rates.base[::3] = 3.0
     case.rates.base[3] = 0.6
     run = runs(case, core, state)
@@ -151,6 +152,7 @@ def test_what_a_diverged_member_goes_back_to(backend, dtype, in_lanes):
         again.case.epochs = int(together.state.members["epoch"][k])
         again.one_by_one()
         assert again.state.parameters[k].tobytes() == together.state.parameters[k].tobytes()
+        assert again.state.slots[k].tobytes() == together.state.slots[k].tobytes()
         for name in ("random", "step", "epoch", "cursor", "best_loss", "best_epoch", "loss_sum"):
             np.testing.assert_array_equal(again.state.members[name][k], together.state.members[name][k], name)
 
@@ -167,3 +169,53 @@ def test_calls_of_no_time_come_to_an_end(backend, dtype, in_lanes):
     training = sliced.fleet(in_lanes)
     assert any(sliced.train(training, 0.0) for _ in range(10_000))
     assert_same(sliced, alone)
+
+
+@each_dtype
+@each_compiled
+def test_batches_of_more_chunks_than_blocks(backend, dtype):
+    """Beside batches of few chunks, and of one."""
+    core = module(backend, dtype)
+    case, state = made(core, dtype, WIDE, [4000, 3900, 2500, 700, 30, 1], batch_size=3900)
+    run = runs(case, core, state)
+    assert_same(next(run).at_once(True), next(run).one_by_one())
+
+
+@each_dtype
+@each_compiled
+def test_weights_of_single_rows(backend, dtype):
+    core, rng = module(backend, dtype), np.random.default_rng(0)
+    weights = [rng.random(7).astype(dtype) for _ in range(20)]
+    case, state = made(core, dtype, WIDE, [7] * 20, weights=weights, batch_size=1)
+    run = runs(case, core, state)
+    assert_same(next(run).at_once(True), next(run).one_by_one())
+
+
+@each_dtype
+@each_compiled
+def test_optimizers_of_members_at_the_same_rate(backend, dtype):
+    core = module(backend, dtype)
+    case, state = made(core, dtype, WIDE, [20] * 20, optimizer=SGD(learning_rate=0.01, momentum=0.5), batch_size=8)
+    case.optimizers = [SGD(learning_rate=0.01, momentum=0.04 * k + 0.1) for k in range(20)]
+    run = runs(case, core, state)
+    assert_same(next(run).at_once(True), next(run).one_by_one())
+
+
+@each_way
+@each_dtype
+@each_compiled
+def test_rates_and_parameters_that_change_in_the_middle_of_an_epoch(backend, dtype, in_lanes):
+    """Members that are at work go on as others would that begin there."""
+    core = module(backend, dtype)
+    case, state = made(core, dtype, WIDE, [50] * 20, batch_size=8)
+    run = Run(case, core, state)
+    training = run.fleet(in_lanes)
+    assert not run.train(training, 0.0)
+    assert state.members["cursor"].any()
+    state.parameters *= dtype(0.5)
+    state.members["rate_scale"] = 0.25
+    case.rates = FleetRates(np.linspace(0.01, 0.1, 20))
+    alone = next(runs(case, core, state)).one_by_one()
+    training.set_rates(case.rates)
+    assert run.train(training, 1e9)
+    assert_same(run, alone)

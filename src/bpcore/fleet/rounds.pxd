@@ -237,9 +237,8 @@ cdef inline void merge_values(const Lanes *lanes, LaneBatch *batch, const Pass *
 cdef inline void merge_gradient(const Lanes *lanes, const LaneBatch *batch, const Pass *p, int64_t k) noexcept nogil:
     """The gradient of the k-th chunk of each lane, lanes.part, to that of its block, and complete blocks to the rest.
 
-    Flags are vectors, 1 for yes.
+    Flags are vectors, 1 for yes. What lanes without a k-th chunk add to their block is never asked for.
     """
-    cdef real active[MAX_LANES]
     cdef real begins[MAX_LANES]
     cdef real ends[MAX_LANES]
     cdef real is_first[MAX_LANES]
@@ -248,7 +247,6 @@ cdef inline void merge_gradient(const Lanes *lanes, const LaneBatch *batch, cons
     cdef vec part, block, total, zero = vset1(0)
     cdef int i
     for i in range(LANES):
-        active[i] = 1 if p.rows[i] > 0 else 0
         begins[i] = ends[i] = is_first[i] = 0
         for b in range(batch.n_blocks[i]):
             if p.rows[i] > 0 and block_begin(batch, i, b) <= k < block_begin(batch, i, b + 1):
@@ -260,10 +258,9 @@ cdef inline void merge_gradient(const Lanes *lanes, const LaneBatch *batch, cons
         block = vload(lanes.block + j * LANES)
         total = vload(lanes.gradient + j * LANES)
         part = vselect(vlt(zero, vload(begins)), part, block + part)
-        block = vselect(vlt(zero, vload(active)), part, block)
-        part = vselect(vlt(zero, vload(is_first)), block, total + block)
-        vstore(lanes.block + j * LANES, block)
-        vstore(lanes.gradient + j * LANES, vselect(vlt(zero, vload(ends)), part, total))
+        block = vselect(vlt(zero, vload(is_first)), part, total + part)
+        vstore(lanes.block + j * LANES, part)
+        vstore(lanes.gradient + j * LANES, vselect(vlt(zero, vload(ends)), block, total))
 
 
 cdef inline bint agree(const Lanes *lanes, const LaneBatch *batch, Regime *regime) noexcept nogil:
