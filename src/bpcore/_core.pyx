@@ -13,8 +13,8 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from bpcore.fleet.job cimport RUNNING, Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
-from bpcore.fleet.team cimport (
+from bpcore.fleet.fleet cimport RUNNING, Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
+from bpcore.fleet.workers cimport (
     FleetTeam, count_threads, lanes_pay, least_members, suits_lanes, take_team, train_fleet,
 )
 from bpcore.formulas cimport activations, losses as loss_formulas, optimizers

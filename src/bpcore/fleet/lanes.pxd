@@ -3,14 +3,14 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from bpcore.fleet.job cimport Fleet, Member, batch_of, layers_of, optimizer_of, rate_of
+from bpcore.fleet.fleet cimport Fleet, Member, batch_of, layers_of, optimizer_of, rate_of
 from bpcore.formulas.optimizers cimport MAX_COEFFICIENTS, MAX_FLAGS, Optimizer
 from bpcore.machine.random cimport Pcg64, pcg64_next
 from bpcore.machine.types cimport LANES, MAX_LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.members cimport MembersChunk, Regime, most_stride
 from bpcore.passes.network cimport Layer, Network
-from bpcore.products.members cimport MembersProduct
+from bpcore.products.side_by_side cimport MembersProduct
 from bpcore.run.job cimport Job, targets_per_row
 from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_reals
 

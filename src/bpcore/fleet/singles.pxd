@@ -7,10 +7,10 @@ from libc.limits cimport LLONG_MAX
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from bpcore.fleet.epochs cimport is_as_left, next_member
-from bpcore.fleet.job cimport (
+from bpcore.fleet.fleet cimport (
     LOST, TOLERANT, Fleet, FleetRows, Member, batch_of, is_waiting, layers_of, optimizer_of, rate_of,
 )
+from bpcore.fleet.lane_epochs cimport is_as_left, next_member
 from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane
 from bpcore.machine.random cimport Pcg64, pcg64_back, pcg64_next
 from bpcore.machine.threads cimport now

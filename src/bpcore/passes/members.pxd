@@ -17,7 +17,7 @@ from bpcore.machine.types cimport (
 )
 from bpcore.passes.few_rows cimport NARROW
 from bpcore.passes.network cimport FEW_OUTPUTS, NETWORK_INPUTS, Layer, Network, mixes_units
-from bpcore.products.members cimport CHAIN, FOUR, GROUPED, PRODUCT, MembersProduct, SumOrder, members_product
+from bpcore.products.side_by_side cimport CHAIN, FOUR, GROUPED, PRODUCT, MembersProduct, SumOrder, members_product
 
 
 # Which pass the same batch takes in a network alone: `chunks.pxd` or `tiny.pxd`, `few_rows.pxd`, `single_row.pxd`.

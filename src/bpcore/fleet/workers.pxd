@@ -3,8 +3,8 @@
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from bpcore.fleet.epochs cimport is_thin, resume_lanes, train_lanes
-from bpcore.fleet.job cimport Fleet
+from bpcore.fleet.fleet cimport Fleet
+from bpcore.fleet.lane_epochs cimport is_thin, resume_lanes, train_lanes
 from bpcore.fleet.lanes cimport Lanes, take_lanes
 from bpcore.fleet.singles cimport Single, go_on, resume_single, take_single, train_rest, train_singles
 from bpcore.formulas.optimizers cimport takes_matrices

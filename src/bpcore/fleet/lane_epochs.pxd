@@ -3,13 +3,13 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from bpcore.fleet.job cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
+from bpcore.fleet.fleet cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
+from bpcore.fleet.lane_steps cimport add_lane_penalties, prepare_lanes, step_lanes
 from bpcore.fleet.lanes cimport (
     BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member,
     position_of, read_arrays, save_lane, shuffle_all, shuffle_lane, write_arrays,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
-from bpcore.fleet.step cimport add_lane_penalties, prepare_lanes, step_lanes
 from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport (
