@@ -474,10 +474,12 @@ cdef inline void optimize(const Update *update, const real *gradient, Py_ssize_t
 
 
 cdef inline void follow_rule(
-    OptimizerKind kind, const Coefficients *k, real *p, const real *gradient, real *slots, Py_ssize_t length,
+    OptimizerKind kind, const Coefficients *numbers, real *p, const real *gradient, real *slots, Py_ssize_t length,
     Py_ssize_t n,
 ) noexcept nogil:
     """The step on p (n,) along its gradient (n,); each slot's numbers begin `length` behind those of the one before."""
+    cdef Coefficients own = numbers[0]  # as its own they stay in registers: what is stored cannot change them
+    cdef const Coefficients *k = &own
     if kind == SGD:
         if k.flags[1]:
             sweep(sgd_momentum, 1, k, p, gradient, slots, length, n)
