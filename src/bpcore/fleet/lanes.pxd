@@ -16,7 +16,7 @@ from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_rea
 
 
 cdef enum:
-    SAVED_STEPS = 64  # a member is copied at the end of an epoch once so many steps are done: about 1 % of their time
+    SAVED_STEPS = 64  # a member is copied at the end of an epoch once so many steps are done: each of them takes longer
 
 # Rows of each lane, and how its batch is cut; `first` counts from the start of its order.
 cdef struct LaneBatch:
