@@ -6,7 +6,7 @@ import backprop as bp
 import numpy as np
 import pytest
 from backprop import metrics
-from backprop.metrics import CLASSIFICATION, METRICS
+from backprop.metrics import CLASSIFICATION, HIGHER_IS_BETTER, METRICS
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
@@ -36,7 +36,8 @@ ALIKE = {
         true, predicted, sample_weight=w
     ),
 }
-OF_CLASSES, OF_NUMBERS = sorted(CLASSIFICATION), sorted(METRICS.keys() - CLASSIFICATION)
+RANKING = {"roc_auc", "average_precision"}  # see test_ranking.py
+OF_CLASSES, OF_NUMBERS = sorted(CLASSIFICATION - RANKING), sorted(METRICS.keys() - CLASSIFICATION)
 
 
 def average(true):
@@ -45,7 +46,8 @@ def average(true):
 
 
 def test_each_has_its_like():
-    assert ALIKE.keys() == METRICS.keys()
+    assert ALIKE.keys() | RANKING == METRICS.keys()
+    assert RANKING < CLASSIFICATION < HIGHER_IS_BETTER
 
 
 @pytest.fixture(params=[False, True], ids=["", "weighted"])
@@ -75,7 +77,7 @@ def test_yes_or_no(name, weight, rng):
     assert METRICS[name](outputs, true, weight) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(CLASSIFICATION - {"balanced_accuracy"}))
+@pytest.mark.parametrize("name", sorted(set(OF_CLASSES) - {"balanced_accuracy"}))
 def test_several_outputs(name, weight, rng):
     outputs, true = rng.uniform(size=(N, 3)), rng.integers(0, 2, (N, 3))
     true[:, 2] = 0

@@ -6,6 +6,9 @@ of scikit-learn's functions of the same name. What counts as a class:
 - integer labels (n,): the class is the output that is largest;
 - targets 0 and 1, (n, n_outputs): each output says yes when it is at least 0.5.
 
+`roc_auc` and `average_precision` look at the order of the outputs alone. `backprop.metrics` also has the points of the
+curves of a report: `roc_curve`, `precision_recall_curve` and `calibration_curve`.
+
 >>> import numpy as np
 >>> accuracy(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
 0.5
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
+from backprop.learn.ranking import average_precision, roc_auc
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom
@@ -225,7 +229,7 @@ def _column_means(values: Array, weights: Array | None) -> Array:
 
 # --- by name -------------------------------------------------------------------------------------------------------
 
-_OF_CLASSES = (accuracy, balanced_accuracy, precision, recall, f1)
+_OF_CLASSES = (accuracy, balanced_accuracy, precision, recall, f1, roc_auc, average_precision)
 _OF_NUMBERS = (r2, mean_squared_error, root_mean_squared_error, mean_absolute_error)
 
 METRICS: Mapping[str, Callable[[Array, Array, Array | None], float]] = MappingProxyType(
