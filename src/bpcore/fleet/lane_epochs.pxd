@@ -7,7 +7,7 @@ from bpcore.fleet.fleet cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_
 from bpcore.fleet.lane_steps cimport add_lane_penalties, prepare_lanes, step_lanes
 from bpcore.fleet.lanes cimport (
     BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member,
-    position_of, read_arrays, save_lane, shuffle_all, shuffle_lane, write_arrays,
+    position_of, read_arrays, row_of, save_lane, shuffle_all, shuffle_lane, write_arrays,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
 from bpcore.machine.random cimport pcg64_next
@@ -16,7 +16,6 @@ from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, lload,
     llt, lselect, lset1, lstore, lvec, prefetch_to_write, real, vec, vfma, vload, vset1, vstore,
 )
-from bpcore.passes.batches cimport row_of
 from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.network cimport fits_small_batches
 from bpcore.run.job cimport Job, denominator_of, factor_of
@@ -95,7 +94,7 @@ cdef inline void plan_batch(Lanes *lanes, int lane, int64_t n) noexcept nogil:
     if lanes.data.weighted:
         weight = 0
         for k in range(n):
-            weight += lanes.data.weight[lane][row_of(lanes.data.order[lane], batch.first[lane] + k)]
+            weight += lanes.data.weight[lane][row_of(&lanes.data, lane, batch.first[lane] + k)]
     batch.weight[lane] = weight
     batch.denominator[lane] = denominator_of(job, weight)
     batch.factor[lane] = batch.loss_factor[lane] = factor_of(job, batch.denominator[lane])

@@ -6,8 +6,7 @@ from libc.string cimport memcpy, memset
 from bpcore.fleet.fleet cimport Fleet, Member, batch_of, layers_of, optimizer_of, rate_of
 from bpcore.formulas.optimizers cimport MAX_COEFFICIENTS, MAX_FLAGS, Optimizer
 from bpcore.machine.random cimport Pcg64, pcg64_next
-from bpcore.machine.types cimport LANES, MAX_LANES, real
-from bpcore.passes.batches cimport BitGenerator, shuffle
+from bpcore.machine.types cimport LANES, MAX_LANES, always_inlined, real
 from bpcore.passes.members cimport MembersChunk, Regime, most_stride
 from bpcore.passes.network cimport Layer, Network
 from bpcore.products.side_by_side cimport MembersProduct
@@ -16,6 +15,8 @@ from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_rea
 
 
 cdef enum:
+    SHUFFLED_LANES = 4  # at a time
+    LINE_ROWS = 16  # of an order, in a cache line
     SAVED_STEPS = 64  # a member is copied at the end of an epoch once so many steps are done: each of them takes longer
 
 # Rows of each lane, and how its batch is cut; `first` counts from the start of its order.
@@ -41,7 +42,7 @@ cdef struct LaneRows:
     const real *y[MAX_LANES]
     const int64_t *labels[MAX_LANES]
     const real *weight[MAX_LANES]
-    const int64_t *order[MAX_LANES]  # NULL: rows in their own order
+    const uint32_t *order[MAX_LANES]  # NULL: rows in their own order
     bint weighted
 
 # The numbers of the optimizer's step for each lane, side by side.
@@ -108,8 +109,8 @@ cdef struct Lanes:
     real *zeros  # (n_inputs,): the row of a lane without a member
     double *l1  # (n_layers, LANES)
     double *l2
-    int64_t *orders  # (LANES, most rows), where rows are shuffled
-    Py_ssize_t most_rows
+    uint32_t *orders  # (LANES, order_stride), where rows are shuffled
+    Py_ssize_t order_stride
     Phase phase
     int round
     int n_members
@@ -174,6 +175,12 @@ cdef inline void take_members_chunk(Arena *arena, const Fleet *fleet, MembersChu
         set_array(chunk.slope_delta, l + 1, take_reals(arena, n) if layer.has_slopes else NULL)
 
 
+cdef inline Py_ssize_t stride_of_orders(Py_ssize_t n) noexcept nogil:
+    """How far apart the orders of lanes lie: an odd number of cache lines, or they would meet in few places of the
+    cache."""
+    return ((n + LINE_ROWS - 1) // LINE_ROWS | 1) * LINE_ROWS
+
+
 cdef inline void take_lanes(Arena *arena, Fleet *fleet, Lanes *lanes) noexcept nogil:
     """The buffers of one thread; called twice, to measure and to take."""
     cdef const Network *net = fleet.job.net
@@ -192,8 +199,10 @@ cdef inline void take_lanes(Arena *arena, Fleet *fleet, Lanes *lanes) noexcept n
     lanes.saved_slots = take_reals(arena, fleet.n_slots * n)
     lanes.apart = take_reals(arena, (2 + fleet.n_slots) * n)
     lanes.zeros = take_reals(arena, max(net.n_inputs, targets_per_row(&fleet.job)) + LANES)
-    lanes.most_rows = fleet.job.data.n
-    lanes.orders = <int64_t *> take(arena, LANES * lanes.most_rows * sizeof(int64_t)) if fleet.shuffles else NULL
+    lanes.order_stride = stride_of_orders(fleet.job.data.n)
+    lanes.orders = (
+        <uint32_t *> take(arena, LANES * lanes.order_stride * sizeof(uint32_t)) if fleet.shuffles else NULL
+    )
     lanes.l1 = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
     lanes.l2 = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
     for i in range(MAX_LANES):
@@ -229,6 +238,10 @@ cdef inline void point_to_rows(Lanes *lanes, LaneRows *rows, int lane, int64_t k
         rows.weight[lane] = <const real *> weight[k]
     rows.n[lane] = fleet.validation.n[k] if validation else fleet.data.n[k]
     rows.order[lane] = NULL
+
+
+cdef inline int64_t row_of(const LaneRows *rows, int lane, int64_t at) noexcept nogil:
+    return rows.order[lane][at] if rows.order[lane] != NULL else at
 
 
 cdef inline void read_numbers(Lanes *lanes, int lane, const Member *member) noexcept nogil:
@@ -267,40 +280,46 @@ cdef inline void write_numbers(const Lanes *lanes, int lane, Member *member) noe
     member.stale_epochs = lanes.stale_epochs[lane]
 
 
+cdef inline always_inlined shuffle_some(const int n_lanes, Lanes *lanes, int first, Pcg64 *random) noexcept nogil:
+    """The orders of some lanes' rows in the epoch that begins with these states of their random numbers: what `shuffle`
+    does. The lanes have as many rows each."""
+    cdef Py_ssize_t n = lanes.data.n[first], stride = lanes.order_stride, i
+    cdef uint32_t *orders = lanes.orders + first * stride
+    cdef Pcg64 states[4]
+    cdef uint32_t swapped
+    cdef uint64_t j
+    cdef int lane
+    for lane in range(n_lanes):
+        states[lane] = random[lane]
+        for i in range(n):
+            orders[lane * stride + i] = <uint32_t> i
+    for i in range(n - 1, 0, -1):
+        for lane in range(n_lanes):
+            j = ((pcg64_next(&states[lane]) >> 32) * <uint64_t> (i + 1)) >> 32
+            swapped = orders[lane * stride + i]
+            orders[lane * stride + i] = orders[lane * stride + <Py_ssize_t> j]
+            orders[lane * stride + <Py_ssize_t> j] = swapped
+    for lane in range(n_lanes):
+        random[lane] = states[lane]
+
+
 cdef inline void shuffle_lane(Lanes *lanes, int lane, Pcg64 *random) noexcept nogil:
     """The order of a lane's rows in the epoch that begins with this state of its random numbers."""
-    cdef BitGenerator bits = BitGenerator(random, pcg64_next)
-    shuffle(&bits, lanes.orders + lane * lanes.most_rows, lanes.data.n[lane])
-
-
-cdef inline void shuffle_some(Lanes *lanes, int first, int n_lanes) noexcept nogil:
-    cdef Py_ssize_t n = lanes.data.n[0], i
-    cdef int64_t *order
-    cdef uint64_t j
-    cdef int64_t swapped
-    cdef int lane
-    for lane in range(first, first + n_lanes):
-        order = lanes.orders + lane * lanes.most_rows
-        for i in range(n):
-            order[i] = i
-    for i in range(n - 1, 0, -1):
-        for lane in range(first, first + n_lanes):
-            order = lanes.orders + lane * lanes.most_rows
-            j = ((pcg64_next(&lanes.pending[lane]) >> 32) * <uint64_t> (i + 1)) >> 32
-            swapped = order[i]
-            order[i] = order[j]
-            order[j] = swapped
+    shuffle_some(1, lanes, lane, random)
 
 
 cdef inline void shuffle_all(Lanes *lanes) noexcept nogil:
-    """The orders of all lanes, with as many rows each, from their pending random numbers: what `shuffle` does.
+    """The orders of all lanes, with as many rows each, from their pending random numbers.
 
-    Some at a time: with one, each number would wait for the one before; with all, their orders leave the cache.
+    Some at a time: with one, each number would wait for the one before; with more, their states leave the registers.
     """
     cdef int first = 0
+    while LANES - first >= SHUFFLED_LANES:
+        shuffle_some(SHUFFLED_LANES, lanes, first, &lanes.pending[first])
+        first += SHUFFLED_LANES
     while first < LANES:
-        shuffle_some(lanes, first, min(LANES - first, 4))
-        first += 4
+        shuffle_some(1, lanes, first, &lanes.pending[first])
+        first += 1
 
 
 cdef inline bint is_shuffled(const Lanes *lanes, int lane) noexcept nogil:
@@ -368,7 +387,7 @@ cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
     lanes.batch_size[lane] = batch_of(fleet, lanes.data.n[lane])
     lanes.rate[lane] = rate_of(fleet, k, fleet.members[k].rate_scale, position_of(lanes, lane))
     if is_shuffled(lanes, lane):
-        lanes.data.order[lane] = lanes.orders + lane * lanes.most_rows
+        lanes.data.order[lane] = lanes.orders + lane * lanes.order_stride
         if lanes.cursor[lane] > 0:
             random = lanes.random[lane]
             random.state_high, random.state_low = lanes.epoch_random[lane][0], lanes.epoch_random[lane][1]

@@ -4,9 +4,9 @@ A lane's batch is cut as `run/gradient.pxd` cuts it. Lanes may have batches of d
 of chunks and for different passes; where all agree, the gradient is there after one pass.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from bpcore.fleet.lanes cimport LaneBatch, LaneRows, Lanes
+from bpcore.fleet.lanes cimport LaneBatch, LaneRows, Lanes, row_of
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, dload, dload_reals, dset1, dstore, dvec, lload, lstore, never_inlined, real, vec,
     vload, vlt, vselect, vset1, vstore,
@@ -72,7 +72,7 @@ cdef inline void make_pass(
 cdef inline int64_t row_at(const LaneRows *rows, const Pass *p, int lane, Py_ssize_t k) noexcept nogil:
     """The row that is sample k of a lane; beyond the last one that one again, whose numbers are finite if it is."""
     cdef int64_t at = p.first[lane] + (k if k < p.rows[lane] else p.rows[lane] - 1)
-    return rows.order[lane][at] if rows.order[lane] != NULL else at
+    return row_of(rows, lane, at)
 
 
 cdef inline void gather_targets(
@@ -119,7 +119,7 @@ cdef inline void gather_equal(
     """Inputs and targets where each lane has p.n rows, shuffled."""
     cdef const Job *job = &lanes.fleet.job
     cdef const real *sources[MAX_LANES]
-    cdef const int64_t *orders[MAX_LANES]
+    cdef const uint32_t *orders[MAX_LANES]
     cdef int64_t at[MAX_LANES]
     cdef Py_ssize_t k, n_inputs = job.net.n_inputs
     cdef bint narrow = LANES > 4 and 2 < n_inputs <= LANES // 2
