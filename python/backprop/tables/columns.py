@@ -1,0 +1,291 @@
+"""What the columns of a table mean, by rules that are written down here and printed with their outcome.
+
+The first rule that fits decides:
+
+1. What the user says: `Asked.numeric`, `categorical`, `date`, `ignore`, `id`.
+2. A column without a value, or with one value in every row, is left out; so are nested values.
+3. Two values that stand for yes and no, in whatever spelling (`values.BOOLEANS`): *boolean*. Also 0 and 1.
+4. Digits some of which have leading zeros (02134): *code*, which is a category.
+5. Numbers: *numeric*. But whole numbers that differ in every row under a name such as ``order_id``: *identifier*; and
+   that repeat under a name such as ``shop_id`` or ``zip``: *code*.
+6. Dates, times of day: *date*.
+7. Text in which values repeat (at most half as many as rows, or ten): *category*.
+8. Other text: *identifier* where no value repeats and none has a blank, else *text*. Both are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypeAlias
+
+from backprop.tables import values
+from backprop.tables.table import Table, shorten
+from backprop.tables.values import Evidence
+
+Meaning: TypeAlias = Literal["numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing"]
+MEANINGS: tuple[Meaning, ...] = ("numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing")
+
+FEW_WORDS = 10
+_ID_WORDS = {"id", "uuid", "guid", "pk", "index", "idx", "nr", "rowid", "key"}
+_CODE_WORDS = {"id", "code", "zip", "zipcode", "plz", "postcode", "postal", "sku"}
+_LAST_ID_WORDS = {"no", "number", "num"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user says about the columns; everything else is decided by the rules.
+
+    Parameters
+    ----------
+    targets
+        The columns to predict.
+    numeric, categorical, date
+        Columns that are to be taken so, whatever they look like.
+    ignore
+        Columns that are not to be used.
+    id
+        Columns that name the rows: not used, and kept beside the predictions.
+    weight
+        A column with the weight of each row.
+    group
+        A column whose equal values are not to stand on both sides of a split.
+    time
+        A column in whose order the last rows are held out.
+
+    Examples
+    --------
+    >>> Asked(("price",), ignore=("note",)).roles()
+    {'price': 'target', 'note': 'ignored on request'}
+    """
+
+    targets: tuple[str, ...]
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    date: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    id: tuple[str, ...] = ()
+    weight: str | None = None
+    group: str | None = None
+    time: str | None = None
+
+    def roles(self) -> dict[str, str]:
+        """Return the columns that are no inputs, and why."""
+        found = dict.fromkeys(self.targets, "target")
+        found |= {name: "ignored on request" for name in self.ignore if name not in found}
+        found |= {name: "an identifier, as was said" for name in self.id if name not in found}
+        for name, what in ((self.weight, "the weights of the rows"), (self.group, "the groups of the rows")):
+            if name is not None:
+                found.setdefault(name, what)
+        return found
+
+    def check(self, table: Table) -> None:
+        """Raise unless all names are those of columns, and none has two roles that contradict each other."""
+        if not self.targets:
+            raise ValueError(f"target: needs the column to predict; {table.name} has {shorten(table.columns)}")
+        for what, names in self._named().items():
+            said = {"targets": "target column", "ignore": "column to ignore", "id": "id column"}.get(what)
+            for name in names:
+                table.column(name, said or f"{what} column")
+                if what != "targets" and name in self.targets:
+                    role = "target" if len(self.targets) == 1 else "a target"
+                    if what not in ("numeric", "categorical"):
+                        raise ValueError(f"{what}: {name!r} is {'the ' if role == 'target' else ''}{role}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what}: needs names that differ, got {shorten(names)}")
+        kinds = [*self.numeric, *self.categorical, *self.date]
+        for name in kinds:
+            if kinds.count(name) > 1:
+                raise ValueError(f"{name!r}: is to be taken in two ways; numeric, categorical and date exclude each other")
+
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            what: (names,) if isinstance(names, str) else tuple(names or ()) for what, names in given.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column and what it means.
+
+    Parameters
+    ----------
+    name
+        As the table has it.
+    meaning
+        One of `MEANINGS`.
+    why
+        The rule that decided, in words.
+    decimal
+        The decimal mark of its numbers.
+    written
+        How it writes dates: a key of `values.DATE_FORMATS`, ``"time of day"`` or ``"seconds"``.
+    numbers
+        Whether the words of a category are numbers, of which 3 and 3.0 are one.
+    """
+
+    name: str
+    meaning: Meaning
+    why: str = ""
+    decimal: str = "."
+    written: str = "ISO 8601"
+    numbers: bool = False
+
+    @property
+    def is_words(self) -> bool:
+        """Whether its values are words rather than numbers."""
+        return self.meaning in ("category", "code", "identifier", "text")
+
+
+def decided(table: Table, names: Sequence[str], asked: Asked | None = None, preferred: str | None = None) -> dict[str, Column]:
+    """Return what columns mean.
+
+    Parameters
+    ----------
+    table
+        The table.
+    names
+        Which of its columns to look at.
+    asked
+        What the user says; nothing by default.
+    preferred
+        The decimal mark to assume where no column tells; by default `Table.decimal`.
+
+    Examples
+    --------
+    >>> from backprop.tables.sources import open_table
+    >>> table = open_table({"zip": ["02134", "07030"], "open": ["yes", "No"], "price": ["$ 1,200", "12 %"]})
+    >>> [column.meaning for column in decided(table, list(table.columns)).values()]
+    ['code', 'boolean', 'numeric']
+    """
+    asked = asked or Asked(())
+    seen = values.evidence(table, names)
+    marks, _ = values.decimal_marks(seen, preferred or table.decimal)
+    return {name: _decided(table, name, seen[name], marks[name], asked) for name in names}
+
+
+def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -> Column:
+    stored = table.columns[name]
+    column = Column(name, "nothing", decimal=mark)
+    all_numbers = seen.all(seen.numbers[mark])
+    if stored.kind == "other":
+        return replace(column, why=f"nested values ({stored.type})")
+    if not seen.there:
+        return replace(column, why="empty")
+    if name in asked.numeric:
+        return replace(column, meaning="numeric", why="as was said")
+    if name in asked.categorical:
+        return replace(column, meaning="category", why="as was said", numbers=all_numbers and not seen.zeros)
+    if name in asked.date:
+        return replace(column, meaning="date", why="as was said", written=_date_as_asked(table, name, seen))
+    if seen.distinct == 1 and not seen.missing:
+        return replace(column, why="constant")
+    if _is_boolean(table, name, seen, all_numbers):
+        return replace(column, meaning="boolean", why="yes and no")
+    if seen.zeros and seen.all(seen.digits):
+        return replace(column, meaning="code", why="digits with leading zeros")
+    if all_numbers:
+        return _number(replace(column, meaning="numeric", why="numbers"), seen)
+    if stored.kind in ("date", "time") or seen.all(seen.times):
+        written = "ISO 8601" if stored.kind == "date" else "time of day"
+        return replace(column, meaning="date", why="dates" if stored.kind == "date" else "times of day", written=written)
+    if 6 <= seen.longest <= 40 and (found := values.date_format(table, stored, seen.there)):
+        why = f"dates, {found[0]}" + ("; day and month could be the other way round" if found[1] else "")
+        return replace(column, meaning="date", why=why, written=found[0])
+    return _words(table, column, seen)
+
+
+def _number(column: Column, seen: Evidence) -> Column:
+    """Return what a column of numbers means: perhaps its name says that it is none."""
+    tokens = [token.lower() for token in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", column.name)] or [""]
+    if not seen.whole:
+        return column
+    if seen.distinct >= seen.rows and ({tokens[0], tokens[-1]} & _ID_WORDS or tokens[-1] in _LAST_ID_WORDS):
+        return replace(column, meaning="identifier", why="whole numbers that differ in every row, and its name")
+    if seen.distinct <= seen.there / 2 and {tokens[0], tokens[-1]} & _CODE_WORDS:
+        return replace(column, meaning="code", why="whole numbers, and its name", numbers=True)
+    return column
+
+
+def _words(table: Table, column: Column, seen: Evidence) -> Column:
+    if seen.distinct <= max(FEW_WORDS, seen.there / 2):
+        return replace(column, meaning="category", why=f"text with {seen.distinct:,} different values")
+    stored = table.columns[column.name]
+    blanks = table.row(f"SELECT count(*) FILTER (contains({values.text(stored)}, ' ')) FROM {table.relation}")[0]
+    if seen.distinct == seen.there and not blanks:
+        return replace(column, meaning="identifier", why="text that differs in every row")
+    why = f"text with {seen.distinct:,} different values in {seen.there:,} rows"
+    return replace(column, meaning="text", why=why + (f"; {note}" if (note := almost_numeric(table, column, seen)) else ""))
+
+
+def almost_numeric(table: Table, column: Column, seen: Evidence) -> str | None:
+    """Tell which cell makes words of a column most of whose cells are numbers."""
+    if 2 * seen.numbers[column.decimal] <= seen.there or seen.all(seen.numbers[column.decimal]):
+        return None
+    stored = table.columns[column.name]
+    condition = f"NOT {values.is_missing(stored)} AND {values.number(stored, column.decimal)} IS NULL"
+    row, cell = table.where(condition, values.text(stored)) or (0, "")
+    return f"not numeric because of {cell!r} in row {row:,}"
+
+
+def _is_boolean(table: Table, name: str, seen: Evidence, all_numbers: bool) -> bool:
+    stored = table.columns[name]
+    if stored.kind == "boolean":
+        return True
+    if not seen.all(seen.booleans) or seen.distinct < 2:
+        return False
+    if all_numbers:
+        return seen.distinct == 2 and not seen.zeros
+    found = table.rows(
+        f"SELECT DISTINCT lower({values.trimmed(stored.sql)}) FROM {table.relation} "
+        f"WHERE NOT {values.is_missing(stored)} LIMIT 20"
+    )
+    words = {word for (word,) in found}
+    plain = {word for pair in values.BOOLEANS[:5] for word in pair} | {"1", "0", "1.0", "0.0"}
+    return any(words == set(pair) for pair in values.BOOLEANS) or (
+        words <= plain and bool(words & set(values.TRUE)) and bool(words & set(values.FALSE))
+    )
+
+
+def _date_as_asked(table: Table, name: str, seen: Evidence) -> str:
+    stored = table.columns[name]
+    if found := values.date_format(table, stored, seen.there, on_request=True):
+        return found[0]
+    if seen.all(seen.times) or stored.kind == "time":
+        return "time of day"
+    if seen.all(seen.numbers["."]):
+        return "seconds"
+    odd = " AND ".join(
+        f"{values.instant(stored, written)} IS NULL" for written in values.DATE_FORMATS
+    )
+    row, cell = table.where(f"NOT {values.is_missing(stored)} AND {odd}", values.text(stored)) or (1, "several formats")
+    raise ValueError(
+        f"{table.name}, row {row:,}: column {name!r} needs dates of one form (ISO 8601, {', '.join(list(values.DATE_FORMATS)[1:4])}, "
+        f"...), got {cell!r}"
+    )
+
+
+def words_of(table: Table, column: Column) -> list[str]:
+    """Return the different words of a column, in the order of how often they occur."""
+    expression = values.text_of(table.columns[column.name], numeric=column.numbers, decimal=column.decimal)
+    found = table.rows(
+        f"SELECT word, count(*) FROM (SELECT {expression} AS word FROM {table.relation}) WHERE word IS NOT NULL "
+        "GROUP BY word ORDER BY count(*) DESC, word"
+    )
+    return [word for word, _ in found]
+
+
+def counted(columns: Mapping[str, Column]) -> str:
+    """Return how many columns of each meaning there are, as text.
+
+    Examples
+    --------
+    >>> counted({"a": Column("a", "numeric"), "b": Column("b", "numeric"), "c": Column("c", "date")})
+    '2 numeric, 1 date'
+    """
+    meanings = [column.meaning for column in columns.values()]
+    return ", ".join(f"{meanings.count(each):,} {each}" for each in MEANINGS if each in meanings)
+
+

@@ -1,0 +1,220 @@
+r"""How a text file writes a table: encoding, separator, quotes, comments, header.
+
+DuckDB splits the lines; this module tells it how. Its own sniffer takes a file of ``;`` and decimal commas for a file of
+commas, so the candidates are compared here, on the first lines: the header and the lines below it have to agree in their
+number of values, then as many cells as possible should be numbers, then there should be many columns.
+
+The rules:
+
+- **encoding**: a byte order mark decides; else UTF-8 if the first bytes are; else UTF-16 if every other byte is 0; else
+  Windows-1252, in which every text of Western Europe can be read.
+- **separator**: comma, semicolon, tab or ``|``; a first line ``sep=;`` is believed and skipped.
+- **comments**: lines at the top that begin with ``#`` are skipped, further down where there is one. Only where the line
+  below is all numbers, the last of them is the header.
+- **title lines** above the header, with one value where the table has more, are skipped and said.
+- **quotes**: ``"``, doubled or after a backslash inside; ``'`` where cells stand in them and no ``"`` is in sight.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+SEPARATORS = (",", ";", "\t", "|")
+SAMPLED = 2**18  # bytes in which the dialect is looked for
+SAMPLED_LINES = 200
+MAX_TITLE_LINES = 20
+SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
+
+_NUMBER = re.compile(r"[-+−(]?[^\W\d_]{0,3}\W{0,2}\d[\d.,'’\s]*(?:e[-+]?\d+)?\s?[^\w\s]?[^\W\d_]{0,3}\)?", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a file is written.
+
+    Parameters
+    ----------
+    names
+        The names of the columns, as the header has them, without surrounding blanks.
+    separator, quote, escape
+        One character each; `quote` and `escape` may be empty.
+    skip
+        Records above the first row, the header among them.
+    comment
+        ``"#"`` where lines further down begin with it, else empty.
+    dropped
+        Whether the header ends with a separator, behind which no row has a value.
+    said
+        What is worth telling.
+    """
+
+    names: tuple[str, ...]
+    separator: str = ","
+    quote: str = '"'
+    escape: str = '"'
+    skip: int = 1
+    comment: str = ""
+    dropped: bool = False
+    said: tuple[str, ...] = ()
+
+
+def encoding_of(head: bytes) -> str:
+    """Return the encoding of a text that begins with these bytes, as Python calls it.
+
+    Examples
+    --------
+    >>> encoding_of("größe;gewicht".encode()), encoding_of("größe;gewicht".encode("cp1252"))
+    ('utf-8', 'cp1252')
+    """
+    if head.startswith(b"\xef\xbb\xbf"):
+        return "utf-8-sig"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    even, odd = head[:2000:2].count(0), head[1:2000:2].count(0)
+    if max(even, odd) > len(head[:2000]) / 5:
+        return "utf-16-be" if even > odd else "utf-16-le"
+    try:
+        # the last character of the sample may be cut
+        head[:-4].decode() if len(head) >= SAMPLED else head.decode()
+    except UnicodeDecodeError as error:
+        return "utf-8" if error.start >= len(head) - 4 and len(head) >= SAMPLED else "cp1252"
+    return "utf-8"
+
+
+def sniffed(text: str, name: str, whole: bool) -> Dialect:
+    r"""Return the dialect of a file from its first lines.
+
+    Parameters
+    ----------
+    text
+        The beginning of the file.
+    name
+        What messages call it.
+    whole
+        Whether the text is all of it; otherwise its last line may be cut.
+
+    Raises
+    ------
+    ValueError
+        If there is no header, or the text is none.
+
+    Examples
+    --------
+    >>> sniffed("a;b\n1,5;2\n", "t.csv", True).separator
+    ';'
+    """
+    if match := _CONTROL.search(text):
+        raise ValueError(f"{name}: needs a text file, got the character {match[0]!r} in its first lines")
+    lines = text.splitlines(keepends=True)
+    if not whole and len(lines) > 1:
+        lines.pop()
+    lines = lines[:SAMPLED_LINES]
+    skipped, separators = 0, SEPARATORS
+    if lines and (match := re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE)):
+        skipped, separators = 1, (match[1],)
+    while skipped < len(lines) and not lines[skipped].strip():
+        skipped += 1
+    top = skipped
+    while skipped < len(lines) and lines[skipped].startswith("#"):
+        skipped += 1
+    body = lines[skipped:]
+    comments = lines[top:skipped]
+    comment = "#" if any(line.startswith("#") for line in body) else ""
+    body = [line for line in body if line.strip() and not line.startswith("#")]
+    if comments and _commented_header(comments[-1], body[:1], separators):
+        body, skipped = [comments[-1].removeprefix("#").lstrip(), *body], skipped - 1
+    if not body:
+        raise ValueError(f"{name}: empty file; a header row with the names of the columns is needed")
+    quote, escape = _quotes(body)
+    found = max((_tried(body, separator, quote, escape) for separator in separators), key=lambda tried: tried.fitness)
+    dialect = Dialect((), found.separator, quote, escape, skipped + found.titles + 1, comment)
+    return _named(dialect, found, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What the first lines are with one separator."""
+
+    separator: str
+    records: list[list[str]]
+    titles: int
+    """records above the header"""
+    fitness: tuple[bool, bool, float, int]
+
+
+def _tried(lines: Sequence[str], separator: str, quote: str, escape: str) -> _Tried:
+    options = {"escapechar": escape, "doublequote": False} if escape == "\\" else {}
+    try:
+        records = list(csv.reader(
+            lines, delimiter=separator, quotechar=quote or None, skipinitialspace=True,
+            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, **options,
+        ))  # fmt: skip
+    except csv.Error:
+        records = [line.split(separator) for line in lines]
+    titles = _title_lines(records)
+    header, rows = records[titles], records[titles + 1 :]
+    agreeing = sum(len(row) == len(header) for row in rows)
+    # A broken line is to be found by DuckDB, which says where it is: so the separator of the header counts first.
+    agree = agreeing >= 0.9 * len(rows)
+    cells = [cell.strip() for row in rows for cell in row]
+    numbers = sum(1 for cell in cells if _NUMBER.fullmatch(cell)) / max(len(cells), 1)
+    return _Tried(separator, records, titles, (len(header) > 1, agree, round(numbers, 2), len(header)))
+
+
+def _title_lines(records: Sequence[Sequence[str]]) -> int:
+    """Return how many lines stand above the header: of one value, where all below have the same larger number."""
+    width, times = Counter(map(len, records)).most_common(1)[0]
+    first = next(k for k, record in enumerate(records) if len(record) == width)
+    titles, below = records[:first], records[first:]
+    if not 0 < first <= MAX_TITLE_LINES or width < 2 or times < 3 or any(len(record) != width for record in below):
+        return 0
+    lonely = all(sum(1 for cell in title if cell.strip()) <= 1 for title in titles)
+    names = [cell.strip() for cell in below[0]]
+    return first if lonely and all(names) and not any(_NUMBER.fullmatch(name) for name in names) else 0
+
+
+def _commented_header(comment: str, first: Sequence[str], separators: Sequence[str]) -> bool:
+    """Tell whether a comment is the header of a first row that is all numbers."""
+    for separator in separators:
+        names = comment.removeprefix("#").split(separator)
+        cells = first[0].split(separator) if first else []
+        if len(names) == len(cells) > 1 and all(_NUMBER.fullmatch(cell.strip()) for cell in cells):
+            return True
+    return False
+
+
+def _quotes(lines: Sequence[str]) -> tuple[str, str]:
+    """Return quote and escape."""
+    text = "".join(lines)
+    if '"' in text:
+        return '"', "\\" if '\\"' in text and '""' not in text else '"'
+    if re.search(r"(?:^|[,;\t|])'[^'\n]*'(?:[,;\t|]|\r?$)", text, re.MULTILINE):
+        return "'", "'"
+    return '"', '"'
+
+
+def _named(dialect: Dialect, found: _Tried, name: str) -> Dialect:
+    """Return the dialect with the names that the header has."""
+    header = [" ".join(cell.split()) for cell in found.records[found.titles]]
+    rows = found.records[found.titles + 1 :]
+    said = []
+    if found.titles:
+        said.append(f"{found.titles} lines above the header skipped")
+    dropped = len(header) > 1 and not header[-1] and all(not row[-1].strip() for row in rows if len(row) == len(header))
+    if dropped:
+        header.pop()
+    if not any(header):
+        raise ValueError(f"{name}: a header row with the names of the columns is needed, got an empty one")
+    for k, column in enumerate(header):
+        if not column:
+            header[k] = f"column {k + 1}"
+            said.append(f"column {k + 1} has no name in the header; it is called {header[k]!r}")
+    if len(set(header)) < len(header):
+        column, times = Counter(header).most_common(1)[0]
+        raise ValueError(f"{name}: column name {column!r} stands in the header {times} times; names must differ")
+    return replace(dialect, names=tuple(header), dropped=dropped, said=tuple(said))

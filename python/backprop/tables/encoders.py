@@ -1,0 +1,332 @@
+"""How a column becomes inputs of the network: frozen dataclasses that are learned from the training rows.
+
+- **numbers** are standardised: minus the mean, over the standard deviation. With values more than `FAR` deviations from
+  the mean, it is minus the median, over the distance of the quartiles, and then z / sqrt(1 + (z / 3)^2), which is below 3.
+- **booleans** are 1 and -1.
+- **categories** have an input each; those with fewer than `FEW_ROWS` training rows share one, where there are many.
+- **dates** are elapsed time, and month, weekday and hour on a circle (sine and cosine), as far as they vary.
+- **missing** values are the median, or 0, or no category; where training rows have some, an input tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import checks as check
+from backprop.tables.columns import Column
+from backprop.tables.reading import MISSING, Values
+
+Floats: TypeAlias = NDArray[np.float64]
+Part: TypeAlias = Literal["elapsed", "month", "weekday", "hour"]
+
+FAR = 6.0
+NORMAL_QUARTILES = 1.349  # their distance in standard deviations of a normal distribution
+SOFT = 3.0
+FEW_ROWS, FEW_CATEGORIES = 3, 10
+MAX_CATEGORIES = 1000
+MAX_RARE_WORDS = 5000
+LARGEST = 1e150  # its square is finite
+FARTHEST = 1e30  # in standard deviations: beyond it float32 ends
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class NumberInput:
+    """``(value - center) / scale``, softly bounded where `bounded`; `fill` where the value is missing."""
+
+    kind: ClassVar[str] = "number"
+    name: str
+    center: float
+    scale: float
+    fill: float
+    bounded: bool = False
+    tells_missing: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of its inputs."""
+        return (self.name, f"{self.name} missing") if self.tells_missing else (self.name,)
+
+    def encode(self, values: Values) -> Floats:
+        """Return its inputs for each row, (n, len(inputs))."""
+        gone = values.missing
+        with np.errstate(over="ignore"):
+            z = (np.where(gone, self.fill, values.array) - self.center) / self.scale
+        if self.bounded:
+            with np.errstate(over="ignore"):
+                z = np.where(np.abs(z) > 1e100, np.sign(z) * SOFT, z / np.sqrt(1 + (z / SOFT) ** 2))
+        elif (far := np.abs(z) > FARTHEST).any():
+            row = int(far.argmax())
+            raise ValueError(
+                f"row {row + 1:,}: column {self.name!r} needs numbers in the range of the training rows "
+                f"(mean {self.center:g}, deviation {self.scale:g}), got {values.array[row]:g}"
+            )
+        return np.stack([z, gone], axis=1) if self.tells_missing else z[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class BooleanInput:
+    """1 for yes, -1 for no, 0 where missing."""
+
+    kind: ClassVar[str] = "boolean"
+    name: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The name of its input."""
+        return (self.name,)
+
+    def encode(self, values: Values) -> Floats:
+        """Return its input for each row, (n, 1)."""
+        return np.nan_to_num(2 * values.array.astype(np.float64) - 1, nan=0.0)[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryInput:
+    """One input per category; one for all of the `rare` ones and for unknown ones; one for missing."""
+
+    kind: ClassVar[str] = "category"
+    name: str
+    categories: tuple[str, ...]
+    rare: tuple[str, ...] = ()
+    tells_missing: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of its inputs."""
+        names = [f"{self.name} = {category}" for category in self.categories]
+        return (*names, *([f"{self.name} = (rare)"] if self.rare else []),
+                *([f"{self.name} missing"] if self.tells_missing else []))  # fmt: skip
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words that the training rows have."""
+        return (*self.categories, *self.rare)
+
+    def encode(self, values: Values) -> Floats:
+        """Return its inputs for each row, (n, len(inputs))."""
+        n_kept, position = len(self.categories), np.zeros(len(values.words) + 2, np.int64)
+        known = {word: k for k, word in enumerate(self.categories)}
+        rare = n_kept if self.rare else -1
+        # The last two are UNKNOWN and MISSING, as indices from the end.
+        position[:-2] = [known.get(word, rare) for word in values.words]
+        position[-2], position[-1] = rare, len(self.inputs) - 1 if self.tells_missing else -1
+        columns = position[values.array]
+        X = np.zeros((len(columns), len(self.inputs)))
+        there = np.flatnonzero(columns >= 0)
+        X[there, columns[there]] = 1
+        return X
+
+
+@dataclass(frozen=True, slots=True)
+class DateInput:
+    """Elapsed time, ``(seconds - center) / scale``; month, weekday and hour as sine and cosine."""
+
+    kind: ClassVar[str] = "date"
+    name: str
+    center: float
+    scale: float
+    parts: tuple[Part, ...]
+    tells_missing: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of its inputs."""
+        names = []
+        for part in self.parts:
+            names += [self.name] if part == "elapsed" else [f"{self.name} {part} sin", f"{self.name} {part} cos"]
+        return (*names, *([f"{self.name} missing"] if self.tells_missing else []))
+
+    def encode(self, values: Values) -> Floats:
+        """Return its inputs for each row, (n, len(inputs))."""
+        gone = values.missing
+        seconds = np.where(gone, self.center, values.array)
+        columns = []
+        for part in self.parts:
+            if part == "elapsed":
+                columns.append((seconds - self.center) / self.scale)
+            else:
+                angle = 2 * np.pi * phase(seconds, part)
+                columns += [np.sin(angle), np.cos(angle)]
+        X = np.stack([*columns, *([gone] if self.tells_missing else [])], axis=1).astype(np.float64)
+        X[gone, : len(columns)] = 0
+        return X
+
+
+Input: TypeAlias = NumberInput | BooleanInput | CategoryInput | DateInput
+
+
+def phase(seconds: Floats, part: Part) -> Floats:
+    """Return how far a month is in its year, a weekday in its week, or an hour in its day, from 0 to 1.
+
+    Parameters
+    ----------
+    seconds
+        Since 1970-01-01 00:00, (n,).
+    part
+        "month", "weekday" (Monday is 0) or "hour" (with its minutes).
+
+    Examples
+    --------
+    >>> noon_of_a_thursday = np.array([12 * 3600.0])
+    >>> phase(noon_of_a_thursday, "hour"), (7 * phase(noon_of_a_thursday, "weekday")).round()
+    (array([0.5]), array([3.]))
+    """
+    days = np.floor(seconds / DAY)
+    if part == "hour":
+        return (seconds - days * DAY) / DAY
+    if part == "weekday":
+        return ((days + 3) % 7) / 7
+    months = np.clip(days, -10**6, 10**7).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return (months % 12) / 12
+
+
+def fitted(values: Values, rows: NDArray[np.int64]) -> Input | str:
+    """Return how to encode a column, learned from the training rows, or why it is to be left out."""
+    column, known = values.column, values.array[rows]
+    gone = values.missing[rows]
+    if gone.all():
+        return "empty in the training rows"
+    if column.is_words:
+        return _category(values, known, bool(gone.any()))
+    there = known[~gone]
+    if there.min() == there.max() and not (gone.any() and column.meaning == "boolean"):
+        return "constant in the training rows"
+    if column.meaning == "boolean":
+        return BooleanInput(column.name)
+    check_size(there, f"column {column.name!r}")
+    return _date(column, there, gone) if column.meaning == "date" else _number(column, there, gone)
+
+
+def _number(column: Column, there: Floats, gone: NDArray[np.bool_]) -> NumberInput:
+    median = float(np.median(there))
+    mean, scale = mean_and_scale(np.where(gone, median, _spread(there, gone)))
+    tells = bool(gone.any())
+    if np.abs(there - mean).max() > FAR * scale:
+        low, high = np.quantile(there, [0.25, 0.75])
+        width = float(high - low) / NORMAL_QUARTILES
+        return NumberInput(column.name, median, width if width > 1e-6 * scale else scale, median, True, tells)
+    return NumberInput(column.name, mean, scale, median, False, tells)
+
+
+def _spread(there: Floats, gone: NDArray[np.bool_]) -> Floats:
+    """Return the values in their rows."""
+    full = np.zeros(len(gone))
+    full[~gone] = there
+    return full
+
+
+def _category(values: Values, codes: NDArray[Any], missing: bool) -> CategoryInput | str:
+    counts = Counter(codes[codes != MISSING].tolist())
+    if len(counts) + missing < 2:
+        return "constant in the training rows"
+    at_least = FEW_ROWS if len(counts) > FEW_CATEGORIES else 1
+    ordered = sorted(counts, key=lambda code: (-counts[code], values.words[code]))
+    kept = [code for code in ordered if counts[code] >= at_least][:MAX_CATEGORIES]
+    rest = [code for code in ordered if code not in set(kept)][:MAX_RARE_WORDS]
+    if not kept:
+        return f"text with {len(counts):,} different values in {len(codes):,} rows, all of them rare"
+    if len(rest) == 1 and len(kept) < MAX_CATEGORIES:
+        kept, rest = [*kept, *rest], []
+    name = values.column.name
+    return CategoryInput(
+        name, tuple(sorted(values.words[k] for k in kept)), tuple(sorted(values.words[k] for k in rest)), missing
+    )
+
+
+def _date(column: Column, there: Floats, gone: NDArray[np.bool_]) -> DateInput | str:
+    center, scale = mean_and_scale(there)
+    parts: list[Part] = []
+    if column.written != "time of day":
+        parts.append("elapsed")
+        parts += ["month"] if np.ptp(phase(there, "month")) > 0 else []
+        days = np.floor(there / DAY).astype("datetime64[D]")
+        first_of_month = bool((days == days.astype("datetime64[M]")).all())
+        parts += ["weekday"] if np.ptp(phase(there, "weekday")) > 0 and not first_of_month else []
+    parts += ["hour"] if np.ptp(phase(there, "hour")) > 0 else []
+    return DateInput(column.name, center, scale, tuple(parts), bool(gone.any()))
+
+
+def mean_and_scale(values: Floats) -> tuple[float, float]:
+    """Return mean and standard deviation of values that are not all equal."""
+    mean = values.mean()
+    deviations = values - mean
+    # In units of the largest deviation, for squares of tiny numbers vanish.
+    largest = np.abs(deviations).max()
+    scale = largest * np.sqrt(np.mean(np.square(deviations / largest))) if largest > 0 else 0.0
+    return float(mean), max(float(scale), float(np.finfo(np.float64).tiny))
+
+
+def check_size(values: Floats, what: str) -> None:
+    """Raise where a number is so large that its square is infinite."""
+    if np.abs(values).max() > LARGEST:
+        raise ValueError(f"{what}: needs numbers up to {LARGEST:g}, got {values[np.abs(values).argmax()]:g}")
+
+
+# --- to and from JSON ----------------------------------------------------------------------------------------------
+
+INPUTS: dict[str, type[Input]] = {cls.kind: cls for cls in get_args(Input)}
+
+
+def to_json(settings: Any, kind: str) -> dict[str, Any]:
+    """Return a frozen dataclass as plain values, with its kind."""
+    data = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
+    return {"kind": kind, **data}
+
+
+def input_from_json(data: object) -> Input:
+    """Build an input from what `to_json` gave; anything else is a ValueError or a TypeError."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or kind not in INPUTS:
+        raise ValueError(f"column: needs a dict of one of the kinds {', '.join(INPUTS)}; got {data!r:.200}")
+    found = from_json(INPUTS[str(kind)], data, "column")
+    if isinstance(found, DateInput) and not (found.parts and set(found.parts) <= set(get_args(Part))):
+        raise ValueError(f"parts of column {found.name!r}: needs some of {', '.join(get_args(Part))}; got {found.parts!r}")
+    return found
+
+
+def from_json(cls: type[Any], data: dict[str, Any], what: str) -> Any:
+    """Build a frozen dataclass of texts, numbers, booleans and tuples of texts from plain values."""
+    wanted = [field.name for field in fields(cls)]
+    if data.keys() - {"kind"} != set(wanted):
+        raise ValueError(f"{what}: needs a dict with exactly {', '.join(['kind', *wanted])}; got {list(data)!r:.200}")
+    name = data.get("name")
+    arguments: dict[str, Any] = {}
+    for field in fields(cls):
+        value, label = data[field.name], f"{field.name} of {what} {name!r:.80}"
+        if field.type == "float":
+            above = 0.0 if field.name == "scale" else None
+            arguments[field.name] = check.number(label, value, above=above)
+        elif field.type == "bool":
+            arguments[field.name] = check.boolean(label, value)
+        elif field.type in ("str", "Meaning"):
+            arguments[field.name] = text(value, label if field.name != "name" else "name")
+        else:
+            arguments[field.name] = texts(value, label)
+    return cls(**arguments)
+
+
+def text(value: object, what: str) -> str:
+    """Return a text; anything else is a ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what}: needs a text, got {value!r:.80}")
+    return value
+
+
+def texts(value: object, what: str, at_least: int = 0) -> tuple[str, ...]:
+    """Return texts that differ; anything else is a ValueError."""
+    if not isinstance(value, list) or len(value) < at_least:
+        raise ValueError(f"{what}: needs a list of at least {at_least} texts, got {value!r:.80}")
+    return tuple(unique(what, [text(item, what) for item in value]))
+
+
+def unique(what: str, names: list[str]) -> list[str]:
+    """Return names that differ; others are a ValueError."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"{what}: need to differ, got {names!r:.200}")
+    return names

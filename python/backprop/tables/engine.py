@@ -1,0 +1,146 @@
+"""DuckDB: the connection, its limits, and its errors in our words.
+
+DuckDB is in the extra ``tables``. It is imported when a table is read, and nowhere else than here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from backprop.base import checks as check
+
+MISSING_LIBRARY = "tables: needs duckdb; install it with: pip install 'bpcore[tables]'"
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+# What a connection needs before it has read anything.
+SMALLEST_MEMORY = 50 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What reading a table may take.
+
+    Parameters
+    ----------
+    memory
+        Bytes for the data, in DuckDB and as arrays together; None for no limit of ours.
+    threads
+        Threads of DuckDB; None for as many as there are processors.
+
+    Examples
+    --------
+    >>> Limits(memory=10**9, threads=1)
+    Limits(memory=1000000000, threads=1)
+    """
+
+    memory: int | None = None
+    threads: int | None = None
+
+
+def memory_size(name: str, text: str | int) -> int:
+    """Return a size in bytes: a whole number of bytes, or a text such as ``500MB`` or ``1.5 GiB``.
+
+    Examples
+    --------
+    >>> memory_size("memory", "1GB"), memory_size("memory", "512 MiB")
+    (1000000000, 536870912)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", str(text), re.IGNORECASE)
+    unit = match[2].upper() if match else ""
+    unit = unit if unit in _UNITS else unit + "B"
+    if match is None or unit not in _UNITS:
+        raise ValueError(f"{name}: needs a size such as 500MB or 2GB, got {check.shown(text)}")
+    size = int(float(match[1]) * _UNITS[unit])
+    if size < SMALLEST_MEMORY:
+        raise ValueError(f"{name}: needs at least {shown_size(SMALLEST_MEMORY)}, got {check.shown(text)}")
+    return size
+
+
+def shown_size(size: float) -> str:
+    """Return a number of bytes for people.
+
+    Examples
+    --------
+    >>> shown_size(2_340_000_000)
+    '2.3 GB'
+    """
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def connect(limits: Limits) -> Any:
+    """Return a new connection to a database of its own, in memory; what does not fit goes to a temporary folder."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ImportError(MISSING_LIBRARY) from error
+    settings: dict[str, Any] = {"autoinstall_known_extensions": "false", "preserve_insertion_order": "true"}
+    if limits.memory is not None:
+        # The rest is for the arrays that its answers become.
+        settings["memory_limit"] = f"{limits.memory // 2 // 10**6}MB"
+    if limits.threads is not None:
+        settings["threads"] = limits.threads
+    return duckdb.connect(config=settings)
+
+
+@contextlib.contextmanager
+def errors(name: str) -> Iterator[None]:
+    """Turn what DuckDB raises into a ValueError that begins with a name and is one line."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError(f"{name}: does not fit into the memory that it may take ({_first_line(error)})") from error
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error as error:
+        raise ValueError(f"{name}: {explained(error)}") from error
+
+
+def explained(error: Exception) -> str:
+    """Return what DuckDB says, in a line."""
+    text = str(error)
+    if ragged := re.search(r"Line: (\d+)\n.*Expected Number of Columns: (\d+) Found: (\d+)", text, re.DOTALL):
+        line, expected, found = (int(part) for part in ragged.groups())
+        return f"line {line}: {_count(found, 'value')}, but the header has {_count(expected, 'column')}"
+    line = f"line {match[1]}: " if (match := re.search(r"CSV Error on Line: (\d+)", text)) else ""
+    if "unterminated quote" in text:
+        return f"{line}a quote that is opened and not closed"
+    if "not utf-8" in text.lower():
+        return f"{line}not UTF-8 text"
+    if "maximum_line_size" in text.lower() or "maximum line size" in text.lower():
+        return f"{line}a line that is longer than 2,000,000 bytes"
+    if "No magic bytes" in text:
+        return "not a whole Parquet file (its end is missing or damaged)"
+    return line + _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else type(error).__name__
+    said = re.sub(r"^(Invalid Input|IO|Parser|Catalog|Binder|Conversion|Out of Memory) Error: ", "", said)
+    hints = [line for line in lines[1:3] if line.startswith(("Did you mean", "Candidate"))]
+    pointed = next((line for line in lines if line.startswith("LINE ")), "")
+    return "; ".join([said, *hints, *([pointed] if pointed and "syntax" in said else [])])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"

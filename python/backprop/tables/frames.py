@@ -1,0 +1,176 @@
+"""Data frames of any kind as tables: pandas, polars, pyarrow and others through narwhals, relations of DuckDB, mappings.
+
+Numbers, booleans, dates and times keep their types; everything else becomes text, which the rules for the values of
+files then read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import checks as check
+from backprop.tables.engine import Limits
+from backprop.tables.table import Stored, Table
+
+MISSING_LIBRARY = "data frames: need narwhals; install it with: pip install 'bpcore[tables]'"
+
+
+def is_frame(source: Any) -> bool:
+    """Tell whether a source is a frame, and not the name of a file or a list of names.
+
+    Examples
+    --------
+    >>> is_frame({"a": [1]}), is_frame("a.csv"), is_frame(["a.csv", "b.csv"])
+    (True, False, False)
+    """
+    if isinstance(source, (str, bytes, os.PathLike)):
+        return False
+    return not (isinstance(source, (list, tuple)) and all(isinstance(item, (str, bytes, os.PathLike)) for item in source))
+
+
+def registered(frame: Any, connection: Any, limits: Limits, name: str) -> Table:
+    """Return a frame as a table; its columns are arrays that DuckDB reads where they are."""
+    arrays = arrays_of(frame, name)
+    lengths = {column: len(values) for column, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{name}: needs columns of one length, got {lengths!r:.200}")
+    if not arrays or not next(iter(lengths.values())):
+        raise ValueError(f"{name}: needs at least one column and one row, got {check.shown(frame)}")
+    short = {f"c{k}": values for k, values in enumerate(arrays.values())}
+    connection.register("source_rows", short)
+    rows = connection.execute("DESCRIBE source_rows").fetchall()
+    columns = {column: Stored(row[0], row[1]) for column, row in zip(arrays, rows, strict=True)}
+    return Table(name, columns, "source_rows", connection, limits, kept=(short,))
+
+
+def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
+    """Return the columns of a frame as arrays: numbers, booleans, datetime64, or objects that are texts or None.
+
+    Examples
+    --------
+    >>> arrays_of({"a": [1, None], "b": ["x", "y"]})["a"].tolist()
+    [1.0, nan]
+    """
+    if isinstance(frame, Mapping):
+        return {_text_name(column): _of_values(values) for column, values in frame.items()}
+    if hasattr(frame, "fetchnumpy"):  # a relation of DuckDB
+        return {_text_name(column): _of_values(values) for column, values in frame.fetchnumpy().items()}
+    try:
+        import narwhals as nw
+    except ImportError as error:
+        raise ImportError(MISSING_LIBRARY) from error
+    try:
+        known: Any = nw.from_native(frame)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: needs a path, a data frame (pandas, polars, pyarrow, DuckDB) or a mapping of columns, "
+            f"got {check.shown(frame)}"
+        ) from error
+    if isinstance(known, nw.LazyFrame):
+        known = known.collect()
+    return {_text_name(column): _of_series(known[column]) for column in known.columns}
+
+
+def _text_name(column: Any) -> str:
+    return column if isinstance(column, str) else str(column)
+
+
+def _of_series(series: Any) -> NDArray[Any]:
+    """Return a column of narwhals as an array."""
+    import narwhals as nw
+
+    dtype = series.dtype
+    missing = np.asarray(series.is_null().to_numpy(), bool)
+    if isinstance(dtype, nw.Decimal):
+        return _floats(series.cast(nw.Float64()), missing)
+    if dtype.is_numeric():
+        if dtype.is_integer() and not missing.any():
+            return np.ascontiguousarray(series.to_numpy())
+        return _floats(series.cast(nw.Float64()), missing)
+    if isinstance(dtype, nw.Boolean):
+        return _of_values(series.to_list())
+    if isinstance(dtype, nw.Datetime):
+        local = series.dt.replace_time_zone(None) if dtype.time_zone else series
+        return _instants(local.to_list(), missing)
+    if isinstance(dtype, nw.Date):
+        return _instants(series.to_list(), missing)
+    if isinstance(dtype, nw.Duration):
+        seconds = [np.nan if gone else value.total_seconds()
+                   for value, gone in zip(series.to_list(), missing, strict=True)]  # fmt: skip
+        return np.array(seconds, float)
+    if isinstance(dtype, (nw.String, nw.Categorical, nw.Enum)):
+        return _texts(series.cast(nw.String()).to_list(), missing)
+    return _of_values([None if gone else value for value, gone in zip(series.to_list(), missing, strict=True)])
+
+
+def _floats(series: Any, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+    values = np.array(series.fill_null(0.0).to_numpy() if missing.any() else series.to_numpy(), np.float64)
+    values[missing] = np.nan
+    return values
+
+
+def _instants(values: Iterable[Any], missing: NDArray[np.bool_]) -> NDArray[Any]:
+    nothing = np.datetime64("NaT", "us")
+    return np.array(
+        [nothing if gone else np.datetime64(value, "us") for value, gone in zip(values, missing, strict=True)],
+        "datetime64[us]",
+    )
+
+
+def _texts(values: Iterable[Any], missing: NDArray[np.bool_]) -> NDArray[Any]:
+    result = np.empty(len(missing), object)
+    result[:] = [None if gone or value is None else str(value) for value, gone in zip(values, missing, strict=True)]
+    return result
+
+
+def _of_values(values: Any) -> NDArray[Any]:
+    """Return an array, a list or another sequence of plain values as an array."""
+    if isinstance(values, np.ma.MaskedArray):
+        mask, data = np.ma.getmaskarray(values), values.data
+        if data.dtype.kind in "iuf":
+            return np.where(mask, np.nan, data.astype(np.float64))
+        if data.dtype.kind == "M":
+            return np.where(mask, np.datetime64("NaT"), data).astype("datetime64[us]")
+        values = [None if gone else value for value, gone in zip(data.tolist(), mask, strict=True)]
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise ValueError(f"a column: needs one axis, got shape {values.shape}")
+        if values.dtype.kind in "iufb":
+            wide = values.astype(np.float64) if values.dtype.kind == "f" else values
+            return np.ascontiguousarray(wide)
+        if values.dtype.kind == "M":
+            return values.astype("datetime64[us]")
+    items = list(values)
+    there = [item for item in items if not _is_missing(item)]
+    missing = np.array([_is_missing(item) for item in items], bool)
+    if there and all(isinstance(item, (bool, np.bool_)) for item in there):
+        if len(there) == len(items):
+            return np.array(items, bool)
+        return _texts([None if _is_missing(item) else str(bool(item)).lower() for item in items], missing)
+    if there and all(isinstance(item, (int, float, np.integer, np.floating)) for item in there):
+        if len(there) == len(items) and all(isinstance(item, (int, np.integer)) for item in there):
+            try:
+                return np.array(items, np.int64)
+            except OverflowError:
+                pass
+        return np.array([np.nan if _is_missing(item) else float(item) for item in items], np.float64)
+    if there and all(isinstance(item, (datetime.date, np.datetime64)) for item in there):
+        naive = [item.replace(tzinfo=None) if isinstance(item, datetime.datetime) else item for item in items]
+        return _instants(naive, missing)
+    return _texts(items, missing)
+
+
+def _is_missing(item: Any) -> bool:
+    """Tell whether a value stands for nothing: None, NaN, NaT and pandas's NA differ from themselves or say so."""
+    if item is None:
+        return True
+    try:
+        return bool(item != item)
+    except (TypeError, ValueError):  # pandas's NA has no truth value
+        return True

@@ -1,0 +1,336 @@
+r"""What the cells of a text column say: missing, number, boolean, date; as SQL, so that DuckDB does it for all rows.
+
+The rules:
+
+- **missing** are the empty cell and `MISSING`, in capitals or not, and infinities.
+- **numbers** may have a sign, or stand in parentheses for one; a currency sign or code before or behind them; a percent
+  or permille sign, which divides; thousands set off by comma or point, blank or apostrophe; an exponent.
+- **decimal mark**: point (1,234.56) or comma (1.234,56), for each column the one with which all of its cells are
+  numbers. Where both are possible (1,234), the one of most other columns, then that of the training rows, then the
+  comma in a file of semicolons, else the point.
+- **booleans** are the pairs of `BOOLEANS`, in capitals or not, in any mixture, and 1 and 0.
+- **dates** are ISO 8601, or in one of `DATE_FORMATS`, for each column the first one with which all of its cells are
+  dates. Of 01/02/2025, the month comes first if no cell is against it, and this is said.
+- **codes** are whole numbers some of which have leading zeros: 02134.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.tables.engine import literal
+from backprop.tables.table import Stored, Table
+
+Decimal: TypeAlias = Literal[".", ","]
+
+MISSING = ("", "na", "n/a", "#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "nan", "-nan", "null", "none", "nil",
+           "nat", "<na>", "<null>", "-", "--", "–", "—", "?", ".", "\\n", "missing", "unknown",
+           "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity", "1.#inf", "-1.#inf", "1.#qnan", "-1.#ind",
+           "∞", "-∞", "k.a.", "k. a.", "keine angabe", "n.a.", "n. a.", "n.d.", "(null)", "(blank)")  # fmt: skip
+BOOLEANS = (("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("on", "off"), ("ja", "nein"), ("j", "n"),
+            ("oui", "non"), ("o", "n"), ("si", "no"), ("sí", "no"), ("sì", "no"), ("s", "n"), ("wahr", "falsch"),
+            ("vrai", "faux"), ("verdadero", "falso"), ("vero", "falso"), ("sim", "não"), ("tak", "nie"),
+            ("da", "ne"), ("1", "0"), ("1.0", "0.0"))  # fmt: skip
+TRUE = tuple(dict.fromkeys(yes for yes, _ in BOOLEANS))
+FALSE = tuple(dict.fromkeys(no for _, no in BOOLEANS))
+
+_CURRENCY = (r"(?:US\$|R\$|A\$|C\$|HK\$|[$€£¥₹₽₩₺₴₫₪฿₱]|USD|EUR|GBP|CHF|JPY|CNY|SEK|NOK|DKK|PLN|CZK|HUF|AUD|CAD|NZD|INR|"
+             r"BRL|MXN|ZAR|TRY|kr\.?|zł|Kč|Ft|Fr\.)")  # fmt: skip
+_BLANK = r"[ \x{a0}\x{2009}\x{202f}]"
+_NUMBER: Mapping[str, str] = {
+    mark: (
+        rf"(?:\d+(?:{point}\d*)?|{point}\d+|[1-9]\d{{0,2}}(?:{comma}\d{{2,3}})*{comma}\d{{3}}(?:{point}\d*)?|"
+        rf"[1-9]\d{{0,2}}(?:{_BLANK}\d{{3}})+(?:{point}\d*)?|[1-9]\d{{0,2}}(?:['’]\d{{3}})+(?:{point}\d*)?)(?:[eE][+-]?\d+)?"
+    )
+    for mark, point, comma in ((".", r"\.", ","), (",", ",", r"\."))
+}  # fmt: skip
+_FULL = {
+    mark: (
+        rf"^(?:[-+−–]?{_BLANK}?(?:{_CURRENCY}{_BLANK}?)?[-+−–]?{number}(?:{_BLANK}?(?:%|‰|{_CURRENCY}))?|"
+        rf"\((?:{_CURRENCY}{_BLANK}?)?{number}(?:{_BLANK}?(?:%|{_CURRENCY}))?\))$"
+    )
+    for mark, number in _NUMBER.items()
+}
+
+# Times behind a date, as strptime has them; the first one is none.
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S", ", %H:%M")
+DATE_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "ISO 8601": (),
+    "year/month/day": tuple(f"%Y/%m/%d{time}" for time in _TIMES),
+    "day.month.year": tuple(f"%d.%m.{year}{time}" for year in ("%Y", "%y") for time in _TIMES),
+    "month/day/year": tuple(f"%m/%d/{year}{time}" for year in ("%Y", "%y") for time in _TIMES),
+    "day/month/year": tuple(f"%d/%m/{year}{time}" for year in ("%Y", "%y") for time in _TIMES),
+    "day-month-year": tuple(f"%d-%m-%Y{time}" for time in _TIMES),
+    "day month year": tuple(f"{day}{time}" for day in ("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%a, %d %b %Y")
+                            for time in _TIMES),
+    "month day, year": tuple(f"{day}{time}" for day in ("%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
+                             for time in _TIMES),
+    "yearmonthday": ("%Y%m%d",),
+    "year-month": ("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y"),
+}  # fmt: skip
+# Not tried unless it is asked for: whole numbers would be dates.
+ON_REQUEST = ("yearmonthday",)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How many cells of a column can be what.
+
+    Parameters
+    ----------
+    rows, missing
+        How many there are, and how many of them say nothing.
+    numbers
+        How many are numbers, for each decimal mark.
+    booleans, digits, zeros
+        How many are booleans; made of digits alone; of these, begin with a zero that no number needs.
+    whole
+        Whether all numbers are whole.
+    distinct
+        About how many different values there are.
+    times
+        How many are times of day.
+    longest
+        Characters of the longest cell.
+    """
+
+    rows: int
+    missing: int
+    numbers: Mapping[str, int]
+    booleans: int = 0
+    digits: int = 0
+    zeros: int = 0
+    whole: bool = False
+    distinct: int = 0
+    times: int = 0
+    longest: int = 0
+
+    @property
+    def there(self) -> int:
+        """How many cells say something."""
+        return self.rows - self.missing
+
+    def all(self, count: int) -> bool:
+        """Tell whether all cells that say something are of a kind, and there are some."""
+        return 0 < count == self.there
+
+
+# --- SQL -----------------------------------------------------------------------------------------------------------
+
+
+def _one_of(expression: str, words: Iterable[str]) -> str:
+    return f"{expression} IN ({', '.join(literal(word) for word in words)})"
+
+
+def trimmed(text: str) -> str:
+    """Return the expression of a text without blanks around it, as text whatever its type."""
+    return f"trim(CAST({text} AS VARCHAR), ' \t\r\n\x0b\x0c\xa0\u2009\u202f\ufeff')"
+
+
+def is_missing(column: Stored) -> str:
+    """Return the condition that a cell says nothing."""
+    if column.kind == "number":
+        value = f"CAST({number(column, '.')} AS DOUBLE)"
+        return f"({value} IS NULL)"
+    if column.kind == "text":
+        return f"({column.sql} IS NULL OR {_one_of(f'lower({trimmed(column.sql)})', MISSING)})"
+    return f"({column.sql} IS NULL)"
+
+
+def number(column: Stored, decimal: str) -> str:
+    """Return the expression of a cell as a finite DOUBLE, NULL where it is none."""
+    if column.kind in ("number", "boolean"):
+        value = f"epoch({column.sql})" if column.type == "INTERVAL" else column.sql
+        value = f"CAST({value} AS DOUBLE)"
+        return f"CASE WHEN isfinite({value}) THEN {value} END"
+    if column.kind != "text":
+        return "CAST(NULL AS DOUBLE)"
+    text = trimmed(column.sql)
+    fast = f"TRY_CAST({text} AS DOUBLE)"
+    other = "," if decimal == "." else "."
+    digits = f"regexp_extract({text}, '[0-9.,][0-9.,''’ \xa0\u2009\u202f]*(?:[eE][+-]?[0-9]+)?')"
+    digits = f"translate({digits}, '{other}''’ \xa0\u2009\u202f', '')"
+    if decimal == ",":
+        digits = f"replace({digits}, ',', '.')"
+    sign = f"CASE WHEN regexp_matches({text}, '^[^0-9]*[-−–(]') THEN -1 ELSE 1 END"
+    unit = f"CASE WHEN contains({text}, '%') THEN 100 WHEN contains({text}, '‰') THEN 1000 ELSE 1 END"
+    careful = (
+        f"CASE WHEN regexp_full_match({text}, {literal(_FULL[decimal])}) "
+        f"THEN TRY_CAST({digits} AS DOUBLE) * {sign} / {unit} END"
+    )
+    if decimal == ".":  # what DuckDB's own cast takes is right, but for 1_000 and the names of infinities
+        return (
+            f"CASE WHEN isfinite({fast}) AND NOT contains({text}, '_') THEN {fast} "
+            f"WHEN {fast} IS NULL THEN {careful} END"
+        )
+    return f"CASE WHEN regexp_full_match({text}, '[-+]?[0-9]+') THEN {fast} ELSE {careful} END"
+
+
+def boolean(column: Stored) -> str:
+    """Return the expression of a cell as BOOLEAN, NULL where it is none."""
+    if column.kind == "boolean":
+        return column.sql
+    if column.kind == "number":
+        return f"CASE WHEN {column.sql} = 1 THEN true WHEN {column.sql} = 0 THEN false END"
+    if column.kind != "text":
+        return "CAST(NULL AS BOOLEAN)"
+    text = f"lower({trimmed(column.sql)})"
+    return f"CASE WHEN {_one_of(text, TRUE)} THEN true WHEN {_one_of(text, FALSE)} THEN false END"
+
+
+def instant(column: Stored, written: str) -> str:
+    """Return the expression of a cell as TIMESTAMP, NULL where it is none; `written` is a key of `DATE_FORMATS`."""
+    if column.kind == "date":
+        return f"TRY_CAST({column.sql} AS TIMESTAMP)"
+    if column.kind == "time":
+        return f"TRY_CAST('1970-01-01 ' || CAST({column.sql} AS VARCHAR)[:15] AS TIMESTAMP)"
+    if column.kind not in ("text", "number"):
+        return "CAST(NULL AS TIMESTAMP)"
+    text = trimmed(column.sql)
+    if written == "time of day":
+        return f"TRY_CAST('1970-01-01 ' || {text} AS TIMESTAMP)"
+    if written == "seconds":
+        return f"TRY_CAST(to_timestamp({number(column, '.')}) AS TIMESTAMP)"
+    formats = DATE_FORMATS[written]
+    if not formats:  # a bare year is a number
+        return f"CASE WHEN length({text}) >= 8 THEN TRY_CAST({text} AS TIMESTAMP) END"
+    return f"try_strptime({text}, [{', '.join(literal(each) for each in formats)}])"
+
+
+def text(column: Stored) -> str:
+    """Return the expression of a cell as text, NULL where it says nothing."""
+    if column.kind == "text":
+        return f"CASE WHEN NOT {is_missing(column)} THEN {trimmed(column.sql)} END"
+    if column.kind == "number":  # 3.0 and 3 are one category, whatever the file's type
+        value = number(column, ".")
+        whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
+        return f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE CAST({value} AS VARCHAR) END"
+    return f"CAST({column.sql} AS VARCHAR)"
+
+
+def text_of(column: Stored, *, numeric: bool, decimal: str = ".") -> str:
+    """Return the expression of a cell as a label; equal numbers are equal labels where they are `numeric`."""
+    if not numeric or column.kind != "text":
+        return text(column)
+    value = number(column, decimal)
+    whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
+    return (f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) WHEN {value} IS NOT NULL "
+            f"THEN CAST({value} AS VARCHAR) ELSE {text(column)} END")  # fmt: skip
+
+
+# --- evidence ------------------------------------------------------------------------------------------------------
+
+EXACT_ROWS = 1_000_000  # up to which different values are counted exactly
+
+
+def evidence(table: Table, names: Sequence[str]) -> dict[str, Evidence]:
+    """Return what the cells of columns can be, from one pass over all rows for each kind of them.
+
+    Columns of a kind become one long column of (name, value), so that a table of many columns is one short query.
+    """
+    rows = len(table)
+    found: dict[str, Evidence] = {}
+    for kinds, query in ((("text",), _TEXT_EVIDENCE), (("number", "boolean"), _NUMBER_EVIDENCE),
+                         (("date", "time"), _OTHER_EVIDENCE)):  # fmt: skip
+        some = [name for name in names if table.columns[name].kind in kinds]
+        if not some:
+            continue
+        long = ", ".join(f"{_plain_value(table.columns[name])} AS n{k}" for k, name in enumerate(some))
+        distinct = "count(DISTINCT t)" if rows <= EXACT_ROWS else "approx_count_distinct(t)"
+        answers = table.rows(
+            f"WITH long AS (UNPIVOT (SELECT {long} FROM {table.relation}) ON COLUMNS(*) INTO NAME k VALUE v) "
+            + query.replace("{distinct}", distinct)
+        )
+        counts = {row[0]: row[1:] for row in answers}
+        for k, name in enumerate(some):
+            found[name] = _evidence_of(rows, counts.get(f"n{k}"))
+    nothing = Evidence(rows, rows, {".": 0, ",": 0})
+    return {name: found.get(name, nothing) for name in names}
+
+
+def _plain_value(column: Stored) -> str:
+    if column.kind == "text":
+        return trimmed(column.sql)
+    return number(column, ".") if column.kind in ("number", "boolean") else f"CAST({column.sql} AS VARCHAR)"
+
+
+_TEXT = Stored("t", "VARCHAR")
+_TEXT_EVIDENCE = (
+    f"SELECT k, count(*), count(point), count(*) FILTER ({number(_TEXT, ',')} IS NOT NULL), "
+    f"count({boolean(_TEXT)}), count(*) FILTER (regexp_full_match(t, '[0-9]+')), "
+    "count(*) FILTER (regexp_full_match(t, '0[0-9]+')), bool_and(point = trunc(point)), {distinct}, "
+    "count(*) FILTER (contains(t, ':') AND length(t) <= 15 AND TRY_CAST(t AS TIME) IS NOT NULL), max(length(t)) "
+    f"FROM (SELECT k, v AS t, {number(_TEXT, '.')} AS point FROM (SELECT k, v, v AS t FROM long)) "
+    f"WHERE NOT {is_missing(_TEXT)} GROUP BY k"
+)
+_NUMBER_EVIDENCE = (
+    "SELECT k, count(*), count(*), count(*), count(*) FILTER (t IN (0, 1)), 0, 0, bool_and(t = trunc(t)), {distinct}, "
+    "0, 0 FROM (SELECT k, v AS t FROM long) GROUP BY k"
+)
+_OTHER_EVIDENCE = (
+    "SELECT k, count(*), 0, 0, 0, 0, 0, false, {distinct}, 0, 0 FROM (SELECT k, v AS t FROM long) GROUP BY k"
+)
+
+
+def _evidence_of(rows: int, counts: tuple[Any, ...] | None) -> Evidence:
+    if counts is None:
+        return Evidence(rows, rows, {".": 0, ",": 0})
+    there, point, comma, booleans, digits, zeros, whole, distinct, times, longest = counts
+    return Evidence(rows, rows - int(there), {".": int(point), ",": int(comma)}, int(booleans), int(digits), int(zeros),
+                    bool(whole), int(distinct), int(times), int(longest))  # fmt: skip
+
+
+def decimal_marks(evidences: Mapping[str, Evidence], preferred: str) -> tuple[dict[str, str], str]:
+    """Return the decimal mark of each column, and that of the table where a column's cells leave it open."""
+    sure = {name: mark for name, seen in evidences.items() for mark in ".,"
+            if seen.all(seen.numbers[mark]) and not seen.all(seen.numbers["," if mark == "." else "."])}  # fmt: skip
+    marks = list(sure.values())
+    points, commas = marks.count("."), marks.count(",")
+    table_mark = preferred if points == commas else "." if points > commas else ","
+    chosen = {}
+    for name, seen in evidences.items():
+        other = "," if table_mark == "." else "."
+        chosen[name] = other if seen.numbers[other] > seen.numbers[table_mark] else table_mark
+    return chosen, table_mark
+
+
+def date_format(table: Table, column: Stored, there: int, *, on_request: bool = False) -> tuple[str, bool] | None:
+    """Return how all cells of a column write dates, and whether day and month could be the other way round."""
+    if column.kind == "date":
+        return "ISO 8601", False
+    gone = is_missing(column)
+    tried = [written for written in DATE_FORMATS if on_request or written not in ON_REQUEST]
+    first = table.row(f"SELECT {text(column)} FROM {table.relation} WHERE NOT {gone} LIMIT 1")
+    if not first:
+        return None
+    sample = literal(str(first[0]))
+    one = Stored(sample, "VARCHAR")
+    fits = table.row("SELECT " + ", ".join(f"{instant(one, written)} IS NOT NULL" for written in tried))
+    tried = [written for written, fit in zip(tried, fits, strict=True) if fit]
+    if not tried:
+        return None
+    counts = table.row(
+        "SELECT " + ", ".join(f"count(*) FILTER (NOT {gone} AND {instant(column, written)} IS NOT NULL)"
+                              for written in tried) + f" FROM {table.relation}"
+    )  # fmt: skip
+    whole = [written for written, count in zip(tried, counts, strict=True) if count == there]
+    return (whole[0], {"month/day/year", "day/month/year"} <= set(whole)) if whole else None
+
+
+def as_floats(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return DuckDB's numbers as floats, NaN where missing."""
+    if isinstance(values, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(np.float64))
+    return values.astype(np.float64)
+
+
+def is_written(table: Table, column: Stored, written: str) -> bool:
+    """Tell whether all cells of a column are dates of a form."""
+    expression = instant(column, written)
+    found = table.row(f"SELECT count(*) FROM {table.relation} WHERE NOT {is_missing(column)} AND {expression} IS NULL")
+    return int(found[0]) == 0
