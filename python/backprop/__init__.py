@@ -19,7 +19,7 @@ from backprop.reference.dense import Dense
 from backprop.reference.optimizers import *
 
 if _TYPE_CHECKING:
-    from backprop import callbacks, initializers, io, losses, metrics, optimizers, plotting, schedules
+    from backprop import callbacks, initializers, io, losses, metrics, optimizers, plotting, schedules, tables
     from backprop.base.fleet_history import FleetHistory
     from backprop.checkpoints import resume
     from backprop.descent import descend
@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_sklearn, from_torch
     from backprop.io import load
+    from backprop.tables.model import load_table_model
     from backprop.training import DivergedError, FleetDivergedError
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "initializers",
     "io",
     "load",
+    "load_table_model",
     "losses",
     "metrics",
     "mlp",
@@ -56,6 +58,7 @@ __all__ = [
     "resume",
     "schedules",
     "show_config",
+    "tables",
 ]
 __all__ += (cls.__name__ for cls in _optimizers.OPTIMIZERS.values())
 
@@ -71,6 +74,7 @@ _LAZY = {
     "from_sklearn": "importing",
     "from_torch": "importing",
     "load": "io",
+    "load_table_model": "tables",
     "resume": "checkpoints",
 }
 _LAZY_MODULES = (
@@ -84,6 +88,7 @@ _LAZY_MODULES = (
     "optimizers",
     "plotting",
     "schedules",
+    "tables",
 )
 
 

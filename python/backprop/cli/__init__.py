@@ -1,4 +1,4 @@
-"""The command line: train a network on a CSV file, predict with it, look into it.
+"""The command line: train a network on a table, predict with it, look into it.
 
 Exit status: 0; 2 with one line on stderr for whatever is wrong with the arguments or the files; 130 after Ctrl-C.
 """
@@ -16,8 +16,8 @@ from backprop.cli import arguments
 from backprop.cli.commands import info as _info
 from backprop.cli.commands import predict as _predict
 from backprop.cli.commands import train as _train
-from backprop.cli.defaults import LOSSES_OF_TASK
 from backprop.cli.output import fail, note, show_warning
+from backprop.tables.recipe import LOSSES_OF_TASK
 from backprop.training import DivergedError
 
 __all__ = ["LOSSES_OF_TASK", "main"]

@@ -11,21 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from backprop.base.version import version
-from backprop.cli.defaults import (
-    L2_TIMES_ROWS,
-    LEARNING_RATES,
-    LOSSES_OF_TASK,
-    MAX_EPOCHS,
-    MAX_L2,
-    MIN_EPOCHS,
-    MIN_ROWS_TO_SPLIT,
-    STEPS,
-    TEST_SIZE,
-)
 from backprop.cli.output import note
 from backprop.reference import ACTIVATIONS
 from backprop.reference.optimizers import OPTIMIZERS
-from backprop.tables import preprocessing as tabular
+from backprop.tables import recipe
+from backprop.tables.engine import memory_size
+from backprop.tables.targets import MAX_INTEGER_CLASSES, TASKS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,12 +65,29 @@ def _hidden(text: str) -> tuple[int, ...]:
     raise argparse.ArgumentTypeError(f"needs layer sizes such as 16,16, or 'none' for a linear model; got {text!r}")
 
 
-def _batch_size(text: str) -> int | None:
-    if text.strip().lower() == "full":
-        return None
+def _batch_size(text: str) -> int | str:
+    if text.strip().lower() in ("full", "auto"):
+        return text.strip().lower()
     with contextlib.suppress(argparse.ArgumentTypeError):
         return _integer(1)(text)
     raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, or 'full'; got {text!r}")
+
+
+def _class_weight(text: str) -> str | dict[str, float]:
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in _names(text)]
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if pairs and all(label for label, _, _ in pairs):
+            return {label: _number()(weight) for label, _, weight in pairs}
+    raise argparse.ArgumentTypeError(f"needs 'balanced' or label=weight,label=weight; got {text!r}")
+
+
+def _memory(text: str) -> int:
+    try:
+        return memory_size("memory", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("memory: ")) from None
 
 
 def _names(text: str) -> list[str]:
@@ -108,14 +116,16 @@ def parser(train: Run, predict: Run, info: Run) -> argparse.ArgumentParser:
 def _add_train(commands: Commands, run: Run) -> None:
     train = commands.add_parser(
         "train",
-        help="train a network on a CSV file and save it",
-        description="Train a network on a CSV file with a header row, score it on rows held out, and save it. Numeric "
-        "columns are standardised; columns with text get one input per category; missing cells are empty, NA, N/A, "
-        "NaN, null or ?. Without a file, the bundled iris data are used.",
+        help="train a network on a table and save it",
+        description="Train a network on a table, score it on rows held out, and save it. The table is a CSV file with "
+        "a header row, Parquet, JSON lines, any of them compressed, a DuckDB or SQLite database, standard input (-) "
+        "or a query. What its columns mean is decided by rules and printed. Without a file, bundled iris data are used.",
     )
     train.set_defaults(run=run)
-    train.add_argument("file", nargs="?", metavar="FILE.csv", help="the table; delimited by comma, semicolon, tab or |")
-    _add_data(train)
+    _add_source(train)
+    _add_columns(train)
+    _add_rows(train)
+    _add_network(train)
     _add_training(train)
     output = train.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="MODEL", help="the model file (default: FILE.safetensors, here)")
@@ -123,36 +133,126 @@ def _add_train(commands: Commands, run: Run) -> None:
     output.add_argument("--quiet", action="store_true", help="print nothing but the score")
 
 
-def _add_data(train: argparse.ArgumentParser) -> None:
-    data = train.add_argument_group("data")
-    data.add_argument("--target", metavar="COLUMN", help="the column to predict (iris: species)")
-    data.add_argument("--task", choices=tabular.TASKS, help="by default classification for text and for at most "
-                      f"{tabular.MAX_INTEGER_CLASSES} distinct whole numbers, else regression")  # fmt: skip
-    data.add_argument("--ignore", type=_names, default=[], metavar="A,B", help="columns not to use")
-    data.add_argument("--test-size", type=_number(below=1), metavar="SHARE", help="share of the rows held out for the "
-                      f"score (default {TEST_SIZE}; 0 for fewer than {MIN_ROWS_TO_SPLIT} rows)")  # fmt: skip
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file", nargs="*", metavar="FILE", help="the table: files, a pattern in quotes, or - for stdin"
+    )
+    source = command.add_argument_group("where the rows come from")
+    source.add_argument("--sql", metavar="QUERY", help="a SELECT; it calls FILE data, or names files itself")
+    source.add_argument("--table", metavar="NAME", help="the table of a database")
+    source.add_argument("--memory", type=_memory, metavar="SIZE", help="what the table may take, such as 2GB")
+    source.add_argument("--threads", type=_integer(1), metavar="N", help="threads (default: as many as help)")
+
+
+def _add_columns(train: argparse.ArgumentParser) -> None:
+    columns = train.add_argument_group("columns")
+    columns.add_argument(
+        "--target",
+        action="append",
+        metavar="COLUMN",
+        help="the column to predict (iris: species); may be given several times",
+    )
+    columns.add_argument(
+        "--task",
+        choices=TASKS,
+        help="by default classification for text, booleans and at most "
+        f"{MAX_INTEGER_CLASSES} distinct whole numbers, else regression",
+    )
+    for option, what in (
+        ("numeric", "columns that are numbers"),
+        ("categorical", "columns that are categories"),
+        ("date", "columns that are dates"),
+        ("ignore", "columns not to use"),
+        ("id", "columns that name the rows: not used, kept beside the predictions"),
+    ):
+        columns.add_argument(f"--{option}", type=_names, action="extend", default=[], metavar="A,B", help=what)
+    columns.add_argument("--weight", metavar="COLUMN", help="the weights of the rows")
+
+
+def _add_rows(train: argparse.ArgumentParser) -> None:
+    rows = train.add_argument_group("rows")
+    rows.add_argument(
+        "--test-size",
+        type=_number(below=1),
+        metavar="SHARE",
+        help="share of the rows held out for the "
+        f"score (default {recipe.TEST_SIZE}; 0 for fewer than {recipe.MIN_ROWS_TO_SPLIT} rows)",
+    )
+    rows.add_argument(
+        "--validation-size",
+        type=_number(below=1),
+        metavar="SHARE",
+        help="share of the other rows that "
+        f"decides when to stop (default {recipe.VALIDATION_SIZE} from {recipe.VALIDATED_ROWS:,} rows on)",
+    )
+    rows.add_argument("--group", metavar="COLUMN", help="rows with one value of it stay on one side")
+    rows.add_argument("--time", metavar="COLUMN", help="hold out the last rows in its order")
+    rows.add_argument("--folds", type=_integer(2), metavar="N", help="cross-validation; then train on all rows")
+    rows.add_argument("--class-weight", type=_class_weight, metavar="WEIGHTS", help="balanced, or label=weight,...")
+    rows.add_argument(
+        "--threshold",
+        type=_number(above=0, below=1),
+        metavar="P",
+        help="predict the positive one of two classes from this probability on (default 0.5)",
+    )
+
+
+def _add_network(train: argparse.ArgumentParser) -> None:
     model = train.add_argument_group("network")
-    model.add_argument("--hidden", type=_hidden, default=(32, 32), metavar="SIZES",
-                       help="sizes of the hidden layers, or none for a linear model (default 32,32)")  # fmt: skip
+    small, large = (",".join(map(str, sizes)) for sizes in (recipe.HIDDEN, recipe.LARGE_HIDDEN))
+    model.add_argument(
+        "--hidden",
+        type=_hidden,
+        metavar="SIZES",
+        help="sizes of the hidden layers, or none for a linear "
+        f"model (default {small}; {large} from {recipe.VALIDATED_ROWS:,} rows on)",
+    )
     activations = [name for name in ACTIVATIONS if name != "softmax"]
-    model.add_argument("--activation", choices=activations, default="relu", help="of the hidden layers (default relu)")
+    model.add_argument(
+        "--activation",
+        choices=activations,
+        help=f"of the hidden layers (default {recipe.ACTIVATION} or {recipe.LARGE_ACTIVATION})",
+    )
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default float32")
 
 
 def _add_training(train: argparse.ArgumentParser) -> None:
     fit = train.add_argument_group("training")
-    fit.add_argument("--epochs", type=_integer(1), metavar="N", help=f"default: as many as make {STEPS:,} steps, "
-                     f"at least {MIN_EPOCHS}, at most {MAX_EPOCHS:,}")  # fmt: skip
     fit.add_argument(
-        "--batch-size", type=_batch_size, default=32, metavar="N", help="rows per step, or full (default 32)"
+        "--epochs",
+        type=_integer(1),
+        metavar="N",
+        help=f"default: as many as make {recipe.STEPS:,} steps, "
+        f"at least {recipe.MIN_EPOCHS}, at most {recipe.MAX_EPOCHS:,}; {recipe.LARGE_STEPS:,} steps for "
+        "large tables",
+    )
+    fit.add_argument(
+        "--batch-size",
+        type=_batch_size,
+        default="auto",
+        metavar="N",
+        help=f"rows per step, or full (default {recipe.BATCH_SIZE}, {recipe.LARGE_BATCH_SIZE} for large tables)",
     )
     fit.add_argument("--optimizer", choices=list(OPTIMIZERS), default="adam", help="default adam")
-    fit.add_argument("--learning-rate", type=_number(above=0), metavar="RATE", help="default "
-                     + ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items()))  # fmt: skip
-    fit.add_argument("--loss", choices=[name for names in LOSSES_OF_TASK.values() for name in names],
-                     help="default cross_entropy for classification, squared_error for regression")  # fmt: skip
-    fit.add_argument("--l2", type=_number(), metavar="FACTOR", help="penalty on the weights: l2 / 2 * sum(W**2) "
-                     f"(default {L2_TIMES_ROWS:g} / rows, at most {MAX_L2})")  # fmt: skip
+    fit.add_argument(
+        "--learning-rate",
+        type=_number(above=0),
+        metavar="RATE",
+        help="default " + ", ".join(f"{rate:g} for {name}" for name, rate in recipe.LEARNING_RATES.items()),
+    )
+    fit.add_argument(
+        "--loss",
+        choices=[name for names in recipe.LOSSES_OF_TASK.values() for name in names],
+        help="default cross_entropy for classification, squared_error for regression",
+    )
+    fit.add_argument(
+        "--l2",
+        type=_number(),
+        metavar="FACTOR",
+        help="penalty on the weights: l2 / 2 * sum(W**2) "
+        f"(default {recipe.L2_TIMES_ROWS:g} / rows, at most {recipe.MAX_L2}; for small regressions the best of "
+        "three)",
+    )
     fit.add_argument(
         "--tolerance", type=_number(), metavar="LOSS", help="stop when the loss has not fallen by this much"
     )
@@ -166,18 +266,38 @@ def _add_predict(commands: Commands, run: Run) -> None:
     predict = commands.add_parser(
         "predict",
         help="predict with a saved model",
-        description="Predict the target for each row of a CSV file that has the columns the model was trained on. "
+        description="Predict the target for each row of a table that has the columns the model was trained on. "
         "Where it has the target as well, the score goes to stderr. Without a file, the bundled iris data are used.",
     )
     predict.set_defaults(run=run)
     predict.add_argument("model", metavar="MODEL", help="a file that `backprop train` wrote")
-    predict.add_argument("file", nargs="?", metavar="FILE.csv", help="the rows to predict")
-    predict.add_argument("--out", type=Path, metavar="PRED.csv", help="write the predictions here, not to stdout")
-    predict.add_argument("--proba", action="store_true", help="add the probability of each class")
+    _add_source(predict)
+    output = predict.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=Path,
+        metavar="PRED",
+        help="write the predictions here, not to stdout: CSV, or Parquet where the name ends in .parquet",
+    )
+    output.add_argument(
+        "--keep",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="A,B",
+        help="columns of the table to write beside the predictions; identifiers are kept anyway",
+    )
+    output.add_argument("--proba", action="store_true", help="add the probability of each class")
+    output.add_argument(
+        "--threshold", type=_number(above=0, below=1), metavar="P", help="as for train (default: that of the model)"
+    )
 
 
 def _add_info(commands: Commands, run: Run) -> None:
-    info = commands.add_parser("info", help="tell about this installation, or about a model",
-                               description="Print version, backend and NumPy, or what a model file holds.")  # fmt: skip
+    info = commands.add_parser(
+        "info",
+        help="tell about this installation, or about a model",
+        description="Print version, backend and NumPy, or what a model file holds.",
+    )
     info.set_defaults(run=run)
     info.add_argument("model", nargs="?", metavar="MODEL", help="a file that `backprop train` wrote")

@@ -3,198 +3,157 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import math
+import contextlib
+import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 import backprop
-from backprop import Dense, Network, plotting
-from backprop.base.atomic import write_atomically
-from backprop.cli.defaults import (
-    L2_TIMES_ROWS,
-    LEARNING_RATES,
-    LOSSES_OF_TASK,
-    MAX_CLASSES_SHOWN,
-    MAX_EPOCHS,
-    MAX_L2,
-    METRICS,
-    MIN_EPOCHS,
-    MIN_ROWS_TO_SPLIT,
-    OUTPUT_OF_TASK,
-    STEPS,
-    TEST_SIZE,
+from backprop import plotting
+from backprop.cli import output
+from backprop.cli.output import note, print_line, print_nothing
+from backprop.network import Network
+from backprop.tables import scores
+from backprop.tables import targets as predicted
+from backprop.tables.model import Prediction, TableModel, load_table_model
+from backprop.tables.preparing import Plan
+from backprop.tables.table import shorten
+from backprop.tables.targets import Labels, Target
+from backprop.tables.writing import written
+
+_SETTINGS = (
+    "hidden",
+    "activation",
+    "dtype",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "loss",
+    "l2",
+    "tolerance",
+    "patience",
+    "validation_size",
+    "test_size",
+    "folds",
+    "class_weight",
+    "threshold",
+    "seed",
 )
-from backprop.cli.output import (
-    Say,
-    baseline_scores,
-    confusion_table,
-    describe_column,
-    describe_network,
-    describe_target,
-    measured,
-    note,
-    print_line,
-    print_nothing,
-    say_left_out,
-    show_scores,
-)
-from backprop.io import load_with_extra
-from backprop.reference.optimizers import OPTIMIZERS
-from backprop.tables import preprocessing as tabular
-from backprop.tables.csv import Table, read_csv, shorten
-from backprop.tables.preprocessing import Labels, NumericColumn, Preprocessing, Target
-
-
-class _Examples(NamedTuple):
-    """A table in numbers, shared out."""
-
-    fitted: Preprocessing
-    X: NDArray[np.float64]
-    truth: NDArray[Any]
-    train: tabular.Indices
-    held_out: tabular.Indices
+_COLUMNS = ("numeric", "categorical", "date", "ignore", "id", "weight", "group", "time")
+# What the library calls by its Python name is an option here.
+_OPTIONS = ("loss", "test_size", "validation_size", "class_weight", "folds", "memory", "threshold")
 
 
 def train(args: argparse.Namespace) -> None:
     """Train a network on a table and save it."""
-    say = print_nothing if args.quiet else print_line
-    table = _read(args.file)
-    target_name = args.target or ("species" if args.file is None else None)
-    if target_name is None:
-        raise ValueError(f"--target: needs the column to predict; {args.file} has {shorten(table.columns)}")
-    out = args.out or Path(f"{Path(args.file or 'iris').stem}.safetensors")
-    _check_output("--out", out, args.file)
+    say: output.Say = print_nothing if args.quiet else print_line
+    out = args.out or default_path(args.file[0] if args.file else "query" if args.sql else "iris")
+    check_output("--out", out, *args.file)
     if args.plot:
-        _check_output("--plot", args.plot, args.file, out)
+        check_output("--plot", args.plot, *args.file, out)
         plotting.check_path(args.plot)
+    settings = {name: getattr(args, name) for name in _SETTINGS}
+    model = TableModel(**settings, n_threads=args.threads or "auto")
+    with _source(args) as (source, name), _options():
+        target = args.target or ("species" if source is not None and not args.file and not args.sql else None)
+        plan = model.prepare(
+            source,
+            target,
+            task=args.task,
+            sql=args.sql,
+            table=args.table,
+            memory=args.memory,
+            name=name,
+            **{column: getattr(args, column) for column in _COLUMNS},
+        )
+        _say_plan(say, plan)
+        start = time.perf_counter()
 
-    examples = _examples(args, table, target_name, say)
-    fitted, X, truth, train, held_out = examples
-    network = _network(args, examples)
-    settings = _fit_settings(args, fitted.target, len(train))
-    loss, optimizer = settings["loss"], settings["optimizer"]
-    say("network", describe_network(network))
-    epochs = f"{'up to ' if args.tolerance is not None else ''}{settings['epochs']:,} epochs"
-    say(
-        "training",
-        f"{loss} + l2 {network.layers[-1].l2:.3g}, {optimizer.name}, learning rate {optimizer.learning_rate:g}, "
-        f"batches of {settings['batch_size']:,}, {epochs}",
-    )
-    start = time.perf_counter()
-    history = network.fit(X[train], truth[train], **settings)
+        def started(target: Target, network: Network, arguments: Mapping[str, Any]) -> None:
+            nonlocal start
+            several = f"{target.name}: " if len(plan.preprocessing.targets) > 1 else ""
+            say("network", several + output.describe_network(network))
+            say("training", several + output.describe_training(network, arguments, len(plan.split.validation)))
+            start = time.perf_counter()
+
+        model.train(plan, progress=False if args.quiet else "auto", on_start=started)
     seconds = time.perf_counter() - start
-    why = " (it stopped falling)" if history.stop_reason == "tolerance" else ""
-    say("", f"{history.epochs:,} epochs in {seconds:.2f} s; final training loss {history.loss[-1]:.4g}{why}")
-
-    rows, where = (held_out, "held out") if len(held_out) else (train, "trained on")
-    outputs = network.predict(X[rows])
-    scores = measured(fitted.target, outputs, truth[rows])
-    text = show_scores(scores, baseline_scores(fitted.target, truth[train], truth[rows]))
-    say("score", f"{where}: {text}")
-    if args.quiet:
-        print(text)
-    if isinstance(fitted.target, Labels) and fitted.target.n_outputs <= MAX_CLASSES_SHOWN:
-        say("", confusion_table(fitted.target, outputs, truth[rows]))
-
-    summary = {
-        "data": table.name,
-        "rows trained on": len(train),
-        "rows held out": len(held_out),
-        "loss": loss,
-        "optimizer": optimizer.name,
-        "learning rate": optimizer.learning_rate,
-        "batch size": settings["batch_size"],
-        "epochs": history.epochs,
-        "final training loss": float(history.loss[-1]),
-        **{f"{METRICS[name][0]}, {where}": value for name, value in scores.items()},
-    }
-    network.save(out, extra={"preprocessing": fitted.to_json(), "training": summary})
+    for each, history in model.history.items():
+        why = " (it stopped falling)" if history.stop_reason == "tolerance" else ""
+        said = f"{each}: " if len(model.history) > 1 else ""
+        took = f" in {seconds:.2f} s" if len(model.history) == 1 else ""
+        say("", f"{said}{history.epochs:,} epochs{took}; final training loss {history.loss[-1]:.4g}{why}")
+    _say_scores(say, model, plan, quiet=args.quiet)
+    model.save(out)
     say("model", str(out))
     if args.plot:
-        title = f"{Path(table.name).name}: {target_name}, loss {history.loss[-1]:.3g} after {history.epochs:,} epochs"
+        first = next(iter(model.history))
+        history, loss = model.history[first], model.training["loss"]
+        title = f"{Path(plan.name).name}: {first}, loss {history.loss[-1]:.3g} after {history.epochs:,} epochs"
         plotting.plot_loss(history.loss, args.plot, title, f"training loss ({loss} + l2)")
         say("plot", str(args.plot))
-    say("next", shlex.join(["backprop", "predict", str(out), *([args.file] if args.file else [])]))
+    say("next", shlex.join(["backprop", "predict", str(out), *args.file]))
 
 
-def _examples(args: argparse.Namespace, table: Table, target_name: str, say: Say) -> _Examples:
-    """Turn a table into numbers, hold rows out, and say what was found."""
-    known = [row for row, cell in enumerate(table.column(target_name, "target column")) if cell]
-    if not known:
-        raise ValueError(f"{table.name}: target {target_name!r} has no value in any row")
-    n_dropped = len(table) - len(known)
-    table = table.take(known) if n_dropped else table
-
-    task = args.task or tabular.infer_task(table, target_name)
-    groups = tabular.class_labels(table, target_name) if task == "classification" else None
-    test_size = args.test_size
-    if test_size is None:
-        test_size = TEST_SIZE if len(table) >= MIN_ROWS_TO_SPLIT else 0.0
-    train, held_out = tabular.split_rows(len(table), test_size, args.seed, groups)
-    if test_size and not len(held_out):
-        raise ValueError(f"--test-size: {test_size:g} of {len(table)} rows is not a row; give more, or 0 for none")
-    fitted = tabular.fit_preprocessing(table, target_name, task, train, args.ignore)
-    X, missing, _ = fitted.inputs(table)
-
-    dropped = f"; {n_dropped:,} more without a target left out" if n_dropped else ""
-    say("data", f"{table.name}: {len(table):,} rows, {len(table.columns):,} columns{dropped}")
-    say("target", describe_target(fitted.target, groups))
-    numeric = [column.name for column in fitted.columns if isinstance(column, NumericColumn)]
-    categorical = [column.name for column in fitted.columns if not isinstance(column, NumericColumn)]
-    kinds = [f"{len(numeric):,} numeric (standardised)"] if numeric else []
-    kinds += [f"{len(categorical):,} categorical (one input per category)"] if categorical else []
-    say("columns", f"{' and '.join(kinds)}: {fitted.n_inputs:,} inputs of the network")
-    for names, treatment in ((numeric, "taken as the median of the training rows"), (categorical, "a category")):
-        if counts := [f"{name} {missing[name]:,}" for name in names if name in missing]:
-            say("missing", f"{', '.join(counts)}: {treatment}")
-    for name in categorical:
-        if note := tabular.almost_numeric(table, name):
-            say("note", f"{name} is {note}")
-    say_left_out(say, fitted)
-    how = "the same share of each class" if task == "classification" else "drawn at random"
-    how = f"{len(held_out):,} held out ({how}, seed {args.seed})"
-    if not len(held_out):
-        how = "none held out, so that the score does not tell how well new rows will be predicted"
-    say("rows", f"{len(train):,} to train on, {how}")
-    return _Examples(fitted, X, fitted.target.encode(table), train, held_out)
+def _say_plan(say: output.Say, plan: Plan) -> None:
+    """Print what was found in a table, and what will be done with it."""
+    fitted, split = plan.preprocessing, plan.split
+    dropped = f"; {plan.n_dropped:,} more without a target left out" if plan.n_dropped else ""
+    read = "".join(f"; {each}" for each in plan.said)
+    say("data", f"{plan.name}: {len(plan):,} rows, {plan.n_columns:,} columns{dropped}{read}")
+    for target in fitted.targets:
+        say("target", output.describe_target(target, plan.counts.get(target.name)))
+    say("columns", output.describe_columns(fitted))
+    say("", f"{fitted.n_inputs:,} inputs of the network")
+    for line in output.describe_missing(plan):
+        say("missing", line)
+    for each in plan.notes:
+        say("note", each)
+    output.say_left_out(say, fitted)
+    held_out = f"{len(split.held_out):,} held out ({split.how}, seed {plan.settings.seed})"
+    if plan.settings.folds:
+        held_out = f"each held out in one of {plan.settings.folds} folds ({split.how}, seed {plan.settings.seed})"
+    elif not len(split.held_out):
+        held_out = "none held out, so that the score does not tell how well new rows will be predicted"
+    watching = f", {len(split.validation):,} to tell when to stop" if len(split.validation) else ""
+    say("rows", f"{len(split.fit):,} to train on{watching}, {held_out}")
 
 
-def _network(args: argparse.Namespace, examples: _Examples) -> Network:
-    fitted = examples.fitted
-    # Three digits, so that what is printed can be typed.
-    l2 = float(f"{min(MAX_L2, L2_TIMES_ROWS / len(examples.train)):.3g}") if args.l2 is None else args.l2
-    hidden = [Dense(units, args.activation, l2=l2) for units in args.hidden]
-    output = Dense(fitted.target.n_outputs, OUTPUT_OF_TASK[fitted.target.task], l2=l2)
-    return Network(fitted.n_inputs, [*hidden, output], dtype=args.dtype, seed=args.seed)
+def _say_scores(say: output.Say, model: TableModel, plan: Plan, *, quiet: bool) -> None:
+    """Print how well the model does."""
+    rows = model.scored_rows
+    where = "held out" if len(plan.split.held_out) else "trained on"
+    several = len(plan.preprocessing.targets) > 1
+    for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True):
+        found = model.scores[target.name]
+        said = f"{target.name}: " if several else ""
+        if folds := model.fold_scores.get(target.name):
+            text = output.describe_folds(folds)
+            say("score", said + text)
+        else:
+            first = scores.FIRST[target.task]
+            base = scores.baseline(target, truth[plan.split.train], truth[rows])
+            text = scores.shown(found, base, first)
+            say("score", f"{said}{where}: {text}")
+            if rest := scores.shown({name: value for name, value in found.items() if name not in first}):
+                say("", rest + _about(target))
+        if quiet:
+            print(said + text)
+        if isinstance(target, Labels) and target.n_outputs <= output.MAX_CLASSES_SHOWN and not folds:
+            outputs = model.networks[target.name].predict(plan.X[rows])
+            classes = scores.classes(target, outputs, model.settings.threshold)
+            say("", output.confusion_table(target, classes, truth[rows]))
 
 
-def _fit_settings(args: argparse.Namespace, target: Target, n_rows: int) -> dict[str, Any]:
-    """Return the arguments of `Network.fit`."""
-    losses = LOSSES_OF_TASK[target.task]
-    if args.loss is not None and args.loss not in losses:
-        raise ValueError(f"--loss: a {target.task} needs one of {', '.join(losses)}; got {args.loss!r}")
-    rate = args.learning_rate or LEARNING_RATES.get(args.optimizer)
-    optimizer: Any = OPTIMIZERS[args.optimizer]
-    batch_size = min(args.batch_size or n_rows, n_rows)
-    return {
-        "loss": args.loss or losses[0],
-        "optimizer": optimizer() if rate is None else optimizer(learning_rate=rate),
-        "epochs": args.epochs or min(max(math.ceil(STEPS * batch_size / n_rows), MIN_EPOCHS), MAX_EPOCHS),
-        "batch_size": batch_size,
-        "tolerance": args.tolerance,
-        "patience": args.patience,
-        "progress": False if args.quiet else "auto",
-    }
+def _about(target: Target) -> str:
+    """Return which class figures are about."""
+    return f" (of {target.labels[target.positive]!r})" if isinstance(target, Labels) and target.n_outputs == 2 else ""
 
 
 # --- predict -------------------------------------------------------------------------------------------------------
@@ -202,53 +161,56 @@ def _fit_settings(args: argparse.Namespace, target: Target, n_rows: int) -> dict
 
 def predict(args: argparse.Namespace) -> None:
     """Predict the target of the rows of a table."""
-    network, fitted, _ = _load(args.model)
-    target = fitted.target
-    if args.proba and not isinstance(target, Labels):
+    if args.out:
+        check_output("--out", args.out, *args.file, args.model)
+    model = load_table_model(args.model)
+    fitted = model.preprocessing
+    assert fitted is not None
+    if args.threshold is not None:
+        model = model.with_threshold(args.threshold)
+    numbers = [target.name for target in fitted.targets if not isinstance(target, Labels)]
+    if args.proba and len(numbers) == len(fitted.targets):
         raise ValueError(
-            f"--proba: needs a model for a classification; {args.model} predicts the number {target.name!r}"
+            f"--proba: needs a model for a classification; {args.model} predicts the number {numbers[0]!r}"
         )
-    if args.out:
-        _check_output("--out", args.out, args.file, args.model)
-    table = _read(args.file)
-    encoded = fitted.inputs(table)
-    outputs = network.predict(encoded.X)
+    with _source(args) as (source, name), _options():
+        found = model.predictions(source, sql=args.sql, table=args.table, memory=args.memory, name=name)
+        keep = [column for column in fitted.ids if column in found.table.columns and column not in args.keep]
+        data = written(model, found, [*keep, *args.keep], proba=args.proba, path=args.out)
+        if not args.out:
+            sys.stdout.write(data.decode())
+        _note_predictions(model, found)
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if isinstance(target, Labels):
-        labels = target.labels if args.proba else ()
-        writer.writerow(["prediction", *(f"probability_{label}" for label in labels)])
-        for row, k in zip(outputs, outputs.argmax(axis=1), strict=True):
-            writer.writerow([target.labels[k], *(row if labels else ())])
-    else:
-        writer.writerow(["prediction"])
-        # As many digits as the network's arithmetic has.
-        writer.writerows([[value] for value in target.decode(outputs).astype(network.dtype)])
-    if args.out:
-        write_atomically(args.out, text.getvalue().encode())
-    else:
-        sys.stdout.write(text.getvalue())
 
-    for name, count in encoded.missing.items():
+def _note_predictions(model: TableModel, found: Prediction) -> None:
+    """Tell what had to be made up, and how well the predictions hit where the table knows."""
+    fitted = model.preprocessing
+    assert fitted is not None
+    for name, count in found.missing.items():
         note("note", f"{name}: {count:,} missing")
-    for name, unknown in encoded.unknown.items():
+    for name, unknown in found.unknown.items():
         examples = shorten((value for value, _ in unknown.most_common()), 5)
         note("note", f"{name}: {unknown.total():,} with a category that no training row had: {examples}")
-    if target.name in table.columns:
-        note("score", _score_predictions(target, table, outputs))
+    for target in fitted.targets:
+        if target.name in found.table.columns:
+            _note_score(model, found, target, len(fitted.targets) > 1)
 
 
-def _score_predictions(target: Target, table: Table, outputs: NDArray[Any]) -> str:
-    """Compare with the target that the file has, as far as it has one."""
+def _note_score(model: TableModel, found: Prediction, target: Target, several: bool) -> None:
+    said = f"{target.name}: " if several else ""
     try:
-        truth = target.encode(table)
+        scored = model.scored(found, target)
     except ValueError as error:
-        return f"none ({error})"
-    given = np.array([bool(cell) for cell in table.column(target.name)])
-    if not given.any():
-        return f"none (column {target.name!r} is empty)"
-    return f"{show_scores(measured(target, outputs[given], truth[given]))} on {given.sum():,} rows with {target.name!r}"
+        note("score", f"{said}none ({error})")
+        return
+    first = scores.FIRST[target.task]
+    note("score", f"{said}{scores.shown(scored.scores, names=first)} on {scored.n_rows:,} rows with {target.name!r}")
+    if scored.unknown:
+        text = predicted.said_unknown(target.name, scored.unknown, scored.first_unknown)
+        note("note", f"{text}; not in the score")
+    if isinstance(target, Labels) and target.n_outputs == 2:
+        rest = {name: value for name, value in scored.scores.items() if name not in first}
+        note("score", f"{said}{scores.shown(rest)}{_about(target)}")
 
 
 # --- info ----------------------------------------------------------------------------------------------------------
@@ -259,16 +221,20 @@ def info(args: argparse.Namespace) -> None:
     if args.model is None:
         backprop.show_config()
         return
-    network, fitted, training = _load(args.model)
-    say = print_line
+    model = load_table_model(args.model)
+    fitted, say = model.preprocessing, print_line
+    assert fitted is not None
     say("model", str(args.model))
-    say("network", describe_network(network))
-    say("", network.summary())
-    say("target", describe_target(fitted.target))
-    say("columns", "\n".join(map(describe_column, fitted.columns)))
-    say_left_out(say, fitted)
+    for target in fitted.targets:
+        network = model.networks[target.name]
+        say("network", output.describe_network(network))
+        say("", network.summary())
+        say("target", output.describe_target(target))
+    say("columns", output.describe_columns(fitted))
+    output.say_left_out(say, fitted)
     shown = (
-        f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in training.items()
+        f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+        for name, value in model.training.items()
     )
     say("training", "\n".join(shown))
 
@@ -276,36 +242,48 @@ def info(args: argparse.Namespace) -> None:
 # --- what the commands share ---------------------------------------------------------------------------------------
 
 
-def _read(path: str | None) -> Table:
-    if path is not None:
-        return read_csv(path)
-    with as_file(files("backprop").joinpath("data", "iris.csv")) as iris:
-        return read_csv(iris, "iris.csv (bundled)")
+@contextlib.contextmanager
+def _source(args: argparse.Namespace) -> Iterator[tuple[Any, str | None]]:
+    """Yield what `open_table` takes: the files, none for a query, or the bundled data and their name."""
+    if args.file:
+        yield (args.file[0] if len(args.file) == 1 else args.file), None
+    elif args.sql:
+        yield None, None
+    else:
+        with as_file(files("backprop").joinpath("data", "iris.csv")) as iris:
+            yield iris, "iris.csv (bundled)"
 
 
-def _load(path: str) -> tuple[Network, Preprocessing, Mapping[str, Any]]:
-    """Return the network, the preprocessing and the training summary that `train` saved."""
-    network, extra = load_with_extra(path)
-    if not isinstance(network, Network):
-        raise ValueError(f"{path}: a fleet; needs a network that `backprop train` wrote")
-    if "preprocessing" not in extra:
-        raise ValueError(f"{path}: a network without preprocessing; needs a model that `backprop train` wrote")
+@contextlib.contextmanager
+def _options() -> Iterator[None]:
+    """Call what a message names by the option that it is here."""
     try:
-        fitted = Preprocessing.from_json(extra["preprocessing"])
-        training = extra.get("training", {})
-        if not isinstance(training, dict):
-            raise TypeError(f"training: needs a dict, got {training!r:.80}")
-        sizes = (fitted.n_inputs, fitted.target.n_outputs)
-        if sizes != (network.n_inputs, network.n_outputs):
-            raise ValueError(
-                f"preprocessing for {sizes}, network of {(network.n_inputs, network.n_outputs)} inputs, outputs"
-            )
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a valid model file: {error}") from error
-    return network, fitted, training
+        yield
+    except ValueError as error:
+        name, colon, rest = str(error).partition(": ")
+        if name == "target" and colon:
+            raise ValueError(f"--target: {rest}") from error
+        if name in _OPTIONS:
+            raise ValueError(f"--{name.replace('_', '-')}: {rest}") from error
+        raise
 
 
-def _check_output(option: str, path: Path, *others: str | Path | None) -> None:
+def default_path(source: Any) -> Path:
+    """Return where the model of a source goes if nothing else was said.
+
+    Examples
+    --------
+    >>> str(default_path("data/houses.csv.gz")), str(default_path("-"))
+    ('houses.safetensors', 'model.safetensors')
+    """
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    stem = Path(text).name
+    for suffix in (".gz", ".zst", *Path(stem.removesuffix(".gz").removesuffix(".zst")).suffixes[-1:]):
+        stem = stem.removesuffix(suffix)
+    return Path(f"{stem if stem.strip('-*?[]') else 'model'}.safetensors")
+
+
+def check_output(option: str, path: Path, *others: str | Path | None) -> None:
     """Raise before the work, not after it, when a file could not be written, or would replace one that is read."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{option}: needs the name of a file; {path} is none")

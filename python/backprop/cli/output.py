@@ -4,57 +4,30 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.cli.defaults import MAX_CLASSES_SHOWN, METRICS
 from backprop.network import Network
-from backprop.tables.csv import shorten
-from backprop.tables.preprocessing import Column, Labels, NumericColumn, Preprocessing, Target
+from backprop.tables import scores
+from backprop.tables.columns import Column
+from backprop.tables.encoders import BooleanInput, CategoryInput, DateInput, Input, NumberInput
+from backprop.tables.preparing import Plan
+from backprop.tables.preprocessing import Preprocessing
+from backprop.tables.table import shorten
+from backprop.tables.targets import Labels, Target
 
-Scores = dict[str, float]
 Say = Callable[[str, str], None]
 
-
-def measured(target: Target, outputs: NDArray[Any], truth: NDArray[Any]) -> Scores:
-    """Return how well the network's outputs, (n, n_outputs), hit the encoded target."""
-    if isinstance(target, Labels):
-        return {"accuracy": float(np.mean(outputs.argmax(axis=1) == truth))}
-    errors = outputs.astype(np.float64) - truth
-    scores = {"mean_absolute_error": float(np.mean(np.abs(errors)) * target.scale)}
-    spread = float(np.sum(np.square(truth - truth.mean())))
-    if spread > 0:  # R² of a single row, or of equal ones, does not exist
-        scores = {"r2": 1 - float(np.sum(np.square(errors))) / spread, **scores}
-    return scores
+MAX_CLASSES_SHOWN = 12
+MAX_COLUMNS_SHOWN = 40
 
 
-def baseline_scores(target: Target, train_truth: NDArray[Any], truth: NDArray[Any]) -> tuple[str, Scores]:
-    """Return how well one does without looking at the inputs."""
-    outputs = np.zeros((len(truth), target.n_outputs))
-    if not isinstance(target, Labels):
-        return "always the mean", measured(target, outputs, truth)  # which is 0, standardised
-    majority = int(np.bincount(train_truth).argmax())
-    outputs[:, majority] = 1
-    return f"always {target.labels[majority]!r}", measured(target, outputs, truth)
-
-
-def show_scores(scores: Scores, baseline: tuple[str, Scores] | None = None) -> str:
-    """Return the scores as text, perhaps beside those of the baseline."""
-    text = ", ".join(f"{METRICS[name][0]} {value:{METRICS[name][1]}}" for name, value in scores.items())
-    if baseline is None:
-        return text
-    how, theirs = baseline
-    return f"{text} ({how}: {', '.join(f'{value:{METRICS[name][1]}}' for name, value in theirs.items())})"
-
-
-def confusion_table(target: Labels, outputs: NDArray[Any], truth: NDArray[Any]) -> str:
+def confusion_table(target: Labels, predicted: NDArray[Any], truth: NDArray[Any]) -> str:
     """Return how often each class was taken for which, as text."""
-    counts = np.zeros((target.n_outputs, target.n_outputs), int)
-    np.add.at(counts, (truth, outputs.argmax(axis=1)), 1)
+    counts = scores.confusion(target, predicted, truth)
     names = [textwrap.shorten(label, 16, placeholder="...") or label[:16] for label in target.labels]
     first = max(len("actual"), *map(len, names))
     widths = [max(len(name), 4) for name in names]
@@ -66,14 +39,43 @@ def confusion_table(target: Labels, outputs: NDArray[Any], truth: NDArray[Any]) 
     return "\n".join(lines)
 
 
-def describe_target(target: Target, labels: Sequence[str] | None = None) -> str:
+def describe_target(target: Target, counts: Mapping[str, int] | None = None) -> str:
     """Return what is predicted, as text."""
     if not isinstance(target, Labels):
         return f"{target.name}: regression (mean {target.center:.4g}, standard deviation {target.scale:.4g})"
-    counts = Counter(labels)
     names = [f"{label} {counts[label]:,}" if counts else label for label in target.labels]
     shown = ", ".join(names[:MAX_CLASSES_SHOWN]) + (", ..." if len(names) > MAX_CLASSES_SHOWN else "")
     return f"{target.name}: classification, {target.n_outputs} classes ({shown})"
+
+
+def describe_columns(fitted: Preprocessing) -> str:
+    """Return what the columns mean, by which rule, and what becomes of them: one line each."""
+    pairs = list(zip(fitted.columns, fitted.inputs, strict=True))
+    lines = [describe_column(column, how) for column, how in pairs[:MAX_COLUMNS_SHOWN]]
+    if len(pairs) > MAX_COLUMNS_SHOWN:
+        lines.append(f"... ({len(pairs):,} in all)")
+    return "\n".join(lines)
+
+
+def describe_column(column: Column, how: Input) -> str:
+    """Return a column of the inputs, as text."""
+    if isinstance(how, NumberInput):
+        text = f"mean {how.center:.4g}, standard deviation {how.scale:.4g}, median {how.fill:.4g}"
+        if how.bounded:
+            text = f"median {how.center:.4g}, scale {how.scale:.4g}, softly bounded"
+        text += "; an input tells where it is missing" if how.tells_missing else ""
+    elif isinstance(how, BooleanInput):
+        text = "1 and -1"
+    elif isinstance(how, CategoryInput):
+        names = shorten([*how.categories, *(["(missing)"] if how.tells_missing else [])], 8)
+        text = f"{len(how.inputs)} categories: {names}" + (
+            f"; {len(how.rare):,} rare ones share one" if how.rare else ""
+        )
+    else:
+        assert isinstance(how, DateInput)
+        text = ", ".join({"elapsed": "elapsed time"}.get(part, part) for part in how.parts)
+    why = f" ({column.why})" if column.why and column.why not in ("numbers", "yes and no") else ""
+    return f"{column.name}: {column.meaning}{why}; {text}"
 
 
 def say_left_out(say: Say, fitted: Preprocessing) -> None:
@@ -83,14 +85,14 @@ def say_left_out(say: Say, fitted: Preprocessing) -> None:
         say("left out", f"{names}: {reason}")
 
 
-def describe_column(column: Column) -> str:
-    """Return a column of the inputs, as text."""
-    if isinstance(column, NumericColumn):
-        how = f"numeric; mean {column.mean:.4g}, standard deviation {column.scale:.4g}, median {column.median:.4g}"
-    else:
-        names = shorten(category or "(missing)" for category in column.categories)
-        how = f"{column.n_inputs} categories: {names}"
-    return f"{column.name}: {how}"
+def describe_missing(plan: Plan) -> list[str]:
+    """Return what was done about missing cells, as lines."""
+    treatments: dict[str, list[str]] = {}
+    for how in plan.preprocessing.inputs:
+        if n := plan.missing.get(how.name):
+            what = {"number": "taken as the median of the training rows", "category": "a category"}
+            treatments.setdefault(what.get(how.kind, "taken as neither"), []).append(f"{how.name} {n:,}")
+    return [f"{', '.join(names)}: {treatment}" for treatment, names in treatments.items()]
 
 
 def describe_network(network: Network) -> str:
@@ -98,6 +100,29 @@ def describe_network(network: Network) -> str:
     layers = " -> ".join(f"{layer.units} {layer.activation}" for layer in network.layers)
     how = f"{network.n_parameters:,} parameters, {network.dtype}, backend {network.backend}"
     return f"{network.n_inputs} -> {layers}; {how}"
+
+
+def describe_training(network: Network, settings: Mapping[str, Any], n_validation: int) -> str:
+    """Return the arguments of a training, as text."""
+    up_to = "up to " if settings["tolerance"] is not None or settings["callbacks"] else ""
+    optimizer = settings["optimizer"]
+    falling = " and falling" if settings["schedule"] is not None else ""
+    watched = f", the best one on {n_validation:,} validation rows" if n_validation else ""
+    return (
+        f"{settings['loss']} + l2 {network.layers[-1].l2:.3g}, {optimizer.name}, "
+        f"learning rate {optimizer.learning_rate:g}{falling}, batches of {settings['batch_size']:,}, "
+        f"{up_to}{settings['epochs']:,} epochs{watched}"
+    )
+
+
+def describe_folds(found: list[scores.Scores]) -> str:
+    """Return the scores of a cross-validation as mean and standard deviation over the folds."""
+    texts = []
+    for name in found[0]:
+        values = np.array([each[name] for each in found if name in each])
+        what, form = scores.NAMES[name]
+        texts.append(f"{what} {values.mean():{form}} ± {values.std():{form}}")
+    return f"{len(found)} folds: {', '.join(texts)}"
 
 
 # --- what is printed -----------------------------------------------------------------------------------------------

@@ -97,13 +97,13 @@ class Asked:
         kinds = [*self.numeric, *self.categorical, *self.date]
         for name in kinds:
             if kinds.count(name) > 1:
-                raise ValueError(f"{name!r}: is to be taken in two ways; numeric, categorical and date exclude each other")
+                raise ValueError(
+                    f"{name!r}: is to be taken in two ways; numeric, categorical and date exclude each other"
+                )
 
     def _named(self) -> dict[str, tuple[str, ...]]:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            what: (names,) if isinstance(names, str) else tuple(names or ()) for what, names in given.items()
-        }
+        return {what: (names,) if isinstance(names, str) else tuple(names or ()) for what, names in given.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,14 @@ class Column:
         return self.meaning in ("category", "code", "identifier", "text")
 
 
-def decided(table: Table, names: Sequence[str], asked: Asked | None = None, preferred: str | None = None) -> dict[str, Column]:
+def decided(
+    table: Table,
+    names: Sequence[str],
+    asked: Asked | None = None,
+    preferred: str | None = None,
+    *,
+    seen: Mapping[str, Evidence] | None = None,
+) -> dict[str, Column]:
     """Return what columns mean.
 
     Parameters
@@ -152,6 +159,8 @@ def decided(table: Table, names: Sequence[str], asked: Asked | None = None, pref
         What the user says; nothing by default.
     preferred
         The decimal mark to assume where no column tells; by default `Table.decimal`.
+    seen
+        What `values.evidence` gave for the columns, if it has been asked already.
 
     Examples
     --------
@@ -161,7 +170,7 @@ def decided(table: Table, names: Sequence[str], asked: Asked | None = None, pref
     ['code', 'boolean', 'numeric']
     """
     asked = asked or Asked(())
-    seen = values.evidence(table, names)
+    seen = seen or values.evidence(table, names)
     marks, _ = values.decimal_marks(seen, preferred or table.decimal)
     return {name: _decided(table, name, seen[name], marks[name], asked) for name in names}
 
@@ -190,7 +199,9 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
         return _number(replace(column, meaning="numeric", why="numbers"), seen)
     if stored.kind in ("date", "time") or seen.all(seen.times):
         written = "ISO 8601" if stored.kind == "date" else "time of day"
-        return replace(column, meaning="date", why="dates" if stored.kind == "date" else "times of day", written=written)
+        return replace(
+            column, meaning="date", why="dates" if stored.kind == "date" else "times of day", written=written
+        )
     if 6 <= seen.longest <= 40 and (found := values.date_format(table, stored, seen.there)):
         why = f"dates, {found[0]}" + ("; day and month could be the other way round" if found[1] else "")
         return replace(column, meaning="date", why=why, written=found[0])
@@ -217,7 +228,9 @@ def _words(table: Table, column: Column, seen: Evidence) -> Column:
     if seen.distinct == seen.there and not blanks:
         return replace(column, meaning="identifier", why="text that differs in every row")
     why = f"text with {seen.distinct:,} different values in {seen.there:,} rows"
-    return replace(column, meaning="text", why=why + (f"; {note}" if (note := almost_numeric(table, column, seen)) else ""))
+    return replace(
+        column, meaning="text", why=why + (f"; {note}" if (note := almost_numeric(table, column, seen)) else "")
+    )
 
 
 def almost_numeric(table: Table, column: Column, seen: Evidence) -> str | None:
@@ -257,13 +270,11 @@ def _date_as_asked(table: Table, name: str, seen: Evidence) -> str:
         return "time of day"
     if seen.all(seen.numbers["."]):
         return "seconds"
-    odd = " AND ".join(
-        f"{values.instant(stored, written)} IS NULL" for written in values.DATE_FORMATS
-    )
+    odd = " AND ".join(f"{values.instant(stored, written)} IS NULL" for written in values.DATE_FORMATS)
     row, cell = table.where(f"NOT {values.is_missing(stored)} AND {odd}", values.text(stored)) or (1, "several formats")
     raise ValueError(
-        f"{table.name}, row {row:,}: column {name!r} needs dates of one form (ISO 8601, {', '.join(list(values.DATE_FORMATS)[1:4])}, "
-        f"...), got {cell!r}"
+        f"{table.name}, row {row:,}: column {name!r} needs dates of one form "
+        f"({', '.join(list(values.DATE_FORMATS)[:4])}, ...), got {cell!r}"
     )
 
 
@@ -287,5 +298,3 @@ def counted(columns: Mapping[str, Column]) -> str:
     """
     meanings = [column.meaning for column in columns.values()]
     return ", ".join(f"{meanings.count(each):,} {each}" for each in MEANINGS if each in meanings)
-
-

@@ -1,8 +1,8 @@
 r"""How a text file writes a table: encoding, separator, quotes, comments, header.
 
-DuckDB splits the lines; this module tells it how. Its own sniffer takes a file of ``;`` and decimal commas for a file of
-commas, so the candidates are compared here, on the first lines: the header and the lines below it have to agree in their
-number of values, then as many cells as possible should be numbers, then there should be many columns.
+DuckDB splits the lines; this module tells it how. Its own sniffer takes a file of ``;`` and decimal commas for a file
+of commas, so the candidates are compared here, on the first lines: the header and the lines below it have to agree in
+their number of values, then as many cells as possible should be numbers, then there should be many columns.
 
 The rules:
 
@@ -22,14 +22,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS: tuple[str, ...] = (",", ";", "\t", "|")
 SAMPLED = 2**18  # bytes in which the dialect is looked for
 SAMPLED_LINES = 200
 MAX_TITLE_LINES = 20
 SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 
-_NUMBER = re.compile(r"[-+−(]?[^\W\d_]{0,3}\W{0,2}\d[\d.,'’\s]*(?:e[-+]?\d+)?\s?[^\w\s]?[^\W\d_]{0,3}\)?", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[-+−(]?[^\W\d_]{0,3}\W{0,2}\d[\d.,'’\s]*(?:e[-+]?\d+)?\s?[^\w\s]?[^\W\d_]{0,3}\)?", re.IGNORECASE
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -148,7 +151,7 @@ class _Tried:
 
 
 def _tried(lines: Sequence[str], separator: str, quote: str, escape: str) -> _Tried:
-    options = {"escapechar": escape, "doublequote": False} if escape == "\\" else {}
+    options: dict[str, Any] = {"escapechar": escape, "doublequote": False} if escape == "\\" else {}
     try:
         records = list(csv.reader(
             lines, delimiter=separator, quotechar=quote or None, skipinitialspace=True,

@@ -1,7 +1,8 @@
 """How a column becomes inputs of the network: frozen dataclasses that are learned from the training rows.
 
-- **numbers** are standardised: minus the mean, over the standard deviation. With values more than `FAR` deviations from
-  the mean, it is minus the median, over the distance of the quartiles, and then z / sqrt(1 + (z / 3)^2), which is below 3.
+- **numbers** are standardised: minus the mean, over the standard deviation. With values more than `FAR` deviations
+  from the mean, it is minus the median, over the distance of the quartiles, and then z / sqrt(1 + (z / 3)^2), which is
+  below 3.
 - **booleans** are 1 and -1.
 - **categories** have an input each; those with fewer than `FEW_ROWS` training rows share one, where there are many.
 - **dates** are elapsed time, and month, weekday and hour on a circle (sine and cosine), as far as they vary.
@@ -182,7 +183,7 @@ def phase(seconds: Floats, part: Part) -> Floats:
         return (seconds - days * DAY) / DAY
     if part == "weekday":
         return ((days + 3) % 7) / 7
-    months = np.clip(days, -10**6, 10**7).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    months = np.clip(days, -(10**6), 10**7).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     return (months % 12) / 12
 
 
@@ -199,6 +200,7 @@ def fitted(values: Values, rows: NDArray[np.int64]) -> Input | str:
         return "constant in the training rows"
     if column.meaning == "boolean":
         return BooleanInput(column.name)
+    there = np.asarray(there, np.float64)
     check_size(there, f"column {column.name!r}")
     return _date(column, there, gone) if column.meaning == "date" else _number(column, there, gone)
 
@@ -286,8 +288,11 @@ def input_from_json(data: object) -> Input:
         raise ValueError(f"column: needs a dict of one of the kinds {', '.join(INPUTS)}; got {data!r:.200}")
     found = from_json(INPUTS[str(kind)], data, "column")
     if isinstance(found, DateInput) and not (found.parts and set(found.parts) <= set(get_args(Part))):
-        raise ValueError(f"parts of column {found.name!r}: needs some of {', '.join(get_args(Part))}; got {found.parts!r}")
-    return found
+        raise ValueError(
+            f"parts of column {found.name!r}: needs some of {', '.join(get_args(Part))}; got {found.parts!r}"
+        )
+    result: Input = found
+    return result
 
 
 def from_json(cls: type[Any], data: dict[str, Any], what: str) -> Any:

@@ -111,16 +111,16 @@ def explained(error: Exception) -> str:
     if ragged := re.search(r"Line: (\d+)\n.*Expected Number of Columns: (\d+) Found: (\d+)", text, re.DOTALL):
         line, expected, found = (int(part) for part in ragged.groups())
         return f"line {line}: {_count(found, 'value')}, but the header has {_count(expected, 'column')}"
-    line = f"line {match[1]}: " if (match := re.search(r"CSV Error on Line: (\d+)", text)) else ""
+    where = f"line {match[1]}: " if (match := re.search(r"CSV Error on Line: (\d+)", text)) else ""
     if "unterminated quote" in text:
-        return f"{line}a quote that is opened and not closed"
+        return f"{where}a quote that is opened and not closed"
     if "not utf-8" in text.lower():
-        return f"{line}not UTF-8 text"
+        return f"{where}not UTF-8 text"
     if "maximum_line_size" in text.lower() or "maximum line size" in text.lower():
-        return f"{line}a line that is longer than 2,000,000 bytes"
+        return f"{where}a line that is longer than 2,000,000 bytes"
     if "No magic bytes" in text:
         return "not a whole Parquet file (its end is missing or damaged)"
-    return line + _first_line(error)
+    return where + _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Data frames of any kind as tables: pandas, polars, pyarrow and others through narwhals, relations of DuckDB, mappings.
+"""Data frames as tables: pandas, polars, pyarrow and others through narwhals, relations of DuckDB, mappings.
 
 Numbers, booleans, dates and times keep their types; everything else becomes text, which the rules for the values of
 files then read.
@@ -31,7 +31,9 @@ def is_frame(source: Any) -> bool:
     """
     if isinstance(source, (str, bytes, os.PathLike)):
         return False
-    return not (isinstance(source, (list, tuple)) and all(isinstance(item, (str, bytes, os.PathLike)) for item in source))
+    return not (
+        isinstance(source, (list, tuple)) and all(isinstance(item, (str, bytes, os.PathLike)) for item in source)
+    )
 
 
 def registered(frame: Any, connection: Any, limits: Limits, name: str) -> Table:

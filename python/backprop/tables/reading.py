@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.tables import columns as meanings
 from backprop.tables import values
 from backprop.tables.columns import Column
 from backprop.tables.table import Table

@@ -162,7 +162,7 @@ def _looked_at(path: str, name: str | None, kept: list[Any]) -> File:
         compression = "zstd"
     file_ = File(path, name, "csv", compression)
     head = _head(file_, 4096).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return replace(file_, kind="json") if head[:1] in (b"{", b"[") and b'"' in head or head[:2] == b"[]" else file_
+    return replace(file_, kind="json") if (head[:1] in (b"{", b"[") and b'"' in head) or head[:2] == b"[]" else file_
 
 
 def _spooled(stream: BinaryIO, kept: list[Any]) -> str:
@@ -257,7 +257,7 @@ def _insert_csv(
     except duckdb.InvalidInputException as error:
         text = str(error).lower()
         reason = "invalid state" in text or "not utf-8" in text or "found: 1\n" in text
-        if not reason or kept and file.path.endswith("recoded"):
+        if not reason or (kept and file.path.endswith("recoded")):
             raise ValueError(f"{name}: {engine.explained(error)}") from error
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
         again = _recoded(file, encoding, kept)
@@ -294,9 +294,8 @@ def _recoded(file: File, encoding: str, kept: list[Any]) -> File:
                     out.writelines((line or "").encode("latin-1") + b"\n" for (line,) in rows)
             file = replace(file, path=raw, compression="none")
         opener: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
-        with opener(file.path, "rt", encoding=encoding, errors=errors) as source:
-            with open(path, "w", encoding="utf-8", newline="\n") as out:
-                out.writelines(line for line in source if line.strip())
+        with opener(file.path, "rt", encoding=encoding, errors=errors) as source, open(path, "wb") as out:
+            out.writelines(line.encode() for line in source if line.strip())
     except UnicodeError as error:
         raise ValueError(f"{file.name}: not {encoding} text ({error})") from error
     except EOFError as error:
@@ -341,9 +340,11 @@ def _described(connection: Any, query: str) -> dict[str, Stored]:
 def _attached_duckdb(file: File, connection: Any, limits: Limits, table: str | None, for_query: bool) -> Table:
     with engine.errors(file.name):
         connection.execute(f"ATTACH {literal(file.path)} AS source (READ_ONLY)")
-        found = connection.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' "
-                                   "UNION ALL SELECT schema_name, view_name FROM duckdb_views() "
-                                   "WHERE database_name = 'source' AND NOT internal ORDER BY ALL").fetchall()  # fmt: skip
+        found = connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'source' UNION ALL "
+            "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = 'source' AND NOT internal "
+            "ORDER BY ALL"
+        ).fetchall()
     names = [name if schema == "main" else f"{schema}.{name}" for schema, name in found]
     if for_query:
         connection.execute("USE source")

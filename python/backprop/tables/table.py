@@ -49,6 +49,9 @@ class Stored:
         return "text" if base in _TEXTS else "other"
 
 
+NO_LIMITS = engine.Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows and columns that DuckDB holds.
@@ -77,7 +80,7 @@ class Table:
     columns: Mapping[str, Stored]
     relation: str
     connection: Any
-    limits: engine.Limits = engine.Limits()
+    limits: engine.Limits = NO_LIMITS
     decimal: str = "."
     said: tuple[str, ...] = ()
     kept: tuple[Any, ...] = field(default=(), repr=False)

@@ -37,12 +37,20 @@ class Labels:
         At least two texts that differ.
     label_kind
         "text"; "number", where 1 and 1.0 are one label; "boolean", where all spellings of yes and no are.
+    positive_label
+        The one that is looked for, where there are two: yes, the larger number, the rarer text.
     """
 
     kind: ClassVar[str] = "labels"
     name: str
     labels: tuple[str, ...]
     label_kind: str = "text"
+    positive_label: str = ""
+
+    @property
+    def positive(self) -> int:
+        """The class that precision, recall and a threshold are about, where there are two."""
+        return self.labels.index(self.positive_label) if self.positive_label in self.labels else len(self.labels) - 1
 
     @property
     def task(self) -> Task:
@@ -104,7 +112,8 @@ class Quantity:
 
     def encode(self, found: Values) -> NDArray[np.float64]:
         """Return the scaled target of each row, (n, 1); NaN where it is missing."""
-        return ((found.array - self.center) / self.scale)[:, None]
+        scaled: NDArray[np.float64] = (found.array.astype(np.float64) - self.center) / self.scale
+        return scaled[:, None]
 
     def decoded(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return the network's outputs, (n, 1), in the units of the target, (n,)."""
@@ -156,7 +165,7 @@ def fitted_labels(table: Table, found: Values, seen: Evidence) -> Labels:
         raise ValueError(f"{table.name}: target {name!r} is {labels[0]!r} in every row; it needs at least two classes")
     if column.numbers:
         return Labels(name, tuple(sorted(labels, key=float)), "number")
-    return Labels(name, tuple(sorted(labels)), "text")
+    return Labels(name, tuple(sorted(labels)), "text", labels[-1])  # the rarest comes last
 
 
 def _spellings(table: Table, name: str, numbers: bool) -> tuple[str, str]:

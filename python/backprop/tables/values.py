@@ -39,8 +39,8 @@ BOOLEANS = (("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("on", "of
 TRUE = tuple(dict.fromkeys(yes for yes, _ in BOOLEANS))
 FALSE = tuple(dict.fromkeys(no for _, no in BOOLEANS))
 
-_CURRENCY = (r"(?:US\$|R\$|A\$|C\$|HK\$|[$€£¥₹₽₩₺₴₫₪฿₱]|USD|EUR|GBP|CHF|JPY|CNY|SEK|NOK|DKK|PLN|CZK|HUF|AUD|CAD|NZD|INR|"
-             r"BRL|MXN|ZAR|TRY|kr\.?|zł|Kč|Ft|Fr\.)")  # fmt: skip
+_CURRENCY = (r"(?:US\$|R\$|A\$|C\$|HK\$|[$€£¥₹₽₩₺₴₫₪฿₱]|USD|EUR|GBP|CHF|JPY|CNY|SEK|NOK|DKK|PLN|CZK|HUF|AUD|CAD|"
+             r"NZD|INR|BRL|MXN|ZAR|TRY|kr\.?|zł|Kč|Ft|Fr\.)")  # fmt: skip
 _BLANK = r"[ \x{a0}\x{2009}\x{202f}]"
 _NUMBER: Mapping[str, str] = {
     mark: (
