@@ -155,7 +155,7 @@ def test_options_in_the_readme_s_text_exist():
 
 def test_the_two_commands_are_those_that_ci_runs():
     install, test = (" ".join(text.split()) for _, text in list(blocks(README, "sh"))[:2])
-    assert install == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/backprop train"
+    assert install == "python3 -m venv .venv && .venv/bin/pip install '.[tables]' && .venv/bin/backprop train"
     assert test == "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/pytest"
     # .ci/run takes the second one from the README: the first line that its pattern finds.
     pattern = re.search(r'grep -m1 "(.*)" README.md', (ROOT / ".ci" / "run").read_text())[1]

@@ -119,7 +119,7 @@ def _add_train(commands: Commands, run: Run) -> None:
         help="train a network on a table and save it",
         description="Train a network on a table, score it on rows held out, and save it. The table is a CSV file with "
         "a header row, Parquet, JSON lines, any of them compressed, a DuckDB or SQLite database, standard input (-) "
-        "or a query. What its columns mean is decided by rules and printed. Without a file, bundled iris data are used.",
+        "or a query. What its columns mean is decided by rules and printed. Without a file, iris data are used.",
     )
     train.set_defaults(run=run)
     _add_source(train)

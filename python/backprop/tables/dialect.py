@@ -82,10 +82,10 @@ def encoding_of(head: bytes) -> str:
     if max(even, odd) > len(head[:2000]) / 5:
         return "utf-16-be" if even > odd else "utf-16-le"
     try:
-        # the last character of the sample may be cut
-        head[:-4].decode() if len(head) >= SAMPLED else head.decode()
+        head.decode()
     except UnicodeDecodeError as error:
-        return "utf-8" if error.start >= len(head) - 4 and len(head) >= SAMPLED else "cp1252"
+        # the last character of the sample may be cut
+        return "utf-8" if error.start >= len(head) - 3 and len(head) >= SAMPLED else "cp1252"
     return "utf-8"
 
 
@@ -125,17 +125,20 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
     top = skipped
     while skipped < len(lines) and lines[skipped].startswith("#"):
         skipped += 1
-    body = lines[skipped:]
     comments = lines[top:skipped]
-    comment = "#" if any(line.startswith("#") for line in body) else ""
-    body = [line for line in body if line.strip() and not line.startswith("#")]
-    if comments and _commented_header(comments[-1], body[:1], separators):
-        body, skipped = [comments[-1].removeprefix("#").lstrip(), *body], skipped - 1
+    comment = "#" if any(line.startswith("#") for line in lines[skipped:]) else ""
+    numbered = [(k, line) for k, line in enumerate(lines) if k >= skipped and line.strip() and not line.startswith("#")]
+    if comments and _commented_header(comments[-1], [line for _, line in numbered[:1]], separators):
+        numbered.insert(0, (skipped - 1, comments[-1].removeprefix("#").lstrip()))
+    body = [line for _, line in numbered]
     if not body:
         raise ValueError(f"{name}: empty file; a header row with the names of the columns is needed")
     quote, escape = _quotes(body)
     found = max((_tried(body, separator, quote, escape) for separator in separators), key=lambda tried: tried.fitness)
-    dialect = Dialect((), found.separator, quote, escape, skipped + found.titles + 1, comment)
+    header = numbered[found.titles][0]
+    # DuckDB counts blank lines, but no comments that it knows as such.
+    above = sum(1 for line in lines[: header + 1] if not (comment and line.startswith(comment)))
+    dialect = Dialect((), found.separator, quote, escape, above, comment)
     return _named(dialect, found, name)
 
 
@@ -195,7 +198,8 @@ def _quotes(lines: Sequence[str]) -> tuple[str, str]:
     """Return quote and escape."""
     text = "".join(lines)
     if '"' in text:
-        return '"', "\\" if '\\"' in text and '""' not in text else '"'
+        doubled = re.search(r'[^\\,;\t|\r\n]""(?![,;\t|\r\n])', text)
+        return '"', "\\" if '\\"' in text and not doubled else '"'
     if re.search(r"(?:^|[,;\t|])'[^'\n]*'(?:[,;\t|]|\r?$)", text, re.MULTILINE):
         return "'", "'"
     return '"', '"'

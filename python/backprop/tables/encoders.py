@@ -59,8 +59,8 @@ class NumberInput:
         with np.errstate(over="ignore"):
             z = (np.where(gone, self.fill, values.array) - self.center) / self.scale
         if self.bounded:
-            with np.errstate(over="ignore"):
-                z = np.where(np.abs(z) > 1e100, np.sign(z) * SOFT, z / np.sqrt(1 + (z / SOFT) ** 2))
+            z = np.clip(z, -LARGEST, LARGEST)
+            z = z / np.sqrt(1 + (z / SOFT) ** 2)
         elif (far := np.abs(z) > FARTHEST).any():
             row = int(far.argmax())
             raise ValueError(

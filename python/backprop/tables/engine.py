@@ -6,7 +6,11 @@ DuckDB is in the extra ``tables``. It is imported when a table is read, and nowh
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +21,7 @@ MISSING_LIBRARY = "tables: needs duckdb; install it with: pip install 'bpcore[ta
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 # What a connection needs before it has read anything.
-SMALLEST_MEMORY = 50 * 10**6
+SMALLEST_MEMORY = 100 * 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +103,34 @@ def errors(name: str) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(f"{name}: does not fit into the memory that it may take ({_first_line(error)})") from error
-    except duckdb.InterruptException:
+    except (duckdb.InterruptException, RuntimeError) as error:
+        if "interrupted" not in str(error).lower():
+            raise
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        raise ValueError(f"{name}: {explained(error)}") from error
+        raise ValueError(located(name, explained(error))) from error
+
+
+def located(name: str, text: str) -> str:
+    """Return a message that begins with a name, or with a name and a line where the text does.
+
+    Examples
+    --------
+    >>> located("t.csv", "line 3: 1 value"), located("t.csv", "no rows")
+    ('t.csv, line 3: 1 value', 't.csv: no rows')
+    """
+    return name + (", " if re.match(r"line \d+: ", text) else ": ") + text
+
+
+class Folder:
+    """A temporary folder that goes when nobody holds it any more, or at the end of the process."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="backprop-")
+        self._clean = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def __truediv__(self, name: str) -> str:
+        return os.path.join(self.path, name)
 
 
 def explained(error: Exception) -> str:

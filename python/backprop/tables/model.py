@@ -146,8 +146,8 @@ class TableModel:
     >>> model = TableModel(epochs=50, seed=0).fit(houses, target="price")
     >>> model.scores["price"]["r2"] > 0.9
     True
-    >>> model.predict({"sold": ["Yes"], "size": [100.0]}).round(0)
-    array([2.])
+    >>> model.predict({"sold": ["Yes"], "size": [100.0]}).round(0).tolist()
+    [2.0]
     """
 
     def __init__(self, **settings: Any) -> None:

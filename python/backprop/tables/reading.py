@@ -71,8 +71,9 @@ def read(
     Examples
     --------
     >>> from backprop.tables.sources import open_table
+    >>> from backprop.tables.columns import decided
     >>> table = open_table({"price": ["1.5", "NA", "3 %"], "city": ["Rome", "Oslo", "Rome"]})
-    >>> found = read(table, list(meanings.decided(table, ["price", "city"], meanings.Asked(())).values()))
+    >>> found = read(table, list(decided(table, ["price", "city"]).values()))
     >>> found["price"].array.tolist(), found["city"].array.tolist(), found["city"].words
     ([1.5, nan, 0.03], [0, 1, 0], ('Rome', 'Oslo'))
     """

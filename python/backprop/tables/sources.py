@@ -6,6 +6,7 @@ text, a database of DuckDB or SQLite. A database is opened for reading only, and
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import os
@@ -79,9 +80,14 @@ def open_table(
     """
     limits = limits or Limits()
     connection = engine.connect(limits)
-    with engine.errors(name or "--memory"):
+    called = name or (source if isinstance(source, str) else "table")
+    with engine.errors(called):
         folder = os.path.join(tempfile.gettempdir(), f"backprop-{os.urandom(6).hex()}")
         connection.execute(f"SET temp_directory = {literal(folder)}")
+        return _table(source, connection, limits, sql, table, name)
+
+
+def _table(source: Any, connection: Any, limits: Limits, sql: str | None, table: str | None, name: str | None) -> Table:
     if source is None:
         if sql is None:
             raise ValueError("a source: needs a file, a data frame or a query, got none of them")
@@ -174,9 +180,9 @@ def _spooled(stream: BinaryIO, kept: list[Any]) -> str:
 
 
 def _temporary(kept: list[Any], name: str) -> str:
-    folder = tempfile.TemporaryDirectory(prefix="backprop-")
+    folder = engine.Folder()
     kept.append(folder)
-    return os.path.join(folder.name, name)
+    return folder / name
 
 
 def _head(file: File, size: int) -> bytes:
@@ -258,9 +264,9 @@ def _insert_csv(
         text = str(error).lower()
         reason = "invalid state" in text or "not utf-8" in text or "found: 1\n" in text
         if not reason or (kept and file.path.endswith("recoded")):
-            raise ValueError(f"{name}: {engine.explained(error)}") from error
+            raise ValueError(engine.located(name, engine.explained(error))) from error
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
-        again = _recoded(file, encoding, kept)
+        again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
         with engine.errors(name):
             connection.execute(statement.replace(query, _csv_query(again, dialect, columns)))
     except duckdb.Error:
@@ -375,9 +381,10 @@ def _attached_sqlite(file: File, connection: Any, limits: Limits, table: str | N
     """Copy tables of SQLite into DuckDB, by way of CSV: DuckDB's own way needs an extension from the network."""
     import sqlite3
 
-    folder = tempfile.TemporaryDirectory(prefix="backprop-")
+    folder = engine.Folder()
     try:
-        with sqlite3.connect(f"{Path(file.path).resolve().as_uri()}?mode=ro", uri=True) as source, folder:
+        uri = f"{Path(file.path).resolve().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
             found = source.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
                                    "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name")  # fmt: skip
             names = [name for (name,) in found]
@@ -385,7 +392,7 @@ def _attached_sqlite(file: File, connection: Any, limits: Limits, table: str | N
             connection.execute("ATTACH ':memory:' AS source")
             columns: dict[str, Stored] = {}
             for each in chosen:
-                columns = _copied(source, each, connection, os.path.join(folder.name, "rows.csv"))
+                columns = _copied(source, each, connection, folder / "rows.csv")
     except sqlite3.Error as error:
         raise ValueError(f"{file.name}: {error}") from error
     if for_query:

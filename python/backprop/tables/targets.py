@@ -153,7 +153,7 @@ def fitted_labels(table: Table, found: Values, seen: Evidence) -> Labels:
     """Return the labels of a target, from all rows of the table."""
     name, column = found.column.name, found.column
     if column.meaning == "boolean":
-        return Labels(name, _spellings(table, name, bool(seen.all(seen.numbers["."]))), "boolean")
+        return Labels(name, _spellings(table, name), "boolean")
     labels, n = found.words, int((found.array != MISSING).sum())
     if len(labels) > max(10, n / 2):
         note = almost_numeric(table, column, seen)
@@ -168,11 +168,11 @@ def fitted_labels(table: Table, found: Values, seen: Evidence) -> Labels:
     return Labels(name, tuple(sorted(labels)), "text", labels[-1])  # the rarest comes last
 
 
-def _spellings(table: Table, name: str, numbers: bool) -> tuple[str, str]:
+def _spellings(table: Table, name: str) -> tuple[str, str]:
     """Return how the column most often writes no and yes."""
     stored = table.columns[name]
     if stored.kind != "text":
-        return ("0", "1") if numbers else ("false", "true")
+        return ("0", "1") if stored.kind == "number" else ("false", "true")
     said, word = values.boolean(stored), values.trimmed(stored.sql)
     found = table.rows(
         f"SELECT {said} AS said, {word} AS word, count(*) FROM {table.relation} WHERE {said} IS NOT NULL "

@@ -1,0 +1,455 @@
+"""Reading tables: files of every kind, patterns, standard input, databases, queries and data frames."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import gzip
+import io
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backprop.tables import open_table
+from backprop.tables.columns import Asked, decided
+from backprop.tables.dialect import encoding_of, sniffed
+from backprop.tables.engine import Limits, memory_size
+from backprop.tables.reading import read
+from backprop.tables.values import MISSING
+
+duckdb = pytest.importorskip("duckdb")
+
+ROWS = "size,colour,when\n1.5,red,2024-01-01\n,blue,2024-02-01\n2.5,red,2024-03-01\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name, content):
+    Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return name
+
+
+def cells(table):
+    """The rows as DuckDB has them."""
+    return table.rows(f"SELECT {', '.join(stored.sql for stored in table.columns.values())} FROM {table.relation}")
+
+
+def values(table, *names, **asked):
+    columns = decided(table, list(names or table.columns), Asked((), **asked))
+    found = read(table, list(columns.values()))
+    return {
+        name: [each.words[k] if k >= 0 else None for k in each.array] if each.column.is_words else each.array.tolist()
+        for name, each in found.items()
+    }
+
+
+def assert_is_the_table(table):
+    assert list(table.columns) == ["size", "colour", "when"]
+    found = values(table)
+    np.testing.assert_array_equal(found["size"], [1.5, np.nan, 2.5])
+    assert found["colour"] == ["red", "blue", "red"]
+    assert (np.array(found["when"]) / 86400 - 19723).tolist() == [0, 31, 60]
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_separators_line_ends_and_byte_order_mark(newline, separator, mark):
+    write("t.csv", mark + ROWS.replace(",", separator).replace("\n", newline).encode())
+    assert_is_the_table(open_table("t.csv"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_encodings(encoding, pack):
+    write("t.csv", pack("größe,ort\n1,Köln\n2,Zürich\n".encode(encoding)))
+    table = open_table("t.csv")
+    assert list(table.columns) == ["größe", "ort"]
+    assert cells(table) == [("1", "Köln"), ("2", "Zürich")]
+
+
+def test_bytes_that_are_no_utf_8_far_down():
+    write("t.csv", b"a,b\n" + b"1,2\n" * 100_000 + "3,é\n".encode("cp1252"))
+    assert cells(open_table("t.csv"))[-1] == ("3", "é")
+
+
+def test_encoding_of_a_cut_character():
+    assert encoding_of(b"a" + "é".encode() * 2**17) == "utf-8"
+    assert encoding_of((b"a" + "é".encode() * 2**17)[: 2**18]) == "utf-8"
+    assert encoding_of(b"a,b\n") == "utf-8"
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.gz", "table", "t.csv"])
+def test_gzip_by_its_bytes(name):
+    write(name, gzip.compress(ROWS.encode()))
+    assert_is_the_table(open_table(name))
+
+
+def test_zstd():
+    write("plain.csv", ROWS)
+    duckdb.sql("COPY (SELECT * FROM read_csv('plain.csv', all_varchar=true)) TO 't.csv.zst' (COMPRESSION zstd)")
+    os.rename("t.csv.zst", "t")
+    assert_is_the_table(open_table("t"))
+
+
+def test_parquet_and_json():
+    query = "SELECT size::DOUBLE AS size, colour, \"when\"::DATE AS \"when\" FROM read_csv('plain.csv', nullstr='')"
+    write("plain.csv", ROWS)
+    duckdb.sql(f"COPY ({query}) TO 't.parquet'")
+    duckdb.sql(f"COPY ({query}) TO 't.jsonl' (FORMAT json)")
+    duckdb.sql(f"COPY ({query}) TO 't.json' (FORMAT json, ARRAY true)")
+    write("t.jsonl.gz", gzip.compress(Path("t.jsonl").read_bytes()))
+    for name in ("t.parquet", "t.jsonl", "t.json", "t.jsonl.gz"):
+        assert_is_the_table(open_table(name))
+    os.rename("t.parquet", "t.csv")
+    assert_is_the_table(open_table(Path("t.csv")))
+
+
+def test_several_files_by_a_pattern():
+    write("a1.csv", "x,y\n1,2\n")
+    write("a2.csv", "y;x\n4;3\n")
+    assert cells(open_table("a*.csv")) == [("1", "2"), ("3", "4")]
+    assert cells(open_table(["a2.csv", "a1.csv"])) == [("4", "3"), ("2", "1")]
+    write("a3.csv", "x,z\n1,2\n")
+    with pytest.raises(ValueError, match=r"a3.csv: needs the columns of a1.csv, but .* in one of them only: 'y', 'z'"):
+        open_table("a*.csv")
+    with pytest.raises(FileNotFoundError):
+        open_table("b*.csv")
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ROWS.encode())))
+    table = open_table("-")
+    assert table.name == "standard input"
+    assert_is_the_table(table)
+
+
+def test_pipes_are_read():
+    reading, writing = os.pipe()
+    os.write(writing, ROWS.encode())
+    os.close(writing)
+    assert_is_the_table(open_table(f"/dev/fd/{reading}"))
+    os.close(reading)
+
+
+# --- the dialect ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("# made by a machine\n# on Monday\na,b\n1,2\n# half\n3,4\n", [("1", "2"), ("3", "4")]),
+        ("#a,b\n1,2\n3,4\n", [("1", "2"), ("3", "4")]),
+        ("sep=|\na|b\n1|2\n", [("1", "2")]),
+        ('"sep=,"\na,b\n1,2\n', [("1", "2")]),
+        ("\n\na,b\n\n1,2\n\n", [("1", "2")]),
+        ("a,b\n1,2\n   \n3,4\n", [("1", "2"), ("3", "4")]),
+        ("a,b\r\n1,2\n3,4\r\n", [("1", "2"), ("3", "4")]),
+        ('a,b\n"x\ny", "u, v"\n', [("x\ny", "u, v")]),
+        ('a,b\n"say ""hi""",2\n', [('say "hi"', "2")]),
+        ('a,b\n"say \\"hi\\"",2\n', [('say "hi"', "2")]),
+        ("a,b\n'x, y','2'\n'z','3'\n", [("x, y", "2"), ("z", "3")]),
+        ('a,b\n5" pipe,2\n', [('5" pipe', "2")]),
+        ("a,b,\n1,2,\n3,4,\n", [("1", "2"), ("3", "4")]),
+        ("Orders of 2024\n\na;b\n1;2\n3;4\n5;6\n", [("1", "2"), ("3", "4"), ("5", "6")]),
+        ("a;b\n1,5;2,5\n3,5;4,5\n", [("1,5", "2,5"), ("3,5", "4,5")]),
+        ("a\n7,5\n2,5\n", [("7,5",), ("2,5",)]),
+        ("a,x;b\n1,5;2\n2,5;3\n", [("1,5", "2"), ("2,5", "3")]),
+        ("last, first;age\nDoe, John;12\nRoe, Jane;13\n", [("Doe, John", "12"), ("Roe, Jane", "13")]),
+        ('"a\n1",b\n1,2\n', [("1", "2")]),
+    ],
+)
+def test_dialects(text, rows):
+    write("t.csv", text)
+    assert [row[: len(rows[0])] for row in cells(open_table("t.csv"))] == rows
+
+
+def test_columns_without_a_name():
+    write("t.csv", ",a\n0,5\n1,6\n")
+    table = open_table("t.csv")
+    assert list(table.columns) == ["column 1", "a"]
+    assert table.said == ("column 1 has no name in the header; it is called 'column 1'",)
+
+
+def test_names_that_sql_would_trip_over():
+    write("t.csv", 'a,A,"b""c",select,\'d\'\n1,2,3,4,5\n')
+    table = open_table("t.csv")
+    assert list(table.columns) == ["a", "A", 'b"c', "select", "'d'"]
+    assert cells(table) == [("1", "2", "3", "4", "5")]
+    assert values(table)["'d'"] == [5]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", r"t\.csv: empty file; a header row"),
+        (b"\xef\xbb\xbf\n\n", r"t\.csv: empty file"),
+        (b"a,b\n", r"t\.csv: no rows below the header"),
+        (b"a,b\n1,2\n3\n", r"t\.csv, line 3: 1 value, but the header has 2 columns"),
+        (b"a,b\n\n1,2\n3,4,5\n", r"t\.csv, line 4: 3 values, but the header has 2 columns"),
+        (b"a,b\n" + b"1,2\n" * 5000 + b"1,2,3\n", r"t\.csv, line 5002: 3 values"),
+        (b"a,b,a\n1,2,3\n", r"t\.csv: column name 'a' stands in the header 2 times; names must differ"),
+        (b"a,b\n1,2\n3,\0\n", r"t\.csv: needs a text file, got the character '\\x00'"),
+        (b'a,b\n1,2\n3,"4\n5,6\n', r"t\.csv, line 3: a quote that is opened and not closed"),
+        (b"\x1f\x8b\x08damaged", r"t\.csv: a damaged gzip file"),
+        (b"PK\3\4 a workbook", r"t\.csv: a ZIP file or an Excel workbook"),
+        (b"PAR1 but no more", r"t\.csv: not a whole Parquet file"),
+        (b'{"a": 1}\n{"a": \n', r"t\.csv: Malformed JSON .*line"),
+        (b"\x89PNG\r\n\x1a\n", r"t\.csv: needs a text file"),
+    ],
+)
+def test_what_is_not_a_table(raw, message):
+    write("t.csv", raw)
+    with pytest.raises(ValueError, match=message):
+        open_table("t.csv")
+
+
+def test_a_truncated_parquet_file():
+    duckdb.sql("COPY (SELECT range AS a FROM range(100000)) TO 't.parquet'")
+    write("t.parquet", Path("t.parquet").read_bytes()[:20_000])
+    with pytest.raises(ValueError, match=r"t\.parquet: not a whole Parquet file"):
+        open_table("t.parquet")
+
+
+def test_a_truncated_gzip_file():
+    rng = np.random.default_rng(0)
+    raw = gzip.compress(("a\n" + "\n".join(map(str, rng.random(200_000)))).encode())
+    write("t.gz", raw[: len(raw) // 2])
+    with pytest.raises(ValueError, match=r"t\.gz"):
+        open_table("t.gz")
+
+
+def test_sniffed_leaves_out_a_line_that_is_cut():
+    assert sniffed("a,b\n1,2\n3", "t.csv", whole=False).names == ("a", "b")
+
+
+# --- databases and queries -----------------------------------------------------------------------------------------
+
+
+def test_duckdb():
+    write("plain.csv", ROWS)
+    with duckdb.connect("t.db") as connection:
+        connection.execute("CREATE TABLE orders AS SELECT * FROM 'plain.csv'")
+    assert_is_the_table(open_table("t.db"))
+    with duckdb.connect("t.db") as connection:
+        connection.execute('CREATE TABLE "other one" AS SELECT 1 AS a')
+    assert_is_the_table(open_table("t.db", table="orders"))
+    assert cells(open_table("t.db", table="other one")) == [(1,)]
+    assert cells(open_table("t.db", sql="SELECT count(*) AS n FROM orders")) == [(3,)]
+    with pytest.raises(ValueError, match=r"t\.db: --table needs one of its tables 'orders', 'other one'; got none"):
+        open_table("t.db")
+    with pytest.raises(ValueError, match=r"got 'order'"):
+        open_table("t.db", table="order")
+
+
+def test_sqlite():
+    connection = sqlite3.connect("t.sqlite")
+    with connection:
+        connection.execute('CREATE TABLE orders (size REAL, colour TEXT, "when" TEXT)')
+        rows = [(1.5, "red", "2024-01-01"), (None, "blue", "2024-02-01"), (2.5, "red", "2024-03-01")]
+        connection.executemany("INSERT INTO orders VALUES (?, ?, ?)", rows)
+        connection.execute("CREATE TABLE n (k INTEGER)")
+        connection.executemany("INSERT INTO n VALUES (?)", [(k,) for k in range(20_000)])
+    connection.close()
+    assert_is_the_table(open_table("t.sqlite", table="orders"))
+    assert cells(open_table("t.sqlite", sql="SELECT sum(k)::BIGINT AS s, min(colour) FROM n, orders")) == [
+        (3 * 199_990_000, "blue")
+    ]
+    with pytest.raises(ValueError, match=r"t\.sqlite: --table needs one of its tables 'n', 'orders'; got none"):
+        open_table("t.sqlite")
+
+
+def test_queries():
+    write("t.csv", ROWS)
+    assert cells(open_table("t.csv", sql="SELECT colour, count(*) AS n FROM data GROUP BY ALL ORDER BY ALL;")) == [
+        ("blue", 1),
+        ("red", 2),
+    ]
+    assert cells(open_table(sql="SELECT max(size) AS m FROM 't.csv'")) == [(2.5,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELEC 1", "--sql: syntax error at or near"),
+        ("SELECT nothing FROM 't.csv'", r'--sql: Referenced column "nothing" not found'),
+        ("SELECT * FROM absent", "--sql: Table with name absent does not exist"),
+        ("SELECT * FROM 'absent.csv'", "--sql: No files found"),
+        ("DROP TABLE x", "--sql: needs one SELECT, got 'DROP TABLE x'"),
+        ("SELECT 1; SELECT 2", "--sql: needs one SELECT"),
+        ("SELECT * FROM 't.csv' WHERE size > 99", "query: the query gives no rows"),
+    ],
+)
+def test_bad_queries(query, message):
+    write("t.csv", ROWS)
+    with pytest.raises(ValueError, match=message):
+        open_table(sql=query)
+
+
+def test_a_query_changes_nothing():
+    with duckdb.connect("t.db") as connection:
+        connection.execute("CREATE TABLE orders AS SELECT 1 AS a")
+    before = Path("t.db").read_bytes()
+    with pytest.raises(ValueError, match="needs one SELECT"):
+        open_table("t.db", sql="DELETE FROM orders")
+    assert cells(open_table("t.db", sql="SELECT a + 1 AS b FROM orders")) == [(2,)]
+    assert Path("t.db").read_bytes() == before
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+COLUMNS = {
+    "size": [1.5, None, 2.5],
+    "colour": ["red", "blue", "red"],
+    "when": [datetime.date(2024, month, 1) for month in (1, 2, 3)],
+}
+
+
+def frames():
+    pandas, polars, pyarrow = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
+    plain = pandas.DataFrame(COLUMNS)
+    arrow = pyarrow.table(COLUMNS)
+    yield "mapping", COLUMNS
+    yield "pandas", plain
+    yield "pandas, an index of its own", plain.set_index(pandas.Index([7, 7, 9]))
+    yield "pandas, nullable", plain.astype({"size": "Float64", "colour": "string"})
+    yield "pandas, category", plain.astype({"colour": "category", "when": "datetime64[s]"})
+    yield "pandas, time zone", plain.assign(when=pandas.to_datetime(plain["when"]).dt.tz_localize("Asia/Tokyo"))
+    yield "pandas, Arrow", arrow.to_pandas(types_mapper=pandas.ArrowDtype)
+    yield "polars", polars.DataFrame(COLUMNS)
+    yield "polars, lazy", polars.LazyFrame(COLUMNS)
+    yield "polars, categories", polars.DataFrame(COLUMNS).with_columns(polars.col("colour").cast(polars.Categorical))
+    yield "polars, decimals", polars.DataFrame(COLUMNS).with_columns(polars.col("size").cast(polars.Decimal(10, 2)))
+    yield "pyarrow", arrow
+    yield "duckdb", duckdb.connect().from_arrow(arrow)
+
+
+def test_frames_of_every_kind():
+    for name, frame in frames():
+        try:
+            assert_is_the_table(open_table(frame))
+        except Exception as error:
+            raise AssertionError(name) from error
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([True, False, None], [1, 0, None]),
+        (np.array([True, False, True]), [1, 0, 1]),
+        ([1, 2, None], [1, 2, None]),
+        ([2**70, 1, 0], [2.0**70, 1, 0]),
+        ([decimal.Decimal("1.5"), None, decimal.Decimal("2")], [1.5, None, 2]),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False]), [1, None, 3]),
+        (np.array([1, 2, 3], np.float16), [1, 2, 3]),
+        ([datetime.datetime(1970, 1, 1, 1), None, datetime.datetime(1970, 1, 2)], [3600, None, 86400]),
+        (np.array(["1970-01-01", "NaT", "1970-01-02"], "datetime64[D]"), [0, None, 86400]),
+        ([np.inf, 1.0, 2.0], [None, 1, 2]),
+    ],
+)
+def test_columns_of_plain_values(given, expected):
+    found = np.array(values(open_table({"a": given}))["a"], float)
+    np.testing.assert_array_equal(found, np.array(expected, float))
+
+
+def test_frames_that_are_none():
+    with pytest.raises(TypeError, match="data: needs a path, a data frame"):
+        open_table(3)
+    with pytest.raises(ValueError, match="needs columns of one length"):
+        open_table({"a": [1], "b": [1, 2]})
+    with pytest.raises(ValueError, match="needs at least one column and one row"):
+        open_table({"a": []})
+    with pytest.raises(ValueError, match="needs one axis"):
+        open_table({"a": np.zeros((2, 2))})
+    with pytest.raises(ValueError, match="needs a file, a data frame or a query"):
+        open_table()
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [*MISSING, "NA", "NaN", "#N/A", "NULL", " ", "None", "-Inf"])
+def test_marks_of_missing_values(mark):
+    write("t.csv", f'a,b\n1,x\n"{mark}",y\n3,z\n')
+    np.testing.assert_array_equal(values(open_table("t.csv"), "a")["a"], [1, np.nan, 3])
+
+
+@pytest.mark.parametrize(
+    ("cells_of_a_column", "expected"),
+    [
+        (["1,234", "12", "999,999,999"], [1234, 12, 999_999_999]),
+        (["1.234", "12", "1.5"], [1.234, 12, 1.5]),
+        (["1.234.567", "12", "1.500"], [1_234_567, 12, 1500]),
+        (["1.234,5", "12", "1,500"], [1234.5, 12, 1.5]),
+        (["0,123", "12", "1,500"], [0.123, 12, 1.5]),
+        (["1 234", "12", "1 234 567"], [1234, 12, 1_234_567]),
+        (["1,23,456", "12", "5"], [123_456, 12, 5]),
+        (["12%", "0.5 %", "-3%"], [0.12, 0.005, -0.03]),
+        (["5‰", "1", "2"], [0.005, 1, 2]),
+        (["$5", "$ 1,000.50", "-$3"], [5, 1000.5, -3]),
+        (["5 €", "1.000,50 €", "-3 €"], [5, 1000.5, -3]),
+        (["EUR 5", "6 USD", "£7"], [5, 6, 7]),
+        (["CHF 1'000.50", "5", "6"], [1000.5, 5, 6]),
+        (["(1,000)", "5", "$(6)"[0:1] + "6"], [-1000, 5, 6]),
+        (["−5", "+5", "5."], [-5, 5, 5]),
+        (["1e3", "1.5E-2", ".5"], [1000, 0.015, 0.5]),
+        (["1,5e3", "2", ",5"], [1500, 2, 0.5]),
+    ],
+)
+def test_numbers(cells_of_a_column, expected):
+    found = values(open_table({"a": cells_of_a_column}))["a"]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["x", "1_000", "1.2.3", "0x10", "1,2,3", "12 kg", "1-2", "1e999", "12:30"])
+def test_what_is_not_a_number(cell):
+    write("t.csv", f'a,b\n1.5,x\n"{cell}",x\n2.5,y\n')
+    with pytest.raises(ValueError, match=r"t\.csv, row 2: column 'a' needs finite numbers, got"):
+        values(open_table("t.csv"), "a", numeric=("a",))
+
+
+def test_one_decimal_mark_for_what_could_be_either():
+    write("t.csv", "a;b\n1.234;1,5\n5.678;2,5\n")
+    assert values(open_table("t.csv")) == {"a": [1234, 5678], "b": [1.5, 2.5]}
+    write("t.csv", 'a,b\n"1,234",1.5\n"5,678",2.5\n')
+    assert values(open_table("t.csv")) == {"a": [1234, 5678], "b": [1.5, 2.5]}
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+def test_memory_sizes():
+    assert memory_size("memory", "1.5GB") == 1_500_000_000
+    assert memory_size("memory", "512MiB") == 2**29
+    assert memory_size("memory", 10**9) == 10**9
+    for wrong in ("much", "1 PB", "-1GB", "10KB"):
+        with pytest.raises(ValueError, match="memory: needs"):
+            memory_size("memory", wrong)
+
+
+def test_a_limit_is_duckdb_s_too():
+    table = open_table({"a": [1]}, limits=Limits(memory=10**9, threads=1))
+    assert table.row("SELECT current_setting('threads'), current_setting('memory_limit')") == (1, "476.8 MiB")
+
+
+def test_without_duckdb(monkeypatch):
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ImportError, match=r"tables: needs duckdb; install it with: pip install 'bpcore\[tables\]'"):
+        open_table({"a": [1]})
+
+
+def test_without_narwhals(monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.setitem(sys.modules, "narwhals", None)
+    with pytest.raises(ImportError, match=r"data frames: need narwhals; install it with: pip install 'bpcore"):
+        open_table(pandas.DataFrame({"a": [1]}))
