@@ -289,7 +289,7 @@ def test_a_file_that_is_no_table_model():
     with pytest.raises(ValueError, match="bare: a network without preprocessing"):
         bp.load_table_model("bare")
     bp.Fleet(2, [bp.Dense(1)], size=3, seed=0).save("fleet")
-    with pytest.raises(ValueError, match="fleet: a fleet without preprocessing"):
+    with pytest.raises(ValueError, match="fleet: a fleet; needs a network that"):
         bp.load_table_model("fleet")
 
 

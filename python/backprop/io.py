@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from backprop.files import fleets, models
-from backprop.files.columns import Tensors
+from backprop.files import models
 from backprop.files.models import save
 from backprop.network import Network
 
 if TYPE_CHECKING:
+    from backprop.files.columns import Tensors
     from backprop.fleet import Fleet
 
 __all__ = ["load", "load_with_extra", "save"]
@@ -89,12 +89,10 @@ def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None)
     """
     tensors, metadata = models.read(path)
     try:
-        if metadata.get("format") == fleets.FORMAT:
-            left = Tensors(tensors)
-            found: Any = fleet_of(metadata, left, backend)
-            left.check_all_taken(but=models.TRAINING)
+        if metadata.get("format") == models.FORMAT:
+            found: Any = network_of(metadata, tensors, backend)
         else:
-            found = network_of(metadata, tensors, backend)
+            found = _any_of(metadata, tensors, backend)
         extra = models.extra(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: not a valid model file: {error}") from error
@@ -109,8 +107,22 @@ def network_of(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backe
     return network
 
 
+def _any_of(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], backend: str | None) -> Any:
+    """Return what a file describes that does not say that it is a network."""
+    from backprop.files import fleets
+    from backprop.files.columns import Tensors
+
+    if metadata.get("format") != fleets.FORMAT:
+        return network_of(metadata, tensors, backend)
+    left = Tensors(tensors)
+    found = fleet_of(metadata, left, backend)
+    left.check_all_taken(but=models.TRAINING)
+    return found
+
+
 def fleet_of(metadata: dict[str, Any], tensors: Tensors, backend: str | None) -> Fleet:
     """Return the fleet that a file describes, in the same way."""
+    from backprop.files import fleets
     from backprop.fleet import Fleet
 
     return Fleet._assembled(*fleets.groups_of(metadata, tensors), backend)

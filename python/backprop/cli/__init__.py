@@ -17,8 +17,8 @@ from backprop.cli.commands import info as _info
 from backprop.cli.commands import predict as _predict
 from backprop.cli.commands import train as _train
 from backprop.cli.output import fail, note, show_warning
+from backprop.learn.divergence import DivergedError
 from backprop.tables.recipe import LOSSES_OF_TASK
-from backprop.training import DivergedError
 
 __all__ = ["LOSSES_OF_TASK", "main"]
 

@@ -9,12 +9,10 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import backprop
-from backprop import plotting
 from backprop.cli import output
 from backprop.cli.output import note, print_line, print_nothing
 from backprop.network import Network
@@ -56,6 +54,8 @@ def train(args: argparse.Namespace) -> None:
     out = args.out or default_path(args.file[0] if args.file else "query" if args.sql else "iris")
     check_output("--out", out, *args.file)
     if args.plot:
+        from backprop import plotting
+
         check_output("--plot", args.plot, *args.file, out)
         plotting.check_path(args.plot)
     settings = {name: getattr(args, name) for name in _SETTINGS}
@@ -93,6 +93,8 @@ def train(args: argparse.Namespace) -> None:
     model.save(out)
     say("model", str(out))
     if args.plot:
+        from backprop import plotting
+
         first = next(iter(model.history))
         history, loss = model.history[first], model.training["loss"]
         title = f"{Path(plan.name).name}: {first}, loss {history.loss[-1]:.3g} after {history.epochs:,} epochs"
@@ -250,6 +252,8 @@ def _source(args: argparse.Namespace) -> Iterator[tuple[Any, str | None]]:
     elif args.sql:
         yield None, None
     else:
+        from importlib.resources import as_file, files
+
         with as_file(files("backprop").joinpath("data", "iris.csv")) as iris:
             yield iris, "iris.csv (bundled)"
 

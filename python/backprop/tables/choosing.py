@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.fleet import Fleet
 from backprop.tables import recipe
 from backprop.tables.recipe import Settings
 from backprop.tables.splitting import folds
@@ -42,6 +41,8 @@ def _errors(
     candidates: Sequence[Settings], target: Target, X: NDArray[Any], y: NDArray[Any], weight: Any, groups: Any
 ) -> NDArray[np.float64]:
     """Return the squared error of each candidate over the rows of all folds."""
+    from backprop.fleet import Fleet
+
     shares = [(train, rows) for train, rows in folds(len(X), FOLDS, candidates[0].seed, groups=groups) if len(rows)]
     members = [(candidate, train) for candidate in candidates for train, _ in shares]
     fleet = Fleet.of([recipe.network_for(each, target, X.shape[1], len(train)) for each, train in members])

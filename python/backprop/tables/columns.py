@@ -124,6 +124,8 @@ class Column:
         How it writes dates: a key of `values.DATE_FORMATS`, ``"time of day"`` or ``"seconds"``.
     numbers
         Whether the words of a category are numbers, of which 3 and 3.0 are one.
+    plain
+        Whether all of its numbers are written as programs do, so that reading them is fast.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Column:
     decimal: str = "."
     written: str = "ISO 8601"
     numbers: bool = False
+    plain: bool = False
 
     @property
     def is_words(self) -> bool:
@@ -177,7 +180,7 @@ def decided(
 
 def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -> Column:
     stored = table.columns[name]
-    column = Column(name, "nothing", decimal=mark)
+    column = Column(name, "nothing", decimal=mark, plain=mark == "." and seen.all(seen.plain))
     all_numbers = seen.all(seen.numbers[mark])
     if stored.kind == "other":
         return replace(column, why=f"nested values ({stored.type})")
@@ -202,7 +205,8 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
         return replace(
             column, meaning="date", why="dates" if stored.kind == "date" else "times of day", written=written
         )
-    if 6 <= seen.longest <= 40 and (found := values.date_format(table, stored, seen.there)):
+    could_be = 6 <= seen.longest <= 40 and seen.all(seen.with_digits)
+    if could_be and (found := values.date_format(table, stored, seen.there)):
         why = f"dates, {found[0]}" + ("; day and month could be the other way round" if found[1] else "")
         return replace(column, meaning="date", why=why, written=found[0])
     return _words(table, column, seen)

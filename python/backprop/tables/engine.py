@@ -6,6 +6,8 @@ DuckDB is in the extra ``tables``. It is imported when a table is read, and nowh
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -79,12 +81,23 @@ def shown_size(size: float) -> str:
     raise AssertionError
 
 
+def library() -> Any:
+    """Return DuckDB's module.
+
+    The engine alone, where it can be had: the Python around it takes twice as long to import, and nothing of it is
+    needed here.
+    """
+    if importlib.util.find_spec("duckdb") is None:
+        raise ImportError(MISSING_LIBRARY)
+    try:
+        return importlib.import_module("_duckdb")
+    except ImportError:
+        return importlib.import_module("duckdb")
+
+
 def connect(limits: Limits) -> Any:
     """Return a new connection to a database of its own, in memory; what does not fit goes to a temporary folder."""
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ImportError(MISSING_LIBRARY) from error
+    duckdb = library()
     settings: dict[str, Any] = {"autoinstall_known_extensions": "false", "preserve_insertion_order": "true"}
     if limits.memory is not None:
         # The rest is for the arrays that its answers become.
@@ -97,8 +110,7 @@ def connect(limits: Limits) -> Any:
 @contextlib.contextmanager
 def errors(name: str) -> Iterator[None]:
     """Turn what DuckDB raises into a ValueError that begins with a name and is one line."""
-    import duckdb
-
+    duckdb = library()
     try:
         yield
     except duckdb.OutOfMemoryException as error:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.history import History
-from backprop.fleet import Fleet
 from backprop.io import load_with_extra
 from backprop.network import Network
 from backprop.tables import engine, preparing, scores, targets
@@ -407,6 +406,8 @@ class TableModel:
         state = {"threshold": self.settings.threshold, "scores": self.scores, "curves": curves(self.history)}
         extra = {"preprocessing": fitted.to_json(), "training": self.training, "table": state}
         networks = list(self.networks.values())
+        if len(networks) > 1:
+            from backprop.fleet import Fleet
         (networks[0] if len(networks) == 1 else Fleet.of(networks)).save(path, extra=extra)
 
     def _fitted(self) -> Preprocessing:
@@ -451,8 +452,12 @@ def load_table_model(path: str | os.PathLike[str], *, backend: str | None = None
     name = os.fspath(path)
     found, extra = load_with_extra(path, backend=backend)
     if "preprocessing" not in extra:
-        what = "a network" if isinstance(found, Network) else "a fleet"
-        raise ValueError(f"{name}: {what} without preprocessing; needs a model that `backprop train` wrote")
+        what = (
+            "a network without preprocessing; needs a model"
+            if isinstance(found, Network)
+            else "a fleet; needs a network"
+        )
+        raise ValueError(f"{name}: {what} that `backprop train` wrote")
     try:
         model = _assembled(found, extra)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -171,7 +171,8 @@ def matched(table: Table, columns: Sequence[Column]) -> list[Column]:
     marks, _ = values.decimal_marks({name: seen[name] for name in names}, preferred)
     found = []
     for column in columns:
-        column = replace(column, decimal=marks[column.name])
+        mark, own = marks[column.name], seen[column.name]
+        column = replace(column, decimal=mark, plain=mark == "." and own.all(own.plain))
         stored = table.columns[column.name]
         if column.meaning == "date" and seen[column.name].there and stored.kind == "text":
             same = values.is_written(table, stored, column.written)

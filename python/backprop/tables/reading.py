@@ -102,13 +102,12 @@ def _expression(table: Table, column: Column) -> str:
     if column.meaning == "date":
         return f"epoch({values.instant(stored, column.written)})"
     if column.meaning == "numeric":
-        return values.number(stored, column.decimal)
+        return values.number(stored, column.decimal, plain=column.plain)
     return values.text_of(stored, numeric=column.numbers, decimal=column.decimal)
 
 
 def _words(column: Column, cells: NDArray[np.object_], known: Sequence[str] | None) -> Values:
-    gone = np.ma.getmaskarray(cells)
-    texts = values_of(cells)
+    texts, gone = values.parts_of(cells)
     if known is None:
         counts = Counter(text for text, missing in zip(texts, gone, strict=True) if not missing)
         known = sorted(counts, key=lambda word: (-counts[word], word))
@@ -119,11 +118,6 @@ def _words(column: Column, cells: NDArray[np.object_], known: Sequence[str] | No
     unknown = Counter(texts[row] for row in strangers)
     first = (int(strangers[0]) + 1, texts[strangers[0]]) if len(strangers) else None
     return Values(column, codes, tuple(known), unknown, first)
-
-
-def values_of(cells: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return the objects of an array, masked or not."""
-    return cells.data if isinstance(cells, np.ma.MaskedArray) else cells
 
 
 def _check(table: Table, found: Values) -> None:

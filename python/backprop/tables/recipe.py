@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backprop.base import checks as check
-from backprop.callbacks import EarlyStopping
 from backprop.network import Network
 from backprop.reference import ACTIVATIONS
 from backprop.reference.dense import Dense
 from backprop.reference.losses import LOSSES
 from backprop.reference.optimizers import OPTIMIZERS
-from backprop.schedules import Cosine
 from backprop.tables.targets import Labels, Target
 
 STEPS = 3000
@@ -148,19 +146,35 @@ def fit_settings(settings: Settings, target: Target, n_rows: int, *, validated: 
     batch_size = min(int(batch_size), n_rows)
     steps, least, most = (LARGE_STEPS, LARGE_MIN_EPOCHS, LARGE_MAX_EPOCHS) if large else (STEPS, MIN_EPOCHS, MAX_EPOCHS)
     epochs = settings.epochs or min(max(math.ceil(steps * batch_size / n_rows), least), most)
-    callbacks = [EarlyStopping("val_loss", patience=max(settings.patience, LARGE_PATIENCE), restore_best=True)]
     return {
         "loss": settings.loss or losses[0],
         "optimizer": optimizer() if rate is None else optimizer(learning_rate=rate),
         "epochs": epochs,
         "batch_size": batch_size,
-        "schedule": Cosine(length=epochs * math.ceil(n_rows / batch_size)) if large else None,
+        "schedule": _falling(epochs * math.ceil(n_rows / batch_size)) if large else None,
         "tolerance": settings.tolerance,
         "patience": settings.patience,
-        "callbacks": callbacks if validated else [],
+        "callbacks": [_stopping(settings)] if validated else [],
         "class_weight": class_weights(settings.class_weight, target),
         "n_threads": settings.n_threads,
     }
+
+
+# Small tables need neither, and importing them takes a while.
+
+
+def _falling(n_steps: int) -> Any:
+    """Return the schedule of the learning rate."""
+    from backprop.schedules import Cosine
+
+    return Cosine(length=n_steps)
+
+
+def _stopping(settings: Settings) -> Any:
+    """Return the rule that stops on validation rows."""
+    from backprop.callbacks import EarlyStopping
+
+    return EarlyStopping("val_loss", patience=max(settings.patience, LARGE_PATIENCE), restore_best=True)
 
 
 def class_weights(given: Any, target: Target) -> Any:

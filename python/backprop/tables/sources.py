@@ -256,8 +256,7 @@ def _insert_csv(
     query = _csv_query(file, dialect, columns)
     exists = bool(connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'source_rows'").fetchall())
     statement = f"INSERT INTO source_rows {query}" if exists else f"CREATE TABLE source_rows AS {query}"
-    import duckdb
-
+    duckdb = engine.library()
     try:
         connection.execute(statement)
     except duckdb.InvalidInputException as error:
@@ -432,8 +431,7 @@ def _copied(source: Any, table: str, connection: Any, path: str) -> dict[str, St
 
 def _queried(opened: Table, sql: str) -> Table:
     """Return the table that a query gives."""
-    import duckdb
-
+    duckdb = engine.library()
     name, connection = opened.name, opened.connection
     with engine.errors(f"{name}: --sql" if name != "query" else "--sql"):
         statements = duckdb.extract_statements(sql)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from backprop.tables import engine
@@ -148,8 +147,3 @@ def shorten(names: Iterable[object], limit: int = 20) -> str:
     texts = [repr(name) for name in names]
     more = f", ... ({len(texts)} in all)" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
-
-
-def plain(values: NDArray[Any], fill: Any) -> NDArray[Any]:
-    """Return an array of DuckDB with its missing values filled in."""
-    return values.filled(fill) if isinstance(values, np.ma.MaskedArray) else values

@@ -143,7 +143,7 @@ def target_column(column: Column, task: Task, seen: Evidence, table_name: str) -
     if column.meaning == "date":
         raise ValueError(f"{table_name}: target {name!r} holds dates; it needs labels or numbers")
     if task == "regression":
-        return Column(name, "numeric", decimal=column.decimal)
+        return Column(name, "numeric", decimal=column.decimal, plain=column.plain)
     if column.meaning == "boolean":
         return Column(name, "boolean", decimal=column.decimal)
     return Column(name, "category", decimal=column.decimal, numbers=_is_number(column, seen))

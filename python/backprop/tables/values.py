@@ -17,7 +17,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -95,6 +95,10 @@ class Evidence:
         About how many different values there are.
     times
         How many are times of day.
+    plain
+        How many are numbers as programs write them, which need no rule of ours.
+    with_digits
+        How many have a digit in them.
     longest
         Characters of the longest cell.
     """
@@ -109,6 +113,8 @@ class Evidence:
     distinct: int = 0
     times: int = 0
     longest: int = 0
+    plain: int = 0
+    with_digits: int = 0
 
     @property
     def there(self) -> int:
@@ -123,12 +129,17 @@ class Evidence:
 # --- SQL -----------------------------------------------------------------------------------------------------------
 
 
+_TRIMMED = "t"  # a column of queries of this module, without blanks around its texts
+
+
 def _one_of(expression: str, words: Iterable[str]) -> str:
     return f"{expression} IN ({', '.join(literal(word) for word in words)})"
 
 
 def trimmed(text: str) -> str:
     """Return the expression of a text without blanks around it, as text whatever its type."""
+    if text == _TRIMMED:
+        return text
     return f"trim(CAST({text} AS VARCHAR), ' \t\r\n\x0b\x0c\xa0\u2009\u202f\ufeff')"
 
 
@@ -142,8 +153,15 @@ def is_missing(column: Stored) -> str:
     return f"({column.sql} IS NULL)"
 
 
-def number(column: Stored, decimal: str) -> str:
-    """Return the expression of a cell as a finite DOUBLE, NULL where it is none."""
+def plain_number(column: Stored) -> str:
+    """Return the expression of a text as a finite DOUBLE, by the rules of programs alone."""
+    fast = f"TRY_CAST({trimmed(column.sql)} AS DOUBLE)"
+    # DuckDB also takes 1_000 and the names of infinities.
+    return f"CASE WHEN isfinite({fast}) AND NOT contains({column.sql}, '_') THEN {fast} END"
+
+
+def number(column: Stored, decimal: str, *, plain: bool = False) -> str:
+    """Return the expression of a cell as a finite DOUBLE, NULL where it is none; `plain`: by `plain_number`."""
     if column.kind in ("number", "boolean"):
         value = f"epoch({column.sql})" if column.type == "INTERVAL" else column.sql
         value = f"CAST({value} AS DOUBLE)"
@@ -152,6 +170,8 @@ def number(column: Stored, decimal: str) -> str:
         return "CAST(NULL AS DOUBLE)"
     text = trimmed(column.sql)
     fast = f"TRY_CAST({text} AS DOUBLE)"
+    if plain:
+        return plain_number(column)
     other = "," if decimal == "." else "."
     digits = f"regexp_extract({text}, '[0-9.,][0-9.,''’ \xa0\u2009\u202f]*(?:[eE][+-]?[0-9]+)?')"
     digits = f"translate({digits}, '{other}''’ \xa0\u2009\u202f', '')"
@@ -238,19 +258,32 @@ def evidence(table: Table, names: Sequence[str]) -> dict[str, Evidence]:
     for kinds, query in ((("text",), _TEXT_EVIDENCE), (("number", "boolean"), _NUMBER_EVIDENCE),
                          (("date", "time"), _OTHER_EVIDENCE)):  # fmt: skip
         some = [name for name in names if table.columns[name].kind in kinds]
-        if not some:
-            continue
-        long = ", ".join(f"{_plain_value(table.columns[name])} AS n{k}" for k, name in enumerate(some))
-        distinct = "count(DISTINCT t)" if rows <= EXACT_ROWS else "approx_count_distinct(t)"
-        answers = table.rows(
-            f"WITH long AS (UNPIVOT (SELECT {long} FROM {table.relation}) ON COLUMNS(*) INTO NAME k VALUE v) "
-            + query.replace("{distinct}", distinct)
-        )
-        counts = {row[0]: row[1:] for row in answers}
-        for k, name in enumerate(some):
-            found[name] = _evidence_of(rows, counts.get(f"n{k}"))
+        answers = _asked(table, some, query, rows)
+        found |= {name: _evidence_of(rows, answers.get(name)) for name in some}
+    texts = [name for name in names if table.columns[name].kind == "text"]
+    # Most columns need no closer look, which takes ten times as long.
+    closer = [name for name in texts if found[name].with_digits and found[name].plain < found[name].there]
+    for name, (point, whole) in _asked(table, closer, _POINT_EVIDENCE, rows).items():
+        found[name] = replace(found[name], numbers={".": int(point), ",": 0}, whole=bool(whole))
+    commas = any(not found[name].all(found[name].numbers["."]) for name in closer) or table.decimal == ","
+    with_points = [name for name in texts if commas and found[name].with_digits]
+    for name, (comma,) in _asked(table, with_points, _COMMA_EVIDENCE, rows).items():
+        found[name] = replace(found[name], numbers={**found[name].numbers, ",": int(comma)})
     nothing = Evidence(rows, rows, {".": 0, ",": 0})
     return {name: found.get(name, nothing) for name in names}
+
+
+def _asked(table: Table, names: Sequence[str], query: str, rows: int) -> dict[str, tuple[Any, ...]]:
+    """Return what a query on the long column says about each of some columns."""
+    if not names:
+        return {}
+    long = ", ".join(f"{_plain_value(table.columns[name])} AS n{k}" for k, name in enumerate(names))
+    distinct = "count(DISTINCT t)" if rows <= EXACT_ROWS else "approx_count_distinct(t)"
+    answers = table.rows(
+        f"WITH long AS (UNPIVOT (SELECT {long} FROM {table.relation}) ON COLUMNS(*) INTO NAME k VALUE t) "
+        + query.replace("{distinct}", distinct)
+    )
+    return {names[int(row[0][1:])]: row[1:] for row in answers}
 
 
 def _plain_value(column: Stored) -> str:
@@ -259,30 +292,33 @@ def _plain_value(column: Stored) -> str:
     return number(column, ".") if column.kind in ("number", "boolean") else f"CAST({column.sql} AS VARCHAR)"
 
 
-_TEXT = Stored("t", "VARCHAR")
+# Without blanks, which the long column does not have any more.
+_TEXT = Stored(_TRIMMED, "VARCHAR")
 _TEXT_EVIDENCE = (
-    f"SELECT k, count(*), count(point), count(*) FILTER ({number(_TEXT, ',')} IS NOT NULL), "
-    f"count({boolean(_TEXT)}), count(*) FILTER (regexp_full_match(t, '[0-9]+')), "
-    "count(*) FILTER (regexp_full_match(t, '0[0-9]+')), bool_and(point = trunc(point)), {distinct}, "
-    "count(*) FILTER (contains(t, ':') AND length(t) <= 15 AND TRY_CAST(t AS TIME) IS NOT NULL), max(length(t)) "
-    f"FROM (SELECT k, v AS t, {number(_TEXT, '.')} AS point FROM (SELECT k, v, v AS t FROM long)) "
-    f"WHERE NOT {is_missing(_TEXT)} GROUP BY k"
+    f"SELECT k, count(*), count(x), 0, count({boolean(_TEXT)}), count(*) FILTER (regexp_full_match(t, '[0-9]+')), "
+    "count(*) FILTER (regexp_full_match(t, '0[0-9]+')), bool_and(x = trunc(x)), {distinct}, "
+    "count(*) FILTER (contains(t, ':') AND length(t) <= 15 AND TRY_CAST(t AS TIME) IS NOT NULL), max(length(t)), "
+    "count(x), count(*) FILTER (regexp_matches(t, '[0-9]')) "
+    f"FROM (SELECT k, t, {plain_number(_TEXT)} AS x FROM long WHERE NOT {is_missing(_TEXT)}) GROUP BY k"
 )
+_POINT_EVIDENCE = (
+    f"SELECT k, count(x), bool_and(x = trunc(x)) FROM (SELECT k, {number(_TEXT, '.')} AS x FROM long "
+    f"WHERE NOT {is_missing(_TEXT)}) GROUP BY k"
+)
+_COMMA_EVIDENCE = f"SELECT k, count({number(_TEXT, ',')}) FROM long WHERE NOT {is_missing(_TEXT)} GROUP BY k"
 _NUMBER_EVIDENCE = (
     "SELECT k, count(*), count(*), count(*), count(*) FILTER (t IN (0, 1)), 0, 0, bool_and(t = trunc(t)), {distinct}, "
-    "0, 0 FROM (SELECT k, v AS t FROM long) GROUP BY k"
+    "0, 0, count(*), count(*) FROM long GROUP BY k"
 )
-_OTHER_EVIDENCE = (
-    "SELECT k, count(*), 0, 0, 0, 0, 0, false, {distinct}, 0, 0 FROM (SELECT k, v AS t FROM long) GROUP BY k"
-)
+_OTHER_EVIDENCE = "SELECT k, count(*), 0, 0, 0, 0, 0, false, {distinct}, 0, 0, 0, 0 FROM long GROUP BY k"
 
 
 def _evidence_of(rows: int, counts: tuple[Any, ...] | None) -> Evidence:
     if counts is None:
         return Evidence(rows, rows, {".": 0, ",": 0})
-    there, point, comma, booleans, digits, zeros, whole, distinct, times, longest = counts
+    there, point, comma, booleans, digits, zeros, whole, distinct, times, longest, plain, with_digits = counts
     return Evidence(rows, rows - int(there), {".": int(point), ",": int(comma)}, int(booleans), int(digits), int(zeros),
-                    bool(whole), int(distinct), int(times), int(longest))  # fmt: skip
+                    bool(whole), int(distinct), int(times), int(longest), int(plain), int(with_digits))  # fmt: skip
 
 
 def decimal_marks(evidences: Mapping[str, Evidence], preferred: str) -> tuple[dict[str, str], str]:
@@ -324,9 +360,17 @@ def date_format(table: Table, column: Stored, there: int, *, on_request: bool = 
 
 def as_floats(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return DuckDB's numbers as floats, NaN where missing."""
-    if isinstance(values, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(np.float64))
-    return values.astype(np.float64)
+    plain, missing = parts_of(values)
+    floats = plain.astype(np.float64)
+    return np.where(missing, np.nan, floats) if missing.any() else floats
+
+
+def parts_of(cells: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the values of an array of DuckDB, and which of them are missing."""
+    if type(cells) is np.ndarray:  # without a look at numpy.ma, which takes a while to import
+        return cells, np.zeros(len(cells), bool)
+    data: Any = cells.data
+    return data, np.ma.getmaskarray(cells)
 
 
 def is_written(table: Table, column: Stored, written: str) -> bool:
