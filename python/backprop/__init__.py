@@ -27,7 +27,7 @@ if _TYPE_CHECKING:
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_sklearn, from_torch
     from backprop.io import load
-    from backprop.tables.model import load_table_model
+    from backprop.tables.loading import load_table_model
     from backprop.training import DivergedError, FleetDivergedError
 
 __all__ = [

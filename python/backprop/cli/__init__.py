@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from backprop.cli import arguments
 from backprop.cli.commands import info as _info
 from backprop.cli.commands import predict as _predict
+from backprop.cli.commands import report as _report
 from backprop.cli.commands import train as _train
 from backprop.cli.output import fail, note, show_warning
 from backprop.learn.divergence import DivergedError
@@ -53,4 +54,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    return arguments.parser(_train, _predict, _info)
+    return arguments.parser(_train, _predict, _report, _info)

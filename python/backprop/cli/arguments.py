@@ -98,7 +98,7 @@ Run = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
-def parser(train: Run, predict: Run, info: Run) -> argparse.ArgumentParser:
+def parser(train: Run, predict: Run, report: Run, info: Run) -> argparse.ArgumentParser:
     """Return the parser; the arguments that it returns have the command's function as `run`."""
     found = _Parser(
         prog="backprop",
@@ -109,6 +109,7 @@ def parser(train: Run, predict: Run, info: Run) -> argparse.ArgumentParser:
     commands = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands, train)
     _add_predict(commands, predict)
+    _add_report(commands, report)
     _add_info(commands, info)
     return found
 
@@ -291,6 +292,20 @@ def _add_predict(commands: Commands, run: Run) -> None:
     output.add_argument(
         "--threshold", type=_number(above=0, below=1), metavar="P", help="as for train (default: that of the model)"
     )
+
+
+def _add_report(commands: Commands, run: Run) -> None:
+    report = commands.add_parser(
+        "report",
+        help="tell how well a saved model does, as text and as a page",
+        description="Score a model on a table that has the target, and tell what it needs and where it errs. Without a "
+        "file, the bundled iris data are used.",
+    )
+    report.set_defaults(run=run)
+    report.add_argument("model", metavar="MODEL", help="a file that `backprop train` wrote")
+    _add_source(report)
+    output = report.add_argument_group("output")
+    output.add_argument("--html", type=Path, metavar="PAGE", help="write a page with charts, all in one file")
 
 
 def _add_info(commands: Commands, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The commands: train, predict, info."""
+"""The commands: train, predict, report, info."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from backprop.cli.output import note, print_line, print_nothing
 from backprop.network import Network
 from backprop.tables import scores
 from backprop.tables import targets as predicted
-from backprop.tables.model import Prediction, TableModel, load_table_model
+from backprop.tables.loading import load_table_model
+from backprop.tables.model import TableModel
+from backprop.tables.predicting import Prediction
 from backprop.tables.preparing import Plan
 from backprop.tables.table import shorten
 from backprop.tables.targets import Labels, Target
@@ -213,6 +215,23 @@ def _note_score(model: TableModel, found: Prediction, target: Target, several: b
     if isinstance(target, Labels) and target.n_outputs == 2:
         rest = {name: value for name, value in scored.scores.items() if name not in first}
         note("score", f"{said}{scores.shown(rest)}{_about(target)}")
+
+
+# --- report --------------------------------------------------------------------------------------------------------
+
+
+def report(args: argparse.Namespace) -> None:
+    """Tell how well a model does on the rows of a table."""
+    if args.html:
+        check_output("--html", args.html, *args.file, args.model)
+    model = load_table_model(args.model)
+    with _source(args) as (source, name), _options():
+        found = model.report(source, sql=args.sql, table=args.table, name=name)
+    for line in str(found).splitlines():
+        print("".join(c if c.isprintable() else "?" for c in line))
+    if args.html:
+        found.save(args.html)
+        print_line("page", str(args.html))
 
 
 # --- info ----------------------------------------------------------------------------------------------------------

@@ -6,9 +6,13 @@ networks on these and predicts.
 """
 
 from backprop.tables.columns import Asked, Column
-from backprop.tables.model import Prediction, Scored, TableModel, load_table_model
+from backprop.tables.explaining import Explanation
+from backprop.tables.loading import load_table_model
+from backprop.tables.model import TableModel
+from backprop.tables.predicting import Prediction, Scored
 from backprop.tables.preparing import Plan
 from backprop.tables.preprocessing import Preprocessing
+from backprop.tables.report import Report
 from backprop.tables.sources import open_table
 from backprop.tables.table import Table
 from backprop.tables.targets import Labels, Quantity
@@ -16,11 +20,13 @@ from backprop.tables.targets import Labels, Quantity
 __all__ = [
     "Asked",
     "Column",
+    "Explanation",
     "Labels",
     "Plan",
     "Prediction",
     "Preprocessing",
     "Quantity",
+    "Report",
     "Scored",
     "Table",
     "TableModel",

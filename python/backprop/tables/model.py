@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,14 +13,15 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.history import History
-from backprop.io import load_with_extra
 from backprop.network import Network
-from backprop.tables import engine, preparing, scores, targets
+from backprop.tables import engine, explaining, findings, preparing, scores, targets
 from backprop.tables.columns import Asked
 from backprop.tables.engine import Limits
+from backprop.tables.predicting import Prediction, Scored
 from backprop.tables.preparing import Plan
 from backprop.tables.preprocessing import Preprocessing
 from backprop.tables.recipe import Settings
+from backprop.tables.report import Report
 from backprop.tables.scores import Scores
 from backprop.tables.sources import open_table
 from backprop.tables.table import Table
@@ -29,51 +29,6 @@ from backprop.tables.targets import Labels, Target, Task
 from backprop.tables.training import OnStart, curves, summary, trained
 
 Names: TypeAlias = str | Sequence[str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model says about the rows of a table.
-
-    Parameters
-    ----------
-    table
-        The rows.
-    outputs
-        Of the network of each target, (n, n_outputs).
-    values
-        The predictions for each target, (n,): labels, or numbers.
-    missing
-        Column name to number of missing cells.
-    unknown
-        Column name to categories that no training row had, and how often.
-    """
-
-    table: Table = field(repr=False)
-    outputs: Mapping[str, NDArray[Any]]
-    values: Mapping[str, NDArray[Any]]
-    missing: Mapping[str, int]
-    unknown: Mapping[str, Counter[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """How well a model did on rows with the truth.
-
-    Parameters
-    ----------
-    scores
-        By the names of `backprop.metrics`.
-    n_rows
-        How many rows are in them.
-    unknown, first_unknown
-        Labels that no training row had, how often; row and label of the first one. Their rows are not in the scores.
-    """
-
-    scores: Scores
-    n_rows: int
-    unknown: Counter[str]
-    first_unknown: tuple[int, str] | None
 
 
 class TableModel:
@@ -136,6 +91,8 @@ class TableModel:
         For each target the scores on the rows held out, or on the training rows where there are none.
     fold_scores
         For each target the scores of each fold.
+    curves
+        For each target the losses of the epochs, thinned out where there are many.
 
     Examples
     --------
@@ -158,6 +115,7 @@ class TableModel:
         self.training: dict[str, Any] = {}
         self.scores: dict[str, Scores] = {}
         self.fold_scores: dict[str, list[Scores]] = {}
+        self.curves: dict[str, dict[str, list[float]]] = {}
 
     def __repr__(self) -> str:
         what = "not fitted" if self.preprocessing is None else f"predicts {', '.join(self.networks)}"
@@ -256,7 +214,7 @@ class TableModel:
             target.name: self._measured(target, networks[target.name].predict(plan.X[rows]), truth, rows, plan.weight)
             for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)
         }
-        self.training = summary(plan, history, self.scores)
+        self.training, self.curves = summary(plan, history, self.scores), curves(history)
         return self
 
     @property
@@ -383,6 +341,106 @@ class TableModel:
         found = self._measured(target, prediction.outputs[target.name][rows], truth.encoded, rows, weights)
         return Scored(found, len(rows), truth.unknown, truth.first_unknown)
 
+    # --- looking into it -------------------------------------------------------------------------------------------
+
+    def explain(self, row: Any) -> Any:
+        """Return what each column of a row contributes to its prediction.
+
+        Parameters
+        ----------
+        row
+            A mapping from columns to values, or a frame of one row.
+
+        Returns
+        -------
+        Explanation or dict
+            With several targets a dict from their names.
+
+        Raises
+        ------
+        ValueError
+            If it is not one row; otherwise as `predict`.
+
+        Examples
+        --------
+        >>> data = {"a": [1.0, 2.0, 3.0, 4.0] * 25, "b": [0.5, 0.1] * 50, "y": [10.0, 20.0, 30.0, 40.0] * 25}
+        >>> found = TableModel(seed=0).fit(data, "y", task="regression").explain({"a": 4.0, "b": 0.3})
+        >>> list(found.contributions), round(found.value, -1)
+        (['a', 'b'], 40.0)
+        """
+        if isinstance(row, Mapping):
+            row = {name: value if _is_column(value) else [value] for name, value in row.items()}
+        found = self.predictions(row)
+        if len(found.table) != 1:
+            raise ValueError(f"row: needs one row, got {len(found.table):,}")
+        fitted = self._fitted()
+        x = fitted.encode(found.table, next(iter(self.networks.values())).dtype).X
+        each = {
+            target.name: explaining.explained(
+                self.networks[target.name], fitted, target, x, found.values[target.name].tolist()[0]
+            )
+            for target in fitted.targets
+        }
+        return next(iter(each.values())) if len(each) == 1 else each
+
+    def report(
+        self, data: Any = None, *, sql: str | None = None, table: str | None = None, name: str | None = None
+    ) -> Report:
+        """Return what there is to know about the model.
+
+        Parameters
+        ----------
+        data, sql, table
+            Rows with the targets, see `backprop.tables.open_table`. By default the rows held out from `fit`, or the
+            training rows where there are none.
+        name
+            What the rows are called.
+
+        Returns
+        -------
+        Report
+            ``print`` shows its text, `Report.save` writes a page.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows with the truth; otherwise as `predict`.
+        """
+        if data is None and sql is None:
+            plan, rows = self._planned(), self.scored_rows
+            where = "rows held out" if len(plan.split.held_out) else "rows trained on"
+            truths = {target.name: (np.arange(len(rows)), truth[rows])
+                      for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)}  # fmt: skip
+            weight = None if plan.weight is None or not plan.weight[rows].any() else plan.weight[rows]
+            name = f"{plan.name}, {len(rows):,} {where}"
+            return self._reported(name, plan.X[rows], truths, weight, plan.notes)
+        return self._report_on(open_table(data, sql=sql, table=table, limits=self._limits(None), name=name))
+
+    def _report_on(self, opened: Table) -> Report:
+        fitted = self._fitted()
+        X = fitted.encode(opened, next(iter(self.networks.values())).dtype).X
+        truths, notes = {}, []
+        if opened.name == self.training.get("data") != "data":
+            notes.append("The model was trained on some of these rows: on new ones, scores are lower.")
+        for target in fitted.targets:
+            opened.column(target.name, "target column")
+            truth = targets.truth_of(opened, target)
+            rows = np.flatnonzero(truth.known)
+            if not len(rows):
+                raise ValueError(f"{opened.name}: no row has a known value of {target.name!r}")
+            truths[target.name] = (rows, truth.encoded[rows])
+            if truth.unknown:
+                notes.append(targets.said_unknown(target.name, truth.unknown, truth.first_unknown))
+        return self._reported(f"{opened.name}, {len(X):,} rows", X, truths, None, notes)
+
+    def _reported(
+        self, name: str, X: NDArray[Any], truths: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+        weight: NDArray[np.float64] | None, notes: Sequence[str],
+    ) -> Report:  # fmt: skip
+        said = findings.Said(name, notes, self.training, self.curves)
+        threshold = self.settings.threshold
+        return Report(findings.found(self.networks, self._fitted(), threshold, X, truths, weight, said))
+
     def with_threshold(self, threshold: float | None) -> TableModel:
         """Return the model with another threshold; the networks are the same."""
         other = copy.copy(self)
@@ -403,7 +461,7 @@ class TableModel:
             If the file cannot be written; what was there before is then still there.
         """
         fitted = self._fitted()
-        state = {"threshold": self.settings.threshold, "scores": self.scores, "curves": curves(self.history)}
+        state = {"threshold": self.settings.threshold, "scores": self.scores, "curves": self.curves}
         extra = {"preprocessing": fitted.to_json(), "training": self.training, "table": state}
         networks = list(self.networks.values())
         if len(networks) > 1:
@@ -421,70 +479,8 @@ class TableModel:
         return self.plan
 
 
-def load_table_model(path: str | os.PathLike[str], *, backend: str | None = None) -> TableModel:
-    """Read a model from a file that `TableModel.save` or ``backprop train`` wrote.
-
-    Parameters
-    ----------
-    path
-        The file.
-    backend
-        See `backprop.Network`.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is no such file.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> model = TableModel(epochs=5, seed=0).fit({"a": [1, 2, 3, 4], "b": ["x", "y", "x", "y"]}, target="b")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "model.safetensors")
-    ...     model.save(path)
-    ...     again = load_table_model(path)
-    >>> bool((again.predict_proba({"a": [3]}) == model.predict_proba({"a": [3]})).all())
-    True
-    """
-    name = os.fspath(path)
-    found, extra = load_with_extra(path, backend=backend)
-    if "preprocessing" not in extra:
-        what = (
-            "a network without preprocessing; needs a model"
-            if isinstance(found, Network)
-            else "a fleet; needs a network"
-        )
-        raise ValueError(f"{name}: {what} that `backprop train` wrote")
-    try:
-        model = _assembled(found, extra)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: not a valid model file: {error}") from error
-    return model
-
-
-def _assembled(found: Any, extra: Mapping[str, Any]) -> TableModel:
-    fitted = Preprocessing.from_json(extra["preprocessing"])
-    training, state = extra.get("training", {}), extra.get("table", {})
-    for what, value in (("training", training), ("table", state)):
-        if not isinstance(value, dict):
-            raise TypeError(f"{what}: needs a dict, got {value!r:.80}")
-    networks = [found] if isinstance(found, Network) else list(found)
-    if len(networks) != len(fitted.targets):
-        raise ValueError(f"{len(fitted.targets)} targets, but {len(networks)} networks")
-    for target, network in zip(fitted.targets, networks, strict=True):
-        sizes = (fitted.n_inputs, target.n_outputs)
-        if sizes != (network.n_inputs, network.n_outputs):
-            raise ValueError(
-                f"preprocessing for {sizes}, network of {(network.n_inputs, network.n_outputs)} inputs, outputs"
-            )
-    model = TableModel(threshold=state.get("threshold"))
-    model.preprocessing, model.training = fitted, training
-    model.networks = {target.name: network for target, network in zip(fitted.targets, networks, strict=True)}
-    model.scores = state.get("scores", {})
-    return model
+def _is_column(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes))
 
 
 def as_names(what: str, given: Names) -> tuple[str, ...]:

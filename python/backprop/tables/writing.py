@@ -18,7 +18,8 @@ from backprop.tables import engine, frames
 from backprop.tables.targets import Labels
 
 if TYPE_CHECKING:
-    from backprop.tables.model import Prediction, TableModel
+    from backprop.tables.model import TableModel
+    from backprop.tables.predicting import Prediction
 
 
 def columns_of(model: TableModel, found: Prediction, *, proba: bool) -> dict[str, NDArray[Any]]:

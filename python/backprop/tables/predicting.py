@@ -1,0 +1,58 @@
+"""What a model says about the rows of a table, and how well that hits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from backprop.tables.scores import Scores
+from backprop.tables.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says about the rows of a table.
+
+    Parameters
+    ----------
+    table
+        The rows.
+    outputs
+        Of the network of each target, (n, n_outputs).
+    values
+        The predictions for each target, (n,): labels, or numbers.
+    missing
+        Column name to number of missing cells.
+    unknown
+        Column name to categories that no training row had, and how often.
+    """
+
+    table: Table = field(repr=False)
+    outputs: Mapping[str, NDArray[Any]]
+    values: Mapping[str, NDArray[Any]]
+    missing: Mapping[str, int]
+    unknown: Mapping[str, Counter[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How well a model did on rows with the truth.
+
+    Parameters
+    ----------
+    scores
+        By the names of `backprop.metrics`.
+    n_rows
+        How many rows are in them.
+    unknown, first_unknown
+        Labels that no training row had, how often; row and label of the first one. Their rows are not in the scores.
+    """
+
+    scores: Scores
+    n_rows: int
+    unknown: Counter[str]
+    first_unknown: tuple[int, str] | None
