@@ -92,8 +92,11 @@ OPTIONS = {
 LONG = ("wide", "wide, by units, chunks", "chunks, no blocks", "dropout, chunks")
 
 
-def digest(case, dtype, backend, n_threads, epochs, seconds=1e9):
-    """SHA-256 of losses, parameters and the best parameters after some epochs, in calls of so many seconds."""
+def digest(case, dtype, backend, n_threads, epochs, seconds=1e9, fixed=True):
+    """SHA-256 of losses, parameters and the best parameters after some epochs, in calls of so many seconds.
+
+    fixed: whether all threads take part in every step.
+    """
     sizes, hidden, output, loss, optimizer, n_rows, batch_size = CASES[case]
     rng = np.random.default_rng(0)
     core = choice.load(backend).module(dtype)
@@ -105,7 +108,7 @@ def digest(case, dtype, backend, n_threads, epochs, seconds=1e9):
     y = rng.integers(0, sizes[-1], n_rows) if labels else rng.random((n_rows, sizes[-1])).astype(dtype)
     state = TrainingState(parameters, optimizer.new_slots(parameters.size, dtype), np.random.PCG64(1))
     data, validation = Data(X, y), None
-    settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads)
+    settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads, fixed_threads=fixed)
     if options:
         settings = replace(settings, monitor="val_loss", keep_best=True)
         validation = Data(np.tile(X[::-1], (2, 1)), np.concatenate([y, y]))
@@ -173,9 +176,9 @@ def load():
         process.wait()
 
 
-def assert_same_bits_under_load(case, dtype, steps, expected):
+def assert_same_bits_under_load(case, dtype, steps, expected, fixed=True):
     epochs = epochs_for(case, steps)
-    seen = {(name, n): digest(case, dtype, name, n, epochs) for name in FUSED for n in THREADS}
+    seen = {(name, n): digest(case, dtype, name, n, epochs, fixed=fixed) for name in FUSED for n in THREADS}
     assert seen == dict.fromkeys(seen, expected)
 
 
@@ -200,6 +203,18 @@ def test_same_bits_while_shares_change(case, backend):
         assert digest(case, "float32", backend, n_threads, epochs) == expected
 
 
+@pytest.mark.usefixtures("load")
+@pytest.mark.parametrize("backend", [name for name in choice.available() if name != "reference"])
+@pytest.mark.parametrize("case", ["chunks, full batch", "deep", "simplechains", "dropout, units", "dropout, softmax"])
+@pytest.mark.parametrize("seconds", [1e9, 0.002])
+def test_same_bits_while_the_team_changes(case, backend, seconds):
+    """Beside other load, and with more threads than CPUs, the team has another size every few steps."""
+    epochs = epochs_for(case, 300)
+    expected = digest(case, "float32", backend, 1, epochs)
+    for n_threads in (2, 7):
+        assert digest(case, "float32", backend, n_threads, epochs, seconds, fixed=False) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not FUSED, reason="needs a core with fused multiply-add")
 @pytest.mark.usefixtures("load")
@@ -208,7 +223,7 @@ def test_same_bits_while_shares_change(case, backend):
     ("repeat", "case"), [(repeat, case) for repeat in range(20) for case in CASES if repeat == 0 or case not in LONG]
 )
 def test_same_bits_after_a_thousand_steps(repeat, case, dtype):
-    assert_same_bits_under_load(case, dtype, 1000, expected_digest(case, dtype))
+    assert_same_bits_under_load(case, dtype, 1000, expected_digest(case, dtype), fixed=repeat % 2 == 0)
 
 
 REFUSED = """

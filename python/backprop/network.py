@@ -229,8 +229,9 @@ class Network(Model):
             was never trained begins.
         n_threads
             How many threads may compute, 1 to 16, or ``"auto"``: one for small steps, else one for each CPU of this
-            process, within ``OMP_NUM_THREADS`` and the limits of joblib and Dask. The results do not depend on it, to
-            the last bit.
+            process, within ``OMP_NUM_THREADS`` and the limits of joblib and Dask. While other programs keep CPUs busy,
+            fewer take part (unless the environment variable ``BACKPROP_THREADS`` is ``fixed``). The results do not
+            depend on it, to the last bit.
         progress
             Whether to show a progress bar on stderr; ``"auto"`` does when training has taken two seconds.
 

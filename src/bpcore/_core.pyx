@@ -37,9 +37,10 @@ from bpcore.run.job cimport (
     Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, weight_of,
 )
 from bpcore.run.penalties cimport add_penalties
-from bpcore.run.run cimport take_ranges
+from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
+from bpcore.run.team_size cimport TeamSize, begin_size, follow_costs, present_size
 from bpcore.run.workspace cimport Arena, reserve, rounded
 
 
@@ -336,7 +337,7 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient, inpu
     memset(&run, 0, sizeof(run))
     fill_job(&run.job, buffers, plan, loss, data)
     run.state.parameters = <real *> buffers.reals(parameters, plan.n_parameters)
-    run.team.n_threads = 1
+    set_alone(&run)
     ask_for_gradients(&run, buffers, plan, gradient, input_gradient)
     memory = take_memory(&run, False, False)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run.job)
@@ -370,7 +371,7 @@ def backward(Plan plan not None, parameters, X, head, gradient, input_gradient, 
     run.job.data.X = buffers.reals(X, n_rows * plan.n_inputs)
     run.job.max_chunk = max_chunk_of(&plan.net)
     run.state.parameters = <real *> buffers.reals(parameters, plan.n_parameters)
-    run.team.n_threads = 1
+    set_alone(&run)
     if dropout_key is not None and plan.net.has_dropout:
         run.workspace.batch.drops = True
         run.workspace.batch.key = <uint64_t> dropout_key
@@ -402,7 +403,7 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
     memset(&run, 0, sizeof(run))
     run.job.net = &plan.net
     run.job.max_chunk = GROUP_LANES
-    run.team.n_threads = 1
+    set_alone(&run)
     fill_optimizer(&run.job.optimizer, optimizer)
     memory = take_memory(&run, False, False)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run.job)
@@ -419,3 +420,5 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
 include "run/training.pxi"
 include "fleet/training.pxi"
 include "machine/vector_math.pxi"
+
+include "run/team_sizes.pxi"

@@ -37,6 +37,17 @@ def allowed() -> int:
     return max(1, min(limits))
 
 
+def are_fixed() -> bool:
+    """Whether all threads of a run take part in every step: the variable BACKPROP_THREADS says "fixed".
+
+    Otherwise a run leaves threads out while their CPUs are busy with something else.
+    """
+    wanted = os.environ.get("BACKPROP_THREADS", "")
+    if wanted not in ("", "auto", "fixed"):
+        raise ValueError(f"the environment variable BACKPROP_THREADS: needs auto or fixed, got {wanted!r}")
+    return wanted == "fixed"
+
+
 def _pool_size() -> int:
     """How many threads the pool has in which this function is called; 1 outside of pools.
 

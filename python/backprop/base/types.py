@@ -58,6 +58,8 @@ class TrainingSettings:
     keep_best: bool = False
     """Whether `TrainingState.best_parameters` gets a copy whenever the monitored loss is the lowest yet."""
     n_threads: int = 1
+    fixed_threads: bool = False
+    """Whether all of them take part in every step, even while fewer would be faster."""
 
 
 class Named(Protocol):

@@ -190,6 +190,7 @@ def training_settings(
         patience=1 if rule is None else rule.patience,
         keep_best=rule is not None and rule.keeps_best,
         n_threads=n_threads,
+        fixed_threads=threads.are_fixed(),
     )
 
 

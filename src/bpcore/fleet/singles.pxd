@@ -18,8 +18,9 @@ from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.network cimport Layer, Network
 from bpcore.run cimport run as rn
-from bpcore.run.epochs cimport DIVERGED, TIME, TOLERANCE, StopReason, invalidate_gathered, train
+from bpcore.run.epochs cimport DIVERGED, TIME, TOLERANCE, StopReason, train
 from bpcore.run.job cimport Job, Rows, denominator_of, fill_ranges, is_plain_sgd, weight_of
+from bpcore.run.team cimport invalidate_gathered
 from bpcore.run.workspace cimport Arena, take, take_reals
 
 
@@ -55,7 +56,7 @@ cdef inline void take_single(Arena *arena, Fleet *fleet, Single *single) noexcep
     single.run.job = fleet.job
     single.net = fleet.job.net[0]
     single.run.job.net = &single.net
-    single.run.team.n_threads = 1
+    rn.set_alone(&single.run)
     rn.take_memory(arena, &single.run, True, True)
     single.saved_parameters = take_reals(arena, n)
     single.saved_slots = take_reals(arena, fleet.n_slots * n)

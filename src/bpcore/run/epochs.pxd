@@ -3,15 +3,13 @@
 from libc.math cimport isfinite
 from libc.string cimport memcpy
 
-from bpcore.machine.threads cimport now, pthread_t, resize
+from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport real
 from bpcore.passes.batches cimport shuffle
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.vectors cimport all_finite
-from bpcore.run.gradient cimport begin_blocks
 from bpcore.run.job cimport Job
-from bpcore.run.partition cimport MAX_THREADS
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Clock, Run
 from bpcore.run.small_steps cimport (
@@ -19,7 +17,8 @@ from bpcore.run.small_steps cimport (
 )
 from bpcore.run.state cimport State
 from bpcore.run.step cimport train_batch
-from bpcore.run.team cimport partition_equally, start_team, stop_team
+from bpcore.run.team cimport start_team, stop_team, vary_team
+from bpcore.run.team_size cimport present_size
 from bpcore.run.validation cimport (
     append_validation_lanes, validate, validate_with_next_step, validates_in_spare_lanes,
 )
@@ -37,6 +36,7 @@ cdef struct Call:
     double last_clock_check
     bint over  # the time, or the steps
     long long last_step
+    bint varies_team
     # the regime of small batches
     bint by_row
     bint tiny
@@ -106,6 +106,18 @@ cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss
 
 # ---- an epoch ----
 
+cdef inline bint train_large_batch(Run *run, const Call *call, Py_ssize_t n) noexcept nogil:
+    """A step by the team, which follows what it costs; False where the time is over in the middle of it."""
+    cdef bint is_timed = call.varies_team and not run.state.paused  # what is left of a step says little
+    cdef double begun = now() if is_timed else 0
+    train_batch(run, run.state.cursor, n)
+    if run.state.paused:
+        return False
+    if is_timed:
+        vary_team(run, n, now() - begun)
+    return True
+
+
 cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
     """The steps that are left of this epoch; False where the call is over before them."""
     cdef State *state = &run.state
@@ -123,8 +135,7 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
         elif call.by_few_rows and 1 < n <= FEW_ROWS:
             train_few_rows(run, state.cursor, n)
         else:
-            train_batch(run, state.cursor, n)
-            if state.paused:
+            if not train_large_batch(run, call, n):
                 return False
         state.cursor += n
         over = time_is_over(run, call) or state.step >= call.last_step
@@ -155,11 +166,19 @@ cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogi
 
 # ---- a call ----
 
+cdef inline bint gains_by_threads(const Job *job) noexcept nogil:
+    """Whether a step has enough work to share; nothing in so little is worth a barrier."""
+    if job.batch_size == 1 or is_tiny(job.net, job.batch_size):
+        return False
+    return job.batch_size > FEW_ROWS or not takes_few_rows(job) or job.validation.n > 0
+
+
 cdef inline void begin_call(Run *run, long long last_step, double seconds, Call *call) noexcept nogil:
     cdef Clock *clock = &run.team.clock
     call.last_clock_check = now()
     call.last_step = last_step
     call.over = run.state.step >= last_step
+    call.varies_team = not run.team.size.is_fixed and gains_by_threads(&run.job)
     call.by_row = goes_row_by_row(&run.job)
     call.tiny = is_tiny(run.job.net, run.job.batch_size)
     call.by_few_rows = takes_few_rows(&run.job)
@@ -196,23 +215,6 @@ cdef inline StopReason train_in_team(
     return EPOCHS
 
 
-cdef inline void invalidate_gathered(Run *run) noexcept nogil:
-    """Gather again, and begin again what was left in the middle: how samples lie in a chunk depends on the team."""
-    run.workspace.data.filled = False
-    run.workspace.validation.filled = False
-    run.state.validated = 0
-    run.state.validation_sum = 0
-    if run.state.paused:
-        begin_blocks(run)
-
-
-cdef inline bint gains_by_threads(const Job *job) noexcept nogil:
-    """Whether a step has enough work to share; nothing in so little is worth a barrier."""
-    if job.batch_size == 1 or is_tiny(job.net, job.batch_size):
-        return False
-    return job.batch_size > FEW_ROWS or not takes_few_rows(job) or job.validation.n > 0
-
-
 cdef inline StopReason train(
     Run *run, long long last_epoch, long long last_step, double seconds, double *losses, double *validation_losses,
 ) noexcept nogil:
@@ -220,20 +222,8 @@ cdef inline StopReason train(
 
     losses[0], validation_losses[0]: those of the epoch that ends next.
     """
-    cdef pthread_t threads[MAX_THREADS]
-    cdef int wanted = run.team.n_threads
     cdef StopReason reason
-    if not gains_by_threads(&run.job):
-        run.team.n_threads = 1
-    if run.team.n_threads > 1:
-        run.team.n_threads = start_team(run, threads)
-        resize(&run.team.barrier, run.team.n_threads)
-    if run.team.n_threads != run.team.last_size:
-        invalidate_gathered(run)
-        partition_equally(run)
-        run.team.last_size = run.team.n_threads
+    start_team(run, present_size(&run.team.size) if gains_by_threads(&run.job) else 1)
     reason = train_in_team(run, last_epoch, last_step, seconds, losses, validation_losses)
-    if run.team.n_threads > 1:
-        stop_team(run, threads)
-    run.team.n_threads = wanted
+    stop_team(run)
     return reason

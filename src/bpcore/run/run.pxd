@@ -1,11 +1,12 @@
 """A run: a job, the state that it changes, the workspace, and the team of threads that does it."""
 
-from bpcore.machine.threads cimport Barrier
+from bpcore.machine.threads cimport Barrier, pthread_t
 from bpcore.machine.tiles cimport Tiles
 from bpcore.passes.network cimport Chunk
 from bpcore.run.job cimport Job, Range
-from bpcore.run.partition cimport Partition
+from bpcore.run.partition cimport MAX_THREADS, Partition
 from bpcore.run.state cimport State
+from bpcore.run.team_size cimport TeamSize, begin_size
 from bpcore.run.workspace cimport (
     Arena, Workspace, most_rows, scratch_reals, shares_blocks, take, take_chunk, take_panels, take_pointers, take_reals,
     take_workspace,
@@ -36,9 +37,11 @@ cdef struct Clock:
     long long steps_to_check
 
 cdef struct Team:
-    int n_threads
-    int last_size  # how many they were in the call before, which is fewer where the system refused
-    Member *members  # (n_threads,)
+    int n_threads  # at the moment
+    int last_size  # how many they were when the samples were last gathered
+    TeamSize size  # how many there are to be, which is more where the system refuses
+    Member *members  # (size.most,)
+    pthread_t threads[MAX_THREADS]
     Partition of_blocks
     Partition of_samples  # forward, and all deltas back
     Partition of_rows  # of weights, their gradient and the optimizer's step; and of units, forward and back
@@ -53,13 +56,19 @@ cdef struct Run:
     Team team
 
 
+cdef inline void set_alone(Run *run) noexcept nogil:
+    """A team of one."""
+    begin_size(&run.team.size, 1, True)
+    run.team.n_threads = 1
+
+
 cdef inline void take_team(Arena *arena, Run *run) noexcept nogil:
     """What the members of a team have for themselves."""
     cdef Member *member
     cdef Member measured  # stands for every member while the memory is only measured
     cdef int rank
-    run.team.members = <Member *> take(arena, run.team.n_threads * sizeof(Member))
-    for rank in range(run.team.n_threads):
+    run.team.members = <Member *> take(arena, run.team.size.most * sizeof(Member))
+    for rank in range(run.team.size.most):
         member = &measured if run.team.members == NULL else run.team.members + rank
         member.run = run
         member.rank = rank
@@ -79,6 +88,6 @@ cdef inline void take_memory(Arena *arena, Run *run, bint keeps_data, bint keeps
     """The buffers of a run, whose job must be filled in but for its ranges. Called twice: to measure, and to take."""
     take_workspace(arena, &run.job, keeps_data, keeps_gradient, &run.workspace)
     take_ranges(arena, &run.job)
-    if run.team.n_threads > 1:
+    if run.team.size.most > 1:
         take_panels(arena, &run.job, &run.workspace)
         take_team(arena, run)

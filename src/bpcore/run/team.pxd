@@ -2,14 +2,16 @@
 
 from bpcore.formulas.optimizers cimport optimize
 from bpcore.machine.threads cimport (
-    barrier_wait, close_barrier, open_barrier, pthread_create, pthread_join, pthread_t,
+    barrier_wait, close_barrier, open_barrier, pthread_create, pthread_join, resize,
 )
 from bpcore.machine.types cimport GROUP_LANES, enter_compute, leave_compute
+from bpcore.run.gradient cimport begin_blocks
 from bpcore.run.job cimport Range
 from bpcore.run.muon cimport update_matrices
 from bpcore.run.partition cimport equal_partition, follow_speeds, part_begin
 from bpcore.run.run cimport GRADIENT, QUIT, UPDATE, Command, Member, Run
 from bpcore.run.shared_gradient cimport member_gradient
+from bpcore.run.team_size cimport follow_costs, present_size
 
 
 # ---- partition ----
@@ -18,6 +20,16 @@ cdef inline void partition_equally(Run *run) noexcept nogil:
     equal_partition(&run.team.of_blocks, run.team.n_threads)
     equal_partition(&run.team.of_samples, run.team.n_threads)
     equal_partition(&run.team.of_rows, run.team.n_threads)
+
+
+cdef inline void invalidate_gathered(Run *run) noexcept nogil:
+    """Gather again, and begin again what was left in the middle: how samples lie in a chunk depends on the team."""
+    run.workspace.data.filled = False
+    run.workspace.validation.filled = False
+    run.state.validated = 0
+    run.state.validation_sum = 0
+    if run.state.paused:
+        begin_blocks(run)
 
 
 cdef inline void partition_by_speed(Run *run) noexcept nogil:
@@ -84,24 +96,45 @@ cdef inline void command_team(Run *run, Command what) noexcept nogil:
     barrier_wait(&run.team.barrier)
 
 
-cdef inline int start_team(Run *run, pthread_t *threads) noexcept nogil:
-    """Start the other members; how many there are in all, which is fewer than wanted where the system refuses."""
+cdef inline int start_members(Run *run, int size) noexcept nogil:
+    """Start the other members; how many there are in all, which is fewer than `size` where the system refuses."""
     cdef int rank
-    open_barrier(&run.team.barrier, run.team.n_threads)
-    for rank in range(run.team.n_threads):
+    open_barrier(&run.team.barrier, size)
+    for rank in range(size):
         run.team.members[rank].tiles.n_rows = 0
-    for rank in range(1, run.team.n_threads):
-        if pthread_create(threads + rank, NULL, worker_main, run.team.members + rank) != 0:
+    for rank in range(1, size):
+        if pthread_create(run.team.threads + rank, NULL, worker_main, run.team.members + rank) != 0:
             if rank == 1:
                 close_barrier(&run.team.barrier)
             return rank
-    return run.team.n_threads
+    return size
 
 
-cdef inline void stop_team(Run *run, pthread_t *threads) noexcept nogil:
+cdef inline void start_team(Run *run, int size) noexcept nogil:
+    run.team.n_threads = start_members(run, size) if size > 1 else 1
+    if run.team.n_threads > 1:
+        resize(&run.team.barrier, run.team.n_threads)
+    if run.team.n_threads != run.team.last_size:
+        invalidate_gathered(run)
+        partition_equally(run)
+        run.team.last_size = run.team.n_threads
+
+
+cdef inline void stop_team(Run *run) noexcept nogil:
     cdef int rank
+    if run.team.n_threads == 1:
+        return
     run.team.command = QUIT
     barrier_wait(&run.team.barrier)
     for rank in range(1, run.team.n_threads):
-        pthread_join(threads[rank], NULL)
+        pthread_join(run.team.threads[rank], NULL)
     close_barrier(&run.team.barrier)
+
+
+cdef inline void vary_team(Run *run, Py_ssize_t n_rows, double seconds) noexcept nogil:
+    """After a step of so many rows that took so long: the team for the next one."""
+    cdef int size = present_size(&run.team.size)
+    follow_costs(&run.team.size, n_rows, seconds)
+    if present_size(&run.team.size) != size:
+        stop_team(run)
+        start_team(run, present_size(&run.team.size))

@@ -34,7 +34,9 @@ cdef class Training:
         if settings.batch_size is not None:
             job.batch_size = min(<Py_ssize_t> settings.batch_size, job.data.n)
         fill_stop_rule(job, settings)
-        self.native.team.n_threads = min(<int> settings.n_threads, <int> partition.MAX_THREADS)
+        begin_size(
+            &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS), settings.fixed_threads
+        )
         self.native.team.clock.steps_per_check = 1
         return 0
 

@@ -1,0 +1,100 @@
+"""How many members a team has at the moment follows what its steps cost. Times are made up here, so none depends on the
+machine."""
+
+import numpy as np
+import pytest
+from backprop.backends import choice
+from backprop.base import threads
+
+COMPILED = [name for name in choice.available() if name != "reference"]
+pytestmark = pytest.mark.skipif(not COMPILED, reason="needs a compiled core")
+
+STEP = 0.0004  # seconds of one thread
+
+
+def sizes_of(seconds):
+    """The team's sizes over steps that take seconds[k][size - 1]."""
+    core = choice.load(COMPILED[0]).module(np.float32)
+    return np.array(core.team_sizes([list(map(float, row)) for row in seconds], 64))
+
+
+def total(seconds, sizes):
+    return sum(row[size - 1] for row, size in zip(seconds, sizes, strict=True))
+
+
+def idle(n_steps, most=2, step=STEP):
+    """A machine with nothing else to do: a barrier and the caches cost a tenth of a step."""
+    return np.tile(step * (1 / np.arange(1, most + 1) + 0.1), (n_steps, 1))
+
+
+def busy(n_steps, most=2, step=STEP, free=1, stall=0.004, every=0.004):
+    """Other processes take the CPUs beyond `free`: larger teams wait `stall` for whoever has lost its CPU, after `every`
+    so many seconds of work."""
+    seconds = idle(n_steps, most, step)
+    waits = np.floor(np.cumsum(seconds, axis=0) / every) - np.floor((np.cumsum(seconds, axis=0) - seconds) / every)
+    seconds[:, free:] += stall * waits[:, free:]
+    return seconds
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("step", [0.00005, STEP, 0.01])
+def test_an_idle_machine_has_the_whole_team(most, step):
+    seconds = idle(int(4 / step), most, step)
+    sizes = sizes_of(seconds)
+    assert sizes[0] == most
+    assert total(seconds, sizes) < 1.02 * seconds[:, most - 1].sum()
+
+
+@pytest.mark.parametrize("step", [0.00005, STEP, 0.01])
+def test_a_busy_machine_is_hardly_slower_than_one_thread(step):
+    seconds = busy(int(2 / step), step=step, every=min(0.004, 2 * step))
+    sizes = sizes_of(seconds)
+    assert total(seconds, sizes) < 1.06 * seconds[:, 0].sum()
+    assert np.mean(sizes == 1) > 0.9
+
+
+def test_one_member_is_left_out_where_one_of_many_cpus_is_busy():
+    seconds = busy(20_000, most=8, free=7)
+    sizes = sizes_of(seconds)
+    assert sizes[-1] == 7
+    assert total(seconds, sizes) < 0.75 * seconds[:, 7].sum()
+
+
+@pytest.mark.parametrize("most", [4, 7, 16])
+def test_more_threads_than_cpus(most):
+    """Two CPUs: every further thread has to be put aside and taken up again."""
+    seconds = idle(20_000, most)
+    seconds[:, 2:] = seconds[:, 1:2] + 0.0001 * np.arange(1, most - 1)
+    assert total(seconds, sizes_of(seconds)) < 1.1 * seconds[:, 1].sum()
+
+
+def test_load_that_comes_and_goes():
+    """A second of each: never slower than one thread, and the free seconds are used."""
+    parts = [busy(2500), idle(5000)] * 4
+    seconds = np.concatenate(parts)
+    sizes = sizes_of(seconds)
+    assert total(seconds, sizes) < 1.0 * seconds[:, 0].sum()
+    ends = np.cumsum([len(part) for part in parts])
+    for first, end in zip(ends[::2], ends[1::2], strict=True):
+        assert np.mean(sizes[first:end] == 2) > 0.5
+
+
+def test_a_team_that_gains_nothing_is_not_kept():
+    seconds = np.tile([STEP, 1.05 * STEP], (5000, 1))
+    assert np.mean(sizes_of(seconds)) < 1.1
+
+
+def test_a_team_of_one():
+    assert set(sizes_of(np.full((100, 1), STEP))) == {1}
+
+
+def test_fixed_threads(monkeypatch):
+    monkeypatch.setenv("BACKPROP_THREADS", "fixed")
+    assert threads.are_fixed()
+    monkeypatch.setenv("BACKPROP_THREADS", "auto")
+    assert not threads.are_fixed()
+    monkeypatch.delenv("BACKPROP_THREADS")
+    assert not threads.are_fixed()
+    monkeypatch.setenv("BACKPROP_THREADS", "Fixed")
+    with pytest.raises(ValueError, match="BACKPROP_THREADS: needs auto or fixed, got 'Fixed'"):
+        threads.are_fixed()
