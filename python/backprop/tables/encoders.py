@@ -53,8 +53,8 @@ class NumberInput:
         """The names of its inputs."""
         return (self.name, f"{self.name} missing") if self.tells_missing else (self.name,)
 
-    def encode(self, values: Values) -> Floats:
-        """Return its inputs for each row, (n, len(inputs))."""
+    def write(self, values: Values, out: NDArray[Any]) -> None:
+        """Fill `out`, (n, len(inputs)), which is all zeros."""
         gone = values.missing
         with np.errstate(over="ignore"):
             z = (np.where(gone, self.fill, values.array) - self.center) / self.scale
@@ -67,7 +67,9 @@ class NumberInput:
                 f"row {row + 1:,}: column {self.name!r} needs numbers in the range of the training rows "
                 f"(mean {self.center:g}, deviation {self.scale:g}), got {values.array[row]:g}"
             )
-        return np.stack([z, gone], axis=1) if self.tells_missing else z[:, None]
+        out[:, 0] = z
+        if self.tells_missing:
+            out[:, 1] = gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,9 @@ class BooleanInput:
         """The name of its input."""
         return (self.name,)
 
-    def encode(self, values: Values) -> Floats:
-        """Return its input for each row, (n, 1)."""
-        return np.nan_to_num(2 * values.array.astype(np.float64) - 1, nan=0.0)[:, None]
+    def write(self, values: Values, out: NDArray[Any]) -> None:
+        """Fill `out`, (n, 1)."""
+        out[:, 0] = np.nan_to_num(2 * values.array.astype(np.float64) - 1, nan=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ class CategoryInput:
         """All words that the training rows have."""
         return (*self.categories, *self.rare)
 
-    def encode(self, values: Values) -> Floats:
-        """Return its inputs for each row, (n, len(inputs))."""
+    def write(self, values: Values, out: NDArray[Any]) -> None:
+        """Fill `out`, (n, len(inputs)), which is all zeros."""
         n_kept, position = len(self.categories), np.zeros(len(values.words) + 2, np.int64)
         known = {word: k for k, word in enumerate(self.categories)}
         rare = n_kept if self.rare else -1
@@ -118,10 +120,8 @@ class CategoryInput:
         position[:-2] = [known.get(word, rare) for word in values.words]
         position[-2], position[-1] = rare, len(self.inputs) - 1 if self.tells_missing else -1
         columns = position[values.array]
-        X = np.zeros((len(columns), len(self.inputs)))
         there = np.flatnonzero(columns >= 0)
-        X[there, columns[there]] = 1
-        return X
+        out[there, columns[there]] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,23 +143,32 @@ class DateInput:
             names += [self.name] if part == "elapsed" else [f"{self.name} {part} sin", f"{self.name} {part} cos"]
         return (*names, *([f"{self.name} missing"] if self.tells_missing else []))
 
-    def encode(self, values: Values) -> Floats:
-        """Return its inputs for each row, (n, len(inputs))."""
+    def write(self, values: Values, out: NDArray[Any]) -> None:
+        """Fill `out`, (n, len(inputs)), which is all zeros."""
         gone = values.missing
         seconds = np.where(gone, self.center, values.array)
-        columns = []
+        place = 0
         for part in self.parts:
             if part == "elapsed":
-                columns.append((seconds - self.center) / self.scale)
+                out[:, place] = (seconds - self.center) / self.scale
+                place += 1
             else:
                 angle = 2 * np.pi * phase(seconds, part)
-                columns += [np.sin(angle), np.cos(angle)]
-        X = np.stack([*columns, *([gone] if self.tells_missing else [])], axis=1).astype(np.float64)
-        X[gone, : len(columns)] = 0
-        return X
+                out[:, place], out[:, place + 1] = np.sin(angle), np.cos(angle)
+                place += 2
+        out[gone] = 0
+        if self.tells_missing:
+            out[:, place] = gone
 
 
 Input: TypeAlias = NumberInput | BooleanInput | CategoryInput | DateInput
+
+
+def encoded(how: Input, values: Values, dtype: Any = np.float64) -> NDArray[Any]:
+    """Return the inputs of a column for each row, (n, len(inputs))."""
+    out = np.zeros((len(values.array), len(how.inputs)), dtype)
+    how.write(values, out)
+    return out
 
 
 def phase(seconds: Floats, part: Part) -> Floats:

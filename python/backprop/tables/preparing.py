@@ -24,6 +24,7 @@ from backprop.tables.targets import Labels, Target, Task
 USED = ("numeric", "boolean", "category", "code", "date")
 LEAK_ROWS = 50  # with fewer, a column may fit the target by chance
 LEAK_CORRELATION = 0.99999
+ROW_BYTES = 80  # of a row that has no columns: who is in which part, orders, targets, and predictions
 COPIES = 2.5  # of the encoded rows: the whole, the training rows, and what is at work
 
 
@@ -69,7 +70,7 @@ class Plan:
     notes
         What should be looked at: possible leaks, dates that could be read otherwise.
     values
-        The values of all columns that may be inputs, for folds.
+        The values of all columns that may be inputs, where there are folds.
     groups, order
         Of each row, where rows are split by them.
     """
@@ -109,9 +110,9 @@ def prepared(table: Table, asked: Asked, settings: Settings, task: Task | None =
     """
     asked.check(table)
     n_rows = len(table)
-    check_memory(table, n_rows, len(table.columns), len(table.columns))
     roles = asked.roles()
     names = [name for name in table.columns if name not in roles or roles[name] == "target"]
+    check_memory(table, n_rows, len(names), len(names))
     seen = values.evidence(table, names)
     decided = meanings.decided(table, names, asked, seen=seen)
     inputs = [decided[name] for name in names if name not in roles and decided[name].meaning in USED]
@@ -148,7 +149,8 @@ def prepared(table: Table, asked: Asked, settings: Settings, task: Task | None =
     notes = _notes(table, fitted, others, seen, source, truths)
     return Plan(
         table.name, table.said, len(table.columns), n_dropped, settings, asked, others, fitted, encoded.X, truths,
-        weight, split, encoded.missing, _counts(fitted_targets, truths), notes, source, groups, order,
+        weight, split, encoded.missing, _counts(fitted_targets, truths), notes,
+        source if settings.folds else {}, groups, order,
     )  # fmt: skip
 
 
@@ -275,7 +277,7 @@ def _counts(fitted_targets: tuple[Target, ...], truths: tuple[NDArray[Any], ...]
 def check_memory(table: Table, n_rows: int, n_columns: int, n_inputs: int) -> None:
     """Raise before anything is read if rows do not fit into the memory that they may take."""
     memory = table.limits.memory
-    need = n_rows * (8 * n_columns + COPIES * 4 * n_inputs)
+    need = n_rows * (ROW_BYTES + 8 * n_columns + COPIES * 4 * n_inputs)
     if memory is not None and need > memory:
         most = int(n_rows * memory / need * 0.9)
         raise MemoryError(

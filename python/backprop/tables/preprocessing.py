@@ -107,7 +107,7 @@ class Preprocessing:
         for each, part in zip(self.inputs, self.slices.values(), strict=True):
             column = found[each.name]
             try:
-                X[:, part] = each.encode(column)
+                each.write(column, X[:, part])
             except ValueError as error:
                 raise ValueError(f"{name}, {error}") from error
             if n_missing := int(column.missing.sum()):
