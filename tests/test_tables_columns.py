@@ -55,6 +55,8 @@ DAYS = [f"2024-01-{k % 28 + 1:02d}" for k in range(N)]
         ("order_id", COUNT, "identifier", "whole numbers that differ in every row, and its name"),
         ("OrderId", COUNT, "identifier", "whole numbers that differ in every row, and its name"),
         ("invoice number", COUNT, "identifier", "whole numbers that differ in every row, and its name"),
+        ("order_id", [10**17 + k for k in COUNT], "identifier", "whole numbers that differ in every row, and its name"),
+        ("number_of_rooms", COUNT, "numeric", "numbers"),
         ("rainfall", COUNT, "numeric", "numbers"),
         ("shop_id", column(11, 12, 13), "code", "whole numbers, and its name"),
         ("zip", column(94105, 10001), "code", "whole numbers, and its name"),
@@ -196,6 +198,10 @@ def test_many_categories_of_which_some_are_rare():
     words = [f"w{k}" for k in range(20)]
     codes = [k for k in range(15) for _ in range(5)] + list(range(15, 20))
     found = values("category", codes, words)
+    twice = values("category", [k // 2 for k in range(40)], words)
+    assert len(fitted(twice, rows(twice)).categories) == 20
+    once = values("category", list(range(20)), words)
+    assert fitted(once, rows(once)) == "text with 20 different values in 20 rows"
     how = fitted(found, rows(found))
     assert (len(how.categories), len(how.rare), how.inputs[-1]) == (15, 5, "a = (rare)")
     np.testing.assert_array_equal(

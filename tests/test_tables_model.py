@@ -464,3 +464,17 @@ def test_ctrl_c_while_reading():
         finally:
             process.kill()
     assert (process.returncode, err) == (130, "backprop: interrupted\n")
+
+
+def test_a_penalty_that_suits_the_table():
+    """A law of nature and noise need different ones."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5))
+    columns = {f"x{k}": x[:, k] for k in range(5)}
+    law = TableModel(seed=0).fit({**columns, "y": np.sin(2 * x[:, 0]) * x[:, 1]}, "y")
+    noise = TableModel(seed=0).fit({**columns, "y": x[:, 0] + 5 * rng.normal(size=300)}, "y")
+    assert law.scores["y"]["r2"] > 0.8
+    assert noise.scores["y"]["r2"] > -0.2
+    assert law.networks["y"].layers[0].l2 < noise.networks["y"].layers[0].l2
+    given = TableModel(seed=0, l2=0.02).fit({**columns, "y": x[:, 0]}, "y")
+    assert given.networks["y"].layers[0] == bp.Dense(32, "relu", l2=0.02)

@@ -384,6 +384,14 @@ def test_marks_of_missing_values(mark):
     np.testing.assert_array_equal(values(open_table("t.csv"), "a")["a"], [1, np.nan, 3])
 
 
+def test_words_for_missing_values_are_words_among_words():
+    write("t.csv", "a,b,c\n1,none,yes\nunknown,mild,Unknown\n3,severe,no\n")
+    found = values(open_table("t.csv"))
+    np.testing.assert_array_equal(found["a"], [1, np.nan, 3])
+    assert found["b"] == ["none", "mild", "severe"]
+    np.testing.assert_array_equal(found["c"], [1, np.nan, 0])
+
+
 @pytest.mark.parametrize(
     ("cells_of_a_column", "expected"),
     [

@@ -180,6 +180,9 @@ def decided(
 
 def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -> Column:
     stored = table.columns[name]
+    if stored.kind == "number" and seen.whole and _tokens(name) & (_ID_WORDS | _LAST_ID_WORDS):
+        # As DOUBLE, large numbers that differ are counted as one.
+        seen = replace(seen, distinct=int(table.row(f"SELECT count(DISTINCT {stored.sql}) FROM {table.relation}")[0]))
     column = Column(name, "nothing", decimal=mark, plain=mark == "." and seen.all(seen.plain))
     all_numbers = seen.all(seen.numbers[mark])
     if stored.kind == "other":
@@ -214,14 +217,26 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
 
 def _number(column: Column, seen: Evidence) -> Column:
     """Return what a column of numbers means: perhaps its name says that it is none."""
-    tokens = [token.lower() for token in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", column.name)] or [""]
+    tokens = _tokens(column.name)
     if not seen.whole:
         return column
-    if seen.distinct >= seen.rows and ({tokens[0], tokens[-1]} & _ID_WORDS or tokens[-1] in _LAST_ID_WORDS):
+    if seen.distinct >= seen.rows and tokens & (_ID_WORDS | _LAST_ID_WORDS):
         return replace(column, meaning="identifier", why="whole numbers that differ in every row, and its name")
-    if seen.distinct <= seen.there / 2 and {tokens[0], tokens[-1]} & _CODE_WORDS:
+    if seen.distinct <= seen.there / 2 and tokens & _CODE_WORDS:
         return replace(column, meaning="code", why="whole numbers, and its name", numbers=True)
     return column
+
+
+def _tokens(name: str) -> set[str]:
+    """Return the first and the last word of a name; of those that only end a name, the last.
+
+    Examples
+    --------
+    >>> sorted(_tokens("OrderId")), sorted(_tokens("number_of_rooms"))
+    (['id', 'order'], ['rooms'])
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
+    return {words[-1], *({words[0]} - _LAST_ID_WORDS)} if words else set()
 
 
 def _words(table: Table, column: Column, seen: Evidence) -> Column:

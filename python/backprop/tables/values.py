@@ -2,7 +2,8 @@ r"""What the cells of a text column say: missing, number, boolean, date; as SQL,
 
 The rules:
 
-- **missing** are the empty cell and `MISSING`, in capitals or not, and infinities.
+- **missing** are the empty cell and `MISSING`, in capitals or not, and infinities; among numbers, booleans and dates
+  also `MISSING_WORDS`, which among other words are words.
 - **numbers** may have a sign, or stand in parentheses for one; a currency sign or code before or behind them; a percent
   or permille sign, which divides; thousands set off by comma or point, blank or apostrophe; an exponent.
 - **decimal mark**: point (1,234.56) or comma (1.234,56), for each column the one with which all of its cells are
@@ -28,10 +29,11 @@ from backprop.tables.table import Stored, Table
 
 Decimal: TypeAlias = Literal[".", ","]
 
-MISSING = ("", "na", "n/a", "#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "nan", "-nan", "null", "none", "nil",
-           "nat", "<na>", "<null>", "-", "--", "–", "—", "?", ".", "\\n", "missing", "unknown",
+MISSING = ("", "na", "n/a", "#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "#null!", "#name?", "nan", "-nan",
+           "null", "nat", "<na>", "<null>", "-", "--", "---", "–", "—", "?", ".", "\\n",
            "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity", "1.#inf", "-1.#inf", "1.#qnan", "-1.#ind",
-           "∞", "-∞", "k.a.", "k. a.", "keine angabe", "n.a.", "n. a.", "n.d.", "(null)", "(blank)")  # fmt: skip
+           "∞", "-∞", "k.a.", "k. a.", "n.a.", "n. a.", "n.d.", "(null)", "(blank)")  # fmt: skip
+MISSING_WORDS = ("none", "nil", "missing", "unknown", "not available", "keine angabe", "unbekannt", "inconnu")
 BOOLEANS = (("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("on", "off"), ("ja", "nein"), ("j", "n"),
             ("oui", "non"), ("o", "n"), ("si", "no"), ("sí", "no"), ("sì", "no"), ("s", "n"), ("wahr", "falsch"),
             ("vrai", "faux"), ("verdadero", "falso"), ("vero", "falso"), ("sim", "não"), ("tak", "nie"),
@@ -143,13 +145,14 @@ def trimmed(text: str) -> str:
     return f"trim(CAST({text} AS VARCHAR), ' \t\r\n\x0b\x0c\xa0\u2009\u202f\ufeff')"
 
 
-def is_missing(column: Stored) -> str:
+def is_missing(column: Stored, *, among_words: bool = False) -> str:
     """Return the condition that a cell says nothing."""
     if column.kind == "number":
         value = f"CAST({number(column, '.')} AS DOUBLE)"
         return f"({value} IS NULL)"
     if column.kind == "text":
-        return f"({column.sql} IS NULL OR {_one_of(f'lower({trimmed(column.sql)})', MISSING)})"
+        marks = MISSING if among_words else MISSING + MISSING_WORDS
+        return f"({column.sql} IS NULL OR {_one_of(f'lower({trimmed(column.sql)})', marks)})"
     return f"({column.sql} IS NULL)"
 
 
@@ -206,7 +209,9 @@ def boolean(column: Stored) -> str:
 def instant(column: Stored, written: str) -> str:
     """Return the expression of a cell as TIMESTAMP, NULL where it is none; `written` is a key of `DATE_FORMATS`."""
     if column.kind == "date":
-        return f"TRY_CAST({column.sql} AS TIMESTAMP)"
+        # Not the time of the place where the program runs:
+        local = f"timezone('UTC', {column.sql})" if column.type.endswith("TIME ZONE") else column.sql
+        return f"TRY_CAST({local} AS TIMESTAMP)"
     if column.kind == "time":
         return f"TRY_CAST('1970-01-01 ' || CAST({column.sql} AS VARCHAR)[:15] AS TIMESTAMP)"
     if column.kind not in ("text", "number"):
@@ -225,7 +230,7 @@ def instant(column: Stored, written: str) -> str:
 def text(column: Stored) -> str:
     """Return the expression of a cell as text, NULL where it says nothing."""
     if column.kind == "text":
-        return f"CASE WHEN NOT {is_missing(column)} THEN {trimmed(column.sql)} END"
+        return f"CASE WHEN NOT {is_missing(column, among_words=True)} THEN {trimmed(column.sql)} END"
     if column.kind == "number":  # 3.0 and 3 are one category, whatever the file's type
         value = number(column, ".")
         whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
