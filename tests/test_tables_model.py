@@ -66,7 +66,7 @@ def test_a_file_and_a_frame_give_the_same_model():
     np.testing.assert_array_equal(one.networks["buys"].parameters, other.networks["buys"].parameters)
     assert one.preprocessing.inputs == other.preprocessing.inputs
     assert one.scores == other.scores
-    assert one.predict("people.csv").tolist() == [{"true": "True", "false": "False"}[v] for v in other.predict(data)]
+    assert one.predict("people.csv").tolist() == list(map(str, other.predict(data)))
 
 
 def test_classes_and_probabilities():
@@ -194,7 +194,7 @@ def test_scores_are_those_of_scikit_learn():
     new = people(200, seed=5)
     found, chances = model.evaluate(new), model.predictions(new).outputs["buys"][:, 1]
     said = model.predict(new)
-    truth, predicted = new["buys"], np.array([value == "true" for value in said["buys"]])
+    truth, predicted = new["buys"], said["buys"]
     expected = {
         "accuracy": metrics.accuracy_score(truth, predicted),
         "balanced_accuracy": metrics.balanced_accuracy_score(truth, predicted),
@@ -214,8 +214,8 @@ def test_scores_are_those_of_scikit_learn():
 def test_thresholds():
     model = TableModel(epochs=3, threshold=0.2, seed=0).fit(people(), target="buys", **INPUTS)
     chances = model.predict_proba(people(100))[:, 1]
-    np.testing.assert_array_equal(model.predict(people(100)) == "true", chances >= 0.2)
-    np.testing.assert_array_equal(model.with_threshold(0.7).predict(people(100)) == "true", chances >= 0.7)
+    np.testing.assert_array_equal(model.predict(people(100)), chances >= 0.2)
+    np.testing.assert_array_equal(model.with_settings(threshold=0.7).predict(people(100)), chances >= 0.7)
     model.save("m")
     assert bp.load_table_model("m").settings.threshold == 0.2
 

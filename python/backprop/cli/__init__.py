@@ -21,7 +21,9 @@ from backprop.cli.output import fail, note, show_warning
 from backprop.learn.divergence import DivergedError
 from backprop.tables.recipe import LOSSES_OF_TASK
 
-__all__ = ["LOSSES_OF_TASK", "main"]
+__all__ = ["INTERRUPTED", "LOSSES_OF_TASK", "main"]
+
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except KeyboardInterrupt:
             note("interrupted", "")
-            return 130
+            return INTERRUPTED
         except BrokenPipeError:  # as in `backprop predict ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141

@@ -167,11 +167,11 @@ def predict(args: argparse.Namespace) -> None:
     """Predict the target of the rows of a table."""
     if args.out:
         check_output("--out", args.out, *args.file, args.model)
-    model = load_table_model(args.model)
+    model = _loaded(args)
+    if args.threshold is not None:
+        model = model.with_settings(threshold=args.threshold)
     fitted = model.preprocessing
     assert fitted is not None
-    if args.threshold is not None:
-        model = model.with_threshold(args.threshold)
     numbers = [target.name for target in fitted.targets if not isinstance(target, Labels)]
     if args.proba and len(numbers) == len(fitted.targets):
         raise ValueError(
@@ -224,9 +224,9 @@ def report(args: argparse.Namespace) -> None:
     """Tell how well a model does on the rows of a table."""
     if args.html:
         check_output("--html", args.html, *args.file, args.model)
-    model = load_table_model(args.model)
+    model = _loaded(args)
     with _source(args) as (source, name), _options():
-        found = model.report(source, sql=args.sql, table=args.table, name=name)
+        found = model.report(source, sql=args.sql, table=args.table, memory=args.memory, name=name)
     for line in str(found).splitlines():
         print("".join(c if c.isprintable() else "?" for c in line))
     if args.html:
@@ -261,6 +261,11 @@ def info(args: argparse.Namespace) -> None:
 
 
 # --- what the commands share ---------------------------------------------------------------------------------------
+
+
+def _loaded(args: argparse.Namespace) -> TableModel:
+    model = load_table_model(args.model)
+    return model if args.threads is None else model.with_settings(n_threads=args.threads)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 # What a connection needs before it has read anything.
 SMALLEST_MEMORY = 100 * 10**6
+INTERRUPT_SECONDS = 1.0
+QUERY = "backprop query"  # the name of a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,39 @@ def connect(limits: Limits) -> Any:
     if limits.threads is not None:
         settings["threads"] = limits.threads
     return duckdb.connect(config=settings)
+
+
+def run(connection: Any, query: str, parameters: Sequence[Any] = (), *, arrays: bool = False) -> Any:
+    """Return the rows that a query gives, or its columns as arrays; Ctrl-C ends the wait for it at once.
+
+    DuckDB looks for an interrupt between its tasks only, and one of them may take hours. So the query runs in a thread
+    of its own, which is left alone if it does not end soon after the interrupt.
+    """
+    answers: list[Any] = []
+
+    def work() -> None:
+        try:
+            result = connection.execute(query, list(parameters) or None)
+            answers.append(result.fetchnumpy() if arrays else result.fetchall())
+        except BaseException as error:
+            answers.append(error)
+        finally:
+            done.set()
+
+    done = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # which alone gets Ctrl-C
+        work()
+    else:
+        threading.Thread(target=work, name=QUERY, daemon=True).start()
+        try:
+            done.wait()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            done.wait(INTERRUPT_SECONDS)
+            raise
+    if isinstance(answers[0], BaseException):
+        raise answers[0]
+    return answers[0]
 
 
 @contextlib.contextmanager

@@ -249,7 +249,8 @@ class TableModel:
         Returns
         -------
         array or dict
-            (n,): labels (numbers where all labels are numbers, else text) or quantities. With several targets a dict
+            (n,): labels (numbers where all labels are, booleans for true and false, else text) or quantities. With
+            several targets a dict
             from their names to such arrays.
 
         Raises
@@ -384,8 +385,9 @@ class TableModel:
         return next(iter(each.values())) if len(each) == 1 else each
 
     def report(
-        self, data: Any = None, *, sql: str | None = None, table: str | None = None, name: str | None = None
-    ) -> Report:
+        self, data: Any = None, *, sql: str | None = None, table: str | None = None, memory: str | int | None = None,
+        name: str | None = None,
+    ) -> Report:  # fmt: skip
         """Return what there is to know about the model.
 
         Parameters
@@ -393,6 +395,8 @@ class TableModel:
         data, sql, table
             Rows with the targets, see `backprop.tables.open_table`. By default the rows held out from `fit`, or the
             training rows where there are none.
+        memory
+            What the table may take.
         name
             What the rows are called.
 
@@ -414,7 +418,7 @@ class TableModel:
             weight = None if plan.weight is None or not plan.weight[rows].any() else plan.weight[rows]
             name = f"{plan.name}, {len(rows):,} {where}"
             return self._reported(name, plan.X[rows], truths, weight, plan.notes)
-        return self._report_on(open_table(data, sql=sql, table=table, limits=self._limits(None), name=name))
+        return self._report_on(open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name))
 
     def _report_on(self, opened: Table) -> Report:
         fitted = self._fitted()
@@ -441,10 +445,12 @@ class TableModel:
         threshold = self.settings.threshold
         return Report(findings.found(self.networks, self._fitted(), threshold, X, truths, weight, said))
 
-    def with_threshold(self, threshold: float | None) -> TableModel:
-        """Return the model with another threshold; the networks are the same."""
+    def with_settings(self, **settings: Any) -> TableModel:
+        """Return the model with another ``threshold`` or ``n_threads``; the networks are the same."""
+        if others := settings.keys() - {"threshold", "n_threads"}:
+            raise TypeError(f"with_settings: takes threshold and n_threads, got {', '.join(sorted(others))}")
         other = copy.copy(self)
-        other.settings = replace(self.settings, threshold=threshold)
+        other.settings = replace(self.settings, **settings)
         return other
 
     # --- files -----------------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def _insert_csv(
     statement = f"INSERT INTO source_rows {query}" if exists else f"CREATE TABLE source_rows AS {query}"
     duckdb = engine.library()
     try:
-        connection.execute(statement)
+        engine.run(connection, statement)
     except duckdb.InvalidInputException as error:
         text = str(error).lower()
         reason = "invalid state" in text or "not utf-8" in text or "found: 1\n" in text
@@ -267,7 +267,7 @@ def _insert_csv(
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
         again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
         with engine.errors(name):
-            connection.execute(statement.replace(query, _csv_query(again, dialect, columns)))
+            engine.run(connection, statement.replace(query, _csv_query(again, dialect, columns)))
     except duckdb.Error:
         with engine.errors(name):
             raise
@@ -328,7 +328,7 @@ def _stored(connection: Any, query: str, name: str, *, materialised: bool) -> Ta
         columns = _described(connection, f"SELECT * FROM {query}")
         chosen = ", ".join(f"{quoted(column)} AS {stored.sql}" for column, stored in columns.items())
         what = "TABLE" if materialised else "VIEW"
-        connection.execute(f"CREATE {what} source_rows AS SELECT {chosen} FROM {query}")
+        engine.run(connection, f"CREATE {what} source_rows AS SELECT {chosen} FROM {query}")
         if not connection.execute("SELECT 1 FROM source_rows LIMIT 1").fetchall():
             raise ValueError(f"{name}: no rows")
     return Table(name, columns, "source_rows", connection)
@@ -443,7 +443,7 @@ def _queried(opened: Table, sql: str) -> Table:
         query = f"({sql.strip().rstrip(';')}\n)"
         columns = _described(connection, f"SELECT * FROM {query}")
         chosen = ", ".join(f"{quoted(column)} AS {stored.sql}" for column, stored in columns.items())
-        connection.execute(f"CREATE TABLE memory.main.query_rows AS SELECT {chosen} FROM {query} AS q")
+        engine.run(connection, f"CREATE TABLE memory.main.query_rows AS SELECT {chosen} FROM {query} AS q")
     if not connection.execute("SELECT 1 FROM memory.main.query_rows LIMIT 1").fetchall():
         raise ValueError(f"{name}: the query gives no rows")
     return replace(opened, columns=columns, relation="memory.main.query_rows")

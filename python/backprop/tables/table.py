@@ -95,7 +95,7 @@ class Table:
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows that a query gives."""
         with engine.errors(self.name):
-            result: list[tuple[Any, ...]] = self.connection.execute(query, list(parameters) or None).fetchall()
+            result: list[tuple[Any, ...]] = engine.run(self.connection, query, parameters)
             return result
 
     def arrays(self, expressions: Mapping[str, str]) -> dict[str, NDArray[Any]]:
@@ -103,7 +103,7 @@ class Table:
         names = list(expressions)
         chosen = ", ".join(f"{expressions[name]} AS v{k}" for k, name in enumerate(names))
         with engine.errors(self.name):
-            found = self.connection.execute(f"SELECT {chosen} FROM {self.relation}").fetchnumpy()
+            found = engine.run(self.connection, f"SELECT {chosen} FROM {self.relation}", arrays=True)
         return {name: found[f"v{k}"] for k, name in enumerate(names)}
 
     def column(self, name: str, what: str = "column") -> Stored:

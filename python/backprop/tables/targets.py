@@ -78,8 +78,11 @@ class Labels:
         return of_word[found.array]
 
     def decoded(self, classes: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the labels of classes: numbers where all labels are, else texts."""
-        if self.label_kind == "number":
+        """Return the labels of classes: numbers where all labels are, booleans for false and true, else texts."""
+        if self.labels == ("false", "true") and self.label_kind == "boolean":
+            truths: NDArray[Any] = classes == 1
+            return truths
+        if self.label_kind == "number" or self.labels == ("0", "1"):
             numbers = np.array([float(label) for label in self.labels])
             whole = bool((numbers == np.rint(numbers)).all()) and bool(np.abs(numbers).max() < 2**53)
             return (numbers.astype(np.int64) if whole else numbers)[classes]

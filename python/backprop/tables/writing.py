@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.atomic import write_atomically
-from backprop.tables import engine, frames
+from backprop.tables import engine, frames, scores
 from backprop.tables.targets import Labels
 
 if TYPE_CHECKING:
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from backprop.tables.predicting import Prediction
 
 
-def columns_of(model: TableModel, found: Prediction, *, proba: bool) -> dict[str, NDArray[Any]]:
+def columns_of(model: TableModel, found: Prediction, *, proba: bool, texts: bool) -> dict[str, NDArray[Any]]:
     """Return the predictions by the names of their columns: ``prediction``, and ``probability_LABEL``.
 
-    With several targets ``prediction_TARGET`` and ``probability_TARGET_LABEL``.
+    With several targets ``prediction_TARGET`` and ``probability_TARGET_LABEL``; `texts`: with labels as texts.
     """
     assert model.preprocessing is not None
     columns: dict[str, NDArray[Any]] = {}
     for target in model.preprocessing.targets:
         own = "" if len(found.values) == 1 else f"_{target.name}"
-        columns[f"prediction{own}"] = found.values[target.name]
+        said = found.values[target.name]
+        if isinstance(target, Labels) and texts:  # as the training rows had them
+            classes = scores.classes(target, found.outputs[target.name], model.settings.threshold)
+            said = np.array(target.labels)[classes]
+        columns[f"prediction{own}"] = said
         if proba and isinstance(target, Labels):
             for k, label in enumerate(target.labels):
                 columns[f"probability{own}_{label}"] = found.outputs[target.name][:, k]
@@ -60,12 +64,12 @@ def written(
     OSError
         If the file cannot be written; what was there before is then still there.
     """
-    columns = columns_of(model, found, proba=proba)
+    parquet = path is not None and Path(path).suffix.lower() == ".parquet"
+    columns = columns_of(model, found, proba=proba, texts=not parquet)
     for name in keep:
         found.table.column(name, "column to keep")
         if name in columns:
             raise ValueError(f"keep: a column {name!r} would stand beside the one of that name with predictions")
-    parquet = path is not None and Path(path).suffix.lower() == ".parquet"
     data = _parquet(found, keep, columns) if parquet else _csv(found, keep, columns)
     if path is not None:
         write_atomically(path, data)
