@@ -28,8 +28,8 @@ def idle(n_steps, most=2, step=STEP):
 
 
 def busy(n_steps, most=2, step=STEP, free=1, stall=0.004, every=0.004):
-    """Other processes take the CPUs beyond `free`: larger teams wait `stall` for whoever has lost its CPU, after `every`
-    so many seconds of work."""
+    """Other processes take the CPUs beyond `free`: after `every` seconds of work, larger teams wait for `stall` seconds
+    until whoever has lost its CPU is back."""
     seconds = idle(n_steps, most, step)
     waits = np.floor(np.cumsum(seconds, axis=0) / every) - np.floor((np.cumsum(seconds, axis=0) - seconds) / every)
     seconds[:, free:] += stall * waits[:, free:]

@@ -166,6 +166,18 @@ def features(name: str, X: Any, dtype: np.dtype[Any], n_columns: int) -> RealArr
     return _converted(name, array, dtype)
 
 
+def destination(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...], apart: RealArray) -> None:
+    """Check an array that results are written to; it may not share memory with `apart`, from which they follow."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: needs an array, got {shown(array)}")
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{name}: needs {dtype.name} of shape {shape}, got {array.dtype.name} of shape {array.shape}")
+    if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+        raise ValueError(f"{name}: needs a writable C-contiguous array, got one that is not")
+    if np.may_share_memory(array, apart):
+        raise ValueError(f"{name}: needs an array apart from the inputs, got one that shares their memory")
+
+
 def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: int, n_outputs: int) -> NDArray[Any]:
     """Return the targets as the backends take them.
 

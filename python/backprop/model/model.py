@@ -204,23 +204,27 @@ class Model:
 
     # --- what it computes ------------------------------------------------------------------------------------------
 
-    def predict(self, X: ArrayLike) -> RealArray:
+    def predict(self, X: ArrayLike, *, out: RealArray | None = None) -> RealArray:
         """Return the outputs for X.
 
         Parameters
         ----------
         X
             Real numbers, (n, n_inputs); any layout. A C-contiguous array of the network's dtype is not copied.
+        out
+            Where the outputs go: a writable C-contiguous array of the network's dtype, (n, n_outputs), apart from X.
+            None makes a new one.
 
         Returns
         -------
         ndarray
-            The activations of the last layer, (n, n_outputs), of the network's dtype.
+            The activations of the last layer, (n, n_outputs), of the network's dtype; `out` if that was given.
 
         Raises
         ------
         TypeError, ValueError
-            If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row.
+            If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row, or out is not
+            such an array. Where X is at fault, out may have been written in part.
         RuntimeError
             If another thread trains the network at the same time. Several may predict.
 
@@ -244,7 +248,10 @@ class Model:
             X = check.features("X", X, self._dtype, self._n_inputs)
         guard = self._guard
         count = guard.count
-        out: RealArray = np.empty((len(X), self._n_outputs), self._dtype)
+        if out is None:
+            out = np.empty((len(X), self._n_outputs), self._dtype)
+        else:
+            check.destination("out", out, self._dtype, (len(X), self._n_outputs), X)
         if not self._forward(self._plan, self._parameters, X, out):
             check.features("X", X, self._dtype, self._n_inputs)  # says where
         if count & 1 or count != guard.count:

@@ -9,7 +9,8 @@ One that is not elementwise, as prelu and softmax are, is named in `is_elementwi
 
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, REAL_BITS, always_inlined, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect, vset1, vstore,
+    LANES, REAL_BITS, always_inlined, real, vabs, vec, vfma, vle, vload, vload_n, vlt, vmask, vmax, vmin, vselect, vset1,
+    vstore,
 )
 from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
@@ -429,6 +430,16 @@ cdef inline void prelu_units(
                 at = n * tiles.start[t] + (o * tiles.vecs[t] + v) * LANES
                 x = vload(z + at)
                 vstore(a + at, vselect(vle(x, vset1(0)), slope * x, x))
+
+
+cdef inline void prelu_row(Py_ssize_t n, const real *slopes, const real *z, real *a) noexcept nogil:
+    """The same for one row: slopes (n,), z and a (n,) with room for whole vectors."""
+    cdef vec x
+    cdef Py_ssize_t o = 0
+    while o < n:
+        x = vload(z + o)
+        vstore(a + o, vselect(vle(x, vset1(0)), vload_n(slopes + o, min(n - o, <Py_ssize_t> LANES)) * x, x))
+        o += LANES
 
 
 cdef inline void prelu_delta_units(

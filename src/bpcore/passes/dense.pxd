@@ -4,13 +4,14 @@
 """
 
 from bpcore.formulas.activations cimport (
-    PRELU, Finish, is_elementwise, prelu_delta_units, prelu_units,
+    PRELU, Finish, activate_vecs, is_elementwise, prelu_delta_units, prelu_row, prelu_units,
 )
 from bpcore.formulas.optimizers cimport optimize
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
 from bpcore.passes.network cimport Chunk, Layer, mixes_units, needs_panels
 from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
+from bpcore.products.row_units cimport RowProduct, row_product
 from bpcore.products.samples cimport Product, samples_product
 
 
@@ -38,6 +39,21 @@ cdef inline void dense_forward_units(
     samples_product(tiles, &product, first, end, scratch, &how if is_elementwise(layer.activation) else NULL)
     if layer.activation == PRELU:
         prelu_units(tiles, layer.n_out, first, end, parameters + layer.slopes, z, a)
+
+
+cdef inline void dense_forward_row(
+    const Layer *layer, const real *parameters, const real *inputs, real *z, real *a,
+) noexcept nogil:
+    """The same for one row: inputs (n_in,), z and a (n_out,) with room for whole vectors."""
+    cdef const real *biases = parameters + layer.biases if layer.has_bias else NULL
+    cdef RowProduct product = RowProduct(
+        layer.n_out, layer.n_in, parameters + layer.weights, biases, inputs, z
+    )
+    row_product(&product)
+    if is_elementwise(layer.activation):
+        activate_vecs(layer.activation, layer.alpha, (layer.n_out + LANES - 1) // LANES, z, a)
+    elif layer.activation == PRELU:
+        prelu_row(layer.n_out, parameters + layer.slopes, z, a)
 
 
 # ---- backward ----

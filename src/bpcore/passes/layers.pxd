@@ -4,11 +4,13 @@ To add a kind: its name in `LayerKind`, a file like `dense.pxd`, and a branch in
 is an error of the C compiler (-Werror=switch-enum).
 """
 
-from bpcore.formulas.activations cimport PRELU, activate, multiply_derivative, prelu_delta_units
+from bpcore.formulas.activations cimport PRELU, activate, multiply_derivative, prelu_delta_units, softmax
 from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport real
-from bpcore.passes.dense cimport dense_delta_units, dense_forward_units, dense_gradient, dense_input_delta
+from bpcore.machine.types cimport LANES, real, vset1, vstore
+from bpcore.passes.dense cimport (
+    dense_delta_units, dense_forward_row, dense_forward_units, dense_gradient, dense_input_delta,
+)
 from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units
 from bpcore.products.gradients cimport Sink
 
@@ -61,6 +63,26 @@ cdef inline void forward_layer(
     forward_units(layer, 0, layer.n_out, parameters, tiles, inputs, z, a, scratch)
     if mixes_units(layer):
         activate(layer.activation, layer.alpha, tiles, layer.n_out, z, a)
+
+
+cdef inline void forward_row(
+    const Layer *layer, const real *parameters, const real *inputs, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """`forward_layer` for one row: inputs (n_in,), z and a (n_out,) with room for whole vectors; a may be z.
+
+    scratch: room for [n_out][LANES], where the activation `mixes_units`.
+    """
+    cdef Py_ssize_t o
+    if layer.kind == DENSE:
+        dense_forward_row(layer, parameters, inputs, z, a)
+    elif layer.kind == NO_KIND:
+        pass
+    if mixes_units(layer):
+        for o in range(layer.n_out):
+            vstore(scratch + o * LANES, vset1(z[o]))
+        softmax(layer.n_out, 1, scratch, scratch)
+        for o in range(layer.n_out):
+            a[o] = scratch[o * LANES]
 
 
 cdef inline void derivative_below(const Network *net, int number, Chunk *chunk) noexcept nogil:
