@@ -68,17 +68,6 @@ def test_bad_features_where_nothing_is_converted(bad, dtype, backend):
             net.predict(batch)
 
 
-def test_frames_of_several_dtypes_get_a_hint():
-    class Frame:
-        def __array__(self, dtype=None, copy=None):
-            return np.array([[True, 1.0]], object)
-
-        def to_numpy(self): ...
-
-    with pytest.raises(TypeError, match=r"X: needs real numbers, got dtype object; X\.to_numpy\(float\) if every"):
-        classifier().predict(Frame())
-
-
 def test_sparse_matrices_get_a_hint():
     class Sparse:
         def toarray(self): ...

@@ -41,8 +41,8 @@ def from_sklearn(estimator: Any, *, seed: int | None = None, backend: str | None
     -------
     Network
         It predicts what the estimator's ``predict_proba`` or ``predict`` gives, one column per output; a binary
-        classifier has one, the probability of its second class. The dtype is that of the coefficients. How the
-        estimator was trained (``alpha``, ``solver``) is not taken over.
+        classifier has one, the probability of its second class. The dtype is that of the coefficients. It knows the
+        names of the columns that the estimator knows. How that was trained (``alpha``, ``solver``) is not taken over.
 
     Raises
     ------
@@ -78,7 +78,9 @@ def from_sklearn(estimator: Any, *, seed: int | None = None, backend: str | None
         stack.dense(f"coefs_[{k}]", W, b)
         slopes = estimator.slopes_[k] if hasattr(estimator, "slopes_") else None
         stack.activation(f"layer {k}", _named(f"layer {k}", name, _SKLEARN_NAMES, None), slopes)
-    return stack.network(None, seed, backend)
+    network = stack.network(None, seed, backend)
+    network.feature_names = getattr(estimator, "feature_names_in_", None)
+    return network
 
 
 def from_torch(

@@ -3,13 +3,13 @@
 What comes out of here is what the rest of the library and the backends rely on: plain numbers in range, and arrays that
 are C-contiguous, native, aligned, finite and of the network's dtype. Inputs are never changed; an array that is
 already in that form is passed on as it is, any other is copied. A wrong type or dtype is a ``TypeError``, a wrong
-value or shape a ``ValueError``; every message says which argument, what it needs and what it got.
+value or shape a ``ValueError``; every message says which argument, what it needs and what it got. `frames` opens the
+tables and tensors of other libraries.
 """
 
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base import frames
+from backprop.base.text import shown as shown  # everybody takes it from here
 from backprop.base.types import Data, Named, RealArray, TargetRules
 
 T = TypeVar("T")
@@ -128,11 +130,6 @@ def setting(name: str, value: Any, base: type[T], registry: Mapping[str, type[T]
     )
 
 
-def shown(value: Any) -> str:
-    """Return a short form of what came, for a message."""
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
-
-
 def _listed(options: Collection[str]) -> str:
     return ", ".join(repr(option) for option in options)
 
@@ -185,6 +182,7 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
     the loss's range. Cross-entropy takes integer labels (n,) and gives them as int64, or rows of class probabilities
     (n, n_outputs) and gives those.
     """
+    y = frames.values(name, y)
     if loss.elementwise:
         array = _numeric(name, y)
     else:
@@ -248,7 +246,7 @@ def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) ->
     """Return sample weights (n,), none negative and not all zero; None stays None."""
     if sample_weight is None:
         return None
-    array = _numeric(name, sample_weight)
+    array = _numeric(name, frames.values(name, sample_weight))
     if array.ndim != 1:
         raise ValueError(f"{name}: needs one weight per row, shape ({n_rows},), got shape {array.shape}")
     _rows(name, array, n_rows)
@@ -308,7 +306,7 @@ def split(name: str, data: Data, share: float) -> tuple[Data, Data]:
 
 def rows_of_targets(name: str, y: Any, n_rows: int, n_outputs: int) -> NDArray[Any]:
     """Return the targets of a custom loss: any array with a row for each row of X."""
-    array = np.asarray(y)
+    array = np.asarray(frames.raw(name, y))
     if array.ndim == 0:
         raise ValueError(f"{name}: needs one row for each of the {n_rows} rows of X, got {shown(y)}")
     _rows(name, array, n_rows)
@@ -362,10 +360,7 @@ def _numeric(name: str, value: Any, needed: str = "real numbers", text_hint: str
             raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
         if hasattr(value, "toarray"):
             raise TypeError(f"{name}: needs a dense array, got {type(value).__name__}; use {name}.toarray()")
-        try:
-            array = np.asarray(value)
-        except (ValueError, TypeError) as error:  # ragged rows, or an object that cannot become an array
-            raise ValueError(f"{name}: needs a rectangular array of numbers, got {shown(value)} ({error})") from error
+        array = _array(name, value if isinstance(value, (list, tuple)) else frames.opened(name, value)[0])
     else:
         array = value
     kind = array.dtype.kind
@@ -373,10 +368,19 @@ def _numeric(name: str, value: Any, needed: str = "real numbers", text_hint: str
         if kind == "O" and array.ndim == 0:  # None, a generator: no array at all
             raise TypeError(f"{name}: needs an array of {needed}, got {shown(value)}")
         hint = text_hint if kind in "US" else ""
-        if kind == "O" and hasattr(value, "to_numpy"):  # a frame whose columns differ in dtype
-            hint = f"; {name}.to_numpy(float) if every column holds numbers"
         raise TypeError(f"{name}: needs {needed}, got dtype {array.dtype}{hint}")
     return array
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    """Return what NumPy makes an array of."""
+    try:
+        return np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # ragged rows, or an object that cannot become an array
+        tensors = frames.plain(name, value)  # or a list of tensors whose gradients are wanted
+        if tensors is not value:
+            return _array(name, tensors)
+        raise ValueError(f"{name}: needs a rectangular array of numbers, got {shown(value)} ({error})") from error
 
 
 def _rows(name: str, array: NDArray[Any], n_rows: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.frames import frame
 from backprop.base.history import History
 
 MOST_EXPECTED = 1 << 26
@@ -123,6 +124,25 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
             joined.elapsed = max(joined.elapsed, each.elapsed)
             start += size
         return joined
+
+    def to_frame(self, backend: str = "pandas") -> Any:
+        """Return a table with a row for each epoch of each member: ``"member"``, ``"epoch"`` and all that is recorded.
+
+        Members are counted from 0, epochs from 1; the rows of a member are together. `backend` and errors are those of
+        `History.to_frame`.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> fleet = bp.Fleet(1, [bp.Dense(1)], size=3, seed=0)
+        >>> history = fleet.fit([[0.0], [1.0]], [1.0, 3.0], epochs=2)
+        >>> history.to_frame().groupby("member")["loss"].last().shape
+        (3,)
+        """
+        member = np.repeat(np.arange(len(self.epochs)), self.epochs)
+        epoch = np.arange(len(member)) - np.repeat(np.cumsum(self.epochs) - self.epochs, self.epochs)
+        values = {name: array[epoch, member] for name, array in self.items()}
+        return frame({"member": member, "epoch": epoch + 1, **values}, backend)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         view = self._arrays[name][: self.epochs.max(initial=0)]

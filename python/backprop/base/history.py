@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.frames import frame
+
 MOST_EXPECTED = 1 << 22
 """Epochs for which room is made ahead of time, at most; memory that is never written to costs nothing."""
 
@@ -82,6 +84,31 @@ class History(Mapping[str, NDArray[np.float64]]):
             array[start:end] = values.get(name, np.nan)
         self._epochs = end
         self._views.clear()
+
+    def to_frame(self, backend: str = "pandas") -> Any:
+        """Return a table with a row for each epoch: ``"epoch"``, from 1, and all that is recorded.
+
+        Parameters
+        ----------
+        backend
+            The library whose table it is to be: ``"pandas"``, ``"polars"`` or ``"pyarrow"``.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        ImportError
+            If the library is not installed.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1)], seed=0)
+        >>> history = net.fit([[0.0], [1.0]], [1.0, 3.0], epochs=2, metrics="r2")
+        >>> history.to_frame().columns.tolist(), len(history.to_frame())
+        (['epoch', 'loss', 'r2'], 2)
+        """
+        return frame({"epoch": np.arange(1, self.epochs + 1), **self}, backend)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         view = self._views.get(name)

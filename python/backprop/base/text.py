@@ -1,8 +1,10 @@
-"""Tables of text and of Markdown, for what is printed."""
+"""Tables of text and of Markdown, for what is printed; values in messages."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,3 +78,15 @@ def count(n: int, noun: str) -> str:
     ('1 row', '2,000 rows')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def shown(value: Any) -> str:
+    """Return a short form of what came, for a message.
+
+    Examples
+    --------
+    >>> from backprop.base.text import shown
+    >>> shown("abc"), shown(None)
+    ("'abc' (str)", 'None (NoneType)')
+    """
+    return f"{reprlib.repr(value)} ({type(value).__name__})"

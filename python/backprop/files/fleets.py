@@ -6,7 +6,8 @@ object with
 - ``format``: ``"backprop.fleet"``; ``version``: 1
 - ``dtype``, ``size``: those of the fleet
 - ``groups``: for the members of each shape their ``n_inputs`` and ``layers``, which are the settings of `Dense`:
-  ``shared`` has those on which all members agree, ``own`` names those that each has of its own
+  ``shared`` has those on which all members agree, ``own`` names those that each has of its own; and their
+  ``feature_names``, where the columns of X have some
 - ``extra``: whatever was given to `save`
 
 The tensors of group g begin with ``groups.g.``; n is the number of its members:
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
+from backprop.base.frames import checked_names
 from backprop.files import models
 from backprop.files.columns import INDEX, Tensors, all_finite, records, settings
 from backprop.model.fleet import FleetModel, Group, new_block
@@ -63,7 +65,7 @@ def contents(fleet: FleetModel, extra: Mapping[str, Any] | None) -> tuple[dict[s
             entry, own = settings(f"{prefix}layers.{k}.", [each[k] for each in group.layers])
             layers.append(entry)
             tensors.update(own)
-        groups.append({"n_inputs": group.n_inputs, "layers": layers})
+        groups.append({"n_inputs": group.n_inputs, "layers": layers, **models.columns(group.feature_names)})
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -100,7 +102,8 @@ def _group(prefix: str, entry: Mapping[str, Any], tensors: Tensors, dtype: np.dt
     parameters = new_block((n, end(arrays)), dtype)
     for array, block in zip(arrays, blocks, strict=True):
         parameters[:, array.part] = block.reshape(n, array.size)
-    group = Group(members, n_inputs, layers, seeds, parameters)
+    names = checked_names("feature_names", entry.get("feature_names"), n_inputs)
+    group = Group(members, n_inputs, layers, seeds, parameters, feature_names=names)
     _check_finite(group)
     return group
 

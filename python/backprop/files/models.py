@@ -6,6 +6,7 @@ object with
 
 - ``format``: ``"backprop.network"``; ``version``: 1
 - ``dtype``, ``seed``, ``n_inputs``, ``layers``: the arguments of `Network` and of each `Dense`
+- ``feature_names``: the names of the columns of X, where it has some
 - ``extra``: whatever was given to `save`
 """
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.atomic import path_name, write_atomically
+from backprop.base.frames import Names, checked_names
 from backprop.files import safetensors
 from backprop.model.model import Model
 from backprop.reference.dense import Dense, checked_layers
@@ -42,6 +44,7 @@ class Parts(NamedTuple):
     layers: tuple[Dense, ...]
     dtype: np.dtype[Any]
     seed: int
+    feature_names: Names | None
     arrays: dict[str, NDArray[Any]]
     """by the names of the tensors, in the order of the flat parameter vector"""
 
@@ -95,7 +98,13 @@ def architecture(model: Model) -> dict[str, Any]:
             }
             for layer in model.layers
         ],
+        **columns(model.feature_names),
     }
+
+
+def columns(names: Names | None) -> dict[str, Any]:
+    """Return the entry of the names of columns: none for none, as in the files of older versions."""
+    return {} if names is None else {"feature_names": list(names)}
 
 
 def serialized(tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
@@ -145,7 +154,8 @@ def parts(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Parts:
         if tensors[name].shape != shape or tensors[name].dtype != dtype:
             got = f"{tensors[name].dtype} {tensors[name].shape}"
             raise ValueError(f"{name}: needs {dtype} {shape}, got {got}")
-    return Parts(n_inputs, layers, dtype, seed, {name: tensors[name] for name in expected})
+    names = checked_names("feature_names", metadata.get("feature_names"), n_inputs)
+    return Parts(n_inputs, layers, dtype, seed, names, {name: tensors[name] for name in expected})
 
 
 def head(metadata: Mapping[str, Any], kind: str, newest: int) -> np.dtype[Any]:
@@ -158,7 +168,8 @@ def head(metadata: Mapping[str, Any], kind: str, newest: int) -> np.dtype[Any]:
 
 
 def fill(model: Model, found: Parts) -> None:
-    """Give a model the numbers of a file; ValueError where one is not finite."""
+    """Give a model the numbers and names of a file; ValueError where a number is not finite."""
+    model._feature_names = found.feature_names
     for array, values in zip(model._layout, found.arrays.values(), strict=True):
         array.of(model.parameters)[...] = values
     _check_finite(model)

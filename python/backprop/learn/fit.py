@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base import threads
+from backprop.base.frames import Names
 from backprop.base.history import History
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data, TrainingSettings
@@ -42,9 +43,10 @@ def fit(
     validation_split: float = 0.0,
 ) -> History:
     """Train a model; `backprop.Network.fit` documents the arguments, and `settings`, which are those of `fit_rows`."""
+    X, columns = rows.opened("X", X, model.feature_names)
     checked, data = model._data(X, y, loss, sample_weight, custom=True)
-    data, validation = rows.validation(model, checked, data, validation_data, validation_split)
-    return fit_rows(model, data, checked, validation=validation, **settings)
+    data, validation = rows.validation(model, checked, data, validation_data, validation_split, columns)
+    return fit_rows(model, data, checked, validation=validation, columns=columns, **settings)
 
 
 def fit_rows(
@@ -54,6 +56,7 @@ def fit_rows(
     optimizer: str | Optimizer,
     *,
     validation: Data | None = None,
+    columns: Names | None = None,
     schedule: Schedule | Callable[[int], float] | None = None,
     epochs: int = 100,
     batch_size: int | None = 32,
@@ -73,7 +76,7 @@ def fit_rows(
     n_threads: int | str = "auto",
     progress: bool | str = "auto",
 ) -> History:
-    """Train a model on checked data; `TrainingSettings` documents `penalty_per_row`."""
+    """Train a model on checked data, whose columns have these names; `TrainingSettings` documents `penalty_per_row`."""
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     epochs, initial_epoch = checked_epochs(epochs, initial_epoch, resume)
     n_rows = len(data.X)
@@ -95,6 +98,7 @@ def fit_rows(
     bar = progress_bar(progress, every_callback)
 
     with HeldInterrupts() as interrupts, model._guard:
+        model._feature_names = columns
         resumes = check.boolean("resume", resume) and model._state is not None
         if resumes:
             state = interrupted(model, optimizer, checked, n_rows)
@@ -126,6 +130,7 @@ def step(
     clip_value: float | None,
 ) -> float:
     """Do one optimizer step and return the loss before it; `backprop.Network.train_on_batch` documents it."""
+    X, columns = rows.opened("X", X, model.feature_names)
     checked, data = model._data(X, y, loss, sample_weight, custom=True)
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if class_weight is not None:
@@ -147,6 +152,7 @@ def step(
             raise
         state.epoch = epoch  # a full batch is an epoch to the core, but not to the model
         if stop != "diverged":
+            model._feature_names = columns
             return float(losses[0])
         after = state.parameters.copy()
         before.restore(state)

@@ -100,6 +100,8 @@ def fit(
 
     with HeldInterrupts() as interrupts, fleet._guard:
         active = _begin(fleet, data, own, settings, epochs, initial_epoch, resume)
+        for group, columns in zip(fleet._groups, data.columns, strict=True):
+            group.feature_names = columns
         errors: dict[int, DivergedError] = {}
         if elsewhere is not None and active.any():
             groups = [(group, plain, validation) for group, _, _, plain, validation, _ in data.groups]
@@ -139,8 +141,10 @@ class _Rows:
         functions = metric_functions.resolved(metrics)
         given, share = rows.given_validation(validation_data, validation_split)
         self.groups: list[tuple[Group, Any, FleetData, FleetData, FleetData | None, FleetMeasures]] = []
+        X, columns = fleet_rows.opened("X", X)
+        self.columns = [fleet_rows.columns_of("X", columns, own.members, own.feature_names) for own in fleet._groups]
         groups = fleet._data(X, y, loss, sample_weight)
-        validations = None if given is None else fleet._data(*given[:2], loss, given[2], rows.VALIDATION_NAMES)
+        validations = None if given is None else self.validation(fleet, loss, *given)
         for g, (group, checked, whole) in enumerate(groups):
             data, validation = whole, None if validations is None else validations[g][2]
             if share:
@@ -154,6 +158,14 @@ class _Rows:
             self.groups.append((group, checked, weighted, data, validation, measures))
         validated = self.groups[0][4] is not None
         self.names = ["loss", *(["val_loss"] if validated else []), *self.groups[0][5].names]
+
+    def validation(self, fleet: FleetModel, loss: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+        """Return the rows to validate with, whose columns are those to learn from."""
+        name = rows.VALIDATION_NAMES[0]
+        X, columns = fleet_rows.opened(name, X)
+        for group, known in zip(fleet._groups, self.columns, strict=True):
+            fleet_rows.columns_of(name, columns, group.members, known)
+        return fleet._data(X, y, loss, sample_weight, rows.VALIDATION_NAMES)
 
 
 def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[Callback]:

@@ -289,7 +289,7 @@ def resolved(metrics: Any) -> dict[str, Metric | None]:
             raise TypeError(f"metrics[{name!r}]: needs a function of outputs and targets, got {check.shown(function)}")
         if name in found:
             raise ValueError(f"metrics: needs different names, got {name!r} twice")
-        if name in ("loss", "learning_rate", "epoch") or name.startswith("val_"):
+        if name in ("loss", "learning_rate", "epoch", "member") or name.startswith("val_"):
             raise ValueError(f"metrics: needs another name than {name!r}, which has a meaning of its own")
         found[name] = function
     return found

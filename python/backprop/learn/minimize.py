@@ -14,8 +14,8 @@ from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
+from backprop.model import rows
 from backprop.model.objective import Objective
-from backprop.model.rows import as_float64
 from backprop.reference.dense import Dense
 from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
@@ -55,11 +55,12 @@ def minimize(
         raise TypeError(f"options: needs a mapping from names to values, got {check.shown(options)}")
     _refuse(network, "dropout", 0.0)
     _refuse(network, "max_norm", None)
+    X, columns = rows.opened("X", X, network.feature_names)
     checked, data = network._data(X, y, loss, sample_weight, custom=True)
     layers = network.layers
     if check.boolean("penalty_per_row", penalty_per_row):
         layers = _per_row(layers, denominator(checked, data.sample_weight, len(data.X), n_outputs=1))
-    run = _Run(network, layers, checked, as_float64(data), callback)
+    run = _Run(network, layers, checked, rows.as_float64(data), callback)
     if not run.start.size:
         raise ValueError("layers: needs at least one that is trainable, got none")
     if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
@@ -67,6 +68,7 @@ def minimize(
 
     began = time.perf_counter()
     with HeldInterrupts() as interrupts, network._guard:
+        network._feature_names = columns
         try:
             result = interrupts.call(
                 scipy_minimize,
@@ -153,6 +155,6 @@ def _refuse(network: Model, setting: str, none: Any) -> None:
             )
 
 
-def _per_row(layers: tuple[Dense, ...], rows: float) -> tuple[Dense, ...]:
+def _per_row(layers: tuple[Dense, ...], n_rows: float) -> tuple[Dense, ...]:
     """Return the layers with their penalties divided by the rows."""
-    return tuple(replace(layer, l1=layer.l1 / rows, l2=layer.l2 / rows) for layer in layers)
+    return tuple(replace(layer, l1=layer.l1 / n_rows, l2=layer.l2 / n_rows) for layer in layers)

@@ -16,6 +16,7 @@ from backprop.base import checks as check
 from backprop.base import random
 from backprop.base.fleet import FleetData, FleetState
 from backprop.base.fleet_history import FleetHistory
+from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.state import TrainingState
 from backprop.base.types import RealArray, new_parameters
@@ -61,6 +62,8 @@ class Group:
     """(size,) where they are other ones than the optimizers'"""
     n_shuffled: NDArray[np.int64] | None = None
     """how many rows the last training took in random order, (size,)"""
+    feature_names: Names | None = None
+    """as `Model.feature_names`, of all members"""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -100,6 +103,9 @@ class Group:
         def one_or_some(values: Sequence[Any]) -> Any:
             return values if len(values) == 1 else some(values, index)
 
+        def copied(array: Any) -> Any:
+            return None if array is None else array[index].copy()
+
         state = self.state
         if state is not None:
             best = state.best_parameters[index].copy() if len(state.best_parameters) else state.best_parameters
@@ -109,7 +115,7 @@ class Group:
         return Group(
             members, self.n_inputs, one_or_some(self.layers), some(self.seeds, index), parameters, state,
             tuple(one_or_some(self.optimizers)),
-            *(None if array is None else array[index].copy() for array in (self.learning_rates, self.n_shuffled)),
+            copied(self.learning_rates), copied(self.n_shuffled), self.feature_names,
         )  # fmt: skip
 
 
@@ -237,6 +243,22 @@ class FleetModel:
         return self._one_group("layers").layers[0]
 
     @property
+    def feature_names(self) -> Names | None:
+        """The names of the columns of X, as `Network.feature_names`.
+
+        Raises
+        ------
+        ValueError
+            If the members have several shapes.
+        """
+        return self._one_group("feature_names").feature_names
+
+    @feature_names.setter
+    def feature_names(self, names: Iterable[str] | None) -> None:
+        group = self._one_group("feature_names")
+        group.feature_names = checked_names("feature_names", names, group.n_inputs)
+
+    @property
     def n_parameters(self) -> int:
         """Number of weights, biases and slopes of all members together."""
         return sum(group.parameters.size for group in self._groups)
@@ -330,6 +352,7 @@ class FleetModel:
         seed, backend = int(group.seeds[row]), self._backend.name
         network = self._member_class._assembled(group.n_inputs, layers, self._dtype, seed, backend)
         network._parameters, network._guard = group.parameters[row], self._guard
+        network._feature_names = group.feature_names
         return network
 
     def _trained_member(self, k: int) -> Model:
@@ -371,6 +394,7 @@ class FleetModel:
 
     def predict(self, X: Any) -> Any:
         """Return the outputs of every member; `backprop.Fleet.predict` documents it."""
+        X, columns = fleet_rows.opened("X", X)
         form = fleet_rows.form("X", X, self._size)
         if len({group.n_outputs for group in self._groups}) > 1 and form != "list":
             raise ValueError("X: needs a list with rows for each member, whose numbers of outputs differ")
@@ -378,6 +402,7 @@ class FleetModel:
         found: list[Any] = [None] * self._size
         together: RealArray | None = None
         for group in self._groups:
+            fleet_rows.columns_of("X", columns, group.members, group.feature_names)
             own = fleet_rows.features(group.n_inputs, self._dtype, fleet_rows.some("X", X, form, group.members), form)
             plan = self._core.Plan(group.n_inputs, group.layers[0])
             if form != "list" and together is None:
@@ -411,7 +436,8 @@ class FleetModel:
         found = []
         forms = fleet_rows.Forms(X, y, sample_weight, self._size, names)
         for group in self._groups:
-            ends = fleet_rows.GroupEnds(group.n_inputs, group.n_outputs, group.layers[0], self._dtype)
+            layers, columns = group.layers[0], group.feature_names
+            ends = fleet_rows.GroupEnds(group.n_inputs, group.n_outputs, layers, self._dtype, columns)
             checked = rows.loss(ends, loss, custom=True)
             found.append((group, checked, forms.of(ends, checked, group.members)))
         return found

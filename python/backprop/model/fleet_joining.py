@@ -13,6 +13,7 @@ from backprop.base import checks as check
 from backprop.base import random
 from backprop.base.fleet import MEMBER, FleetState
 from backprop.base.fleet_history import FleetHistory
+from backprop.base.frames import Names, compare
 from backprop.base.state import TrainingState
 from backprop.model.fleet import FleetModel, Group, kept, new_block
 from backprop.model.model import Model
@@ -70,7 +71,8 @@ def _group_of(network: Model, name: str, place: int) -> Group:
     state, n_parameters = network._state, network.n_parameters
     members = np.array([place], np.int64)
     parameters = network.parameters.reshape(1, n_parameters)
-    group = Group(members, network.n_inputs, (network.layers,), (network.seed,), parameters)
+    layers, columns = (network.layers,), network.feature_names
+    group = Group(members, network.n_inputs, layers, (network.seed,), parameters, feature_names=columns)
     if state is not None:
         best = state.best_parameters
         records, empty = np.zeros(1, MEMBER), np.empty((0, n_parameters), network.dtype)
@@ -130,7 +132,7 @@ def _side_by_side(groups: list[Group]) -> Group:
     joined = Group(
         members[order], groups[0].n_inputs, _each(groups, order, "layers"),
         kept(_each(groups, order, "seeds", all_alike=False)), parameters,
-        optimizers=tuple(_each(groups, order, "optimizers")),
+        optimizers=tuple(_each(groups, order, "optimizers")), feature_names=_columns(groups),
     )  # fmt: skip
     if any(group.state is not None for group in groups):
         joined.state = _states(groups, order, parameters)
@@ -153,6 +155,15 @@ def _each(groups: list[Group], order: NDArray[np.int64], name: str, all_alike: b
     if all_alike and all(value is values[0] or value == values[0] for value in values):
         return (values[0],)
     return tuple(values[k] for k in order.tolist())
+
+
+def _columns(groups: list[Group]) -> Names | None:
+    """Return the names of the columns that the members of one shape know; ValueError where they differ."""
+    known: Names | None = None
+    for group in groups:
+        compare(f"networks[{group.members[0]}].feature_names", group.feature_names, known)
+        known = known or group.feature_names
+    return known
 
 
 def _states(groups: list[Group], order: NDArray[np.int64], parameters: Any) -> FleetState:

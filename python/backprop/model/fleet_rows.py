@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
+from backprop.base import frames
 from backprop.base.fleet import FleetData
+from backprop.base.frames import Names as ColumnNames
 from backprop.base.types import Data, RealArray
 from backprop.model import rows
 from backprop.reference.dense import Dense
@@ -20,6 +22,8 @@ from backprop.reference.losses import Loss
 Form: TypeAlias = Literal["shared", "each", "list"]
 """X as (n, d) for all members, as (size, n, d), or as one array (n_k, d) for each"""
 Names: TypeAlias = tuple[str, str, str]
+Columns: TypeAlias = ColumnNames | list[ColumnNames | None] | None
+"""the names of the columns of X: those of a table for all members, or of one for each"""
 
 
 class GroupEnds(NamedTuple):
@@ -29,6 +33,47 @@ class GroupEnds(NamedTuple):
     n_outputs: int
     layers: tuple[Dense, ...]
     dtype: np.dtype[Any]
+    feature_names: ColumnNames | None
+
+
+def opened(name: str, X: Any) -> tuple[Any, Columns]:
+    """Return X with arrays in the place of tables and tensors, and the names of its columns."""
+    if not _holds_tables(X):
+        return frames.opened(name, X)
+    pairs = [frames.opened(f"{name}[{k}]", own) for k, own in enumerate(X)]
+    columns = [names for _, names in pairs]
+    return [own for own, _ in pairs], columns if any(columns) else None
+
+
+def opened_targets(name: str, arrays: Any) -> Any:
+    """Return targets or weights with arrays in the place of tables and tensors."""
+    if not _holds_tables(arrays):
+        return frames.values(name, arrays)
+    return [frames.values(f"{name}[{k}]", own) for k, own in enumerate(arrays)]
+
+
+def _holds_tables(arrays: Any) -> bool:
+    """Whether this is a list of what may be tables or tensors."""
+    return (
+        isinstance(arrays, (list, tuple))
+        and len(arrays) > 0
+        and not isinstance(arrays[0], (np.ndarray, list, tuple, int, float, np.number))
+    )
+
+
+def columns_of(
+    name: str, columns: Columns, members: NDArray[np.int64], known: ColumnNames | None
+) -> ColumnNames | None:
+    """Return the names of the columns of some members' X, or else those known; ValueError where they differ."""
+    if columns is None:
+        return known
+    if isinstance(columns, tuple):
+        frames.compare(name, columns, known)
+        return columns
+    for k in members.tolist():
+        frames.compare(f"{name}[{k}]", columns[k], known)
+        known = known or columns[k]
+    return known
 
 
 def form(name: str, X: Any, size: int) -> Form:
@@ -83,7 +128,10 @@ class Forms:
     """X, y and weights as the user has given them, before they are checked for each group."""
 
     def __init__(self, X: Any, y: Any, sample_weight: Any, size: int, names: Names) -> None:
-        self.X, self.y, self.sample_weight, self.size, self.names = X, y, sample_weight, size, names
+        self.size, self.names = size, names
+        self.X, self.columns = X, _ = opened(names[0], X)
+        self.y = y = opened_targets(names[1], y)
+        self.sample_weight = sample_weight = opened_targets(names[2], sample_weight)
         self.form = form(names[0], X, size)
         if self.form != "shared":
             for name, values in ((names[1], y), *([] if sample_weight is None else [(names[2], sample_weight)])):
@@ -93,6 +141,7 @@ class Forms:
 
     def of(self, ends: rows.Ends, loss: Loss | Custom, members: NDArray[np.int64]) -> FleetData:
         """Return the rows of some members, checked."""
+        columns_of(self.names[0], self.columns, members, ends.feature_names)
         if self.form == "shared":
             return self.shared(ends, loss, members)
         X, y, weight = (some("", values, self.form, members) for values in (self.X, self.y, self.sample_weight))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from backprop.backends import choice
 from backprop.base import checks as check
+from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.history import History
 from backprop.base.state import TrainingState
@@ -90,6 +91,7 @@ class Model:
         self._forward = self._core.forward
         self._state: TrainingState | None = None
         self._optimizer: Optimizer | None = None
+        self._feature_names: Names | None = None
         self._guard = Guard()
         self._run: Run | None = None
         self.history = History()
@@ -139,6 +141,27 @@ class Model:
         """The seed that gives this network again."""
         seed: int = self._seed
         return seed
+
+    @property
+    def feature_names(self) -> Names | None:
+        """The names of the columns of X, where it was learned from a table that has some; or what was assigned.
+
+        A table with other columns, or the same in another order, is refused from then on; arrays have no names and are
+        taken as they are. None forgets the names.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.mlp([2, 1], seed=0)
+        >>> net.feature_names = ["age", "size"]
+        >>> net.feature_names
+        ('age', 'size')
+        """
+        return self._feature_names
+
+    @feature_names.setter
+    def feature_names(self, names: Iterable[str] | None) -> None:
+        self._feature_names = checked_names("feature_names", names, self._n_inputs)
 
     @property
     def backend(self) -> str:
@@ -210,7 +233,9 @@ class Model:
         Parameters
         ----------
         X
-            Real numbers, (n, n_inputs); any layout. A C-contiguous array of the network's dtype is not copied.
+            Real numbers, (n, n_inputs); any layout. A C-contiguous array of the network's dtype is not copied. Or a
+            table of pandas, polars, pyarrow, DuckDB and the like, whose columns are compared with `feature_names`; or
+            tensors of PyTorch, JAX and whatever speaks DLPack.
         out
             Where the outputs go: a writable C-contiguous array of the network's dtype, (n, n_outputs), apart from X.
             None makes a new one.
@@ -223,8 +248,9 @@ class Model:
         Raises
         ------
         TypeError, ValueError
-            If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row, or out is not
-            such an array. Where X is at fault, out may have been written in part.
+            If X is not a 2-D array of finite real numbers with n_inputs columns and at least one row, or a table whose
+            columns hold other things, lack values or have other names; the message names them. If out is not such an
+            array. Where X is at fault, out may have been written in part.
         RuntimeError
             If another thread trains the network at the same time. Several may predict.
 
@@ -245,7 +271,7 @@ class Model:
             and X.flags.c_contiguous
             and X.flags.aligned
         ):
-            X = check.features("X", X, self._dtype, self._n_inputs)
+            X = self._features(X)
         guard = self._guard
         count = guard.count
         if out is None:
@@ -270,7 +296,7 @@ class Model:
         >>> net.activations([[3.0]])
         [array([[3., 0.]], dtype=float32), array([[3.]], dtype=float32)]
         """
-        A = X = check.features("X", X, self._dtype, self._n_inputs)
+        A = X = self._features(X)
         outputs: list[RealArray] = []
         core = self._core
         for k, own in enumerate(self._arrays_of_layers):
@@ -376,7 +402,7 @@ class Model:
         >>> bool(np.isclose(dX[0, 0], 3 * np.cos(1.5)))
         True
         """
-        X = check.features("X", X, self._dtype, self._n_inputs)
+        X = self._features(X)
         shape = (len(X), self._n_outputs)
 
         def checked_head(outputs: RealArray) -> RealArray:
@@ -386,6 +412,12 @@ class Model:
         input_gradient: RealArray = np.empty_like(X)
         self._core.backward(self._plan, self._parameters, X, checked_head, gradient, input_gradient)
         return self._views(gradient), input_gradient
+
+    def _features(self, X: Any) -> RealArray:
+        """Return X as the backends take it; what has no names of columns goes the shorter way."""
+        if type(X) is np.ndarray or type(X) is list:
+            return check.features("X", X, self._dtype, self._n_inputs)
+        return rows.features(self, X)
 
     def _objective(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> Objective:
         """Return the loss of these rows as a function of the parameters."""
@@ -480,7 +512,7 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""
         names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history", "backend")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*names, "_feature_names")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         backend = state["backend"] if state["backend"] in choice.available() else None
@@ -488,6 +520,7 @@ class Model:
         self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
         self._parameters[...] = state["_parameters"]
         self._state, self._optimizer, self.history = state["_state"], state["_optimizer"], state["history"]
+        self._feature_names = state.get("_feature_names")  # older pickles have none
         if self._state is not None:
             self._state.parameters = self._parameters
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.base.types import Data
+from backprop.base import frames
+from backprop.base.frames import Names
+from backprop.base.types import Data, RealArray
 from backprop.reference.dense import Dense
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class Ends(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """What the rows are converted to."""
 
+    @property
+    def feature_names(self) -> Names | None:
+        """The names of the columns of X, where they have some."""
+
 
 _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
@@ -65,6 +71,21 @@ def loss(model: Ends, loss: Any, custom: bool) -> Loss | Custom:
     return checked
 
 
+def opened(name: str, X: Any, known: Names | None) -> tuple[Any, Names | None]:
+    """Return X as NumPy takes it, and the names of its columns: those of a table, or else those known.
+
+    ValueError where both are there and differ.
+    """
+    X, columns = frames.opened(name, X)
+    frames.compare(name, columns, known)
+    return X, columns or known
+
+
+def features(model: Ends, X: Any, name: str = "X") -> RealArray:
+    """Return X as the backends take it; the columns of a table are compared with those that were learned from."""
+    return check.features(name, opened(name, X, model.feature_names)[0], model.dtype, model.n_inputs)
+
+
 def rows(
     model: Ends,
     loss: Loss | Custom,
@@ -74,7 +95,7 @@ def rows(
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
 ) -> Data:
     """Return rows for this loss; `names` are what the messages call them."""
-    X = check.features(names[0], X, model.dtype, model.n_inputs)
+    X = features(model, X, names[0])
     if isinstance(loss, _losses()[0]):
         targets = check.targets(names[1], y, loss, model.dtype, len(X), model.n_outputs)
     else:
@@ -83,13 +104,20 @@ def rows(
 
 
 def validation(
-    model: Ends, loss: Loss | Custom, data: Data, validation_data: Any, validation_split: Any
+    model: Ends,
+    loss: Loss | Custom,
+    data: Data,
+    validation_data: Any,
+    validation_split: Any,
+    columns: Names | None,
 ) -> tuple[Data, Data | None]:
-    """Return the rows to learn from and those to validate with."""
+    """Return the rows to learn from, whose columns have these names, and those to validate with."""
     given, share = given_validation(validation_data, validation_split)
     if given is None:
         return check.split("validation_split", data, share) if share else (data, None)
-    return data, rows(model, loss, *given, VALIDATION_NAMES)
+    X, y, sample_weight = given
+    X, _ = opened(VALIDATION_NAMES[0], X, columns)
+    return data, rows(model, loss, X, y, sample_weight, VALIDATION_NAMES)
 
 
 VALIDATION_NAMES = ("validation_data[0]", "validation_data[1]", "validation_data[2]")

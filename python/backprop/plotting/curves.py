@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
+from backprop.model.rows import opened
 from backprop.plotting._style import COLOURS, DASHES, FORMATS, GREY, axes_or_new, log_scale, require, tidy
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def plot_batch_sizes(
 
     from backprop.learn.fit import fit
 
+    X, _ = opened("X", X, net.feature_names)
     ax = axes_or_new(ax)
     everything: list[float] = []
     for k, batch_size in enumerate(batch_sizes):

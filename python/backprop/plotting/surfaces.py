@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
+from backprop.model.rows import opened
 from backprop.plotting._style import BLUE, COLOURS, VERMILION, axes_or_new, emptiest_corner, legend_on_colours, require
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def plot_decision_boundary(
         raise ValueError(f"net: needs a network with 2 inputs, got one with {net.n_inputs}")
     level = check.number("level", level)
     resolution = check.integer("resolution", resolution, at_least=2)
+    X, columns = opened("X", X, net.feature_names)
     rows = check.features("X", X, np.dtype(np.float64), 2)
     labels = None
     if y is not None:
@@ -113,8 +115,9 @@ def plot_decision_boundary(
             display.from_estimator(_estimator(net, classes), rows, **method, **extra, **settings)
     if labels is not None:
         _scatter(ax, rows, labels, palette)
-    ax.set_xlabel("x[0]")
-    ax.set_ylabel("x[1]")
+    names = columns or ("x[0]", "x[1]")
+    ax.set_xlabel(names[0])
+    ax.set_ylabel(names[1])
     return ax
 
 

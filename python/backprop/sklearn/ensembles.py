@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from backprop.base import checks as check
 from backprop.base.types import RealArray
 from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
 from backprop.sklearn.fleets import Fit, fit_together
 from backprop.sklearn.folds import keep_left_out, labels_of, predictions_of, split
+from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, keep_arguments
-from backprop.sklearn.rows import checked, weights_of
+from backprop.sklearn.rows import REALS, checked, features, weights_of
 
 __all__ = ["MLPEnsembleClassifier", "MLPEnsembleRegressor"]
 
@@ -142,6 +143,10 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
             rows.append((drawn, np.setdiff1d(np.arange(n_rows), drawn)))
         return rows
 
+    def _names(self) -> Any:
+        """Return what the columns of probabilities are called: the classes; None for the names of y."""
+        return None if getattr(self, "_multilabel", True) else self.classes_
+
     def predict_members(self, X: Any) -> RealArray:
         """Return what each member predicts.
 
@@ -153,18 +158,17 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         check.fits("X", X)
-        X = validate_data(self, X, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32), reset=False)
+        X = features(self, X, REALS)
         classes = getattr(self, "classes_", None)
         predicted: RealArray = np.array([predictions_of(each, X, classes) for each in self.estimators_])
         return predicted
 
-    def predict_std(self, X: Any) -> RealArray:
+    def predict_std(self, X: Any) -> Any:
         """Return the standard deviation of the members' predictions, or probabilities, for each of them.
 
         The square root of the mean squared distance from their mean: the same shape as the mean.
         """
-        spread: RealArray = self.predict_members(X).std(axis=0)
-        return spread
+        return self._given(X, self.predict_members(X).std(axis=0), self._names())
 
     def predict_quantiles(self, X: Any, q: ArrayLike) -> Any:
         """Return quantiles of the members' predictions, or probabilities, interpolated linearly between two of them.
@@ -204,7 +208,7 @@ def _some(array: Any, rows: NDArray[Any] | None) -> Any:
 
 
 @of(MLPClassifier)
-class MLPEnsembleClassifier(ClassifierMixin, Ensemble):  # type: ignore[misc]
+class MLPEnsembleClassifier(Outputs, ClassifierMixin, Ensemble):  # type: ignore[misc]
     """Ensemble of `MLPClassifier` that are trained side by side.
 
     Its probabilities are the means of its members'. How far these are apart says how sure it is.
@@ -256,17 +260,16 @@ class MLPEnsembleClassifier(ClassifierMixin, Ensemble):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return the class of each sample, or its labels: zeros and ones, (n_samples, n_labels)."""
-        labels = labels_of(self.predict_proba(X), self.classes_, self._multilabel)
+        labels = labels_of(self.predict_members(X).mean(axis=0), self.classes_, self._multilabel)
         if self._sparse_labels:
             from scipy.sparse import csr_matrix
 
             return csr_matrix(labels)
-        return labels
+        return self._given(X, labels)
 
-    def predict_proba(self, X: Any) -> RealArray:
+    def predict_proba(self, X: Any) -> Any:
         """Return the mean probability of each class, (n_samples, n_classes), in the order of `classes_`."""
-        mean: RealArray = self.predict_members(X).mean(axis=0)
-        return mean
+        return self._given(X, self.predict_members(X).mean(axis=0), self._names())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -275,7 +278,7 @@ class MLPEnsembleClassifier(ClassifierMixin, Ensemble):  # type: ignore[misc]
 
 
 @of(MLPRegressor)
-class MLPEnsembleRegressor(RegressorMixin, Ensemble):  # type: ignore[misc]
+class MLPEnsembleRegressor(Outputs, RegressorMixin, Ensemble):  # type: ignore[misc]
     """Ensemble of `MLPRegressor` that are trained side by side.
 
     Its predictions are the means of its members'. How far these are apart says how sure it is.
@@ -314,10 +317,9 @@ class MLPEnsembleRegressor(RegressorMixin, Ensemble):  # type: ignore[misc]
 
     def __init__(self, *, n_estimators: int = 10, members: str = "seed", **network: Any) -> None: ...
 
-    def predict(self, X: Any) -> RealArray:
+    def predict(self, X: Any) -> Any:
         """Return the mean predictions, (n_samples,) or (n_samples, n_outputs)."""
-        mean: RealArray = self.predict_members(X).mean(axis=0)
-        return mean
+        return self._given(X, self.predict_members(X).mean(axis=0))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -20,13 +20,14 @@ from backprop.learn import metrics
 from backprop.learn.callbacks import Callback
 from backprop.reference.losses import BinaryCrossEntropy, CrossEntropy, Loss, Poisson, SquaredError
 from backprop.reference.optimizers import Optimizer
+from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
 from backprop.sklearn.solvers import LossAndOutput, Score
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
-class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
+class MLPClassifier(Outputs, ClassifierMixin, Perceptron):  # type: ignore[misc]
     """Multi-layer perceptron for classification: scikit-learn's ``MLPClassifier``, faster, with more to set.
 
     One class per sample (two or more classes, any labels) or several labels per sample (y of zeros and ones,
@@ -287,27 +288,30 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         """Return the class of each sample, or its labels: zeros and ones, (n_samples, n_labels)."""
         decided = _decided(self._outputs(X), self._multilabel)
         if not self._multilabel:
-            return self.classes_.take(decided.astype(np.intp), mode="clip")
+            return self._given(X, self.classes_.take(decided.astype(np.intp), mode="clip"))
         labels = decided.astype(int)
         if self._sparse_labels:
             from scipy.sparse import csr_matrix
 
             return csr_matrix(labels)
-        return labels
+        return self._given(X, labels)
 
-    def predict_proba(self, X: Any) -> NDArray[Any]:
+    def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class, (n_samples, n_classes), in the order of `classes_`."""
+        return self._given(X, self._probabilities(X), None if self._multilabel else self.classes_)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms of the probabilities, (n_samples, n_classes): minus infinity where one is 0."""
+        probabilities = self._probabilities(X)
+        with np.errstate(divide="ignore"):
+            np.log(probabilities, out=probabilities)
+        return self._given(X, probabilities, None if self._multilabel else self.classes_)
+
+    def _probabilities(self, X: Any) -> NDArray[Any]:
         outputs: NDArray[Any] = self._outputs(X)
         if outputs.shape[1] == 1 and not self._multilabel:
             outputs = np.hstack([1 - outputs, outputs]) if len(self.classes_) > 1 else np.ones_like(outputs)
         return outputs
-
-    def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Return the logarithms of the probabilities, (n_samples, n_classes): minus infinity where one is 0."""
-        probabilities = self.predict_proba(X)
-        with np.errstate(divide="ignore"):
-            np.log(probabilities, out=probabilities)
-        return probabilities
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of samples, by weight, whose class is right; with several labels, all of whose labels are.
@@ -326,7 +330,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             predicted = self.predict(X)
             if predicted.dtype == y.dtype and len(y) == len(predicted):
                 return float(np.mean(predicted == y))
-        return float(super().score(X, y, sample_weight))
+        return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -334,7 +338,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         return tags
 
 
-class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
+class MLPRegressor(Outputs, RegressorMixin, Perceptron):  # type: ignore[misc]
     """Multi-layer perceptron for regression: scikit-learn's ``MLPRegressor``, faster, with more to set.
 
     One output (y of shape (n_samples,)) or several (n_samples, n_outputs). The parameters and attributes that are not
@@ -432,10 +436,10 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
         return score
 
-    def predict(self, X: Any) -> RealArray:
+    def predict(self, X: Any) -> Any:
         """Return the predictions, (n_samples,) or (n_samples, n_outputs)."""
         outputs = self._outputs(X)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return self._given(X, outputs[:, 0] if outputs.shape[1] == 1 else outputs)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

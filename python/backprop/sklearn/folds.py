@@ -36,9 +36,9 @@ def split(estimator: Any, n_folds: int, y: Any, random_state: Any) -> list[tuple
 def predictions_of(estimator: Any, X: Any, classes: Any) -> RealArray:
     """Return what an estimator says of rows: a regressor's predictions, a classifier's probabilities of `classes`."""
     if classes is None:
-        predicted: RealArray = estimator.predict(X)
+        predicted: RealArray = np.asarray(estimator.predict(X))
         return predicted
-    probabilities: RealArray = estimator.predict_proba(X)
+    probabilities: RealArray = np.asarray(estimator.predict_proba(X))
     if len(estimator.classes_) == len(classes):
         return probabilities
     of_all = np.zeros((len(probabilities), len(classes)), probabilities.dtype)

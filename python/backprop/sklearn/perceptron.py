@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from backprop.backends import choice
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
+from backprop.base.frames import eager
 from backprop.base.types import Data, RealArray
 from backprop.learn import schedules
 from backprop.reference import MAX_THREADS
@@ -27,7 +28,7 @@ from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
-from backprop.sklearn.rows import checked, dense_rows, fits_dense, is_plain, weights_of
+from backprop.sklearn.rows import checked, dense_rows, features, fits_dense, weights_of
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
@@ -195,12 +196,17 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         ------
         InvalidParameterError
             If a parameter of the estimator is wrong.
+        TypeError
+            If a column of a table holds dates, text or the like; the message names it.
         ValueError
             If X, y or the weights are wrong, or if training ended in numbers that are not finite.
         """
         validation = X_val, y_val, sample_weight_val
         if self.bagging is None or y is None:  # the second is refused there
             return self._fit(X, y, sample_weight, validation, incremental=False)
+        X, y, sample_weight = (
+            eager(*each) for each in (("X", X), ("y", y), ("sample_weight", sample_weight))
+        )  # rows are taken from them
         fit_with_folds(self, X, y, sample_weight, validation)
         return self
 
@@ -448,8 +454,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
         check.fits("X", X)
-        plain = is_plain(X)
-        X = validate_data(self, X, accept_sparse=("csr", "csc"), skip_check_array=plain, reset=False)
+        X = features(self, X)
         sizes = sizes_of(self.coefs_)
         n_hidden = len(sizes) - 2
         dtype = check.real_dtype("dtype", self.dtype or _common_dtype(X.dtype, self.coefs_[0].dtype))

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, check_X_y, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from backprop.base import checks as check
+from backprop.base import frames
 from backprop.base.types import RealArray
+from backprop.sklearn.outputs import names_of
 
+REALS = (np.float64, np.float32)
+_SPARSE = ("csr", "csc")
 # A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
 _MOST_DENSE_NUMBERS = 1 << 26
 
@@ -39,27 +43,56 @@ def checked(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[A
     """Return X and y as arrays, X perhaps sparse; the estimator notes the names of the columns."""
     if is_plain(X) and is_plain(y, 1) and len(X) == len(y) and is_finite(X) and is_finite(y):
         validate_data(estimator, X, skip_check_array=True, reset=reset)
+        if reset:
+            estimator._target_names = None
         return X, y
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        accept_sparse=("csr", "csc"),
-        multi_output=True,
-        y_numeric=isinstance(estimator, RegressorMixin),
-        dtype=(np.float64, np.float32),
-        order="C",
-        reset=reset,
-    )
+    X, table = opened(X)
+    settings = {
+        "accept_sparse": _SPARSE,
+        "dtype": REALS,
+        "multi_output": True,
+        "y_numeric": isinstance(estimator, RegressorMixin),
+        "order": "C",
+    }
+    if reset:
+        estimator._target_names = names_of(y)
+    y = frames.raw("y", y)
+    if table is None:
+        X, y = validate_data(estimator, X, y, reset=reset, **settings)
+    else:
+        X, y = check_X_y(X, y, estimator=estimator, **settings)
+        validate_data(estimator, table, skip_check_array=True, reset=reset)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X, y
+
+
+def features(estimator: Any, X: Any, dtype: Any = "numeric") -> Any:
+    """Return X of a prediction as an array, perhaps sparse; the names of the columns are compared."""
+    if is_plain(X):  # what is not finite is seen in the outputs
+        return validate_data(estimator, X, skip_check_array=True, reset=False)
+    X, table = opened(X)
+    if table is None:
+        return validate_data(estimator, X, accept_sparse=_SPARSE, dtype=dtype, reset=False)
+    validate_data(estimator, table, skip_check_array=True, reset=False)
+    return check_array(X, input_name="X", estimator=estimator, dtype=dtype)
+
+
+def opened(X: Any) -> tuple[Any, Any]:
+    """Return X with an array in the place of a table or a tensor, and the table, or None."""
+    if hasattr(X, "sparse"):  # columns of pandas that are all sparse; scikit-learn keeps them so
+        return X, None
+    table = frames.table("X", X)
+    if table is None or not hasattr(table, "columns"):
+        return frames.opened("X", X)[0], None
+    return frames.numbers("X", table), table.to_native()
 
 
 def weights_of(name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
     """Return the weights of the samples."""
     if sample_weight is None:
         return None
+    sample_weight = frames.values(name, sample_weight)
     if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
         sample_weight = np.full(y.shape[0], sample_weight)
     try:

@@ -19,6 +19,7 @@ from sklearn.utils import indexable
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params
 
+from backprop.base.frames import eager
 from backprop.sklearn.trials import Scoring, Trials
 
 __all__ = ["FleetSearchCV"]
@@ -152,7 +153,7 @@ class FleetSearchCV(BaseSearchCV):  # type: ignore[misc]
         self._validate_params()
         candidates = self._candidates()
         scorers, metric = self._get_scorers()
-        X, y = indexable(X, y)
+        X, y = indexable(eager("X", X), eager("y", y))
         routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(cv.split(X, y, **routed.splitter.split))

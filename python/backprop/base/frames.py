@@ -1,0 +1,268 @@
+"""Tables and tensors of other libraries as arrays of NumPy, and records as tables.
+
+pandas, polars, pyarrow, DuckDB and all others that narwhals or Arrow's interface knows; tensors of PyTorch, JAX and
+whatever speaks DLPack. What is an array or a list already passes at the price of a look at its type; narwhals is
+imported when the first table comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from importlib.util import find_spec
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base.text import shown
+
+Names: TypeAlias = tuple[str, ...]
+Table: TypeAlias = Any
+"""a DataFrame of narwhals, which is not imported for its name's sake"""
+Series: TypeAlias = Any
+"""a Series of narwhals"""
+
+LIBRARIES = ("pandas", "polars", "pyarrow")
+_SHOWN = 8
+"""How many names a message lists, at most"""
+_MARKS = ("columns", "to_numpy", "to_native", "__arrow_c_stream__")
+"""A table or a series has at least one of these attributes."""
+
+
+# --- what users give -----------------------------------------------------------------------------------------------
+
+
+def opened(name: str, value: Any) -> tuple[Any, Names | None]:
+    """Return what NumPy makes an array of, and the names of its columns where it is a table that has names.
+
+    Of a table that is an array of numbers (n, n_columns), with true and false as 1 and 0.
+
+    Raises
+    ------
+    TypeError
+        If a column holds dates, text or other things than numbers; the message names it.
+    ValueError
+        If a value is missing; the message names the column, and how many there are.
+    """
+    found = None if isinstance(value, (np.ndarray, list, tuple)) else table(name, value)
+    if found is None:
+        return plain(name, value), None
+    if _is_series(found):
+        return _of_series(name, found), None
+    return numbers(name, found), names(name, found)
+
+
+def values(name: str, value: Any) -> Any:
+    """Return what NumPy makes an array of; a table of one column is that column."""
+    array, columns = opened(name, value)
+    return array[:, 0] if columns is not None and len(columns) == 1 else array
+
+
+def raw(name: str, value: Any) -> Any:
+    """Return what NumPy makes an array of, whatever a table holds."""
+    found = table(name, value)
+    return plain(name, value) if found is None else found.to_numpy()
+
+
+def eager(name: str, value: Any) -> Any:
+    """Return a table in memory as its library has it, where it is not in memory yet; anything else as it is."""
+    found = table(name, value)
+    return value if found is None else found.to_native()
+
+
+def table(name: str, value: Any) -> Table | Series | None:
+    """Return a table or a series of any library, in memory, as narwhals wraps it; None for anything else."""
+    if value is None or isinstance(value, (np.ndarray, list, tuple, int, float, str)):
+        return None
+    if not any(hasattr(type(value), mark) for mark in _MARKS):
+        return None
+    import narwhals.stable.v2 as nw
+    from narwhals.exceptions import DuplicateError
+
+    native = value.to_native() if hasattr(value, "to_native") else value
+    try:
+        found: Any = nw.from_native(native, allow_series=True, pass_through=True)
+        if isinstance(found, nw.LazyFrame):
+            return found.collect(None if found.implementation.is_polars() else _library(name, value))
+    except DuplicateError as error:
+        raise ValueError(f"{name}: needs columns with different names; {' '.join(str(error).split())}") from error
+    if isinstance(found, (nw.DataFrame, nw.Series)):
+        return found
+    if hasattr(native, "__arrow_c_stream__"):
+        return nw.DataFrame.from_arrow(native, backend=_library(name, value))
+    return None
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return tensors as arrays: what one holds, whether its gradient is wanted or not, and wherever it is."""
+    if isinstance(value, (list, tuple)):
+        return [plain(name, each) for each in value] if value and hasattr(value[0], "requires_grad") else value
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        if hasattr(value, "requires_grad"):  # PyTorch
+            value = value.float() if "bfloat16" in str(value.dtype) else value  # which NumPy does not have
+            return value.numpy(force=True)
+        return np.from_dlpack(value) if hasattr(value, "__dlpack__") and not hasattr(value, "__array__") else value
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise TypeError(f"{name}: needs a dense array of numbers in memory, got {shown(value)} ({error})") from error
+
+
+def _library(name: str, value: Any) -> Any:
+    """Return the library that is to hold what is not in memory yet."""
+    for library in reversed(LIBRARIES):
+        if find_spec(library) is not None:
+            return library
+    raise ImportError(f"{name}: a {type(value).__name__} needs one of {', '.join(LIBRARIES)} to become an array")
+
+
+def _is_series(found: Any) -> bool:
+    return not hasattr(found, "columns")
+
+
+# --- columns -------------------------------------------------------------------------------------------------------
+
+
+def names(name: str, found: Table) -> Names | None:
+    """Return the names of the columns; None where they are no texts, such as the numbers that pandas gives."""
+    columns: Sequence[Any] = found.columns
+    are_text = [isinstance(column, str) for column in columns]
+    if all(are_text):
+        return tuple(map(str, columns))
+    if any(are_text):
+        wrong = next(column for column, is_text in zip(columns, are_text, strict=True) if not is_text)
+        raise TypeError(f"{name}: needs names that are all texts, or none of them, got {shown(wrong)} too")
+    return None
+
+
+def numbers(name: str, found: Table) -> NDArray[Any]:
+    """Return the columns as one array of numbers (n, n_columns); `opened` says what is raised."""
+    arrays, foreign, missing = [], [], []
+    for label, column in zip(found.columns, found.iter_columns(), strict=True):
+        array = _numbers(column)
+        if array is None:
+            foreign.append(f"{label!r} ({_kind(column)})")
+        elif n_missing := _n_missing(column, array):
+            missing.append(f"{n_missing} in column {label!r}")
+        else:
+            arrays.append(array)
+    if foreign:
+        raise TypeError(
+            f"{name}: needs columns of numbers, got {_listed(foreign)}; make numbers of them first, as "
+            "backprop.tables does, or leave them out"
+        )
+    if missing:
+        raise ValueError(f"{name}: needs a number in every place, got missing values: {_listed(missing)}")
+    dtype = np.result_type(*{array.dtype for array in arrays}) if arrays else np.dtype(np.float64)
+    together = np.empty((len(found), len(arrays)), dtype)
+    for k, array in enumerate(arrays):
+        together[:, k] = array
+    return together
+
+
+def _of_series(name: str, series: Series) -> NDArray[Any]:
+    """Return a series as an array; of what holds no numbers the values as they are, for somebody else to refuse."""
+    array = _numbers(series)
+    if array is None:
+        found: NDArray[Any] = series.to_numpy()
+        return found.astype(str) if found.dtype == object and _is_text(series) else found
+    if n_missing := _n_missing(series, array):
+        raise ValueError(f"{name}: needs a number in every place, got {n_missing} missing values")
+    return array
+
+
+def _is_text(series: Series) -> bool:
+    import narwhals.stable.v2 as nw
+
+    return series.dtype in (nw.String, nw.Categorical, nw.Enum)
+
+
+def _numbers(column: Series) -> NDArray[Any] | None:
+    """Return what is there of a column that holds numbers, missing ones as NaN or left out; None for others."""
+    import narwhals.stable.v2 as nw
+
+    if column.dtype.is_decimal():
+        column = column.cast(nw.Float64)
+    values: NDArray[Any] = column.to_numpy()
+    if values.dtype == object:  # categories, Python's own numbers, or nullable ones of which some are missing
+        values = column.drop_nulls().to_numpy()
+    if values.dtype == object and all(isinstance(each, (Real, np.bool_, Decimal)) for each in values):
+        values = np.array(values.tolist(), float if any(isinstance(each, Decimal) for each in values) else None)
+    return values if values.dtype.kind in "fiub" else None
+
+
+def _kind(column: Series) -> str:
+    """Return what a column holds, in the words of its library where narwhals has none."""
+    native = column.to_native()
+    return str(column.dtype if str(column.dtype) != "Unknown" else getattr(native, "dtype", None) or native.type)
+
+
+def _n_missing(column: Series, values: NDArray[Any]) -> int:
+    """Return how many numbers a column lacks: those that the library knows of, or all that are NaN."""
+    n_missing = int(column.null_count())
+    return n_missing or (int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0)
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def compare(name: str, given: Names | None, expected: Names | None) -> None:
+    """Raise ValueError where a table has other columns than those that were learned from, or another order."""
+    if given is None or expected is None or given == expected:
+        return
+    wanted = f"{name}: needs the columns {_listed(map(repr, expected))}, got {_listed(map(repr, given))}"
+    lacking = [column for column in expected if column not in given]
+    unknown = [column for column in given if column not in expected]
+    if lacking or unknown:
+        raise ValueError(
+            wanted
+            + (f"; missing: {_listed(map(repr, lacking))}" if lacking else "")
+            + (f"; unknown: {_listed(map(repr, unknown))}" if unknown else "")
+        )
+    raise ValueError(f"{wanted}: the same in another order; {name}[list(net.feature_names)] has the right one")
+
+
+def checked_names(name: str, value: Any, n_columns: int) -> Names | None:
+    """Return names for so many columns, or None for none."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: needs a sequence of {n_columns} names or None, got {shown(value)}")
+    found = list(value)
+    for k, each in enumerate(found):
+        if not isinstance(each, str):
+            raise TypeError(f"{name}[{k}]: needs a name that is text, got {shown(each)}")
+    if len(found) != n_columns or len(set(found)) != len(found):
+        raise ValueError(f"{name}: needs {n_columns} different names, got {_listed(map(repr, found))}")
+    return tuple(map(str, found))
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Return texts in a row, of many the first ones."""
+    each = list(texts)
+    more = f", ... ({len(each)} in all)" if len(each) > _SHOWN else ""
+    return ", ".join(each[:_SHOWN]) + more
+
+
+# --- tables that are given -----------------------------------------------------------------------------------------
+
+
+def frame(columns: Mapping[str, NDArray[Any]], backend: Any) -> Any:
+    """Return columns as a table of a library, which is named as `narwhals` names it: "pandas", "polars", "pyarrow".
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    ImportError
+        If it is not installed.
+    """
+    if backend not in LIBRARIES:
+        raise ValueError(f"backend: needs one of {', '.join(map(repr, LIBRARIES))}, got {shown(backend)}")
+    if find_spec(backend) is None:
+        raise ImportError(f"backend: needs {backend}, which is not installed")
+    import narwhals.stable.v2 as nw
+
+    return nw.from_dict(dict(columns), backend=backend).to_native()
