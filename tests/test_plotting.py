@@ -296,6 +296,70 @@ def test_the_axes_given_are_used(name):
     assert plt.get_fignums() == [figure.number]
 
 
+def pixels(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba()).copy()
+
+
+def drawn_again(draw, times, clears=True):
+    figure, ax = plt.subplots(layout="constrained")
+    for _ in range(times):
+        if clears:
+            ax.clear()
+        draw(ax)
+    return figure
+
+
+AGAIN = {
+    "decision boundary": lambda ax: plotting.plot_decision_boundary(xor_net(), XOR_X, XOR_Y, ax, resolution=20),
+    "loss surface": lambda ax: plotting.plot_loss_surface(xor_net(), XOR_X, XOR_Y, ax=ax, resolution=8),
+    "network": lambda ax: plotting.plot_network(xor_net(), ax),
+    "descent": lambda ax: plotting.plot_descent(bp.descend(lambda x: (x * x).sum(), [1.0, 2.0], steps=9), ax),
+    "history": history,
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_drawing_again_adds_no_axes(name):
+    once, often = drawn_again(AGAIN[name], 1), drawn_again(AGAIN[name], 12)
+    assert len(often.axes) == len(once.axes) == 2
+    assert np.array_equal(pixels(often), pixels(once))
+    assert len(drawn_again(AGAIN[name], 3, clears=False).axes) == 2
+
+
+def test_several_histories_share_the_right_axis():
+    right = drawn_again(history, 3, clears=False).axes[1]
+    assert len(right.get_lines()) == 3
+
+
+def test_what_is_drawn_next_needs_nothing_beside_it():
+    figure, ax = plt.subplots()
+    history(ax)
+    ax.clear()
+    plotting.plot_history([3.0, 2.0, 1.0], ax)
+    assert figure.axes == [ax]
+    AGAIN["decision boundary"](ax)
+    bar = figure.axes[1]
+    ax.clear()
+    X, y = moons(classes=3)
+    plotting.plot_decision_boundary(bp.mlp([2, 3], output="softmax", seed=0), X, y, ax, resolution=20)
+    assert figure.axes == [ax, bar]
+    assert not bar.get_visible()
+    ax.clear()
+    AGAIN["loss surface"](ax)
+    assert figure.axes == [ax, bar]
+    assert bar.get_visible()
+    figure.delaxes(bar)
+    AGAIN["loss surface"](ax)
+    assert len(figure.axes) == 2
+
+
+def test_columns_of_a_table_name_the_axes():
+    pd = pytest.importorskip("pandas")
+    ax = plotting.plot_decision_boundary(xor_net(), pd.DataFrame(XOR_X, columns=["left", "right"]), resolution=20)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("left", "right")
+
+
 def test_a_network_is_not_changed():
     net = xor_net(10)
     before, epochs = net.parameters.copy(), net.history.epochs

@@ -11,6 +11,7 @@ import numpy as np
 from backprop.base import random
 from backprop.base.fleet import STATE_NUMBERS
 from backprop.base.fleet_history import FleetHistory
+from backprop.base.types import RealArray
 from backprop.learn.callbacks import Callback, overrides
 from backprop.learn.fleet_part import Part
 from backprop.model.fleet import FleetModel
@@ -26,12 +27,20 @@ class Training(Protocol):
     def callback_states(self, row: int) -> list[tuple[str, dict[str, Any]]]:
         """Return class and state of each of a member's callbacks."""
 
+    def measured_of(self, row: int) -> RealArray | None:
+        """Return what `Model.Run.measured` is of one member."""
+
 
 class MemberRun:
     """What a member's `fit` is to its network."""
 
     def __init__(self, training: Training, part: Part, row: int, network: Model) -> None:
         self.training, self.part, self.row, self.network = training, part, row, network
+
+    @property
+    def measured(self) -> RealArray | None:
+        """The parameters that had the training loss of the epoch, where that is known."""
+        return self.training.measured_of(self.row)
 
     def stop(self, reason: str) -> None:
         """End the member's training as soon as its callbacks have been called."""

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from backprop.base.fleet import DIVERGED, RUNNING, TOLERANCE
 from backprop.base.interrupts import HeldInterrupts
+from backprop.base.types import RealArray
 from backprop.learn import fleet_rule, pace
 from backprop.learn.callbacks import Callback, Plateau, Progress
+from backprop.learn.callbacks.plateaus import keeps_loss, keeps_measured
 from backprop.learn.divergence import DivergedError
 from backprop.learn.fleet_divergence import Repetition
 from backprop.learn.fleet_measures import FleetMeasures
@@ -148,6 +150,12 @@ class PartRun:
                 self.by_rule = own
             self.callbacks.append((c, own))
         self.records_rate = "learning_rate" in run.names
+        self.in_one_step = part.steps_per_epoch == 1
+        self.keeps_loss = keeps_loss(part.settings)
+        self.measured: RealArray | None = None
+        """the parameters of all members before the epoch at hand, where somebody wants those of the best full batch"""
+        if self.in_one_step.any() and (self.keeps_loss or any(map(keeps_measured, run.callbacks))):
+            self.measured = np.empty_like(self.state.parameters)
         self.repetition = Repetition(
             self.networks, part, run.schedule, metrics, rule, self.records_rate, run.interrupts
         )  # fmt: skip
@@ -214,7 +222,7 @@ class PartRun:
         last = min(self.run.epochs, first + max(1, min(pace.WINDOW, rows)))
         if self.run.schedule is not None:
             last = min(last, first + self.rates.most_epochs)
-        if self.measures.names:
+        if self.measures.names or self.measured is not None:
             return first + 1
         for _, callback in self.callbacks:
             if callback.called & {"on_epoch_begin", "on_epoch_end"}:
@@ -226,6 +234,8 @@ class PartRun:
     def open_window(self, first: int, last: int) -> None:
         """Make room for the losses of a window."""
         self.first, self.before = first, self.recorded
+        if self.measured is not None:
+            self.measured[...] = self.state.parameters
         row, history = int(self.start_row.max()), self.history
         history.room(self.run.names, row + last, row + self.run.epochs)
         for name in ("loss", "val_loss") if self.part.validation is not None else ("loss",):
@@ -255,6 +265,7 @@ class PartRun:
         diverged = self.active & (status == DIVERGED)
         self.record(diverged)
         arrived = self.active & ~diverged & (before < self.recorded) & (self.recorded == last)
+        self.keep_measured(arrived)
         with ExitStack() as steps:  # the last one in is the first one out, even where another has raised
             if diverged.any():
                 steps.callback(_for_each, np.flatnonzero(diverged), self.recover)
@@ -265,6 +276,17 @@ class PartRun:
                 steps.callback(self.apply_rule, self.active & (status == TOLERANCE))
             if arrived.any():
                 self.end_epochs(np.flatnonzero(arrived))
+
+    def measured_of(self, row: int) -> RealArray | None:
+        """Return what `Model.Run.measured` is of one member."""
+        return self.measured[row] if self.measured is not None and self.in_one_step[row] else None
+
+    def keep_measured(self, arrived: NDArray[np.bool_]) -> None:
+        """Put parameters from before the step of a full batch in the place of those that the core has kept after it."""
+        if self.measured is not None and self.keeps_loss:
+            members = self.state.members
+            rows = np.flatnonzero(arrived & self.in_one_step & (members["best_epoch"] == members["epoch"]))
+            self.state.best_parameters[rows] = self.measured[rows]
 
     def end_epochs(self, rows: NDArray[np.int64]) -> None:
         """Measure and call what is due after some members' epochs; what one raises takes nothing from the others."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Plateau, Progress, overrides
+from backprop.learn.callbacks.plateaus import keeps_loss, keeps_measured
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, find_last_finite, is_finite, origin
 from backprop.learn.job import Job
 from backprop.learn.measures import Measures
@@ -51,7 +52,10 @@ class Run:
             if each is not rule and overrides(each, "on_epoch_end")
         ]
         self.periods = {every for every, _ in (*self.begin_calls, *self.end_calls)}
-        if measures.sets:
+        self.measured = None
+        if job.settings.batch_size is None and (keeps_loss(job.settings) or any(map(keeps_measured, callbacks))):
+            self.measured = self.state.parameters.copy()
+        if measures.sets or self.measured is not None:
             self.periods.add(1)
         n_epochs = last_epoch - job.state.epoch
         self.history.expect(n_epochs)
@@ -147,6 +151,7 @@ class Run:
                 self.error = self.recover()
                 return stop
             if done:
+                self.keep_measured()
                 for every, on_epoch_end in self.end_calls:
                     if state.epoch % every == 0:
                         call(on_epoch_end, self.network, state.epoch, self.logs)
@@ -195,10 +200,19 @@ class Run:
 
     def begin_epoch(self) -> None:
         """Call what is due before the next epoch."""
-        epoch = self.state.epoch
+        state = self.state
         for every, on_epoch_begin in self.begin_calls:
-            if epoch % every == 0:
-                self.call(on_epoch_begin, self.network, epoch + 1, self.logs)
+            if state.epoch % every == 0:
+                self.call(on_epoch_begin, self.network, state.epoch + 1, self.logs)
+
+        if self.measured is not None and state.cursor == 0:
+            self.measured[...] = state.parameters
+
+    def keep_measured(self) -> None:
+        """Put parameters from before the step in the place of those that the core has kept after it."""
+        state = self.state
+        if self.measured is not None and keeps_loss(self.job.settings) and state.best_epoch == state.epoch:
+            state.best_parameters[...] = self.measured
 
     def apply(self, rule: Plateau) -> None:
         """Do what a callback wants done when the core has found no progress."""
@@ -236,6 +250,7 @@ class Run:
         """Go back to the last finite parameters; the epoch that diverged counts as done."""
         state, job = self.state, self.job
         epoch, loss = state.epoch, self.logs["loss"]
+        best = state.best_parameters.copy()  # a repetition keeps those from the ends of epochs
         batch, place = None, None
         copied = deepcopy(self.snapshot)
         try:
@@ -251,6 +266,7 @@ class Run:
                 place = origin(self.network, job.loss, job.batch(start), state.parameters, after)
         finally:
             self.snapshot.restore(state)
+            state.best_parameters[...] = best
             state.epoch, state.cursor = epoch, 0
             state.loss_sum = state.weight_sum = 0.0
         place = place or Origin(None, "")

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 class Run(Protocol):
     """A `fit` at work."""
 
+    @property
+    def measured(self) -> RealArray | None:
+        """The parameters that had the training loss of the epoch, where that is known: before the step of a full batch.
+
+        None where nobody has asked for them, or where the loss is a mean over several steps.
+        """
+
     def stop(self, reason: str) -> None:
         """End training soon."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,56 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes
     if not isinstance(ax, Axes):
         raise TypeError(f"ax: needs a matplotlib Axes or None, got {check.shown(ax)}")
     return ax
+
+
+Beside: TypeAlias = WeakKeyDictionary[Any, ref[Any]]
+_BARS: Beside = WeakKeyDictionary()
+_RIGHT: Beside = WeakKeyDictionary()
+"""The colour bar and the right axis that belong to an Axes, so that drawing again uses them again"""
+
+
+def _beside(ax: Axes, known: Beside) -> Any:
+    """Return what stands beside an Axes since the last time; None where there is nothing, or not any more."""
+    found = known[ax]() if ax in known else None
+    return found if found in ax.figure.axes else None
+
+
+def colour_bar(ax: Axes, colours: Any, label: str, **settings: Any) -> Any:
+    """Draw a colour bar beside an Axes, in the place of that from the last time."""
+    place = _beside(ax, _BARS)
+    if place is None:
+        bar: Any = ax.figure.colorbar(colours, ax=ax, **settings)
+        _BARS[ax] = ref(bar.ax)
+    else:
+        place.clear()
+        place.set_axes_locator(None)  # each bar puts its own around the one that it finds
+        place.set_visible(True)
+        bar = ax.figure.colorbar(colours, cax=place, format=settings.get("format"))
+    bar.set_label(label)
+    return bar
+
+
+def no_colour_bar(ax: Axes) -> None:
+    """Hide the colour bar from the last time; its place is kept."""
+    if (place := _beside(ax, _BARS)) is not None:
+        place.set_visible(False)
+
+
+def right_axis(ax: Axes, is_new: bool) -> Axes:
+    """Return the Axes with the right vertical axis: that from the last time, unless what it belonged to is gone."""
+    if is_new:
+        no_right_axis(ax)
+    right: Axes | None = _beside(ax, _RIGHT)
+    if right is None:
+        right = ax.twinx()
+        _RIGHT[ax] = ref(right)
+    return right
+
+
+def no_right_axis(ax: Axes) -> None:
+    """Take away the right axis from the last time."""
+    if (right := _beside(ax, _RIGHT)) is not None:
+        right.remove()
 
 
 def tidy(ax: Axes, *, grid: bool = True) -> None:

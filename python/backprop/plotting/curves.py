@@ -14,7 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
 from backprop.model.rows import opened
-from backprop.plotting._style import COLOURS, DASHES, FORMATS, GREY, axes_or_new, log_scale, require, tidy
+from backprop.plotting._style import (
+    COLOURS,
+    DASHES,
+    FORMATS,
+    GREY,
+    axes_or_new,
+    log_scale,
+    no_right_axis,
+    require,
+    right_axis,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +82,7 @@ def plot_history(
     if not losses:
         raise ValueError(f"history: needs at least one epoch with a loss, got {check.shown(history)}")
     ax = axes_or_new(ax)
+    is_new = not ax.has_data()
     from matplotlib.ticker import MaxNLocator
 
     for k, (name, values) in enumerate(losses.items()):
@@ -93,15 +105,18 @@ def plot_history(
     tidy(ax)
     rate = curves.get("learning_rate")
     if rate is not None and rate.size:
-        right = ax.twinx()
+        right = right_axis(ax, is_new)
         right.plot(np.arange(1, len(rate) + 1), rate, color=GREY, linestyle=":", linewidth=2, label="learning rate")
         right.set_ylabel("learning rate")
         right.spines[["top"]].set_visible(False)
         right.set_ylim(bottom=0)
         lines = [*ax.get_lines(), *right.get_lines()]
         ax.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
-    elif len(losses) > 1:
-        ax.legend(frameon=False)
+    else:
+        if is_new:
+            no_right_axis(ax)
+        if len(losses) > 1:
+            ax.legend(frameon=False)
     return ax
 
 

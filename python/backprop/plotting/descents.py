@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
-from backprop.plotting._style import BLUE, GREEN, VERMILION, axes_or_new, legend_on_colours, log_scale, tidy
+from backprop.plotting._style import BLUE, GREEN, VERMILION, axes_or_new, colour_bar, legend_on_colours, log_scale, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,8 +126,7 @@ def _plot_contours(result: DescentRecord, ax: Axes, whole: NDArray[np.bool_], re
     levels = bottom + (top - bottom) * np.linspace(0, 1, 22) ** 2
     surface = ax.contourf(*axes, heights, np.unique(levels), cmap="cividis")
     ax.contour(*axes, heights, np.unique(levels), colors="white", linewidths=0.4, alpha=0.5)
-    bar = ax.figure.colorbar(surface, ax=ax, pad=0.02, format="%.3g")
-    bar.set_label("f(x)")
+    colour_bar(ax, surface, "f(x)", pad=0.02, format="%.3g")
     ax.plot(*path.T, color="white", linewidth=3)
     ax.plot(*path.T, color=VERMILION, linewidth=1.5, marker="o", markersize=4, label="the points, from x0 on")
     ax.plot(*path[0], "o", color="white", markeredgecolor="black", markersize=8, label="x0")

@@ -17,6 +17,7 @@ from backprop.plotting._style import (
     GREY,
     VERMILION,
     axes_or_new,
+    colour_bar,
     signed_colours,
     text_colour,
     tidy,
@@ -98,8 +99,7 @@ def plot_network(net: Model, ax: Axes | None = None, *, max_units: int = 12) -> 
     ax.set_ylim(-(tallest - 1) / 2 - 1.7, (tallest - 1) / 2 + 0.7)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    bar = ax.figure.colorbar(ScalarMappable(norm, colours), ax=ax, shrink=0.75, pad=0.02)
-    bar.set_label("weight (lines), bias (units)")
+    colour_bar(ax, ScalarMappable(norm, colours), "weight (lines), bias (units)", shrink=0.75, pad=0.02)
     return ax
 
 

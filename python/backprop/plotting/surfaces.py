@@ -10,7 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
 from backprop.model.rows import opened
-from backprop.plotting._style import BLUE, COLOURS, VERMILION, axes_or_new, emptiest_corner, legend_on_colours, require
+from backprop.plotting._style import (
+    BLUE,
+    COLOURS,
+    VERMILION,
+    axes_or_new,
+    colour_bar,
+    emptiest_corner,
+    legend_on_colours,
+    no_colour_bar,
+    require,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,12 +106,12 @@ def plot_decision_boundary(
             extend="both",
             **settings,
         )
-        bar = ax.figure.colorbar(shown.surface_, ax=ax, pad=0.02)
-        bar.set_label("output of the network")
+        colour_bar(ax, shown.surface_, "output of the network", pad=0.02)
         if shown.response.min() < level < shown.response.max():
             ax.contour(shown.xx0, shown.xx1, shown.response, [level], colors="black", linewidths=2)
         palette: tuple[str, ...] = (BLUE, VERMILION)
     else:
+        no_colour_bar(ax)
         classes = np.arange(net.n_outputs)
         palette = tuple(COLOURS[k % 6] for k in classes)
         method = {"response_method": "predict_proba", "plot_method": "pcolormesh"}
@@ -271,8 +281,7 @@ def _draw_surface(ax: Axes, x: NDArray[Any], y: NDArray[Any], heights: NDArray[A
         levels = np.geomspace(finite.min(), finite.max(), 25)
         settings["norm"] = LogNorm()
     surface = ax.contourf(x, y, heights, levels, **settings)
-    bar = ax.figure.colorbar(surface, ax=ax, pad=0.02)
-    bar.set_label("loss")
+    bar = colour_bar(ax, surface, "loss", pad=0.02)
     if log:
         from matplotlib.ticker import LogLocator, NullFormatter
 

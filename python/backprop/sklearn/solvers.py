@@ -23,6 +23,7 @@ from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.callbacks.plateaus import keeps_measured
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
 from backprop.reference.dense import Dense
@@ -177,6 +178,8 @@ class Descent:
             self.epochs_at_once = max(1, min(self.epochs_at_once, _RATES_AT_ONCE // self.steps_per_epoch))
         self.stopped = False
         """whether there was a reason to stop before the last epoch"""
+        self.diverged = False
+        """whether that reason were parameters that are not finite"""
 
     def _settings(self) -> TrainingSettings:
         est = self.estimator
@@ -295,7 +298,7 @@ class Descent:
     def close(self) -> None:
         """Warn where training ended because the epochs did."""
         est = self.estimator
-        if not (self.stopped or self.incremental):
+        if not (self.stopped or self.incremental or self.diverged):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
@@ -312,13 +315,14 @@ class Descent:
             if listeners is not None:
                 epoch = self.first_epoch + state.epoch
                 if begins:
-                    listeners.epoch_begins(epoch)
+                    listeners.epoch_begins(epoch, self.settings.batch_size is None)
                 last_epoch = min(last_epoch, listeners.next_call(epoch) - self.first_epoch)
             first_epoch = state.epoch
             reason = self.advance(last_epoch)
             begins = state.epoch > first_epoch
             self.stopped = self.ends()
-            if reason == "diverged" and not np.isfinite(state.parameters).all():
+            self.diverged = reason == "diverged" and not np.isfinite(state.parameters).all()
+            if self.diverged:
                 break  # what follows would be NaN again and again
             if listeners is not None and begins:
                 listeners.epoch_ends(self.first_epoch + state.epoch)
@@ -336,8 +340,8 @@ class Descent:
         self.problem = self.problem._replace(parameters=parameters)
 
     def result(self) -> RealArray:
-        """Return the parameters to keep: the last, or with early stopping the best."""
-        return self.state.parameters if self.best_parameters is None else self.best_parameters
+        """Return the parameters to keep: the last, or with early stopping the best, unless training has diverged."""
+        return self.state.parameters if self.best_parameters is None or self.diverged else self.best_parameters
 
     def advance(self, last_epoch: int) -> str:
         """Train up to that epoch, or for a while; keep the records."""
@@ -438,6 +442,9 @@ class Listeners:
         self.logs: dict[str, float] = {}
         self.stop_reason: str | None = None
         self.scale = 1.0
+        self.keeps_measured = any(map(keeps_measured, self.callbacks))
+        self.measured: RealArray | None = None
+        """the parameters before the step of a full batch, as `Model.Run` has them"""
 
     def stop(self, reason: str) -> None:
         """Let training end: what `Network.stop` does."""
@@ -473,13 +480,17 @@ class Listeners:
     def next_call(self, epoch: int) -> int:
         """Return the next epoch, counted over all calls of `fit`, after which a callback is due."""
         due = [(epoch // each.every + 1) * each.every for each in (*self.begin_calls, *self.end_calls)]
+        if self.keeps_measured:
+            due.append(epoch + 1)
         return min(due, default=sys.maxsize)
 
-    def epoch_begins(self, epoch: int) -> None:
-        """Call what is due before the next epoch, so many being done."""
+    def epoch_begins(self, epoch: int, full_batch: bool) -> None:
+        """Call what is due before the next epoch, so many being done; it has one step, or several."""
         for callback in self.begin_calls:
             if epoch % callback.every == 0:
                 self.call(callback.on_epoch_begin, self.network, epoch + 1, self.logs)
+        if self.keeps_measured and full_batch:
+            self.measured = self.network.parameters.copy()
 
     def epoch_ends(self, epoch: int) -> None:
         """Call what is due when so many epochs are done."""

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
 from backprop.base import checks as check
-from backprop.base.types import RealArray
+from backprop.base.types import RealArray, TrainingSettings
 from backprop.learn.callbacks.callback import Callback, Logs
 from backprop.learn.metrics import HIGHER_IS_BETTER, METRICS
 
@@ -110,7 +110,8 @@ class Plateau(Callback):
         if value < best:
             self.best, self.best_epoch = logs[self.monitor], epoch
             if self.keeps_best:
-                self.best_parameters = network.parameters.copy()
+                measured = network._run.measured if keeps_measured(self) and network._run is not None else None
+                self.best_parameters = (network.parameters if measured is None else measured).copy()
         if self.stale_epochs >= self.patience:
             self.stale_epochs = 0
             self.on_plateau(network, epoch, logs)
@@ -131,7 +132,8 @@ class EarlyStopping(Plateau):
         See `Plateau`.
     restore_best
         Whether the network gets the parameters of the best epoch when training ends; after Ctrl-C and other exceptions
-        it keeps the last ones.
+        it keeps the last ones. The ``"loss"`` of a full batch is measured before its step, and the network gets the
+        parameters that have this loss; all else gives the parameters from the end of the epoch.
 
     Raises
     ------
@@ -232,6 +234,16 @@ class ReduceLROnPlateau(Plateau):
         elif rate > self.min_rate:
             network.scale_learning_rate(max(self.factor, self.min_rate / rate))
             self.stale_epochs = -self.cooldown
+
+
+def keeps_measured(callback: Callback) -> bool:
+    """Whether a callback keeps the parameters of the best training loss: of a full batch those from before its step."""
+    return isinstance(callback, Plateau) and callback.keeps_best and callback.monitor == "loss"
+
+
+def keeps_loss(settings: TrainingSettings) -> bool:
+    """Whether the core keeps the parameters of the best training loss: those from the end of the epoch."""
+    return settings.keep_best and settings.monitor == "loss"
 
 
 def sign(mode: Any, monitor: str) -> Literal[1, -1]:
