@@ -250,6 +250,21 @@ def test_class_weight(class_weight, weighted, output, backend, rng):
     np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-12)
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 0.5, 2: 3.0}], ids=str)
+@pytest.mark.parametrize("loss", ["cross_entropy", "kullback_leibler", bp.losses.CrossEntropy(label_smoothing=0.1)])
+def test_class_weight_of_rows_of_one_class(class_weight, loss, backend, rng):
+    X, y = rng.normal(size=(N, 3)), rng.integers(0, 3, N)
+    weight = rng.uniform(size=N)
+    nets = [bp.mlp([3, 3], output="softmax", dtype="float64", seed=0, backend=backend) for _ in range(2)]
+    for net, targets in zip(nets, (y, np.eye(3)[y]), strict=True):
+        net.fit(X, targets, loss=loss, class_weight=class_weight, sample_weight=weight, epochs=3, batch_size=10)
+    np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-12)
+    targets = np.eye(3)[y]
+    targets[1] = [0.5, 0.5, 0]
+    with pytest.raises(ValueError, match="class_weight: needs class labels: integers or rows of one 1"):
+        nets[0].fit(X, targets, loss=loss, class_weight=class_weight)
+
+
 @pytest.mark.parametrize("every", ["step", "epoch"])
 def test_schedules_step_by_step(every, backend, data, monkeypatch):
     X, y = data
@@ -393,7 +408,7 @@ BAD = [
         ValueError,
         "validation_split: needs to be 0 where there is validation_data",
     ),
-    ({"class_weight": "balanced"}, ValueError, "class_weight: needs class labels: integers with cross_entropy, or one"),
+    ({"class_weight": "balanced"}, ValueError, "class_weight: needs class labels: integers or rows of one 1 and"),
     ({"schedule": 0.1}, TypeError, "schedule: needs None, a function of the step number or one of Constant, StepDecay"),
     (
         {"metrics": ["accuracy"]},

@@ -983,7 +983,7 @@ def test_parameters_are_those_of_scikit_learn_and_more():
         assert theirs.get_params().items() <= ours.get_params().items()
         assert list(theirs.get_params()) == [name for name in ours.get_params() if name in theirs.get_params()]
         assert set(ours.get_params()) - set(theirs.get_params()) <= {
-            "loss", "dropout", "class_weight", "callbacks", "bagging", "n_threads", "dtype",
+            "loss", "dropout", "class_weight", "callbacks", "bagging", "n_threads", "dtype", "scale_targets",
         }  # fmt: skip
         for X, y in (IRIS, DIABETES) if is_regressor(ours) else (IRIS, CANCER, MULTILABEL):
             for settings in ({}, {"early_stopping": True}, {"solver": "lbfgs"}):

@@ -263,16 +263,13 @@ def class_weights(name: str, value: Any, loss: Named, data: Data, n_outputs: int
 
     "balanced" is n / (number of classes * n of the class), where n counts rows or, if there are any, adds up weights.
     """
-    labels, targets = None, data.targets
-    if loss.name in ("cross_entropy", "kullback_leibler") and targets.ndim == 1:
-        labels, n_classes = targets, n_outputs
-    elif loss.name in ("binary_cross_entropy", "focal") and n_outputs == 1 and ((targets == 0) | (targets == 1)).all():
-        labels, n_classes = targets[:, 0].astype(np.int64), 2
-    if labels is None:
+    found = _labels_of(loss, data.targets, n_outputs)
+    if found is None:
         raise ValueError(
-            f"{name}: needs class labels: integers with cross_entropy, or one output with targets 0 and 1 with "
-            f"binary_cross_entropy; got {loss.name} and targets of shape {targets.shape}"
+            f"{name}: needs class labels: integers or rows of one 1 and else 0 with cross_entropy, or one output with "
+            f"targets 0 and 1 with binary_cross_entropy; got {loss.name} and targets of shape {data.targets.shape}"
         )
+    labels, n_classes = found
     rows = np.ones(len(labels)) if data.sample_weight is None else data.sample_weight.astype(np.float64)
     if isinstance(value, Mapping):
         of_class = np.ones(n_classes)
@@ -287,6 +284,18 @@ def class_weights(name: str, value: Any, loss: Named, data: Data, n_outputs: int
         raise TypeError(f"{name}: needs a mapping from class labels to weights or 'balanced', got {shown(value)}")
     weights: NDArray[np.float64] = rows * of_class[labels]
     return weights
+
+
+def _labels_of(loss: Named, targets: NDArray[Any], n_outputs: int) -> tuple[NDArray[np.int64], int] | None:
+    """Return the class of each row and how many classes there are; None where rows are of no single class."""
+    if loss.name in ("cross_entropy", "kullback_leibler"):
+        if targets.ndim == 1:
+            return targets, n_outputs
+        if (targets.max(axis=1) == 1).all() and np.count_nonzero(targets) == len(targets):
+            return targets.argmax(axis=1), n_outputs
+    elif loss.name in ("binary_cross_entropy", "focal") and n_outputs == 1 and ((targets == 0) | (targets == 1)).all():
+        return targets[:, 0].astype(np.int64), 2
+    return None
 
 
 def split(name: str, data: Data, share: float) -> tuple[Data, Data]:

@@ -18,9 +18,11 @@ from backprop.base import checks as check
 from backprop.base.types import RealArray
 from backprop.learn import metrics
 from backprop.learn.callbacks import Callback
+from backprop.model.target_scale import TargetScale
 from backprop.reference.losses import BinaryCrossEntropy, CrossEntropy, Loss, Poisson, SquaredError
 from backprop.reference.optimizers import Optimizer
 from backprop.sklearn.outputs import Outputs
+from backprop.sklearn.packing import arrays, unpack
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
 from backprop.sklearn.solvers import LossAndOutput, Score
 
@@ -350,9 +352,17 @@ class MLPRegressor(Outputs, RegressorMixin, Perceptron):  # type: ignore[misc]
         ``"squared_error"`` (half of it, with identity outputs) and ``"poisson"`` (half the deviance, exp outputs) as in
         scikit-learn; or another name or an object from `backprop.losses`, as it is defined there. The outputs are
         sigmoid for binary_cross_entropy, softmax for cross_entropy and the identity for all others.
+    scale_targets
+        Whether each column of y is scaled to mean 0 and standard deviation 1 for training, by the weights of the
+        samples, as `sklearn.compose.TransformedTargetRegressor` with a `StandardScaler` does it. Predictions, scores,
+        ``coefs_`` and ``intercepts_`` are in the units of y; losses, and the network that `callbacks` get, are those of
+        the scaled targets. For losses with the identity as output and targets of any size. `partial_fit` and
+        `warm_start` keep the scale of the first call.
 
     Attributes
     ----------
+    target_mean_, target_scale_ : ndarrays of shape (n_outputs,)
+        What is taken from y, and what it is then divided by, with `scale_targets`.
     validation_scores_, best_validation_score_ : list of floats, float; or None
         R² on the validation samples after each epoch, with `early_stopping`.
 
@@ -394,6 +404,7 @@ class MLPRegressor(Outputs, RegressorMixin, Perceptron):  # type: ignore[misc]
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
+        scale_targets: bool = False,
         callbacks: Sequence[Callback] | None = None,
         bagging: int | None = None,
         n_threads: int | str = "auto",
@@ -417,6 +428,44 @@ class MLPRegressor(Outputs, RegressorMixin, Perceptron):  # type: ignore[misc]
 
     def _count_outputs(self, targets: NDArray[Any]) -> int:
         return int(targets.shape[1])
+
+    def _check_each_parameter(self) -> None:
+        super()._check_each_parameter()
+        if not check.boolean("scale_targets", self.scale_targets):
+            return
+        loss, output, *_ = self._objective(1)
+        takes_any = not isinstance(loss, Loss) or (
+            loss.target_range == Loss.target_range and loss.target_values is None
+        )
+        if output != "identity" or not takes_any:
+            raise ValueError(
+                f"scale_targets: needs a loss with the identity as output and targets of any size, got {loss.name}"
+            )
+
+    def _scale(self) -> TargetScale | None:
+        return TargetScale(self.target_mean_, self.target_scale_) if hasattr(self, "target_scale_") else None
+
+    def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None) -> None:
+        for name in ("target_mean_", "target_scale_"):
+            self.__dict__.pop(name, None)
+        if self.scale_targets:
+            scale = TargetScale.of(targets, weight)
+            self.target_mean_, self.target_scale_ = scale.mean, scale.deviation
+
+    def _scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
+        return targets if (scale := self._scale()) is None else scale.scaled(targets)
+
+    def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
+        super()._store(flat, sizes)
+        if (scale := self._scale()) is not None:
+            scale.unscale_layer(self.coefs_[-1], self.intercepts_[-1])
+
+    def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
+        flat = super()._resumed(sizes, dtype)
+        if (scale := self._scale()) is not None:
+            table = arrays(sizes, self._activations(len(sizes) - 2))
+            scale.scale_layer(*(list(unpack(table, flat, name).values())[-1] for name in ("weights", "biases")))
+        return flat
 
     def _objective(self, n_outputs: int) -> LossAndOutput:
         if isinstance(self.loss, str) and self.loss == "squared_error":

@@ -233,6 +233,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         targets = self._learned(y, incremental)
         n_rows, n_features = X.shape
         weight = self._weights("sample_weight", sample_weight, y, dtype)
+        if first:
+            self._learn_scale(targets, weight)
+        targets = self._scaled(targets)
         held_out = self._validation_data(*validation)
 
         n_outputs = self._count_outputs(targets)
@@ -287,7 +290,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         X, y = checked(self, X, y, reset=False)
         dtype = self._working_dtype(X.dtype)
         weight = self._weights("sample_weight_val", sample_weight, y, dtype)
-        return dense_rows(X, dtype), self._encode(y), weight
+        return dense_rows(X, dtype), self._scaled(self._encode(y)), weight
+
+    def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None) -> None:
+        """Learn how the targets are scaled, if they are."""
+
+    def _scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """Return targets as the network is to learn them."""
+        return targets
 
     def _split(
         self, n_rows: int, targets: NDArray[Any], random_state: np.random.RandomState

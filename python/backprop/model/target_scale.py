@@ -1,0 +1,54 @@
+"""Targets scaled to mean 0 and standard deviation 1 for training, and what has learned them in their own units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROUNDING = 10 * np.finfo(np.float64).eps
+"""The relative spread that rounding gives to a constant, at most"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetScale:
+    """What is taken from each column of the targets, and what it is then divided by, (n_outputs,) each.
+
+    Examples
+    --------
+    >>> scale = TargetScale.of(np.array([[10.0], [30.0]]))
+    >>> scale.scaled(np.array([[10.0], [20.0]])).ravel(), scale.unscaled(np.array([[1.0]])).ravel()
+    (array([-1.,  0.]), array([30.]))
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, targets: NDArray[Any], weight: NDArray[Any] | None = None) -> TargetScale:
+        """Return the scale of these targets, (n, n_outputs); what is constant is only moved."""
+        columns = targets.astype(np.float64)
+        mean = np.average(columns, axis=0, weights=weight)
+        spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
+        return cls(mean, np.where(spread <= _ROUNDING * np.abs(mean), 1.0, spread))
+
+    def scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """Return targets as a network is to learn them."""
+        scaled: NDArray[Any] = (targets - self.mean) / self.deviation
+        return scaled
+
+    def unscaled(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Return outputs of such a network in the units of the targets, of the same dtype."""
+        return (outputs * self.deviation + self.mean).astype(outputs.dtype)
+
+    def unscale_layer(self, weights: NDArray[Any], biases: NDArray[Any]) -> None:
+        """Let a last layer, (n_in, n_outputs) and (n_outputs,), give outputs in the units of the targets."""
+        weights *= self.deviation
+        biases[...] = self.unscaled(biases)
+
+    def scale_layer(self, weights: NDArray[Any], biases: NDArray[Any]) -> None:
+        """Take `unscale_layer` back."""
+        weights /= self.deviation
+        biases[...] = self.scaled(biases)
