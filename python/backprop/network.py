@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import ArrayLike
 
 from backprop.base.history import History
-from backprop.base.types import Rows
+from backprop.base.types import ClassWeight, Rows
 from backprop.model.model import Model
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Network(Model):
         batch_size: int | None = 32,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        class_weight: ClassWeight = None,
         validation_data: Rows | None = None,
         validation_split: float = 0.0,
         metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
@@ -170,7 +170,9 @@ class Network(Model):
         Parameters
         ----------
         X
-            Real numbers, (n, n_inputs). Neither X nor y is changed, whatever its layout.
+            Real numbers, (n, n_inputs). Neither X nor y is changed, whatever its layout. Or a table of numbers and
+            booleans of pandas, polars, pyarrow, DuckDB and the like, whose columns `feature_names` keeps; or a tensor.
+            Targets and weights may be columns of such tables.
         y
             Targets: real numbers (n, n_outputs), or (n,) where there is one output. For cross_entropy and
             kullback_leibler, integer class labels (n,) from 0 to n_outputs - 1, or class probabilities (n, n_outputs).
@@ -192,11 +194,14 @@ class Network(Model):
         shuffle
             Whether each epoch takes the rows in a new random order; a full batch is never shuffled.
         sample_weight
-            Weights >= 0 of the rows, (n,).
+            Weights >= 0 of the rows, (n,). With element-wise losses also of each output of a row, (n, n_outputs): a
+            target without weight is as good as missing. Their loss is computed in NumPy, which takes longer.
         class_weight
             A weight >= 0 for each class label, with which its rows' weights are multiplied; labels that are not named
-            have 1. ``"balanced"``: n / (number of classes * n of the class). For integer labels with cross_entropy, and
-            for one output with targets 0 and 1 with binary_cross_entropy. Validation and metrics are not weighted so.
+            have 1. ``"balanced"``: n / (number of classes * n of the class). For integer labels, or rows of one 1 and
+            else 0, with cross_entropy, and for targets 0 and 1 with binary_cross_entropy: of several outputs each has
+            weights of its own, by one such value for all or a sequence with one for each. Validation and metrics are
+            not weighted so.
         validation_data
             ``(X, y)`` or ``(X, y, sample_weight)``: rows whose loss is measured after each epoch, as ``"val_loss"``.
         validation_split
@@ -311,7 +316,7 @@ class Network(Model):
         batch_size: int | None = 32,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        class_weight: ClassWeight = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> History:
@@ -350,7 +355,7 @@ class Network(Model):
         loss: LossLike = "auto",
         optimizer: str | Optimizer = "adam",
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        class_weight: ClassWeight = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> float:

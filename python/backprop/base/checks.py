@@ -242,13 +242,17 @@ def _labels(name: str, array: NDArray[Any], n_rows: int, n_classes: int) -> NDAr
     return _plain(name, array, np.dtype(np.int64))
 
 
-def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int) -> RealArray | None:
-    """Return sample weights (n,), none negative and not all zero; None stays None."""
+def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int, n_outputs: int = 1) -> RealArray | None:
+    """Return sample weights (n,), none negative and not all zero; None stays None.
+
+    With several outputs they may be (n, n_outputs): a weight for each output of each row.
+    """
     if sample_weight is None:
         return None
     array = _numeric(name, frames.values(name, sample_weight))
-    if array.ndim != 1:
-        raise ValueError(f"{name}: needs one weight per row, shape ({n_rows},), got shape {array.shape}")
+    if array.ndim != 1 and (n_outputs == 1 or array.ndim != 2 or array.shape[1] != n_outputs):
+        wanted = f"shape ({n_rows},)" + (f", or per output, shape {(n_rows, n_outputs)}" if n_outputs > 1 else "")
+        raise ValueError(f"{name}: needs one weight per row, {wanted}, got shape {array.shape}")
     _rows(name, array, n_rows)
     result = _converted(name, array, dtype)
     if result.min() < 0:
@@ -262,17 +266,44 @@ def class_weights(name: str, value: Any, loss: Named, data: Data, n_outputs: int
     """Return the weights of the rows, times those of their classes: a mapping from labels to weights, or "balanced".
 
     "balanced" is n / (number of classes * n of the class), where n counts rows or, if there are any, adds up weights.
+    Several yes-or-no outputs have weights of their own, (n, n_outputs), by one such value for all or one for each.
     """
+    columns = _columns_of_labels(loss, data.targets, n_outputs)
+    if columns is not None:
+        return _weights_of_outputs(name, value, data, columns)
     found = _labels_of(loss, data.targets, n_outputs)
     if found is None:
         raise ValueError(
-            f"{name}: needs class labels: integers or rows of one 1 and else 0 with cross_entropy, or one output with "
-            f"targets 0 and 1 with binary_cross_entropy; got {loss.name} and targets of shape {data.targets.shape}"
+            f"{name}: needs class labels: integers or rows of one 1 and else 0 with cross_entropy, or targets 0 and 1 "
+            f"with binary_cross_entropy; got {loss.name} and targets of shape {data.targets.shape}"
         )
     labels, n_classes = found
     rows = np.ones(len(labels)) if data.sample_weight is None else data.sample_weight.astype(np.float64)
+    weights: NDArray[np.float64] = rows * _of_class(name, value, labels, rows, n_classes)[labels]
+    return weights
+
+
+def _weights_of_outputs(name: str, value: Any, data: Data, columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the weights of outputs (n, n_outputs), whose labels are 0 and 1."""
+    n_outputs = columns.shape[1]
+    each = [value] * n_outputs if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable) else list(value)
+    if len(each) != n_outputs:
+        raise ValueError(f"{name}: needs one for all outputs, or one for each of the {n_outputs}, got {len(each)}")
+    weights = np.ones(columns.shape)
+    if data.sample_weight is not None:
+        weights *= data.sample_weight.reshape(len(weights), -1)
+    for k, own in enumerate(each):
+        label = name if own is value else f"{name}[{k}]"
+        weights[:, k] *= _of_class(label, own, columns[:, k], weights[:, k], 2)[columns[:, k]]
+    return weights
+
+
+def _of_class(
+    name: str, value: Any, labels: NDArray[np.int64], rows: NDArray[np.float64], n_classes: int
+) -> NDArray[np.float64]:
+    """Return the weight of each class."""
+    of_class = np.ones(n_classes)
     if isinstance(value, Mapping):
-        of_class = np.ones(n_classes)
         for label, weight in value.items():
             label = integer(f"label in {name}", label, at_least=0, at_most=n_classes - 1)
             of_class[label] = number(f"{name}[{label}]", weight, at_least=0)
@@ -282,8 +313,14 @@ def class_weights(name: str, value: Any, loss: Named, data: Data, n_outputs: int
         of_class = np.divide(totals.sum(), there.sum() * totals, out=np.zeros(n_classes), where=there)
     else:
         raise TypeError(f"{name}: needs a mapping from class labels to weights or 'balanced', got {shown(value)}")
-    weights: NDArray[np.float64] = rows * of_class[labels]
-    return weights
+    return of_class
+
+
+def _columns_of_labels(loss: Named, targets: NDArray[Any], n_outputs: int) -> NDArray[np.int64] | None:
+    """Return the labels 0 and 1 of several yes-or-no outputs, (n, n_outputs); None where there are none."""
+    if loss.name not in ("binary_cross_entropy", "focal") or n_outputs == 1:
+        return None
+    return targets.astype(np.int64) if ((targets == 0) | (targets == 1)).all() else None
 
 
 def _labels_of(loss: Named, targets: NDArray[Any], n_outputs: int) -> tuple[NDArray[np.int64], int] | None:

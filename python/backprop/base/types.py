@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -11,6 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 RealArray: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Rows: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 """X and y, and perhaps the weights of the rows, as users give them"""
+ClassWeight: TypeAlias = (
+    Mapping[int, float] | Literal["balanced"] | Sequence[Mapping[int, float] | Literal["balanced"]] | None
+)
+"""Weights of class labels, as users give them"""
 StopReason: TypeAlias = Literal["epochs", "tolerance", "diverged", "time"]
 
 CACHE_LINE = 64
@@ -36,7 +41,12 @@ class Data(NamedTuple):
     targets: Any
     """(n, n_outputs) real, or (n,) int64 class labels"""
     sample_weight: RealArray | None = None
-    """(n,)"""
+    """(n,), or (n, n_outputs) for element-wise losses"""
+
+    @property
+    def weighs_outputs(self) -> bool:
+        """Whether each output of a row has a weight of its own; see `backprop.backends.output_weights`."""
+        return self.sample_weight is not None and self.sample_weight.ndim == 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

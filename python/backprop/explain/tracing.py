@@ -36,6 +36,8 @@ def trace(
 ) -> Trace:
     """Trace one full-batch training step; `Network.trace` documents the rest."""
     loss, data = network._data(X, y, loss, sample_weight)
+    if data.weighs_outputs:
+        raise ValueError("sample_weight: needs one weight per row for trace, got one for each output")
     for k, layer in enumerate(network.layers):
         if layer.dropout:
             raise ValueError(f"layers[{k}]: needs dropout=0 for trace, which draws nothing; got {layer.dropout}")

@@ -16,6 +16,7 @@ import numpy as np
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray
 from backprop.model.model import Model
+from backprop.model.objective import Objective
 from backprop.reference.losses import Loss
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _in_gradients(network: Model, loss: Loss | Custom, batch: Data, parameters: 
     if not isinstance(loss, Loss):
         return None
     gradient = np.zeros_like(parameters)
-    value = network._core.loss_and_gradient(network._plan, loss, parameters, batch, gradient)
+    value = Objective(network._core, network._plan, network.layers, loss, batch)(parameters, gradient)
     if not math.isfinite(value):
         return Origin(last, f"the loss, from the outputs of layers[{last}],")
     for k in range(last, -1, -1):

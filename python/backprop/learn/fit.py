@@ -210,7 +210,8 @@ def checked_threads(n_threads: Any, flops: float, most: int) -> int:
 def _with_class_weights(model: Model, loss: Loss | Custom, data: Data, class_weight: Any) -> Data:
     """Return the data with their weights multiplied by those of their classes."""
     weights = check.class_weights("class_weight", class_weight, loss, data, model.n_outputs)
-    return data._replace(sample_weight=check.weights("class_weight", weights, model.dtype, len(data.X)))
+    n_weights = 1 if weights.ndim == 1 else model.n_outputs
+    return data._replace(sample_weight=check.weights("class_weight", weights, model.dtype, len(data.X), n_weights))
 
 
 def all_callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[Callback]:

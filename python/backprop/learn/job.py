@@ -39,6 +39,10 @@ class Job:
             from backprop.backends.custom_training import CustomTraining
 
             return CustomTraining(self.network._core, self.network.layers, self.loss, *rest)
+        if any(rows is not None and rows.weighs_outputs for rows in (self.data, self.validation)):
+            from backprop.backends.output_weights import WeightedTraining
+
+            return WeightedTraining(self.network._core, self.network.layers, self.loss, *rest)
         network = self.network
         core, plan = network._core, network._plan
         widths, n_rows = [layer.units for layer in network.layers], len(self.data.X)

@@ -65,6 +65,8 @@ def accuracy(outputs: Array, targets: Array, sample_weight: Array | None = None)
     """
     predicted, true = _classes(outputs, targets)
     right = predicted == true
+    if sample_weight is not None and sample_weight.ndim == 2:
+        sample_weight = sample_weight.mean(axis=1)
     return float(np.average(right if right.ndim == 1 else right.all(axis=1), weights=sample_weight))
 
 
@@ -143,8 +145,9 @@ def _hits(outputs: Array, targets: Array, weights: Array | None) -> tuple[Array,
         occur = _counts(predicted, true, None)
         classes = (occur[1] > 0) | (occur[2] > 0)
         return right[classes], called[classes], there[classes]
-    row_weights = np.ones(len(true)) if weights is None else weights.astype(float)
-    return row_weights @ (predicted & true), row_weights @ predicted, row_weights @ true
+    each = np.ones((len(true), 1)) if weights is None else weights.astype(float).reshape(len(true), -1)
+    right, called, there = ((each * which).sum(axis=0) for which in (predicted & true, predicted, true))
+    return right, called, there
 
 
 def _counts(predicted: Array, true: Array, weights: Array | None) -> tuple[Array, Array, Array]:

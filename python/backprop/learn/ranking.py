@@ -83,8 +83,9 @@ def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | No
     """Return the figure of one output, the mean over outputs, or over the classes of labels for which it is defined."""
     weights = None if sample_weight is None else np.asarray(sample_weight, FLOAT)
     if targets.ndim == 2:
-        columns = zip(outputs.T, targets.T >= 0.5, strict=True)
-        return float(np.mean([figure(*_steps(scores, true, weights)[:2]) for scores, true in columns]))
+        each = [weights] * outputs.shape[1] if weights is None or weights.ndim == 1 else weights.T
+        columns = zip(outputs.T, targets.T >= 0.5, each, strict=True)
+        return float(np.mean([figure(*_steps(*column)[:2]) for column in columns]))
     # What has no weight is not there.
     there = np.unique(targets if weights is None else targets[weights > 0])
     values = [figure(*_steps(outputs[:, k], targets == k, weights)[:2]) for k in there.tolist()]
@@ -93,7 +94,7 @@ def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | No
 
 
 def _area(true: Reals, false: Reals) -> float:
-    if not (true[-1] and false[-1]):
+    if not len(true) or not (true[-1] and false[-1]):
         return math.nan
     # The area of each step, a trapezium; in units of all pairs of rows.
     wide, high = np.diff(false, prepend=0.0), true - np.diff(true, prepend=0.0) / 2
@@ -101,6 +102,8 @@ def _area(true: Reals, false: Reals) -> float:
 
 
 def _average_precision(true: Reals, false: Reals) -> float:
+    if not len(true):
+        return math.nan
     if not true[-1]:
         return 0.0
     return float((np.diff(true, prepend=0.0) * (true / (true + false))).sum() / true[-1])

@@ -161,7 +161,7 @@ class Forms:
         for row, k in enumerate(members.tolist()):
             names = tuple(f"{name}[{k}]" for name in self.names)
             own = None if weight is None else weight[row]
-            checked.append(rows.rows(ends, loss, X[row], y[row], own, names))  # type: ignore[arg-type]
+            checked.append(rows.rows(ends, loss, X[row], y[row], own, names, may_weigh_outputs=False))  # type: ignore[arg-type]
         weights = None if weight is None else [data.sample_weight for data in checked]
         return FleetData(len(members), [data.X for data in checked], [data.targets for data in checked], weights)
 
@@ -288,6 +288,8 @@ def with_class_weights(
     def weights(k: int) -> RealArray:
         own = data.of(k)
         of_classes = check.class_weights("class_weight", class_weight, loss, own, n_outputs)
+        if of_classes.ndim == 2:
+            raise ValueError(f"class_weight: needs one output with {loss.name} in a fleet, got {n_outputs}")
         checked = check.weights("class_weight", of_classes, dtype, len(own.X))
         assert checked is not None
         return checked

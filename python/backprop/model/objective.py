@@ -11,6 +11,7 @@ from backprop import reference
 from backprop.backends.contract import Core, Plan
 from backprop.backends.custom import Custom
 from backprop.backends.custom_training import OnBackend
+from backprop.backends.output_weights import Weighted
 from backprop.base.types import Data, RealArray
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import SGD
@@ -34,18 +35,26 @@ class Objective:
     ) -> float:
         """Return the loss; put its gradient with respect to parameters and X into what is not None."""
         if isinstance(self.loss, Custom):
-            return self._custom(self.loss, parameters, gradient, input_gradient)
+            function: OnBackend | Weighted = OnBackend(self.module, self.plan, self.loss, SGD(), dict(np.geterr()))
+            return self._in_parts(function, parameters, gradient, input_gradient)
+        if self.data.weighs_outputs:
+            function = Weighted.of(self.module, self.data.X.shape[1], self.layers, self.loss, SGD())
+            return self._in_parts(function, parameters, gradient, input_gradient)
         if input_gradient is None:
             return float(self.module.loss_and_gradient(self.plan, self.loss, parameters, self.data, gradient))
         return float(
             self.module.loss_and_gradient(self.plan, self.loss, parameters, self.data, gradient, input_gradient)
         )
 
-    def _custom(
-        self, loss: Custom, parameters: RealArray, gradient: RealArray | None, input_gradient: RealArray | None
+    def _in_parts(
+        self,
+        function: OnBackend | Weighted,
+        parameters: RealArray,
+        gradient: RealArray | None,
+        input_gradient: RealArray | None,
     ) -> float:
+        """Compute the loss above the last layer by a function, and the rest by the backend."""
         X = self.data.X
-        function = OnBackend(self.module, self.plan, loss, SGD(), dict(np.geterr()))
         plan = reference.Plan(X.shape[1], self.layers)
         penalties = float(penalty(plan, parameters))
         if gradient is None and input_gradient is None:
@@ -57,7 +66,7 @@ class Objective:
             value, output_gradient = function.call(outputs, self.data)
             return output_gradient
 
-        self.module.backward(self.plan, parameters, X, head, gradient, input_gradient)
+        self.module.backward(function.plan, parameters, X, head, gradient, input_gradient)
         if gradient is not None:
             add_penalty_gradient(plan, parameters, gradient)
         return value + penalties

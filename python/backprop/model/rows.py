@@ -93,6 +93,8 @@ def rows(
     y: Any,
     sample_weight: Any,
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+    *,
+    may_weigh_outputs: bool = True,
 ) -> Data:
     """Return rows for this loss; `names` are what the messages call them."""
     X = features(model, X, names[0])
@@ -100,7 +102,8 @@ def rows(
         targets = check.targets(names[1], y, loss, model.dtype, len(X), model.n_outputs)
     else:
         targets = check.rows_of_targets(names[1], y, len(X), model.n_outputs)
-    return Data(X, targets, check.weights(names[2], sample_weight, model.dtype, len(X)))
+    n_weights = model.n_outputs if loss.elementwise and may_weigh_outputs else 1
+    return Data(X, targets, check.weights(names[2], sample_weight, model.dtype, len(X), n_weights))
 
 
 def validation(

@@ -121,16 +121,22 @@ def denominator(loss: Reduced, sample_weight: Array | None, n_rows: int, n_outpu
     if loss.reduction == "sum":
         return 1.0
     weight = float(n_rows) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
+    if sample_weight is not None and sample_weight.ndim == 2:
+        weight /= sample_weight.shape[1]
     return weight * n_outputs if loss.elementwise else weight
 
 
 def row_factors(loss: Loss, sample_weight: Array | None, n_rows: int, n_outputs: int, dtype: np.dtype[Any]) -> Array:
-    """What each row's loss is multiplied by, (rows, 1): ``scale / denominator * sample weight``."""
+    """What each row's loss is multiplied by, (rows, 1): ``scale / denominator * sample weight``.
+
+    With a weight for each output (rows, n_outputs).
+    """
     divisor = denominator(loss, sample_weight, n_rows, n_outputs)
     if divisor == 0:
         return np.zeros((n_rows, 1), dtype)
     weights = np.ones(n_rows, dtype) if sample_weight is None else sample_weight
-    return weights[:, None] * float(loss.scale / divisor)
+    factors: Array = weights.reshape(n_rows, -1) * float(loss.scale / divisor)
+    return factors
 
 
 def positive(a: Array) -> Array:
