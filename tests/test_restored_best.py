@@ -1,6 +1,7 @@
 """`restore_best` gives the parameters that have the number that is reported, whenever that number is measured."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import backprop as bp
 import numpy as np
@@ -187,6 +188,17 @@ def test_members_that_diverge_have_the_best_before(rate, backend):
     assert fleet.history.stop_reason.tolist() == ["epochs", "diverged", "epochs"]
     for k in range(3):
         assert fleet.loss(X, Y)[k] == pytest.approx(callback.best[k], rel=1e-5)
+
+
+def test_workers_restore_the_same(backend):
+    fleets = [bp.Fleet.of(members(backend)) for _ in range(2)]
+    callbacks = [stopping() for _ in fleets]
+    settings = {"optimizer": FAST, "batch_size": None, "epochs": 50}
+    with ThreadPoolExecutor(2) as executor:
+        for fleet, callback, own in zip(fleets, callbacks, (None, executor), strict=True):
+            fleet.fit(X, Y, callbacks=[callback], executor=own, **settings)
+    assert np.array_equal(fleets[0].parameters, fleets[1].parameters)
+    assert np.array_equal(callbacks[0].best, callbacks[1].best)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
