@@ -46,7 +46,11 @@ def opened(name: str, value: Any) -> tuple[Any, Names | None]:
     ValueError
         If a value is missing; the message names the column, and how many there are.
     """
-    found = None if isinstance(value, (np.ndarray, list, tuple)) else table(name, value)
+    if isinstance(value, (np.ndarray, list, tuple)):
+        return plain(name, value), None
+    if (array := _at_once(value)) is not None:
+        return array, names(name, value)
+    found = table(name, value)
     if found is None:
         return plain(name, value), None
     if _is_series(found):
@@ -122,10 +126,24 @@ def _is_series(found: Any) -> bool:
     return not hasattr(found, "columns")
 
 
+def _at_once(value: Any) -> NDArray[Any] | None:
+    """Return a table of pandas whose columns are all arrays of numbers as one; None for any other, or lacking some.
+
+    Column by column, a single row would take many times as long.
+    """
+    if type(value).__module__.partition(".")[0] != "pandas" or getattr(value, "ndim", 1) != 2 or not len(value.columns):
+        return None
+    dtypes = set(value.dtypes)
+    if not all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in dtypes) or not value.columns.is_unique:
+        return None
+    array: NDArray[Any] = value.to_numpy(np.result_type(*dtypes))
+    return None if array.dtype.kind == "f" and array.size and np.isnan(np.min(array)) else array
+
+
 # --- columns -------------------------------------------------------------------------------------------------------
 
 
-def names(name: str, found: Table) -> Names | None:
+def names(name: str, found: Any) -> Names | None:
     """Return the names of the columns; None where they are no texts, such as the numbers that pandas gives."""
     columns: Sequence[Any] = found.columns
     are_text = [isinstance(column, str) for column in columns]
@@ -183,11 +201,10 @@ def _numbers(column: Series) -> NDArray[Any] | None:
     """Return what is there of a column that holds numbers, missing ones as NaN or left out; None for others."""
     import narwhals.stable.v2 as nw
 
-    if column.dtype.is_decimal():
-        column = column.cast(nw.Float64)
     values: NDArray[Any] = column.to_numpy()
     if values.dtype == object:  # categories, Python's own numbers, or nullable ones of which some are missing
-        values = column.drop_nulls().to_numpy()
+        there = column.drop_nulls()
+        values = (there.cast(nw.Float64) if there.dtype.is_decimal() else there).to_numpy()
     if values.dtype == object and all(isinstance(each, (Real, np.bool_, Decimal)) for each in values):
         values = np.array(values.tolist(), float if any(isinstance(each, Decimal) for each in values) else None)
     return values if values.dtype.kind in "fiub" else None
@@ -200,9 +217,8 @@ def _kind(column: Series) -> str:
 
 
 def _n_missing(column: Series, values: NDArray[Any]) -> int:
-    """Return how many numbers a column lacks: those that the library knows of, or all that are NaN."""
-    n_missing = int(column.null_count())
-    return n_missing or (int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0)
+    """Return how many numbers a column lacks: NaN, and those that were left out."""
+    return len(column) - len(values) + (int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0)
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
