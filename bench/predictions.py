@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -104,7 +105,7 @@ def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[
 
 def row_of_table(sizes: Sequence[int], n_rows: int, times: dict[str, list[float]], names: Sequence[str]) -> str:
     ours = median(times["backprop"])
-    flops = 2 * n_rows * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    flops = 2 * n_rows * sum(a * b for a, b in pairwise(sizes))
     peak = machine.peak("float32", 1)
     cells = ["-".join(map(str, sizes)), f"{n_rows:,}"]
     cells += [
@@ -121,11 +122,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     machine.pin(1)
     names = ("backprop", "backprop, out=", "onnxruntime", "PyTorch")
-    print(
-        "| network, relu, float32 | rows |",
-        " | ".join(names),
-        "| onnxruntime / ours | PyTorch / ours | share of peak |",
-    )
+    ratios = [f"{name} / ours" for name in names[2:]]
+    print("|", " | ".join(["network, relu, float32", "rows", *names, *ratios, "share of peak"]), "|")
     print("| --- " * (len(names) + 5) + "|")
     for sizes in NETWORKS:
         net = bp.mlp(sizes, hidden="relu", seed=0)

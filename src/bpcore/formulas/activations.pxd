@@ -9,8 +9,8 @@ One that is not elementwise, as prelu and softmax are, is named in `is_elementwi
 
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, REAL_BITS, always_inlined, real, vabs, vec, vfma, vle, vload, vload_n, vlt, vmask, vmax, vmin, vselect, vset1,
-    vstore,
+    LANES, REAL_BITS, always_inlined, real, vabs, vec, vfma, vle, vload, vload_n, vlt, vmask, vmax, vmin, vselect,
+    vset1, vstore,
 )
 from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
