@@ -95,6 +95,14 @@ def test_a_table_is_the_array_of_its_numbers(make, backend):
     assert net.feature_names is None
 
 
+def test_the_frame_of_a_newcomer():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [True, False]})
+    net = bp.mlp([2, 1])
+    assert net.fit(frame, [1, 2], epochs=1).epochs == 1
+    assert net.feature_names == ("a", "b")
+    assert net.predict(frame).shape == (2, 1)
+
+
 def test_training_on_a_table_has_the_bits_of_training_on_an_array(make):
     net, other = trained(make()), trained(X)
     assert np.array_equal(net.parameters, other.parameters)

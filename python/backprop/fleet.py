@@ -298,7 +298,8 @@ class Fleet(FleetModel):
         ----------
         X
             Real numbers: (n, n_inputs), the same rows for all members; (size, n, n_inputs), as many for each; or a list
-            of arrays (n_k, n_inputs), any number for each.
+            of arrays (n_k, n_inputs), any number for each. Tables and tensors are taken as by `Network.fit`; members of
+            one shape have the same `feature_names`.
         y
             Targets in the same form: those of `Network.fit`, with one more axis in front for (size, n, n_inputs), or a
             list of them. Targets for shared rows may be each member's own: (size, n, n_outputs), or (size, n) where
