@@ -1,12 +1,15 @@
 """`restore_best` gives the parameters that have the number that is reported, whenever that number is measured."""
 
+import contextlib
 import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import backprop as bp
 import numpy as np
 import pytest
+from backprop.base.interrupts import HeldInterrupts
 from backprop.callbacks import EarlyStopping, LambdaCallback
+from backprop.learn import pace
 
 X = np.arange(20.0)[:, None]
 Y = 3 * X[:, 0] + 2
@@ -140,6 +143,36 @@ def test_interrupted_and_resumed(epochs, backend, tmp_path):
     for again in (net, bp.resume(path, backend=backend)):
         callback = fitted(again, [LambdaCallback(on_epoch_end=lambda *given: None), stopping()], resume=True)
         assert (callback.best, callback.best_epoch) == (expected.best, expected.best_epoch)
+        assert np.array_equal(again.parameters, whole.parameters)
+
+
+@pytest.mark.parametrize("in_core", [True, False])
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_interrupted_between_the_step_and_the_validation(in_core, epoch, backend, tmp_path, monkeypatch):
+    many = np.tile(X, (2000, 1)), np.tile(Y, 2000)  # so many that the core looks at the clock in between
+    settings = {"validation_data": many}
+    whole = bp.mlp([1, 1], seed=1, backend=backend)
+    callbacks = [stopping()] if in_core else second("loss")
+    fitted(whole, callbacks, **settings)
+    net = bp.mlp([1, 1], seed=1, backend=backend)
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
+
+    def deliver(self):
+        if net._state.epoch == epoch - 1 and net._state.cursor:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldInterrupts, "deliver", deliver)
+        with contextlib.suppress(KeyboardInterrupt):  # the reference does not stop there
+            fitted(net, [stopping()] if in_core else second("loss"), **settings)
+    if net.history.stop_reason != "interrupted":
+        assert backend == "reference"
+        return
+    net.save_checkpoint(tmp_path / "run")
+    for again in (net, bp.resume(tmp_path / "run", backend=backend)):
+        own = [stopping()] if in_core else second("loss")
+        fitted(again, own, resume=True, **settings)
+        assert own[-1].best_epoch == callbacks[-1].best_epoch
         assert np.array_equal(again.parameters, whole.parameters)
 
 

@@ -107,6 +107,8 @@ class Run:
         """Put the states of the callbacks where a checkpoint finds them."""
         if self.rule is not None:
             self.report_best(self.rule)
+        for callback in filter(keeps_measured, self.callbacks):
+            callback.measured = self.measured if self.state.cursor else None
         self.state.callbacks = [(type(callback).__name__, callback.state()) for callback in self.callbacks]
 
     def resume_callbacks(self) -> None:
@@ -114,6 +116,8 @@ class Run:
         for callback, (kind, state) in zip(self.callbacks, self.state.callbacks, strict=False):
             if kind == type(callback).__name__ and state:
                 callback.resume(state)
+                if self.measured is not None and self.state.cursor and (found := state.get("measured")) is not None:
+                    self.measured[...] = found
 
     def end(self, callback: Callback) -> None:
         """Tell a callback that training has ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeGuard
 
 from backprop.base import checks as check
 from backprop.base.types import RealArray, TrainingSettings
@@ -78,16 +78,19 @@ class Plateau(Callback):
         """Begin anew."""
         self.best, self.best_epoch, self.stale_epochs = self.sign * math.inf, 0, 0
         self.best_parameters: RealArray | None = None
+        self.measured: RealArray | None = None
+        """`Model.Run.measured`, of a run that was interrupted between the step of a full batch and its end"""
 
     def state(self) -> dict[str, Any]:
         """Return the best yet and how long ago that was."""
         state = {"best": float(self.best), "best_epoch": self.best_epoch, "stale_epochs": self.stale_epochs}
-        return state if self.best_parameters is None else {**state, "best_parameters": self.best_parameters}
+        arrays = {"best_parameters": self.best_parameters, "measured": self.measured}
+        return state | {name: array for name, array in arrays.items() if array is not None}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take up what `state` returned."""
         self.best, self.best_epoch, self.stale_epochs = state["best"], state["best_epoch"], state["stale_epochs"]
-        self.best_parameters = state.get("best_parameters")
+        self.best_parameters, self.measured = state.get("best_parameters"), state.get("measured")
 
     def suits_core(self) -> bool:
         """Whether the core's own rule does the same as `on_epoch_end`."""
@@ -236,7 +239,7 @@ class ReduceLROnPlateau(Plateau):
             self.stale_epochs = -self.cooldown
 
 
-def keeps_measured(callback: Callback) -> bool:
+def keeps_measured(callback: Callback) -> TypeGuard[Plateau]:
     """Whether a callback keeps the parameters of the best training loss: of a full batch those from before its step."""
     return isinstance(callback, Plateau) and callback.keeps_best and callback.monitor == "loss"
 
