@@ -1,6 +1,7 @@
 """How many members a team has at the moment follows what its steps cost. Times are made up here, so none depends on the
 machine."""
 
+import backprop as bp
 import numpy as np
 import pytest
 from backprop.backends import choice
@@ -98,3 +99,24 @@ def test_fixed_threads(monkeypatch):
     monkeypatch.setenv("BACKPROP_THREADS", "Fixed")
     with pytest.raises(ValueError, match="BACKPROP_THREADS: needs auto or fixed, got 'Fixed'"):
         threads.are_fixed()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_fixed_threads_reach_the_core(wanted, monkeypatch):
+    """Of networks and of estimators."""
+    estimators = pytest.importorskip("backprop.sklearn")
+    core = choice.load(COMPILED[0]).module(np.float32)
+    seen = []
+
+    class Training(core.Training):
+        def __init__(self, plan, loss, optimizer, settings, *others):
+            seen.append(settings.fixed_threads)
+            super().__init__(plan, loss, optimizer, settings, *others)
+
+    monkeypatch.setenv("BACKPROP_THREADS", "fixed" if wanted else "auto")
+    monkeypatch.setattr(core, "Training", Training)
+    X, y = np.zeros((8, 2), "f4"), np.arange(8.0)
+    bp.mlp([2, 3, 1], seed=0, backend=COMPILED[0]).fit(X, y, epochs=1, n_threads=2)
+    monkeypatch.setenv("BACKPROP_BACKEND", COMPILED[0])
+    estimators.MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, tol=0, dtype="float32").fit(X, y)
+    assert seen == [wanted, wanted]

@@ -203,6 +203,7 @@ class Descent:
                 6.0 * len(self.problem.parameters) * batch_size,
                 self.problem.core.MAX_THREADS,
             ),
+            fixed_threads=threads.are_fixed(),
         )
 
     def _state(
