@@ -211,13 +211,16 @@ def test_many_categories_of_which_some_are_rare():
 
 def test_dates_go_round():
     day = 86400.0
-    found = values("date", [k * 7 * 3600.0 for k in range(2000)])
+    found = values("date", [k * 7 * 3600.0 for k in range(1900)])
     how = fitted(found, rows(found))
     assert how.parts == ("elapsed", "month", "weekday", "hour")
     assert how.inputs[:3] == ("a", "a month sin", "a month cos")
     X = encoded(how, found)
-    assert X.shape == (2000, 7)
+    assert X.shape == (1900, 7)
     np.testing.assert_allclose(X[:, 1::2] ** 2 + X[:, 2::2] ** 2, 1)
+    many = values("date", [k * 7 * 3600.0 for k in range(2000)])
+    assert fitted(many, rows(many)).parts[3:] == ("hour", "half day", "third of a day")
+    np.testing.assert_allclose(phase(np.array([6 * 3600.0]), "half day"), [0.5])
     assert fitted(values("date", [0, 31 * day, 59 * day]), np.arange(3)).parts == ("elapsed", "month")
     assert fitted(values("date", [0, 3600], written="time of day"), np.arange(2)).parts == ("hour",)
     gone = values("date", [0, np.nan, 5 * day])
@@ -412,6 +415,9 @@ def test_json_round_trip():
         (("inputs", 0, "name"), "w", "'columns' and 'inputs' need the same names"),
         (("inputs", 1, "categories"), ["a", "a"], "categories of column 'c': need to differ"),
         (("inputs", 1, "categories"), ["a", 1], "categories of column 'c': needs a text, got 1"),
+        (("inputs", 1, "effects"), [1.0], "effects of column 'c': needs 2 numbers, got 1"),
+        (("inputs", 1, "effects"), [1.0, "a"], "effects of column 'c': needs a number"),
+        (("inputs", 1, "effects"), 3, "effects of column 'c': needs a list of numbers"),
         (("inputs", 2, "parts"), ["century"], "parts of column 'd': needs some of elapsed, month"),
         (("columns", 0, "meaning"), "magic", "column 'x': needs a meaning of numeric"),
         (("columns", 0, "written"), "backwards", "column 'x': needs a known way to write dates"),
@@ -449,3 +455,54 @@ def test_a_model_without_fit():
     for use in (lambda model: model.predict({"a": [1]}), lambda model: model.save("m"), lambda model: model.classes):
         with pytest.raises(ValueError, match="needs to be fitted, or loaded from a file"):
             use(TableModel())
+
+
+# --- effects -------------------------------------------------------------------------------------------------------
+
+
+def shops(n=4000, seed=0):
+    """Shops 0 to 29, whose number says how large the value is; shop 29 has three rows, one of them at the beginning."""
+    rng = np.random.default_rng(seed)
+    shop = rng.integers(0, 29, n)
+    shop[[0, 1, 2]] = 29
+    return {"shop": [f"s{k:02d}" for k in shop], "x": rng.normal(size=n), "y": shop + rng.normal(0, 1, n)}
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_effects_of_categories(labels):
+    data = shops()
+    if labels:
+        data["y"] = np.where(data["y"] > 14, "high", "low")
+    plan = prepared(open_table(data), Asked(("y",)), Settings(test_size=0.25))
+    how = plan.preprocessing.inputs[0]
+    assert how.inputs[-1] == "shop (effect)"
+    assert len(how.effects) == len(how.categories) + bool(how.rare)
+    order = np.argsort(how.effects[: len(how.categories)])
+    if not labels:
+        assert [how.categories[k] for k in order][:5] == ["s00", "s01", "s02", "s03", "s04"]
+    found = plan.preprocessing.encode(open_table({**data, "y": data["y"]}))
+    np.testing.assert_array_equal(found.X[plan.split.held_out], plan.X[plan.split.held_out])
+    own, whole = plan.X[plan.split.train, :], found.X[plan.split.train, :]
+    place = plan.preprocessing.slices["shop"].stop - 1
+    assert (own[:, place] != whole[:, place]).mean() > 0.9  # no row sees its own target
+    assert np.corrcoef(own[:, place], whole[:, place])[0, 1] > 0.95
+    new = plan.preprocessing.encode(open_table({"shop": ["never seen", None], "x": [0.0, 0.0]}))
+    assert new.X[1, place] == 0
+    assert Preprocessing.from_json(json.loads(json.dumps(plan.preprocessing.to_json()))) == plan.preprocessing
+
+
+def test_effects_are_for_large_tables_of_one_target():
+    few = prepared(open_table({name: cells[:1000] for name, cells in shops().items()}), Asked(("y",)), Settings())
+    assert few.preprocessing.inputs[0].effects == ()
+    data = shops()
+    two = prepared(open_table({**data, "z": data["x"]}), Asked(("y", "z")), Settings())
+    assert two.preprocessing.inputs[0].effects == ()
+
+
+def test_a_target_without_a_pattern_teaches_no_effects():
+    """A column of nearly one row for each category would give the target away if rows saw their own."""
+    rng = np.random.default_rng(0)
+    data = {"shop": [f"s{k // 3}" for k in range(6000)], "y": np.where(rng.random(6000) < 0.5, "a", "b")}
+    model = TableModel(seed=0, epochs=5).fit(data, "y")
+    assert abs(model.scores["y"]["roc_auc"] - 0.5) < 0.05
+    assert model.history["y"].loss[-1] > 0.6

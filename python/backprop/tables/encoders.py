@@ -4,8 +4,10 @@
   from the mean, it is minus the median, over the distance of the quartiles, and then z / sqrt(1 + (z / 3)^2), which is
   below 3.
 - **booleans** are 1 and -1.
-- **categories** have an input each; those with fewer than `FEW_ROWS` training rows share one, where there are many.
-- **dates** are elapsed time, and month, weekday and hour on a circle (sine and cosine), as far as they vary.
+- **categories** have an input each; those with fewer than `FEW_ROWS` training rows share one, where there are many. In
+  large tables `effects` adds what is known of them about the target.
+- **dates** are elapsed time, and month, weekday and hour on a circle (sine and cosine), as far as they vary; with many
+  rows, the hour also on circles of half a day and of a third of one.
 - **missing** values are the median, or 0, or no category; where training rows have some, an input tells.
 """
 
@@ -23,7 +25,8 @@ from backprop.tables.columns import Column
 from backprop.tables.reading import MISSING, Values
 
 Floats: TypeAlias = NDArray[np.float64]
-Part: TypeAlias = Literal["elapsed", "month", "weekday", "hour"]
+Part: TypeAlias = Literal["elapsed", "month", "weekday", "hour", "half day", "third of a day"]
+FEW_DATES = 2000  # up to which the hour is on one circle only
 
 FAR = 6.0
 NORMAL_QUARTILES = 1.349  # their distance in standard deviations of a normal distribution
@@ -91,20 +94,25 @@ class BooleanInput:
 
 @dataclass(frozen=True, slots=True)
 class CategoryInput:
-    """One input per category; one for all of the `rare` ones and for unknown ones; one for missing."""
+    """One input per category; one for all of the `rare` ones and for unknown ones; one for missing.
+
+    With `effects`, one more: that of each category and of the rare ones, see `effects`.
+    """
 
     kind: ClassVar[str] = "category"
     name: str
     categories: tuple[str, ...]
     rare: tuple[str, ...] = ()
     tells_missing: bool = False
+    effects: tuple[float, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The names of its inputs."""
         names = [f"{self.name} = {category}" for category in self.categories]
         return (*names, *([f"{self.name} = (rare)"] if self.rare else []),
-                *([f"{self.name} missing"] if self.tells_missing else []))  # fmt: skip
+                *([f"{self.name} missing"] if self.tells_missing else []),
+                *([f"{self.name} (effect)"] if self.effects else []))  # fmt: skip
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -113,15 +121,22 @@ class CategoryInput:
 
     def write(self, values: Values, out: NDArray[Any]) -> None:
         """Fill `out`, (n, len(inputs)), which is all zeros."""
-        n_kept, position = len(self.categories), np.zeros(len(values.words) + 2, np.int64)
+        places = self.places(values)
+        if self.effects:
+            out[:, -1] = np.append(self.effects, 0.0)[places]
+        if self.tells_missing:
+            places = np.where(values.missing, len(self.categories) + bool(self.rare), places)
+        there = np.flatnonzero(places >= 0)
+        out[there, places[there]] = 1
+
+    def places(self, values: Values) -> NDArray[np.int64]:
+        """Return which of the categories each row has, or the place behind them for rare ones; -1 for none, (n,)."""
         known = {word: k for k, word in enumerate(self.categories)}
-        rare = n_kept if self.rare else -1
+        rare = len(known) if self.rare else -1
         # The last two are UNKNOWN and MISSING, as indices from the end.
-        position[:-2] = [known.get(word, rare) for word in values.words]
-        position[-2], position[-1] = rare, len(self.inputs) - 1 if self.tells_missing else -1
-        columns = position[values.array]
-        there = np.flatnonzero(columns >= 0)
-        out[there, columns[there]] = 1
+        of_word = np.array([*(known.get(word, rare) for word in values.words), rare, -1], np.int64)
+        found: NDArray[np.int64] = of_word[values.array]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +186,9 @@ def encoded(how: Input, values: Values, dtype: Any = np.float64) -> NDArray[Any]
     return out
 
 
+_OF_A_DAY = {"hour": 1, "half day": 2, "third of a day": 3}
+
+
 def phase(seconds: Floats, part: Part) -> Floats:
     """Return how far a month is in its year, a weekday in its week, or an hour in its day, from 0 to 1.
 
@@ -179,7 +197,7 @@ def phase(seconds: Floats, part: Part) -> Floats:
     seconds
         Since 1970-01-01 00:00, (n,).
     part
-        "month", "weekday" (Monday is 0) or "hour" (with its minutes).
+        "month", "weekday" (Monday is 0) or "hour" (with its minutes); the same circle twice or three times a day.
 
     Examples
     --------
@@ -188,8 +206,8 @@ def phase(seconds: Floats, part: Part) -> Floats:
     (array([0.5]), array([3.]))
     """
     days = np.floor(seconds / DAY)
-    if part == "hour":
-        return (seconds - days * DAY) / DAY
+    if part in _OF_A_DAY:
+        return (seconds - days * DAY) / DAY * _OF_A_DAY[part] % 1
     if part == "weekday":
         return ((days + 3) % 7) / 7
     months = np.clip(days, -(10**6), 10**7).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
@@ -259,7 +277,10 @@ def _date(column: Column, there: Floats, gone: NDArray[np.bool_]) -> DateInput |
         days = np.floor(there / DAY).astype("datetime64[D]")
         first_of_month = bool((days == days.astype("datetime64[M]")).all())
         parts += ["weekday"] if np.ptp(phase(there, "weekday")) > 0 and not first_of_month else []
-    parts += ["hour"] if np.ptp(phase(there, "hour")) > 0 else []
+    if np.ptp(phase(there, "hour")) > 0:
+        # What begins and ends at an hour is beyond one sine, and many rows can tell.
+        finer: list[Part] = ["half day", "third of a day"] if len(there) >= FEW_DATES else []
+        parts += ["hour", *finer]
     return DateInput(column.name, center, scale, tuple(parts), bool(gone.any()))
 
 
@@ -296,6 +317,10 @@ def input_from_json(data: object) -> Input:
     if not isinstance(data, dict) or kind not in INPUTS:
         raise ValueError(f"column: needs a dict of one of the kinds {', '.join(INPUTS)}; got {data!r:.200}")
     found = from_json(INPUTS[str(kind)], data, "column")
+    if isinstance(found, CategoryInput) and found.effects:
+        wanted = len(found.categories) + bool(found.rare)
+        if len(found.effects) != wanted:
+            raise ValueError(f"effects of column {found.name!r}: needs {wanted} numbers, got {len(found.effects)}")
     if isinstance(found, DateInput) and not (found.parts and set(found.parts) <= set(get_args(Part))):
         raise ValueError(
             f"parts of column {found.name!r}: needs some of {', '.join(get_args(Part))}; got {found.parts!r}"
@@ -320,6 +345,8 @@ def from_json(cls: type[Any], data: dict[str, Any], what: str) -> Any:
             arguments[field.name] = check.boolean(label, value)
         elif field.type in ("str", "Meaning"):
             arguments[field.name] = text(value, label if field.name != "name" else "name")
+        elif field.type == "tuple[float, ...]":
+            arguments[field.name] = numbers(value, label)
         else:
             arguments[field.name] = texts(value, label)
     return cls(**arguments)
@@ -337,6 +364,13 @@ def texts(value: object, what: str, at_least: int = 0) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) < at_least:
         raise ValueError(f"{what}: needs a list of at least {at_least} texts, got {value!r:.80}")
     return tuple(unique(what, [text(item, what) for item in value]))
+
+
+def numbers(value: object, what: str) -> tuple[float, ...]:
+    """Return finite numbers; anything else is a ValueError or a TypeError."""
+    if not isinstance(value, list):
+        raise ValueError(f"{what}: needs a list of numbers, got {value!r:.80}")
+    return tuple(check.number(what, item) for item in value)
 
 
 def unique(what: str, names: list[str]) -> list[str]:

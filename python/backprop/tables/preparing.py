@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.tables import columns as meanings
-from backprop.tables import encoders, preprocessing, reading, recipe, targets, values
+from backprop.tables import effects, encoders, preprocessing, reading, recipe, targets, values
 from backprop.tables.columns import Asked, Column
 from backprop.tables.engine import shown_size
-from backprop.tables.preprocessing import Preprocessing
+from backprop.tables.preprocessing import Inputs, Preprocessing
 from backprop.tables.reading import Values
 from backprop.tables.recipe import Settings
 from backprop.tables.splitting import Indices, folds, split_rows
@@ -145,13 +145,25 @@ def prepared(table: Table, asked: Asked, settings: Settings, task: Task | None =
     source = {column.name: found[column.name] for column in inputs}
     fitted = preprocessing.fitted(source, others, fitted_targets, split.train, roles, table.name)
     truths = tuple(target.encode(found[target.name]) for target in fitted_targets)
-    encoded = fitted.encoded(source, len(rows), settings.dtype, table.name)
+    fitted, encoded = _encoded(fitted, source, truths, split.train, settings, table.name)
     notes = _notes(table, fitted, others, seen, source, truths)
     return Plan(
         table.name, table.said, len(table.columns), n_dropped, settings, asked, others, fitted, encoded.X, truths,
         weight, split, encoded.missing, _counts(fitted_targets, truths), notes,
         source if settings.folds else {}, groups, order,
     )  # fmt: skip
+
+
+def _encoded(
+    fitted: Preprocessing, found: Mapping[str, Values], truths: tuple[NDArray[Any], ...], train: Indices,
+    settings: Settings, name: str,
+) -> tuple[Preprocessing, Inputs]:  # fmt: skip
+    """Return the preprocessing with the effects of categories, and the rows encoded by it."""
+    fitted, own = effects.added(fitted, found, truths[0], train, settings.seed)
+    encoded = fitted.encoded(found, len(truths[0]), settings.dtype, name)
+    for column, values_of_rows in own.items():
+        encoded.X[train, fitted.slices[column].stop - 1] = values_of_rows
+    return fitted, encoded
 
 
 def _target_columns(
@@ -239,9 +251,9 @@ def fold_plans(plan: Plan) -> list[Plan]:
         fitted_targets, truths = _again(plan, train)
         roles = plan.asked.roles()
         fitted = preprocessing.fitted(plan.values, plan.columns, fitted_targets, train, roles, plan.name)
-        X = fitted.encoded(plan.values, len(plan), plan.settings.dtype, plan.name).X
+        fitted, encoded = _encoded(fitted, plan.values, truths, train, plan.settings, plan.name)
         split = Split(train[fit], train[validation], held_out, plan.split.how)
-        found.append(replace(plan, preprocessing=fitted, X=X, truths=truths, split=split))
+        found.append(replace(plan, preprocessing=fitted, X=encoded.X, truths=truths, split=split))
     return found
 
 

@@ -35,6 +35,7 @@ VALIDATION_SIZE = 0.125
 LARGE_HIDDEN, LARGE_ACTIVATION, LARGE_BATCH_SIZE = (64, 64), "silu", 256
 LARGE_STEPS, LARGE_MIN_EPOCHS, LARGE_MAX_EPOCHS = 2500, 10, 300
 LARGE_RATE = 2 / 3  # times the learning rate
+LARGE_DROPOUT = 0.1
 LARGE_PATIENCE = 10
 
 LOSSES_OF_TASK = {
@@ -125,7 +126,9 @@ def network_for(settings: Settings, target: Target, n_inputs: int, n_rows: int) 
     sizes = (LARGE_HIDDEN if large else HIDDEN) if settings.hidden is None else settings.hidden
     activation: Any = settings.activation or (LARGE_ACTIVATION if large else ACTIVATION)
     output: Any = OUTPUT_OF_TASK[target.task]
-    layers = [*(Dense(units, activation, l2=l2) for units in sizes), Dense(target.n_outputs, output, l2=l2)]
+    dropout = LARGE_DROPOUT if large else 0.0
+    hidden = [Dense(units, activation, l2=l2, dropout=dropout) for units in sizes]
+    layers = [*hidden, Dense(target.n_outputs, output, l2=l2)]
     return Network(n_inputs, layers, dtype=settings.dtype, seed=settings.seed)
 
 
