@@ -7,13 +7,15 @@ import decimal
 import gzip
 import io
 import os
+import re
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from backprop.tables import open_table
+from backprop.tables import engine, open_table
 from backprop.tables.columns import Asked, decided
 from backprop.tables.dialect import encoding_of, sniffed
 from backprop.tables.engine import Limits, memory_size
@@ -456,8 +458,27 @@ def test_without_duckdb(monkeypatch):
         open_table({"a": [1]})
 
 
-def test_without_narwhals(monkeypatch):
-    pandas = pytest.importorskip("pandas")
-    monkeypatch.setitem(sys.modules, "narwhals", None)
-    with pytest.raises(ImportError, match=r"data frames: need narwhals; install it with: pip install 'bpcore"):
-        open_table(pandas.DataFrame({"a": [1]}))
+class Slow:
+    """A connection whose query takes a while and tells how far it is."""
+
+    def __init__(self):
+        self.started = time.monotonic()
+
+    def execute(self, query, parameters):
+        while time.monotonic() < self.started + 0.3:
+            time.sleep(0.01)
+        return self
+
+    def fetchall(self):
+        return [(1,)]
+
+    def query_progress(self):
+        return min(100.0, 300 * (time.monotonic() - self.started))
+
+
+def test_progress(capsys, monkeypatch):
+    monkeypatch.setattr(engine, "PROGRESS_AFTER_SECONDS", 0.05)
+    assert engine.run(Slow(), "SELECT 1", progress=True) == [(1,)]
+    assert re.search(r"reading: +\d+%", capsys.readouterr().err)
+    assert engine.run(Slow(), "SELECT 1") == [(1,)]
+    assert capsys.readouterr().err == ""

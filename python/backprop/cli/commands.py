@@ -72,6 +72,7 @@ def train(args: argparse.Namespace) -> None:
             table=args.table,
             memory=args.memory,
             name=name,
+            progress=not args.quiet,
             **{column: getattr(args, column) for column in _COLUMNS},
         )
         _say_plan(say, plan)

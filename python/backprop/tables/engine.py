@@ -26,6 +26,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 # What a connection needs before it has read anything.
 SMALLEST_MEMORY = 100 * 10**6
 INTERRUPT_SECONDS = 1.0
+PROGRESS_AFTER_SECONDS = 2.0
 QUERY = "backprop query"  # the name of a thread
 
 
@@ -39,15 +40,18 @@ class Limits:
         Bytes for the data, in DuckDB and as arrays together; None for no limit of ours.
     threads
         Threads of DuckDB; None for as many as there are processors.
+    progress
+        Whether to show how far reading is, where it takes some seconds.
 
     Examples
     --------
     >>> Limits(memory=10**9, threads=1)
-    Limits(memory=1000000000, threads=1)
+    Limits(memory=1000000000, threads=1, progress=False)
     """
 
     memory: int | None = None
     threads: int | None = None
+    progress: bool = False
 
 
 def memory_size(name: str, text: str | int) -> int:
@@ -107,10 +111,15 @@ def connect(limits: Limits) -> Any:
         settings["memory_limit"] = f"{limits.memory // 2 // 10**6}MB"
     if limits.threads is not None:
         settings["threads"] = limits.threads
-    return duckdb.connect(config=settings)
+    connection = duckdb.connect(config=settings)
+    if limits.progress:  # it is to know how far it is, and not to print it
+        connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+    return connection
 
 
-def run(connection: Any, query: str, parameters: Sequence[Any] = (), *, arrays: bool = False) -> Any:
+def run(
+    connection: Any, query: str, parameters: Sequence[Any] = (), *, arrays: bool = False, progress: bool = False
+) -> Any:
     """Return the rows that a query gives, or its columns as arrays; Ctrl-C ends the wait for it at once.
 
     DuckDB looks for an interrupt between its tasks only, and one of them may take hours. So the query runs in a thread
@@ -133,6 +142,8 @@ def run(connection: Any, query: str, parameters: Sequence[Any] = (), *, arrays: 
     else:
         threading.Thread(target=work, name=QUERY, daemon=True).start()
         try:
+            if progress and not done.wait(PROGRESS_AFTER_SECONDS):
+                _show_progress(connection, done)
             done.wait()
         except KeyboardInterrupt:
             connection.interrupt()
@@ -141,6 +152,16 @@ def run(connection: Any, query: str, parameters: Sequence[Any] = (), *, arrays: 
     if isinstance(answers[0], BaseException):
         raise answers[0]
     return answers[0]
+
+
+def _show_progress(connection: Any, done: threading.Event) -> None:
+    """Show how far a query is until it is done."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, desc="reading", unit="%", leave=False, bar_format="{desc}: {percentage:3.0f}%|{bar}|") as bar:
+        while not done.wait(0.1):
+            bar.n = max(bar.n, min(100.0, connection.query_progress()))
+            bar.refresh()
 
 
 @contextlib.contextmanager

@@ -18,8 +18,6 @@ from backprop.base import checks as check
 from backprop.tables.engine import Limits
 from backprop.tables.table import Stored, Table
 
-MISSING_LIBRARY = "data frames: need narwhals; install it with: pip install 'bpcore[tables]'"
-
 
 def is_frame(source: Any) -> bool:
     """Tell whether a source is a frame, and not the name of a file or a list of names.
@@ -63,10 +61,8 @@ def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
         return {_text_name(column): _of_values(values) for column, values in frame.items()}
     if hasattr(frame, "fetchnumpy"):  # a relation of DuckDB
         return {_text_name(column): _of_values(values) for column, values in frame.fetchnumpy().items()}
-    try:
-        import narwhals as nw
-    except ImportError as error:
-        raise ImportError(MISSING_LIBRARY) from error
+    import narwhals as nw
+
     try:
         known: Any = nw.from_native(frame)
     except TypeError as error:

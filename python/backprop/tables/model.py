@@ -174,21 +174,22 @@ class TableModel:
         """
         plan = self.prepare(
             data, target, task=task, numeric=numeric, categorical=categorical, date=date, ignore=ignore, id=id,
-            weight=weight, group=group, time=time, sql=sql, table=table, memory=memory,
+            weight=weight, group=group, time=time, sql=sql, table=table, memory=memory, progress=progress,
         )  # fmt: skip
         return self.train(plan, progress=progress)
 
     def prepare(
         self, data: Any, target: Names = None, *, task: Task | None = None, sql: str | None = None,
         table: str | None = None, memory: str | int | None = None, weight: str | None = None, group: str | None = None,
-        time: str | None = None, name: str | None = None, **names: Names,
+        time: str | None = None, name: str | None = None, progress: bool | Literal["auto"] = False, **names: Names,
     ) -> Plan:  # fmt: skip
         """Read a table, decide what its columns mean and share out its rows: all of `fit` but the training."""
         if task is not None:
             check.choice("task", task, targets.TASKS)
         lists = {key: as_names(key, value) for key, value in names.items()}
         asked = Asked(as_names("target", target), weight=weight, group=group, time=time, **lists)
-        opened = open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name)
+        limits = replace(self._limits(memory), progress=bool(progress))
+        opened = open_table(data, sql=sql, table=table, limits=limits, name=name)
         return preparing.prepared(opened, asked, self.settings, task)
 
     def train(

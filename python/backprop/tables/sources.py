@@ -137,7 +137,7 @@ def _opened(
         attach = _attached_duckdb if kind == "duckdb" else _attached_sqlite
         return replace(attach(files[0], connection, limits, table, for_query), name=called, kept=tuple(kept))
     read = {"csv": _csv, "json": _json, "parquet": _parquet}[kind]
-    return replace(read(files, connection, called, kept), name=called, limits=limits, kept=tuple(kept))
+    return replace(read(files, connection, called, limits, kept), name=called, kept=tuple(kept))
 
 
 def _looked_at(path: str, name: str | None, kept: list[Any]) -> File:
@@ -212,7 +212,7 @@ def _lines(file: File) -> str:
 # --- CSV -----------------------------------------------------------------------------------------------------------
 
 
-def _csv(files: Sequence[File], connection: Any, name: str, kept: list[Any]) -> Table:
+def _csv(files: Sequence[File], connection: Any, name: str, limits: Limits, kept: list[Any]) -> Table:
     read = [_dialect_of(file, kept) for file in files]
     first = read[0][1]
     for file, dialect in read[1:]:
@@ -224,7 +224,7 @@ def _csv(files: Sequence[File], connection: Any, name: str, kept: list[Any]) -> 
             )
     columns = {column: Stored(f"c{k}", "VARCHAR") for k, column in enumerate(first.names)}
     for (file, dialect), named in zip(read, files, strict=True):
-        _insert_csv(file, dialect, columns, connection, named.name, kept)
+        _insert_csv(file, dialect, columns, connection, named.name, limits, kept)
     count = connection.execute("SELECT count(*) FROM source_rows").fetchone()[0]
     if not count:
         raise ValueError(f"{name}: no rows below the header")
@@ -232,7 +232,7 @@ def _csv(files: Sequence[File], connection: Any, name: str, kept: list[Any]) -> 
     if first.separator != ",":
         said.append(f"separated by {dialects.SEPARATOR_NAMES.get(first.separator, repr(first.separator))}")
     decimal = "," if first.separator == ";" else "."
-    return Table(name, columns, "source_rows", connection, decimal=decimal, said=tuple(said))
+    return Table(name, columns, "source_rows", connection, limits, decimal=decimal, said=tuple(said))
 
 
 def _dialect_of(file: File, kept: list[Any]) -> tuple[File, Dialect]:
@@ -250,7 +250,13 @@ def _dialect_of(file: File, kept: list[Any]) -> tuple[File, Dialect]:
 
 
 def _insert_csv(
-    file: File, dialect: Dialect, columns: Mapping[str, Stored], connection: Any, name: str, kept: list[Any]
+    file: File,
+    dialect: Dialect,
+    columns: Mapping[str, Stored],
+    connection: Any,
+    name: str,
+    limits: Limits,
+    kept: list[Any],
 ) -> None:
     """Read a file into the table; line ends and bytes that DuckDB refuses are put right in a copy first."""
     query = _csv_query(file, dialect, columns)
@@ -258,7 +264,7 @@ def _insert_csv(
     statement = f"INSERT INTO source_rows {query}" if exists else f"CREATE TABLE source_rows AS {query}"
     duckdb = engine.library()
     try:
-        engine.run(connection, statement)
+        engine.run(connection, statement, progress=limits.progress)
     except duckdb.InvalidInputException as error:
         text = str(error).lower()
         reason = "invalid state" in text or "not utf-8" in text or "found: 1\n" in text
@@ -267,7 +273,8 @@ def _insert_csv(
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
         again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
         with engine.errors(name):
-            engine.run(connection, statement.replace(query, _csv_query(again, dialect, columns)))
+            statement = statement.replace(query, _csv_query(again, dialect, columns))
+            engine.run(connection, statement, progress=limits.progress)
     except duckdb.Error:
         with engine.errors(name):
             raise
@@ -311,27 +318,28 @@ def _recoded(file: File, encoding: str, kept: list[Any]) -> File:
 # --- JSON and Parquet ----------------------------------------------------------------------------------------------
 
 
-def _json(files: Sequence[File], connection: Any, name: str, kept: list[Any]) -> Table:
+def _json(files: Sequence[File], connection: Any, name: str, limits: Limits, kept: list[Any]) -> Table:
     paths = ", ".join(literal(file.path) for file in files)
     query = f"read_json([{paths}], union_by_name=true, compression={literal(files[0].compression)}, sample_size=-1)"
-    return _stored(connection, query, name, materialised=True)
+    return _stored(connection, query, name, limits, materialised=True)
 
 
-def _parquet(files: Sequence[File], connection: Any, name: str, kept: list[Any]) -> Table:
+def _parquet(files: Sequence[File], connection: Any, name: str, limits: Limits, kept: list[Any]) -> Table:
     paths = ", ".join(literal(file.path) for file in files)
-    return _stored(connection, f"read_parquet([{paths}], union_by_name=true)", name, materialised=False)
+    return _stored(connection, f"read_parquet([{paths}], union_by_name=true)", name, limits, materialised=False)
 
 
-def _stored(connection: Any, query: str, name: str, *, materialised: bool) -> Table:
+def _stored(connection: Any, query: str, name: str, limits: Limits, *, materialised: bool) -> Table:
     """Return the table that a query gives; kept by DuckDB where reading it again would be slow, or not the same."""
     with engine.errors(name):
         columns = _described(connection, f"SELECT * FROM {query}")
         chosen = ", ".join(f"{quoted(column)} AS {stored.sql}" for column, stored in columns.items())
         what = "TABLE" if materialised else "VIEW"
-        engine.run(connection, f"CREATE {what} source_rows AS SELECT {chosen} FROM {query}")
+        statement = f"CREATE {what} source_rows AS SELECT {chosen} FROM {query}"
+        engine.run(connection, statement, progress=limits.progress)
         if not connection.execute("SELECT 1 FROM source_rows LIMIT 1").fetchall():
             raise ValueError(f"{name}: no rows")
-    return Table(name, columns, "source_rows", connection)
+    return Table(name, columns, "source_rows", connection, limits)
 
 
 def _described(connection: Any, query: str) -> dict[str, Stored]:
@@ -443,7 +451,8 @@ def _queried(opened: Table, sql: str) -> Table:
         query = f"({sql.strip().rstrip(';')}\n)"
         columns = _described(connection, f"SELECT * FROM {query}")
         chosen = ", ".join(f"{quoted(column)} AS {stored.sql}" for column, stored in columns.items())
-        engine.run(connection, f"CREATE TABLE memory.main.query_rows AS SELECT {chosen} FROM {query} AS q")
+        statement = f"CREATE TABLE memory.main.query_rows AS SELECT {chosen} FROM {query} AS q"
+        engine.run(connection, statement, progress=opened.limits.progress)
     if not connection.execute("SELECT 1 FROM memory.main.query_rows LIMIT 1").fetchall():
         raise ValueError(f"{name}: the query gives no rows")
     return replace(opened, columns=columns, relation="memory.main.query_rows")

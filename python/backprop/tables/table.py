@@ -95,7 +95,9 @@ class Table:
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows that a query gives."""
         with engine.errors(self.name):
-            result: list[tuple[Any, ...]] = engine.run(self.connection, query, parameters)
+            result: list[tuple[Any, ...]] = engine.run(
+                self.connection, query, parameters, progress=self.limits.progress
+            )
             return result
 
     def arrays(self, expressions: Mapping[str, str]) -> dict[str, NDArray[Any]]:
@@ -103,7 +105,8 @@ class Table:
         names = list(expressions)
         chosen = ", ".join(f"{expressions[name]} AS v{k}" for k, name in enumerate(names))
         with engine.errors(self.name):
-            found = engine.run(self.connection, f"SELECT {chosen} FROM {self.relation}", arrays=True)
+            query = f"SELECT {chosen} FROM {self.relation}"
+            found = engine.run(self.connection, query, arrays=True, progress=self.limits.progress)
         return {name: found[f"v{k}"] for k, name in enumerate(names)}
 
     def column(self, name: str, what: str = "column") -> Stored:
