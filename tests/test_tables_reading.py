@@ -364,6 +364,13 @@ def test_columns_of_plain_values(given, expected):
     np.testing.assert_array_equal(found, np.array(expected, float))
 
 
+def test_names_of_columns_that_are_numbers():
+    pandas = pytest.importorskip("pandas")
+    assert list(open_table(pandas.DataFrame([[1, 2], [3, 4]])).columns) == ["0", "1"]
+    with pytest.raises(ValueError, match="data: needs columns whose names differ"):
+        open_table(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
 def test_frames_that_are_none():
     with pytest.raises(TypeError, match="data: needs a path, a data frame"):
         open_table(3)

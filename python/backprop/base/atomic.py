@@ -35,7 +35,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename == temporary:
+        if isinstance(error, OSError) and error.filename in (temporary, None):  # a full disk names nothing
             error.filename = path_name(path)  # which means more to who called
         raise
     descriptor = os.open(folder, os.O_RDONLY)

@@ -183,7 +183,12 @@ def predict(args: argparse.Namespace) -> None:
         keep = [column for column in fitted.ids if column in found.table.columns and column not in args.keep]
         data = written(model, found, [*keep, *args.keep], proba=args.proba, path=args.out)
         if not args.out:
-            sys.stdout.write(data.decode())
+            try:
+                sys.stdout.write(data.decode())
+                sys.stdout.flush()
+            except OSError as error:
+                error.filename = "standard output"
+                raise
         _note_predictions(model, found)
 
 

@@ -65,14 +65,16 @@ def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
 
     try:
         known: Any = nw.from_native(frame)
+        if isinstance(known, nw.LazyFrame):
+            known = known.collect()
+        return {_text_name(series.name): _of_series(series) for series in known.iter_columns()}
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"{name}: needs columns whose names differ ({' '.join(str(error).split())})") from error
     except TypeError as error:
         raise TypeError(
             f"{name}: needs a path, a data frame (pandas, polars, pyarrow, DuckDB) or a mapping of columns, "
             f"got {check.shown(frame)}"
         ) from error
-    if isinstance(known, nw.LazyFrame):
-        known = known.collect()
-    return {_text_name(column): _of_series(known[column]) for column in known.columns}
 
 
 def _text_name(column: Any) -> str:

@@ -498,7 +498,9 @@ def as_names(what: str, given: Names) -> tuple[str, ...]:
     >>> as_names("target", "price"), as_names("ignore", None)
     (('price',), ())
     """
-    names = () if given is None else (given,) if isinstance(given, str) else tuple(given)
+    one = isinstance(given, (str, int))  # names that are integers are text in a table
+    found: tuple[Any, ...] = () if given is None else (given,) if one else tuple(given)
+    names = tuple(str(name) if isinstance(name, int) else name for name in found)
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"{what}: needs names of columns, got {check.shown(name)}")
