@@ -275,6 +275,17 @@ def test_a_model_comes_back_from_its_file(target):
     assert load_with_extra("again.safetensors")[1]["preprocessing"] == model.preprocessing.to_json()
 
 
+def test_a_model_of_a_wide_table_comes_back_from_its_file():
+    """What it knows about 2,500 columns is more JSON than a model file may have."""
+    rng = np.random.default_rng(0)
+    data = {**{f"c{k}": rng.normal(size=30) for k in range(2500)}, "y": rng.normal(size=30)}
+    model = TableModel(epochs=1, hidden=(2,)).fit(data, "y")
+    model.save("m")
+    assert isinstance(load_with_extra("m")[1]["preprocessing"], str)
+    assert bp.load_table_model("m").preprocessing == model.preprocessing
+    np.testing.assert_array_equal(bp.load_table_model("m").predict(data), model.predict(data))
+
+
 def test_a_model_of_the_command_line_is_used_in_python(capsys):
     write("people.csv", people())
     assert main(["train", "people.csv", "--target", "buys", "--ignore", "weight,household"]) == 0

@@ -21,8 +21,8 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", 
 # What counts allocations stands before malloc, where AddressSanitizer is.
 NOT_COMPUTING = (
     "allocations", "cli", "docs", "docstrings", "examples", "fuzz", "importing", "io", "lessons", "plotting",
-    "real_data", "tables_cases", "tables_columns", "tables_model", "tables_orders", "tables_reading", "tables_report",
-    "threads_bits", "tools", "trace",
+    "real_data", "tables_cases", "tables_columns", "tables_docs", "tables_model", "tables_orders", "tables_reading",
+    "tables_report", "threads_bits", "tools", "trace",
 )  # fmt: skip
 # Nor what NumPy computes, what takes all memory or time, or scikit-learn's own tests, which train and train again.
 NOT_ADDRESS = ("pictures", "larger_than", "wide", "reference", "of_scikit_learn")

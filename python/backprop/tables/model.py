@@ -469,7 +469,7 @@ class TableModel:
         """
         fitted = self._fitted()
         state = {"threshold": self.settings.threshold, "scores": self.scores, "curves": self.curves}
-        extra = {"preprocessing": fitted.to_json(), "training": self.training, "table": state}
+        extra = {"preprocessing": fitted.stored(), "training": self.training, "table": state}
         networks = list(self.networks.values())
         if len(networks) > 1:
             from backprop.fleet import Fleet

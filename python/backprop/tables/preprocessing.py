@@ -7,6 +7,9 @@ dataclasses and saved beside the network as JSON, so that new rows are encoded e
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +26,9 @@ from backprop.tables.encoders import CategoryInput, Input
 from backprop.tables.reading import UNKNOWN, Values
 from backprop.tables.table import Table, shorten
 from backprop.tables.targets import Target
+
+MOST_VALUES = 8000  # of the preprocessing in a model file, as JSON
+MOST_BYTES = 2**25  # of it, as text
 
 
 class Inputs(NamedTuple):
@@ -126,9 +132,20 @@ class Preprocessing:
             "ids": list(self.ids),
         }
 
+    def stored(self) -> dict[str, Any] | str:
+        """Return what a model file keeps: `to_json`, packed into one text where it has too many values for such a file.
+
+        That is its JSON in UTF-8, compressed by zlib, in base64.
+        """
+        data = self.to_json()
+        text = json.dumps(data, allow_nan=False)
+        return base64.b64encode(zlib.compress(text.encode())).decode() if text.count(",") > MOST_VALUES else data
+
     @classmethod
     def from_json(cls, data: object) -> Preprocessing:
-        """Build it from what `to_json` gave; anything else is a ValueError or a TypeError."""
+        """Build it from what `to_json` or `stored` gave; anything else is a ValueError or a TypeError."""
+        if isinstance(data, str):
+            data = _unpacked(data)
         keys = {"columns", "inputs", "targets", "left_out", "ids"}
         if not isinstance(data, dict) or data.keys() != keys:
             came = list(data) if isinstance(data, dict) else type(data).__name__
@@ -147,6 +164,19 @@ class Preprocessing:
         found = tuple(targets.target_from_json(target) for target in data["targets"])
         encoders.unique("names of columns", [*names, *(target.name for target in found)])
         return cls(columns, inputs, found, left_out, encoders.texts(data["ids"], "ids"))
+
+
+def _unpacked(text: str) -> object:
+    """Return what `Preprocessing.stored` packed; ValueError for anything else, or for too much of it."""
+    unpacking = zlib.decompressobj()
+    try:
+        data = unpacking.decompress(base64.b64decode(text, validate=True), MOST_BYTES)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"preprocessing: needs a dict, or one that is packed, got {text!r:.80}") from error
+    if unpacking.unconsumed_tail:
+        raise ValueError(f"preprocessing: needs at most {MOST_BYTES:,} bytes")
+    found: object = json.loads(data)
+    return found
 
 
 def _column_from_json(data: object) -> Column:
