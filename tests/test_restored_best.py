@@ -176,6 +176,33 @@ def test_interrupted_between_the_step_and_the_validation(in_core, epoch, backend
         assert np.array_equal(again.parameters, whole.parameters)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_metric_that_raises_takes_nothing_away(error, backend):
+    net = bp.mlp([1, 1], seed=1, backend=backend, dtype="float64")
+    best = int(np.argmin(fitted_losses(backend))) + 1
+    epochs = []
+
+    def metric(outputs, targets):
+        epochs.append(len(epochs))
+        if len(epochs) == best:
+            raise error
+        return 0.0
+
+    callback = stopping()
+    with pytest.raises(error):
+        fitted(net, [callback], metrics={"own": metric})
+    assert len(net.history["loss"]) == best
+    fitted(net, [callback], metrics={"own": metric}, resume=True)
+    assert callback.best_epoch == best
+    assert net.loss(X, Y) == pytest.approx(callback.best, rel=1e-9)
+
+
+def fitted_losses(backend):
+    net = bp.mlp([1, 1], seed=1, backend=backend, dtype="float64")
+    fitted(net, [stopping()])
+    return net.history["loss"]
+
+
 @pytest.mark.parametrize("in_core", [True, False])
 def test_a_run_that_diverges_has_the_best_before(in_core, backend):
     net = bp.mlp([1, 1], seed=1, backend=backend)

@@ -150,12 +150,12 @@ class Run:
                 )
             finally:
                 if done := state.epoch - epoch:
+                    self.keep_measured()  # before the metrics, for one may raise
                     self.record(done)
             if stop == "diverged":
                 self.error = self.recover()
                 return stop
             if done:
-                self.keep_measured()
                 for every, on_epoch_end in self.end_calls:
                     if state.epoch % every == 0:
                         call(on_epoch_end, self.network, state.epoch, self.logs)
