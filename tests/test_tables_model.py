@@ -93,6 +93,9 @@ def test_large_tables_stop_on_validation_rows():
     assert "val_loss" in list(model.history["buys"])
     assert model.scores["buys"]["roc_auc"] > 0.99
     assert model.training["rows for validation"] == 375
+    soon = TableModel(seed=0, patience=1, epochs=200, learning_rate=0.05).fit(people(4000), target="buys", **INPUTS)
+    assert soon.history["buys"].epochs < 100
+    assert soon.history["buys"].stop_reason == "tolerance"
     own = TableModel(validation_size=0.2, **QUICK).fit(people(), target="buys", **INPUTS)
     assert len(own.plan.split.validation) == 45
 

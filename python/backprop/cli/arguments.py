@@ -251,7 +251,7 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         type=_number(),
         metavar="FACTOR",
         help="penalty on the weights: l2 / 2 * sum(W**2) "
-        f"(default {recipe.L2_TIMES_ROWS:g} / rows, at most {recipe.MAX_L2}; for small regressions the best of "
+        f"(default {recipe.L2_TIMES_ROWS:g} / rows, at most {recipe.MAX_L2}; for small tables the best of "
         "three)",
     )
     fit.add_argument(

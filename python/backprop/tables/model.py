@@ -52,9 +52,10 @@ class TableModel:
     optimizer, learning_rate, loss
         By default adam at a rate that suits the table; ``cross_entropy`` or ``squared_error``.
     l2
-        Penalty on the weights, ``l2 / 2 * sum(W**2)``; by default 15 / rows, at most 0.05.
+        Penalty on the weights, ``l2 / 2 * sum(W**2)``; by default 15 / rows, at most 0.05, or the best of
+        three for small tables.
     tolerance, patience
-        Stop when the loss has not fallen by so much for so many epochs.
+        Stop when the loss has not fallen by so much for so many epochs; `patience` is about validation rows, too.
     validation_size
         Share of the training rows that decides when to stop; by default 1/8 from 2,000 training rows on, else none.
     test_size

@@ -36,7 +36,6 @@ LARGE_HIDDEN, LARGE_ACTIVATION, LARGE_BATCH_SIZE = (64, 64), "silu", 256
 LARGE_STEPS, LARGE_MIN_EPOCHS, LARGE_MAX_EPOCHS = 2500, 10, 300
 LARGE_RATE = 2 / 3  # times the learning rate
 LARGE_DROPOUT = 0.1
-LARGE_PATIENCE = 10
 
 LOSSES_OF_TASK = {
     "classification": tuple(name for name, loss in LOSSES.items() if not loss.elementwise),
@@ -177,7 +176,7 @@ def _stopping(settings: Settings) -> Any:
     """Return the rule that stops on validation rows."""
     from backprop.callbacks import EarlyStopping
 
-    return EarlyStopping("val_loss", patience=max(settings.patience, LARGE_PATIENCE), restore_best=True)
+    return EarlyStopping("val_loss", patience=settings.patience, restore_best=True)
 
 
 def class_weights(given: Any, target: Target) -> Any:
