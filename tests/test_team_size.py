@@ -1,11 +1,16 @@
 """How many members a team has at the moment follows what its steps cost. Times are made up here, so none depends on the
 machine."""
 
+import time
+
 import backprop as bp
 import numpy as np
 import pytest
 from backprop.backends import choice
 from backprop.base import threads
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
+from backprop.layers import Dense
 
 COMPILED = [name for name in choice.available() if name != "reference"]
 pytestmark = pytest.mark.skipif(not COMPILED, reason="needs a compiled core")
@@ -16,7 +21,7 @@ STEP = 0.0004  # seconds of one thread
 def sizes_of(seconds):
     """The team's sizes over steps that take seconds[k][size - 1]."""
     core = choice.load(COMPILED[0]).module(np.float32)
-    return np.array(core.team_sizes([list(map(float, row)) for row in seconds], 64))
+    return np.array(core.team_sizes([list(map(float, row)) for row in seconds]))
 
 
 def total(seconds, sizes):
@@ -38,12 +43,13 @@ def busy(n_steps, most=2, step=STEP, free=1, stall=0.004, every=0.004):
 
 
 @pytest.mark.parametrize("most", [2, 3, 4, 8, 16])
-@pytest.mark.parametrize("step", [0.00005, STEP, 0.01])
+@pytest.mark.parametrize("step", [0.00005, STEP, 0.01, 0.2])
 def test_an_idle_machine_has_the_whole_team(most, step):
     seconds = idle(int(4 / step), most, step)
     sizes = sizes_of(seconds)
     assert sizes[0] == most
-    assert total(seconds, sizes) < 1.02 * seconds[:, most - 1].sum()
+    most_lost = 0.02 if step < 0.1 else 0.05
+    assert total(seconds, sizes) < (1 + most_lost) * seconds[:, most - 1].sum()
 
 
 @pytest.mark.parametrize("step", [0.00005, STEP, 0.01])
@@ -51,7 +57,7 @@ def test_a_busy_machine_is_hardly_slower_than_one_thread(step):
     seconds = busy(int(2 / step), step=step, every=min(0.004, 2 * step))
     sizes = sizes_of(seconds)
     assert total(seconds, sizes) < 1.06 * seconds[:, 0].sum()
-    assert np.mean(sizes == 1) > 0.9
+    assert np.mean(sizes == 1) > 0.85
 
 
 def test_one_member_is_left_out_where_one_of_many_cpus_is_busy():
@@ -85,6 +91,31 @@ def test_a_team_that_gains_nothing_is_not_kept():
     assert np.mean(sizes_of(seconds)) < 1.1
 
 
+def test_long_steps_of_a_large_team_wait_for_their_first_trial():
+    """One thread takes sixteen times as long."""
+    seconds = np.tile(16 / np.arange(1, 17), (60, 1))
+    assert set(sizes_of(seconds)) == {16}
+
+
+def test_steps_that_are_cut_by_the_ends_of_calls_are_measured():
+    """A trial whose steps take several calls ends like any other."""
+    core = choice.load(COMPILED[0]).module(np.float32)
+    plan = core.Plan(32, [Dense(64, "relu"), Dense(64, "relu"), Dense(1)])
+    rng, optimizer = np.random.default_rng(0), bp.SGD(learning_rate=0.001)
+    data = Data(*(rng.standard_normal((20_000, n), dtype=np.float32) for n in (32, 1)))
+    state = TrainingState(
+        np.zeros(plan.n_parameters, np.float32), np.empty((0, plan.n_parameters), np.float32), np.random.PCG64(0)
+    )
+    loss, rates, settings = bp.losses.SquaredError(), np.array([0.001]), TrainingSettings(n_threads=2)
+    training = core.Training(plan, loss, optimizer, settings, data, state, rates)
+    losses, sizes, end = np.empty(10_000), [2], time.monotonic() + 60
+    while len(sizes) < 3 and time.monotonic() < end:
+        training.run(10_000, 0.0005, losses[state.epoch :])
+        if training.n_threads != sizes[-1]:
+            sizes.append(training.n_threads)
+    assert sizes == [2, 1, 2]
+
+
 def test_a_team_of_one():
     assert set(sizes_of(np.full((100, 1), STEP))) == {1}
 
@@ -101,6 +132,7 @@ def test_fixed_threads(monkeypatch):
         threads.are_fixed()
 
 
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_fixed_threads_reach_the_core(wanted, monkeypatch):
     """Of networks and of estimators."""

@@ -285,7 +285,7 @@ cdef inline always_inlined shuffle_some(const int n_lanes, Lanes *lanes, int fir
     does. The lanes have as many rows each."""
     cdef Py_ssize_t n = lanes.data.n[first], stride = lanes.order_stride, i
     cdef uint32_t *orders = lanes.orders + first * stride
-    cdef Pcg64 states[4]
+    cdef Pcg64 states[SHUFFLED_LANES]
     cdef uint32_t swapped
     cdef uint64_t j
     cdef int lane

@@ -108,13 +108,14 @@ cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss
 
 cdef inline bint train_large_batch(Run *run, const Call *call, Py_ssize_t n) noexcept nogil:
     """A step by the team, which follows what it costs; False where the time is over in the middle of it."""
-    cdef bint is_timed = call.varies_team and not run.state.paused  # what is left of a step says little
-    cdef double begun = now() if is_timed else 0
+    cdef double begun = now() if call.varies_team else 0
     train_batch(run, run.state.cursor, n)
+    if call.varies_team:
+        run.team.size.of_step += now() - begun
     if run.state.paused:
         return False
-    if is_timed:
-        vary_team(run, n, now() - begun)
+    if call.varies_team:
+        vary_team(run, n)
     return True
 
 

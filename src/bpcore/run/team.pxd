@@ -131,10 +131,13 @@ cdef inline void stop_team(Run *run) noexcept nogil:
     close_barrier(&run.team.barrier)
 
 
-cdef inline void vary_team(Run *run, Py_ssize_t n_rows, double seconds) noexcept nogil:
-    """After a step of so many rows that took so long: the team for the next one."""
+cdef inline void vary_team(Run *run, Py_ssize_t n_rows) noexcept nogil:
+    """After a step of so many rows: the team for the next one. A shorter last batch cannot be compared with the others.
+    """
     cdef int size = present_size(&run.team.size)
-    follow_costs(&run.team.size, n_rows, seconds)
+    if n_rows == run.job.batch_size:
+        follow_costs(&run.team.size, run.team.size.of_step)
+    run.team.size.of_step = 0
     if present_size(&run.team.size) != size:
         stop_team(run)
         start_team(run, present_size(&run.team.size))

@@ -16,7 +16,9 @@ cdef enum:
     FIRST_PAUSE = 50000
     LAST_PAUSE = 1000000
     PAUSE_GROWTH = 3
-    TRIALS_PER_PAUSE = 50  # a pause lasts as long as so many trials at least, where steps are long
+    # A pause lasts as long as so many trials at least, where steps are long; the one before the first trial is shorter.
+    TRIALS_PER_PAUSE = 50
+    TRIALS_PER_FIRST_PAUSE = 8
 
 cdef enum Turn:
     ONE
@@ -25,7 +27,7 @@ cdef enum Turn:
     DOUBLE
     ONE_MORE  # the last
 
-# Costs are in seconds per row; 0: not known.
+# Costs are in seconds per step; 0: not known.
 cdef struct TeamSize:
     int most
     bint is_fixed
@@ -35,9 +37,9 @@ cdef struct TeamSize:
     double rival_cost
     bint on_trial  # whether the rival is at work
     Turn turn  # which rival is the next
+    double of_step  # seconds of the step at hand, of which earlier calls may have done a part
     # what is being measured
     Py_ssize_t n_steps
-    Py_ssize_t n_rows
     double seconds
     # seconds of training until the next trial, and from one to the next
     double left
@@ -51,13 +53,13 @@ cdef inline void begin_size(TeamSize *team, int most, bint is_fixed) noexcept no
     team.rival = 0
     team.on_trial = False
     team.turn = ONE
-    team.left = 0
+    team.left = team.of_step = 0
     team.pause = 1e-6 * FIRST_PAUSE
     begin_window(team)
 
 
 cdef inline void begin_window(TeamSize *team) noexcept nogil:
-    team.n_steps = team.n_rows = 0
+    team.n_steps = 0
     team.seconds = 0
 
 
@@ -123,28 +125,30 @@ cdef inline void end_trial(TeamSize *team, double cost) noexcept nogil:
 cdef inline bint trial_is_over(const TeamSize *team) noexcept nogil:
     if team.seconds < 1e-6 * SHORT_WINDOW:
         return False
-    if team.rival == 1 or team.seconds > 2 * team.cost * team.n_rows:  # a member is missing
+    if team.rival == 1 or team.seconds > 2 * team.cost * team.n_steps:  # a member is missing
         return True
     return team.n_steps >= TRIAL_STEPS and team.seconds >= 1e-6 * WINDOW
 
 
-cdef inline void follow_costs(TeamSize *team, Py_ssize_t n_rows, double seconds) noexcept nogil:
+cdef inline void follow_costs(TeamSize *team, double seconds) noexcept nogil:
     """Enter a step into what is measured; `present_size` may be another one afterwards."""
     cdef double cost
     if team.is_fixed:
         return
     team.n_steps += 1
-    team.n_rows += n_rows
     team.seconds += seconds
     team.left -= seconds
     if team.on_trial:
         if trial_is_over(team):
-            end_trial(team, team.seconds / team.n_rows)
+            end_trial(team, team.seconds / team.n_steps)
             begin_window(team)
         return
     if team.seconds < 1e-6 * WINDOW:
         return
-    cost = team.seconds / team.n_rows
+    cost = team.seconds / team.n_steps
+    if team.cost == 0 and team.rival == 0:
+        # the first window: as long as a trial of one thread may take, which would do the work of all
+        team.left = TRIALS_PER_FIRST_PAUSE * max(1e-6 * SHORT_WINDOW, team.size * cost)
     team.cost = cost if team.cost == 0 else (team.cost + cost) / 2
     if team.rival > 0 and team.cost > 1.03 * team.rival_cost:
         swap_with_rival(team, 0)

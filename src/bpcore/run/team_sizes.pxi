@@ -1,12 +1,12 @@
 # How the size of a team follows what its steps cost, to be tested with times that do not depend on the machine; part of
 # `_core.pyx`.
 
-def team_sizes(seconds, n_rows):
-    """The size of the team in each step of n_rows rows; step k takes seconds[k][size - 1] with so many members."""
+def team_sizes(seconds):
+    """The size of the team in each step; step k takes seconds[k][size - 1] with so many members."""
     cdef TeamSize team
     begin_size(&team, <int> len(seconds[0]), False)
     sizes = []
     for of_step in seconds:
         sizes.append(present_size(&team))
-        follow_costs(&team, n_rows, of_step[present_size(&team) - 1])
+        follow_costs(&team, of_step[present_size(&team) - 1])
     return sizes

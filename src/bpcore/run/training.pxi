@@ -64,6 +64,11 @@ cdef class Training:
             run.state.bits = <BitGenerator *> PyCapsule_GetPointer(state.bit_generator.capsule, "BitGenerator")
         return 0
 
+    @property
+    def n_threads(self):
+        """How many take part in the steps at the moment."""
+        return present_size(&self.native.team.size)
+
     def set_learning_rates(self, learning_rates):
         """`learning_rates[k]` is used for the k-th step from here; the last one is used from there on."""
         self.rates = Buffers()
