@@ -192,19 +192,57 @@ def test_class_weights_of_several_outputs(form, given, loss, rows):
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(metrics.METRICS))
-def test_metrics(name, rng):
+OF_OUTPUTS = metrics.METRICS.keys() - {"balanced_accuracy"}
+
+
+@pytest.mark.parametrize("name", sorted(OF_OUTPUTS))
+@pytest.mark.parametrize("some_are_missing", [False, True])
+def test_metrics(name, some_are_missing, rng):
     outputs, y, weight = rng.uniform(size=(N, 2)), rng.integers(0, 2, (N, 2)).astype(float), rng.uniform(size=(N, 2))
-    if name == "balanced_accuracy":
-        return  # has one output
+    if some_are_missing:
+        weight *= rng.integers(0, 2, (N, 2))
     metric = metrics.METRICS[name]
     if name == "accuracy":
-        expected = np.average(((outputs >= 0.5) == y).all(axis=1), weights=weight.mean(axis=1))
+        expected = accuracy_of_rows(outputs, y, weight)
     else:
         expected = np.mean([metric(outputs[:, [k]], y[:, [k]], weight[:, k]) for k in range(2)])
     assert metric(outputs, y, weight) == pytest.approx(expected, rel=1e-12)
     alike_rows = np.repeat(weight[:, :1], 2, axis=1)
     assert metric(outputs, y, alike_rows) == pytest.approx(metric(outputs, y, weight[:, 0]), rel=1e-12)
+
+
+def accuracy_of_rows(outputs, y, weight):
+    """What each row that has weight says: whether all that counts is right, and how much that counts."""
+    right, each = [], []
+    for row in np.flatnonzero(weight.any(axis=1)):
+        there = weight[row] > 0
+        right.append(((outputs[row] >= 0.5) == y[row])[there].all())
+        each.append(weight[row][there].mean())
+    return np.average(right, weights=each)
+
+
+def test_the_accuracy_of_a_row_is_that_of_what_has_weight():
+    assert metrics.accuracy(np.array([[0.9, 0.9]]), np.array([[1, 0]]), np.array([[1.0, 0.0]])) == 1
+    assert metrics.accuracy(np.array([[0.9, 0.9]]), np.array([[1, 0]]), np.array([[0.0, 1.0]])) == 0
+
+
+@pytest.mark.parametrize("name", sorted(OF_OUTPUTS))
+def test_metrics_leave_out_outputs_without_weight(name, rng):
+    outputs, y, weight = rng.uniform(size=(N, 3)), rng.integers(0, 2, (N, 3)).astype(float), rng.uniform(size=(N, 3))
+    metric, weight[:, 1:] = metrics.METRICS[name], 0
+    assert metric(outputs, y, weight) == pytest.approx(metric(outputs[:, :1], y[:, :1], weight[:, 0]), rel=1e-12)
+    assert np.isnan(metric(outputs, y, np.zeros((N, 3))))
+    assert np.isnan(metric(outputs[:, :1], y[:, :1], np.zeros(N)))
+
+
+@pytest.mark.parametrize("lacking", [slice(None), slice(-7, None)], ids=["all", "held out"])
+def test_fits_measure_outputs_without_weight(lacking, backend, rows):
+    X, y, weight = rows
+    weight[lacking, 1] = 0
+    measured = sorted(set(metrics.METRICS) - {"balanced_accuracy"})
+    history = network(backend=backend).fit(X, y, sample_weight=weight, metrics=measured, epochs=2, validation_split=0.3)
+    for name in measured:
+        assert np.isfinite([history[name], history[f"val_{name}"]]).all()
 
 
 def test_metrics_beside_the_loss(backend, rows):

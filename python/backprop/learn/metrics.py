@@ -1,10 +1,12 @@
 """Metrics by name: what `fit` measures after each epoch beside the loss.
 
-Each is a function of the outputs, (n, n_outputs), the targets and, if wanted, the weights of the rows. Values are those
-of scikit-learn's functions of the same name. What counts as a class:
+Each is a function of the outputs, (n, n_outputs), the targets and, if wanted, the weights of the rows, (n,), or of each
+row's outputs, (n, n_outputs). Values are those of scikit-learn's functions of the same name. What counts as a class:
 
 - integer labels (n,): the class is the output that is largest;
 - targets 0 and 1, (n, n_outputs): each output says yes when it is at least 0.5.
+
+Outputs that have no weight in any row are left out; where nothing has weight, a metric is NaN.
 
 `roc_auc` and `average_precision` look at the order of the outputs alone. `backprop.metrics` also has the points of the
 curves of a report: `roc_curve`, `precision_recall_curve` and `calibration_curve`.
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
-from backprop.learn.ranking import average_precision, roc_auc
+from backprop.learn.ranking import average_precision, of_what_has_weight, roc_auc
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom
@@ -55,8 +57,11 @@ Metric: TypeAlias = Callable[[Array, Array], float]
 # --- classes -------------------------------------------------------------------------------------------------------
 
 
+@of_what_has_weight
 def accuracy(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
-    """Return the share of rows that are right: with several yes-or-no outputs, in all of them.
+    """Return the share of rows that are right: with several yes-or-no outputs, in all of them that have weight.
+
+    With weights of outputs, (n, n_outputs), a row has the mean of those that are not 0.
 
     Examples
     --------
@@ -66,10 +71,13 @@ def accuracy(outputs: Array, targets: Array, sample_weight: Array | None = None)
     predicted, true = _classes(outputs, targets)
     right = predicted == true
     if sample_weight is not None and sample_weight.ndim == 2:
-        sample_weight = sample_weight.mean(axis=1)
+        there = sample_weight > 0
+        right |= ~there
+        sample_weight = sample_weight.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     return float(np.average(right if right.ndim == 1 else right.all(axis=1), weights=sample_weight))
 
 
+@of_what_has_weight
 def balanced_accuracy(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the mean over the classes that occur of the share of their rows that are right.
 
@@ -92,6 +100,7 @@ def balanced_accuracy(outputs: Array, targets: Array, sample_weight: Array | Non
     return float(np.mean(right[there > 0] / there[there > 0]))
 
 
+@of_what_has_weight
 def precision(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the share of what was called a class that is one; 0 where nothing was.
 
@@ -106,6 +115,7 @@ def precision(outputs: Array, targets: Array, sample_weight: Array | None = None
     return _mean_ratio(right, called)
 
 
+@of_what_has_weight
 def recall(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the share of a class that was called it; 0 where there is none. Averaged as `precision`.
 
@@ -118,6 +128,7 @@ def recall(outputs: Array, targets: Array, sample_weight: Array | None = None) -
     return _mean_ratio(right, there)
 
 
+@of_what_has_weight
 def f1(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the harmonic mean of precision and recall. Averaged as `precision`.
 
@@ -170,6 +181,7 @@ def _mean_ratio(part: Array, whole: Array) -> float:
 # --- numbers -------------------------------------------------------------------------------------------------------
 
 
+@of_what_has_weight
 def mean_squared_error(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the mean of ``(a - y)**2`` over rows and outputs.
 
@@ -181,6 +193,7 @@ def mean_squared_error(outputs: Array, targets: Array, sample_weight: Array | No
     return float(np.mean(_column_means(_errors(outputs, targets) ** 2, sample_weight)))
 
 
+@of_what_has_weight
 def root_mean_squared_error(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the root of the mean squared error of each output, averaged over the outputs.
 
@@ -192,6 +205,7 @@ def root_mean_squared_error(outputs: Array, targets: Array, sample_weight: Array
     return float(np.mean(np.sqrt(_column_means(_errors(outputs, targets) ** 2, sample_weight))))
 
 
+@of_what_has_weight
 def mean_absolute_error(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the mean of ``abs(a - y)`` over rows and outputs.
 
@@ -203,6 +217,7 @@ def mean_absolute_error(outputs: Array, targets: Array, sample_weight: Array | N
     return float(np.mean(_column_means(np.abs(_errors(outputs, targets)), sample_weight)))
 
 
+@of_what_has_weight
 def r2(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the coefficient of determination, ``1 - sum (a - y)**2 / sum (y - mean(y))**2``.
 

@@ -11,8 +11,10 @@ belongs to one class: it takes the probabilities (or any scores) of the rows, an
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,11 +35,29 @@ __all__ = [
 Array: TypeAlias = NDArray[Any]
 Reals: TypeAlias = NDArray[np.floating[Any]]
 FLOAT = np.dtype(np.float64)
+Figure = TypeVar("Figure", bound=Callable[..., float])
+
+
+def of_what_has_weight(metric: Figure) -> Figure:
+    """Leave outputs out of a metric that have no weight in any row; it is NaN where none is left."""
+
+    @functools.wraps(metric)
+    def measured(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
+        if sample_weight is not None:
+            there = np.any(sample_weight, axis=0)
+            if not there.any():
+                return math.nan
+            if not there.all():
+                outputs, targets, sample_weight = outputs[:, there], targets[:, there], sample_weight[:, there]
+        return metric(outputs, targets, sample_weight)
+
+    return cast(Figure, measured)
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
+@of_what_has_weight
 def roc_auc(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the area under the ROC curve: the chance that a row of the class scores higher than one that is not.
 
@@ -60,6 +80,7 @@ def roc_auc(outputs: Array, targets: Array, sample_weight: Array | None = None) 
     return _mean(_area, outputs, targets, sample_weight)
 
 
+@of_what_has_weight
 def average_precision(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
     """Return the mean of the precisions at all thresholds, each weighted by the recall that it adds.
 
