@@ -7,6 +7,7 @@ import backprop as bp
 import numpy as np
 import pytest
 from backprop.learn import metrics
+from backprop.model.target_scale import TargetScale
 from backprop.sklearn import (
     FleetSearchCV,
     InvalidParameterError,
@@ -107,6 +108,36 @@ def test_constant_targets(value):
     estimator = scaled().fit(X, np.full(80, value))
     assert estimator.target_scale_[0] == 1
     assert np.abs(estimator.predict(X) - value).max() < 3  # what a network gives for targets of 0
+
+
+@pytest.mark.parametrize("n", [1_000, 100_000])
+@pytest.mark.parametrize("value", [0.1, 3e5, -1e-20, 1e-310])
+def test_constants_of_many_rows(n, value):
+    targets = np.full((n, 2), value)
+    targets[:, 1] = np.arange(n)
+    for weight in (None, np.linspace(0.1, 1, n)):
+        scale = TargetScale.of(targets, weight)
+        assert scale.deviation[0] == 1
+        assert scale.deviation[1] > n / 10
+    # What differs has no weight.
+    targets[0, 0], weight = 1e9, np.arange(n) > 0
+    assert TargetScale.of(targets, weight).deviation[0] == 1
+
+
+@pytest.mark.parametrize("offset", [0, 1e6, 1e12])
+def test_what_is_constant_is_what_is_so_for_scikit_learn(offset):
+    targets = offset + np.arange(100.0)[:, None] * [0, 1e-7, 1e-4, 1.0]
+    expected = StandardScaler().fit(targets).scale_
+    np.testing.assert_allclose(TargetScale.of(targets).deviation, expected, rtol=1e-6)  # rounding, beside an offset
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e160, 1e290])
+@pytest.mark.parametrize("weight", [None, np.arange(80) % 3])
+def test_tiny_and_huge_targets(unit, weight):
+    scale, expected = TargetScale.of(TWO * unit, weight), TargetScale.of(TWO, weight)
+    np.testing.assert_allclose(scale.deviation / unit, expected.deviation, rtol=1e-12)
+    estimator = scaled().fit(X, ONE * unit, weight)
+    np.testing.assert_allclose(estimator.predict(X) / unit, scaled().fit(X, ONE, weight).predict(X), rtol=1e-6)
 
 
 def test_float32():

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDING = 10 * np.finfo(np.float64).eps
-"""The relative spread that rounding gives to a constant, at most"""
+from backprop.base.spread import mean_and_deviation
+
+_ROUNDING = np.finfo(np.float64).eps
+"""The relative spread that rounding gives to a constant, at most, for each row: scikit-learn's bound"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,11 +30,14 @@ class TargetScale:
 
     @classmethod
     def of(cls, targets: NDArray[Any], weight: NDArray[Any] | None = None) -> TargetScale:
-        """Return the scale of these targets, (n, n_outputs); what is constant is only moved."""
+        """Return the scale of these targets, (n, n_outputs); what is constant where it has weight is only moved."""
         columns = targets.astype(np.float64)
-        mean = np.average(columns, axis=0, weights=weight)
-        spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
-        return cls(mean, np.where(spread <= _ROUNDING * np.abs(mean), 1.0, spread))
+        if weight is not None:
+            columns, weight = columns[weight > 0], weight[weight > 0]
+        mean, spread = mean_and_deviation(columns, weight)
+        constant = columns.min(axis=0) == columns.max(axis=0)
+        constant |= spread <= len(columns) * _ROUNDING * np.abs(mean)
+        return cls(mean, np.where(constant, 1.0, spread))
 
     def scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
         """Return targets as a network is to learn them."""

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
+from backprop.base.spread import mean_and_deviation
 from backprop.tables.columns import Column
 from backprop.tables.reading import MISSING, Values
 
@@ -286,11 +287,7 @@ def _date(column: Column, there: Floats, gone: NDArray[np.bool_]) -> DateInput |
 
 def mean_and_scale(values: Floats) -> tuple[float, float]:
     """Return mean and standard deviation of values that are not all equal."""
-    mean = values.mean()
-    deviations = values - mean
-    # In units of the largest deviation, for squares of tiny numbers vanish.
-    largest = np.abs(deviations).max()
-    scale = largest * np.sqrt(np.mean(np.square(deviations / largest))) if largest > 0 else 0.0
+    mean, scale = mean_and_deviation(values)
     return float(mean), max(float(scale), float(np.finfo(np.float64).tiny))
 
 
