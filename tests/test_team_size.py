@@ -137,18 +137,20 @@ def test_fixed_threads(monkeypatch):
 def test_fixed_threads_reach_the_core(wanted, monkeypatch):
     """Of networks and of estimators."""
     estimators = pytest.importorskip("backprop.sklearn")
-    core = choice.load(COMPILED[0]).module(np.float32)
     seen = []
 
-    class Training(core.Training):
-        def __init__(self, plan, loss, optimizer, settings, *others):
-            seen.append(settings.fixed_threads)
-            super().__init__(plan, loss, optimizer, settings, *others)
+    def noting(core):
+        class Training(core.Training):
+            def __init__(self, plan, loss, optimizer, settings, *others):
+                seen.append(settings.fixed_threads)
+                super().__init__(plan, loss, optimizer, settings, *others)
 
+        return Training
+
+    for core in (choice.load(name).module(np.float32) for name in COMPILED):
+        monkeypatch.setattr(core, "Training", noting(core))
     monkeypatch.setenv("BACKPROP_THREADS", "fixed" if wanted else "auto")
-    monkeypatch.setattr(core, "Training", Training)
     X, y = np.zeros((8, 2), "f4"), np.arange(8.0)
-    bp.mlp([2, 3, 1], seed=0, backend=COMPILED[0]).fit(X, y, epochs=1, n_threads=2)
-    monkeypatch.setenv("BACKPROP_BACKEND", COMPILED[0])
+    bp.mlp([2, 3, 1], seed=0).fit(X, y, epochs=1, n_threads=2)
     estimators.MLPRegressor(hidden_layer_sizes=(3,), max_iter=1, tol=0, dtype="float32").fit(X, y)
     assert seen == [wanted, wanted]
