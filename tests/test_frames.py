@@ -166,6 +166,24 @@ def test_a_table_of_one_column_and_of_none():
         net.predict(pd.DataFrame({"a": []}, dtype=float))
 
 
+@pytest.mark.parametrize("name", ["w", 0, None, ("a", 1)])
+def test_targets_and_weights_of_one_column_whatever_its_name(name, backend):
+    def column(values):
+        return pd.DataFrame(np.array(values)[:, None], columns=pd.Index([name], tupleize_cols=False))
+
+    labels, weights = [0, 1, 1, 0], [1.0, 2.0, 3.0, 4.0]
+    fits = []
+    for y, w in ((column(labels), column(weights)), (labels, weights)):
+        net = bp.mlp([3, 2], output="softmax", seed=0, backend=backend)
+        net.fit(X, y, sample_weight=w, epochs=2, validation_data=(X, y, w))
+        many = fleet()
+        many.fit(X, y, sample_weight=w, epochs=2)
+        many.fit([X, X], [y, y], sample_weight=[w, w], epochs=2)
+        fits.append((net, many))
+    for ours, plain in zip(*fits, strict=True):
+        assert np.array_equal(ours.parameters, plain.parameters)
+
+
 def test_narwhals_itself_and_sparse_columns():
     import narwhals
 
@@ -268,9 +286,7 @@ def test_names_of_columns_that_are_none():
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
-OTHER_ORDER = re.escape(
-    "needs the columns 'size', 'n', 'is_new', got 'is_new', 'size', 'n': the same in another order; "
-)
+OTHER_ORDER = re.escape("needs the columns 'size', 'n', 'is_new', got 'is_new', 'size', 'n': the same in another order")
 
 
 def reordered(make):
@@ -305,9 +321,9 @@ def test_another_order_is_refused_wherever_rows_come_in(make):
     ]
     before = net.parameters.copy()
     for call in calls:
-        with pytest.raises(ValueError, match="X: " + OTHER_ORDER):
+        with pytest.raises(ValueError, match=rf"X: {OTHER_ORDER}; X\[list\(net\.feature_names\)\] has the right one$"):
             call(reordered(make))
-    with pytest.raises(ValueError, match=r"validation_data\[0\]: " + OTHER_ORDER):
+    with pytest.raises(ValueError, match=rf"validation_data\[0\]: {OTHER_ORDER}; validation_data\[0\]\[list\(net"):
         net.fit(make(), Y, validation_data=(reordered(make), Y))
     assert np.array_equal(net.parameters, before)
     net.predict(X)  # an array has no names
@@ -329,8 +345,8 @@ def test_other_columns_are_told_apart():
 
 
 def test_validation_rows_are_compared_with_the_rows_that_come_with_them():
-    net = network()
-    with pytest.raises(ValueError, match=r"validation_data\[0\]: " + OTHER_ORDER):
+    net = network()  # has no names that could help
+    with pytest.raises(ValueError, match=r"validation_data\[0\]: " + OTHER_ORDER + "$"):
         net.fit(PANDAS, Y, validation_data=(PANDAS[["is_new", "size", "n"]], Y))
     assert net.feature_names is None
 
@@ -454,6 +470,33 @@ def test_a_fleet_takes_a_table_for_each():
     with pytest.raises(TypeError, match=r"X\[1\]: needs columns of numbers, got 'n' \(String\)"):
         fresh.fit([PANDAS, PANDAS.astype({"n": str})], [Y, Y])
     assert fresh.feature_names is None
+
+
+def test_each_of_several_rows_is_looked_at():
+    """A table is a table after an array, too."""
+    many = fleet()
+    many.fit([PANDAS, PANDAS], [Y, Y], epochs=1)
+    swapped = PANDAS[["is_new", "size", "n"]]
+    for others in ([X, swapped], (X, pl.from_pandas(swapped)), [X.tolist(), swapped]):
+        with pytest.raises(ValueError, match=r"X\[1\]: " + OTHER_ORDER + "$"):
+            many.predict(others)
+    fresh, plain = fleet(), fleet()
+    fresh.fit([X, PANDAS], [Y, pd.DataFrame(Y)], sample_weight=[Y, pl.Series(Y)], epochs=2)
+    plain.fit([X, X], [Y, Y], sample_weight=[Y, Y], epochs=2)
+    assert np.array_equal(fresh.parameters, plain.parameters)
+    assert fresh.feature_names == NAMES
+
+
+def test_the_names_of_a_member_are_those_of_the_fleet(tmp_path):
+    many = fleet()
+    many.fit(PANDAS, Y, epochs=1)
+    for member in (many[0], many.best(), *many):
+        with pytest.raises(ValueError, match=r"feature_names: needs a network of its own, got a member of a fleet"):
+            member.feature_names = ["a", "b", "c"]
+    many[0].save(tmp_path / "one")
+    for own in (many[0].copy(), pickle.loads(pickle.dumps(many[0])), bp.load(tmp_path / "one")):
+        own.feature_names = ["a", "b", "c"]
+        assert own.feature_names == ("a", "b", "c")
 
 
 def test_names_go_with_a_fleet(tmp_path):

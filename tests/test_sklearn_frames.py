@@ -13,6 +13,7 @@ pa = pytest.importorskip("pyarrow")
 duckdb = pytest.importorskip("duckdb")
 pytest.importorskip("sklearn")
 
+from backprop.base import frames  # noqa: E402
 from backprop.sklearn import (  # noqa: E402
     FleetSearchCV,
     MLPClassifier,
@@ -90,6 +91,23 @@ def test_validation_rows_and_weights_from_tables(kind):
     weights = np.arange(1.0, N + 1)
     plain = MLPRegressor(**SETTINGS).fit(X, NUMBER, weights, X_val=X, y_val=NUMBER)
     assert estimator.validation_loss_curve_ == plain.validation_loss_curve_
+
+
+def test_a_table_of_arrays_is_taken_at_once(monkeypatch):
+    estimator = MLPRegressor(**SETTINGS).fit(pd.DataFrame(COLUMNS), NUMBER)
+    expected = estimator.predict(pl.DataFrame(COLUMNS))
+    monkeypatch.setattr(frames, "numbers", None)  # which goes column by column
+    assert np.array_equal(estimator.predict(pd.DataFrame(COLUMNS)), expected)
+
+
+def test_a_table_without_names():
+    weights = np.arange(1.0, N + 1)
+    estimator = MLPRegressor(**SETTINGS).fit(pd.DataFrame(X), NUMBER, pd.DataFrame(weights))
+    assert not hasattr(estimator, "feature_names_in_")
+    plain = MLPRegressor(**SETTINGS).fit(X, NUMBER, weights)
+    assert np.array_equal(estimator.predict(pd.DataFrame(X)), plain.predict(X))
+    with pytest.raises(TypeError, match="needs names that are all texts"):
+        estimator.fit(pd.DataFrame(X, columns=["a", 1, "c"]), NUMBER)
 
 
 @pytest.mark.parametrize("kind", TABLES)

@@ -59,9 +59,14 @@ def opened(name: str, value: Any) -> tuple[Any, Names | None]:
 
 
 def values(name: str, value: Any) -> Any:
-    """Return what NumPy makes an array of; a table of one column is that column."""
-    array, columns = opened(name, value)
-    return array[:, 0] if columns is not None and len(columns) == 1 else array
+    """Return what NumPy makes an array of; a table of one column, whatever its name, is that column."""
+    found = table(name, value)
+    if found is None:
+        return plain(name, value)
+    if _is_series(found):
+        return _of_series(name, found)
+    array, _ = opened(name, found.to_native())
+    return array[:, 0] if array.shape[1] == 1 else array
 
 
 def raw(name: str, value: Any) -> Any:
@@ -224,8 +229,11 @@ def _n_missing(column: Series, values: NDArray[Any]) -> int:
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
-def compare(name: str, given: Names | None, expected: Names | None) -> None:
-    """Raise ValueError where a table has other columns than those that were learned from, or another order."""
+def compare(name: str, given: Names | None, expected: Names | None, hint: str = "") -> None:
+    """Raise ValueError where a table has other columns than those that were learned from, or another order.
+
+    `hint` says how to come by the right order.
+    """
     if given is None or expected is None or given == expected:
         return
     wanted = f"{name}: needs the columns {_listed(map(repr, expected))}, got {_listed(map(repr, given))}"
@@ -237,7 +245,7 @@ def compare(name: str, given: Names | None, expected: Names | None) -> None:
             + (f"; missing: {_listed(map(repr, lacking))}" if lacking else "")
             + (f"; unknown: {_listed(map(repr, unknown))}" if unknown else "")
         )
-    raise ValueError(f"{wanted}: the same in another order; {name}[list(net.feature_names)] has the right one")
+    raise ValueError(f"{wanted}: the same in another order" + (f"; {hint}" if hint else ""))
 
 
 def checked_names(name: str, value: Any, n_columns: int) -> Names | None:

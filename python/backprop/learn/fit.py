@@ -43,7 +43,7 @@ def fit(
     validation_split: float = 0.0,
 ) -> History:
     """Train a model; `backprop.Network.fit` documents the arguments, and `settings`, which are those of `fit_rows`."""
-    X, columns = rows.opened("X", X, model.feature_names)
+    X, columns = rows.opened(model, "X", X)
     checked, data = model._data(X, y, loss, sample_weight, custom=True)
     data, validation = rows.validation(model, checked, data, validation_data, validation_split, columns)
     return fit_rows(model, data, checked, validation=validation, columns=columns, **settings)
@@ -130,7 +130,7 @@ def step(
     clip_value: float | None,
 ) -> float:
     """Do one optimizer step and return the loss before it; `backprop.Network.train_on_batch` documents it."""
-    X, columns = rows.opened("X", X, model.feature_names)
+    X, columns = rows.opened(model, "X", X)
     checked, data = model._data(X, y, loss, sample_weight, custom=True)
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if class_weight is not None:

@@ -55,7 +55,7 @@ def minimize(
         raise TypeError(f"options: needs a mapping from names to values, got {check.shown(options)}")
     _refuse(network, "dropout", 0.0)
     _refuse(network, "max_norm", None)
-    X, columns = rows.opened("X", X, network.feature_names)
+    X, columns = rows.opened(network, "X", X)
     checked, data = network._data(X, y, loss, sample_weight, custom=True)
     layers = network.layers
     if check.boolean("penalty_per_row", penalty_per_row):

@@ -352,7 +352,7 @@ class FleetModel:
         seed, backend = int(group.seeds[row]), self._backend.name
         network = self._member_class._assembled(group.n_inputs, layers, self._dtype, seed, backend)
         network._parameters, network._guard = group.parameters[row], self._guard
-        network._feature_names = group.feature_names
+        network._feature_names, network._is_member = group.feature_names, True
         return network
 
     def _trained_member(self, k: int) -> Model:

@@ -54,11 +54,8 @@ def opened_targets(name: str, arrays: Any) -> Any:
 
 def _holds_tables(arrays: Any) -> bool:
     """Whether this is a list of what may be tables or tensors."""
-    return (
-        isinstance(arrays, (list, tuple))
-        and len(arrays) > 0
-        and not isinstance(arrays[0], (np.ndarray, list, tuple, int, float, np.number))
-    )
+    plain = (np.ndarray, list, tuple, int, float, np.number)
+    return isinstance(arrays, (list, tuple)) and not all(isinstance(own, plain) for own in arrays)
 
 
 def columns_of(

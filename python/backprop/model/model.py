@@ -99,6 +99,7 @@ class Model:
         self._state: TrainingState | None = None
         self._optimizer: Optimizer | None = None
         self._feature_names: Names | None = None
+        self._is_member = False
         self._guard = Guard()
         self._run: Run | None = None
         self.history = History()
@@ -156,6 +157,11 @@ class Model:
         A table with other columns, or the same in another order, is refused from then on; arrays have no names and are
         taken as they are. None forgets the names.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If what is assigned is not a different text for each column, or this is a member of a fleet, which has them.
+
         Examples
         --------
         >>> import backprop as bp
@@ -168,6 +174,11 @@ class Model:
 
     @feature_names.setter
     def feature_names(self, names: Iterable[str] | None) -> None:
+        if self._is_member:
+            raise ValueError(
+                "feature_names: needs a network of its own, got a member of a fleet, whose names belong to all; "
+                "assign fleet.feature_names, or those of fleet[k].copy()"
+            )
         self._feature_names = checked_names("feature_names", names, self._n_inputs)
 
     @property

@@ -71,19 +71,20 @@ def loss(model: Ends, loss: Any, custom: bool) -> Loss | Custom:
     return checked
 
 
-def opened(name: str, X: Any, known: Names | None) -> tuple[Any, Names | None]:
+def opened(model: Ends, name: str, X: Any, others: Names | None = None) -> tuple[Any, Names | None]:
     """Return X as NumPy takes it, and the names of its columns: those of a table, or else those known.
 
-    ValueError where both are there and differ.
+    Known are those of the model, or else of `others`, rows that come with these. ValueError where a table has others.
     """
     X, columns = frames.opened(name, X)
-    frames.compare(name, columns, known)
-    return X, columns or known
+    own = model.feature_names
+    frames.compare(name, columns, own or others, f"{name}[list(net.feature_names)] has the right one" if own else "")
+    return X, columns or own or others
 
 
 def features(model: Ends, X: Any, name: str = "X") -> RealArray:
     """Return X as the backends take it; the columns of a table are compared with those that were learned from."""
-    return check.features(name, opened(name, X, model.feature_names)[0], model.dtype, model.n_inputs)
+    return check.features(name, opened(model, name, X)[0], model.dtype, model.n_inputs)
 
 
 def rows(
@@ -119,7 +120,7 @@ def validation(
     if given is None:
         return check.split("validation_split", data, share) if share else (data, None)
     X, y, sample_weight = given
-    X, _ = opened(VALIDATION_NAMES[0], X, columns)
+    X, _ = opened(model, VALIDATION_NAMES[0], X, columns)
     return data, rows(model, loss, X, y, sample_weight, VALIDATION_NAMES)
 
 

@@ -199,7 +199,7 @@ def plot_batch_sizes(
 
     from backprop.learn.fit import fit
 
-    X, _ = opened("X", X, net.feature_names)
+    X, _ = opened(net, "X", X)
     ax = axes_or_new(ax)
     everything: list[float] = []
     for k, batch_size in enumerate(batch_sizes):

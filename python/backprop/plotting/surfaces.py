@@ -73,7 +73,7 @@ def plot_decision_boundary(
         raise ValueError(f"net: needs a network with 2 inputs, got one with {net.n_inputs}")
     level = check.number("level", level)
     resolution = check.integer("resolution", resolution, at_least=2)
-    X, columns = opened("X", X, net.feature_names)
+    X, columns = opened(net, "X", X)
     rows = check.features("X", X, np.dtype(np.float64), 2)
     labels = None
     if y is not None:

@@ -82,10 +82,9 @@ def opened(X: Any) -> tuple[Any, Any]:
     """Return X with an array in the place of a table or a tensor, and the table, or None."""
     if hasattr(X, "sparse"):  # columns of pandas that are all sparse; scikit-learn keeps them so
         return X, None
-    table = frames.table("X", X)
-    if table is None or not hasattr(table, "columns"):
-        return frames.opened("X", X)[0], None
-    return frames.numbers("X", table), table.to_native()
+    table = frames.eager("X", X)
+    array, names = frames.opened("X", table)
+    return array, None if names is None else table
 
 
 def weights_of(name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
