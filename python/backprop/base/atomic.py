@@ -35,7 +35,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (temporary, None):  # a full disk names nothing
+        # A full disk names no file; an error that has no number has nothing but its own text.
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (temporary, None):
             error.filename = path_name(path)  # which means more to who called
         raise
     descriptor = os.open(folder, os.O_RDONLY)
