@@ -6,7 +6,7 @@ import re
 import backprop as bp
 import numpy as np
 import pytest
-from backprop.backends import choice
+from backprop.backends import choice, output_weights
 from backprop.learn import metrics
 
 N, INPUTS, OUTPUTS = 23, 3, 2
@@ -65,7 +65,7 @@ def plain(net, X, y, loss, k, weight=None):
 def test_equal_weights_of_outputs_are_those_of_rows(loss, reduction, backend, rows):
     X, y, weight = rows
     loss, output, y = bp.losses.LOSSES[loss](reduction=reduction), LOSSES[loss], targets_of(loss, y)
-    weight[:, 1] = weight[:, 0]
+    weight[:, 1] = np.nextafter(weight[:, 0], 3)  # to the last digit, where the core would take them
     nets = [network(output, backend=backend) for _ in range(2)]
     for net, own in zip(nets, (weight, weight[:, 0]), strict=True):
         net.fit(X, y, loss=loss, sample_weight=own, epochs=4, batch_size=7, validation_data=(X, y, own), clip_norm=1.0)
@@ -73,6 +73,19 @@ def test_equal_weights_of_outputs_are_those_of_rows(loss, reduction, backend, ro
     for name in ("loss", "val_loss"):
         alike(nets[0].history[name], nets[1].history[name])
     alike(nets[0].loss(X, y, loss, weight), nets[1].loss(X, y, loss, weight[:, 0]))
+
+
+def test_what_is_equal_in_every_row_is_for_the_core(backend, rows, monkeypatch):
+    X, y, weight = rows
+    monkeypatch.setattr(output_weights, "WeightedTraining", None)
+    nets = [network(backend=backend) for _ in range(2)]
+    both = np.repeat(weight[:, :1], 2, axis=1)
+    for net, own in zip(nets, (both, weight[:, 0]), strict=True):
+        net.fit(X, y, sample_weight=own, class_weight={0: 2, 1: 2}, epochs=2, validation_data=(X, y, own))
+    assert np.array_equal(nets[0].parameters, nets[1].parameters)
+    assert nets[0].trace(X, y, sample_weight=both).loss == nets[0].trace(X, y, sample_weight=weight[:, 0]).loss
+    with pytest.raises(TypeError):
+        nets[0].fit(X, y, sample_weight=weight, epochs=1)
 
 
 @pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"hinge", "huber"}))
@@ -298,7 +311,7 @@ def test_where_there_are_none():
     with pytest.raises(ValueError, match="class_weight: needs class labels"):
         network().fit(X, Y / 2, class_weight={0: 1})
     with pytest.raises(ValueError, match="sample_weight: needs one weight per row for trace"):
-        network().trace(X, Y, sample_weight=np.ones((4, 2)))
+        network().trace(X, Y, sample_weight=Y)
     for loss, output in itertools.product(["cross_entropy", "kullback_leibler"], ["softmax"]):
         with pytest.raises(ValueError, match="sample_weight: needs one weight per row"):
             network(output).loss(X, Y, loss, np.ones((4, 2)))

@@ -245,7 +245,8 @@ def _labels(name: str, array: NDArray[Any], n_rows: int, n_classes: int) -> NDAr
 def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int, n_outputs: int = 1) -> RealArray | None:
     """Return sample weights (n,), none negative and not all zero; None stays None.
 
-    With several outputs they may be (n, n_outputs): a weight for each output of each row.
+    With several outputs they may be (n, n_outputs): a weight for each output of each row. They are (n,) as well where
+    those of each row are equal, for the core takes only such.
     """
     if sample_weight is None:
         return None
@@ -259,6 +260,8 @@ def weights(name: str, sample_weight: Any, dtype: np.dtype[Any], n_rows: int, n_
         raise ValueError(f"{name}: needs weights >= 0, got {_first(name, result < 0, result)}")
     if result.max() < np.finfo(dtype).tiny:  # a compiled core takes what is smaller for zero
         raise ValueError(f"{name}: needs at least one weight > 0 ({dtype}), got at most {result.max():g}")
+    if result.ndim == 2 and (result == result[:, :1]).all():
+        result = result[:, 0].copy()
     return result
 
 
