@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.base.text import shown
+from backprop.base.text import listed, shown
 
 Names: TypeAlias = tuple[str, ...]
 Table: TypeAlias = Any
@@ -173,11 +173,11 @@ def numbers(name: str, found: Table) -> NDArray[Any]:
             arrays.append(array)
     if foreign:
         raise TypeError(
-            f"{name}: needs columns of numbers, got {_listed(foreign)}; make numbers of them first, as "
+            f"{name}: needs columns of numbers, got {listed(foreign, _SHOWN)}; make numbers of them first, as "
             "backprop.tables does, or leave them out"
         )
     if missing:
-        raise ValueError(f"{name}: needs a number in every place, got missing values: {_listed(missing)}")
+        raise ValueError(f"{name}: needs a number in every place, got missing values: {listed(missing, _SHOWN)}")
     dtype = np.result_type(*{array.dtype for array in arrays}) if arrays else np.dtype(np.float64)
     together = np.empty((len(found), len(arrays)), dtype)
     for k, array in enumerate(arrays):
@@ -236,14 +236,14 @@ def compare(name: str, given: Names | None, expected: Names | None, hint: str = 
     """
     if given is None or expected is None or given == expected:
         return
-    wanted = f"{name}: needs the columns {_listed(map(repr, expected))}, got {_listed(map(repr, given))}"
+    wanted = f"{name}: needs the columns {listed(map(repr, expected), _SHOWN)}, got {listed(map(repr, given), _SHOWN)}"
     lacking = [column for column in expected if column not in given]
     unknown = [column for column in given if column not in expected]
     if lacking or unknown:
         raise ValueError(
             wanted
-            + (f"; missing: {_listed(map(repr, lacking))}" if lacking else "")
-            + (f"; unknown: {_listed(map(repr, unknown))}" if unknown else "")
+            + (f"; missing: {listed(map(repr, lacking), _SHOWN)}" if lacking else "")
+            + (f"; unknown: {listed(map(repr, unknown), _SHOWN)}" if unknown else "")
         )
     raise ValueError(f"{wanted}: the same in another order" + (f"; {hint}" if hint else ""))
 
@@ -259,15 +259,8 @@ def checked_names(name: str, value: Any, n_columns: int) -> Names | None:
         if not isinstance(each, str):
             raise TypeError(f"{name}[{k}]: needs a name that is text, got {shown(each)}")
     if len(found) != n_columns or len(set(found)) != len(found):
-        raise ValueError(f"{name}: needs {n_columns} different names, got {_listed(map(repr, found))}")
+        raise ValueError(f"{name}: needs {n_columns} different names, got {listed(map(repr, found), _SHOWN)}")
     return tuple(map(str, found))
-
-
-def _listed(texts: Iterable[str]) -> str:
-    """Return texts in a row, of many the first ones."""
-    each = list(texts)
-    more = f", ... ({len(each)} in all)" if len(each) > _SHOWN else ""
-    return ", ".join(each[:_SHOWN]) + more
 
 
 # --- tables that are given -----------------------------------------------------------------------------------------

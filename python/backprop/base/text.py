@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,20 @@ def count(n: int, noun: str) -> str:
     ('1 row', '2,000 rows')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(texts: Iterable[str], most: int | None = None) -> str:
+    """Return texts in a row; where there are more than `most`, the first ones and how many there are.
+
+    Examples
+    --------
+    >>> from backprop.base.text import listed
+    >>> listed(["a", "b"]), listed("abc", 2)
+    ('a, b', 'a, b, ... (3 in all)')
+    """
+    each = list(texts)
+    more = "" if most is None or len(each) <= most else f", ... ({len(each)} in all)"
+    return ", ".join(each[:most]) + more
 
 
 def shown(value: Any) -> str:

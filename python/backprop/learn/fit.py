@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
-from backprop.base import threads
+from backprop.base import class_weights, threads
 from backprop.base.frames import Names
 from backprop.base.history import History
 from backprop.base.interrupts import HeldInterrupts
@@ -209,7 +209,7 @@ def checked_threads(n_threads: Any, flops: float, most: int) -> int:
 
 def _with_class_weights(model: Model, loss: Loss | Custom, data: Data, class_weight: Any) -> Data:
     """Return the data with their weights multiplied by those of their classes."""
-    weights = check.class_weights("class_weight", class_weight, loss, data, model.n_outputs)
+    weights = class_weights.of_rows("class_weight", class_weight, loss, data, model.n_outputs)
     n_weights = 1 if weights.ndim == 1 else model.n_outputs
     return data._replace(sample_weight=check.weights("class_weight", weights, model.dtype, len(data.X), n_weights))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
-from backprop.base import frames
+from backprop.base import class_weights, frames
 from backprop.base.fleet import FleetData
 from backprop.base.frames import Names as ColumnNames
 from backprop.base.types import Data, RealArray
@@ -284,7 +284,7 @@ def with_class_weights(
 
     def weights(k: int) -> RealArray:
         own = data.of(k)
-        of_classes = check.class_weights("class_weight", class_weight, loss, own, n_outputs)
+        of_classes = class_weights.of_rows("class_weight", class_weight, loss, own, n_outputs)
         if of_classes.ndim == 2:
             raise ValueError(f"class_weight: needs one output with {loss.name} in a fleet, got {n_outputs}")
         checked = check.weights("class_weight", of_classes, dtype, len(own.X))
