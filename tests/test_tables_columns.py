@@ -272,7 +272,8 @@ def test_split_shares_out_every_row(n, share, seed, stratified, random):
     else:
         for each in set(strata.tolist()):
             size = int((strata == each).sum())
-            assert (strata[held_out] == each).sum() == min(round(size * share), size - 1)
+            least = min(round(n * share), 1)
+            assert (strata[held_out] == each).sum() == min(max(round(size * share), least), size - 1)
 
 
 def test_split_depends_on_the_seed():
@@ -287,6 +288,21 @@ def test_groups_stay_together(groups, share, seed):
     assert not set(groups[train]) & set(groups[held_out])
     for train, held_out in folds(len(groups), 3, seed, groups=groups):
         assert not set(groups[train]) & set(groups[held_out])
+
+
+def test_folds_by_group_are_drawn():
+    groups = np.repeat(np.arange(60), 5)
+    drawn = [[set(groups[held_out].tolist()) for _, held_out in folds(300, 3, seed, groups=groups)] for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
+    for parts in drawn:
+        assert [len(part) for part in parts] == [20, 20, 20]
+        assert all(len({group % 3 for group in part}) == 3 for part in parts)
+
+
+def test_a_rare_class_is_held_out():
+    strata = np.array(["ok"] * 198 + ["fraud"] * 2)
+    train, held_out = split_rows(200, 0.25, 0, strata=strata)
+    assert sorted(strata[held_out]).count("fraud") == sorted(strata[train]).count("fraud") == 1
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.floats(0, 0.9))

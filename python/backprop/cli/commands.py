@@ -148,6 +148,8 @@ def _say_scores(say: output.Say, model: TableModel, plan: Plan, *, quiet: bool) 
             say("score", f"{said}{where}: {text}")
             if rest := scores.shown({name: value for name, value in found.items() if name not in first}):
                 say("", rest + _about(target))
+            if absent := scores.undefined(target, truth[rows]):
+                say("note", f"{said}{where}: {absent}")
         if quiet:
             print(said + text)
         if isinstance(target, Labels) and target.n_outputs <= output.MAX_CLASSES_SHOWN and not folds:

@@ -118,7 +118,7 @@ def describe_training(network: Network, settings: Mapping[str, Any], n_validatio
 def describe_folds(found: list[scores.Scores]) -> str:
     """Return the scores of a cross-validation as mean and standard deviation over the folds."""
     texts = []
-    for name in found[0]:
+    for name in dict.fromkeys(name for each in found for name in each):
         values = np.array([each[name] for each in found if name in each])
         what, form = scores.NAMES[name]
         texts.append(f"{what} {values.mean():{form}} ± {values.std():{form}}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.learn import metrics
+from backprop.tables.table import shorten
 from backprop.tables.targets import Labels, Target
 
 Scores = dict[str, float]
@@ -55,8 +56,9 @@ def measured(
 ) -> Scores:
     """Return how well the network's outputs, (n, n_outputs), hit the encoded target.
 
-    Figures that do not exist for these rows are left out: R² of equal numbers, ROC AUC of one class. Precision, recall,
-    F1, ROC AUC and average precision are those of the positive class where there are two, else means over the classes.
+    Figures that do not exist for these rows are left out: R² of equal numbers, ROC AUC of one class, and what is about
+    a positive class that has no row. Precision, recall, F1, ROC AUC and average precision are those of the positive
+    class where there are two, else means over the classes.
     """
     if not isinstance(target, Labels):
         errors = {"r2": metrics.r2(outputs, truth, weight)} if np.ptp(truth) > 0 else {}
@@ -71,6 +73,8 @@ def measured(
     if target.n_outputs == 2:
         one = target.positive
         true, chances, said = (truth == one)[:, None].astype(float), outputs[:, one : one + 1], said[:, one : one + 1]
+        if not (true[:, 0] if weight is None else true[:, 0] * weight).any():
+            return found
     for name, given in (("precision", said), ("recall", said), ("f1", said), ("roc_auc", chances),
                         ("average_precision", chances)):  # fmt: skip
         found[name] = metrics.METRICS[name](given, true, weight)
@@ -85,6 +89,28 @@ def baseline(target: Target, train_truth: NDArray[Any], truth: NDArray[Any]) -> 
     majority = int(np.bincount(train_truth).argmax())
     outputs[:, majority] = 1
     return f"always {target.labels[majority]!r}", measured(target, outputs, truth)
+
+
+def undefined(target: Target, truth: NDArray[Any]) -> str | None:
+    """Return a sentence about the classes that no row has, so that no score tells how well they are found.
+
+    Examples
+    --------
+    >>> undefined(Labels("y", ("fraud", "ok"), positive_label="fraud"), np.array([1, 1]))
+    "no row of 'fraud': its precision, recall and F1 are undefined"
+    >>> undefined(Labels("y", ("a", "b", "c")), np.array([0, 2]))
+    "no row of 'b': the scores do not tell how well it is found"
+    """
+    if not isinstance(target, Labels):
+        return None
+    absent = np.flatnonzero(np.bincount(truth, minlength=target.n_outputs) == 0)
+    if not len(absent):
+        return None
+    if target.n_outputs == 2 and target.positive in absent:
+        return f"no row of {target.labels[target.positive]!r}: its precision, recall and F1 are undefined"
+    them = "it is" if len(absent) == 1 else "they are"
+    names = shorten((target.labels[k] for k in absent), 5)
+    return f"no row of {names}: the scores do not tell how well {them} found"
 
 
 def confusion(target: Labels, predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,7 +31,7 @@ def split_rows(
     seed
         Of what is drawn.
     strata
-        Classes, (n,): the same share of each is held out, and at least one row of each is not.
+        Classes, (n,): the same share of each is held out, at least one row of each that has two, and never all.
     groups
         Groups, (n,): the rows of one stay together.
     order
@@ -52,8 +52,10 @@ def split_rows(
         if strata is None:
             held_out[draw[: min(round(n * share), n - 1)]] = True
         else:
+            least = min(round(n * share), 1)
             for members in _members(strata, draw):
-                held_out[members[: min(round(len(members) * share), len(members) - 1)]] = True
+                wanted = max(round(len(members) * share), least)
+                held_out[members[: min(wanted, len(members) - 1)]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -88,7 +90,8 @@ def folds(
         _, group = np.unique(groups, return_inverse=True)
         sizes = np.bincount(group)
         filled = np.zeros(k)
-        for each in sorted(range(len(sizes)), key=lambda g: -sizes[g]):  # the largest first, into the emptiest
+        drawn = np.random.default_rng(seed).permutation(len(sizes))  # whatever the order of their names
+        for each in sorted(drawn, key=lambda g: -sizes[g]):  # the largest first, into the emptiest
             target = int(filled.argmin())
             fold[group == each] = target
             filled[target] += sizes[each]
