@@ -272,6 +272,8 @@ def _insert_csv(
             raise ValueError(engine.located(name, engine.explained(error))) from error
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
         again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
+        if not set(columns) <= set(dialect.names):
+            raise ValueError(f"{name}: needs a header in UTF-8, as its rows are, and with line ends of one kind") from error
         with engine.errors(name):
             statement = statement.replace(query, _csv_query(again, dialect, columns))
             engine.run(connection, statement, progress=limits.progress)
