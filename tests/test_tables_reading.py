@@ -326,7 +326,10 @@ def frames():
     yield "pandas, an index of its own", plain.set_index(pandas.Index([7, 7, 9]))
     yield "pandas, nullable", plain.astype({"size": "Float64", "colour": "string"})
     yield "pandas, category", plain.astype({"colour": "category", "when": "datetime64[s]"})
-    yield "pandas, time zone", plain.assign(when=pandas.to_datetime(plain["when"]).dt.tz_localize("Asia/Tokyo"))
+    yield (
+        "pandas, time zone",
+        plain.assign(when=pandas.to_datetime(plain["when"], utc=True).dt.tz_convert("Asia/Tokyo")),
+    )
     yield "pandas, Arrow", arrow.to_pandas(types_mapper=pandas.ArrowDtype)
     yield "polars", polars.DataFrame(COLUMNS)
     yield "polars, lazy", polars.LazyFrame(COLUMNS)

@@ -205,9 +205,8 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
         return _number(replace(column, meaning="numeric", why="numbers"), seen)
     if stored.kind in ("date", "time") or seen.all(seen.times):
         written = "ISO 8601" if stored.kind == "date" else "time of day"
-        return replace(
-            column, meaning="date", why="dates" if stored.kind == "date" else "times of day", written=written
-        )
+        dates = "dates in UTC" if stored.type.endswith("TIME ZONE") else "dates"
+        return replace(column, meaning="date", why=dates if stored.kind == "date" else "times of day", written=written)
     could_be = 6 <= seen.longest <= 40 and seen.all(seen.with_digits)
     if could_be and (found := values.date_format(table, stored, seen.there)):
         why = f"dates, {found[0]}" + ("; day and month could be the other way round" if found[1] else "")

@@ -1,7 +1,7 @@
 """Data frames as tables: pandas, polars, pyarrow and others through narwhals, relations of DuckDB, mappings.
 
-Numbers, booleans, dates and times keep their types; everything else becomes text, which the rules for the values of
-files then read.
+Numbers, booleans, dates and times keep their types; durations are seconds, times with a zone are in UTC. Everything else
+becomes text, which the rules for the values of files then read.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _of_series(series: Any) -> NDArray[Any]:
     if isinstance(dtype, nw.Boolean):
         return _of_values(series.to_list())
     if isinstance(dtype, nw.Datetime):
-        local = series.dt.replace_time_zone(None) if dtype.time_zone else series
-        return _instants(local.to_list(), missing)
+        in_utc = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else series
+        return _instants(in_utc.to_list(), missing)
     if isinstance(dtype, nw.Date):
         return _instants(series.to_list(), missing)
     if isinstance(dtype, nw.Duration):
@@ -137,6 +137,8 @@ def _of_values(values: Any) -> NDArray[Any]:
             return np.where(mask, np.nan, data.astype(np.float64))
         if data.dtype.kind == "M":
             return np.where(mask, np.datetime64("NaT"), data).astype("datetime64[us]")
+        if data.dtype.kind == "m":
+            return np.where(mask, np.nan, data / np.timedelta64(1, "s"))
         values = [None if gone else value for value, gone in zip(data.tolist(), mask, strict=True)]
     if isinstance(values, np.ndarray):
         if values.ndim != 1:
@@ -146,6 +148,8 @@ def _of_values(values: Any) -> NDArray[Any]:
             return np.ascontiguousarray(wide)
         if values.dtype.kind == "M":
             return values.astype("datetime64[us]")
+        if values.dtype.kind == "m":
+            return np.asarray(values / np.timedelta64(1, "s"), np.float64)
     items = list(values)
     there = [item for item in items if not _is_missing(item)]
     missing = np.array([_is_missing(item) for item in items], bool)
@@ -161,9 +165,18 @@ def _of_values(values: Any) -> NDArray[Any]:
                 pass
         return np.array([np.nan if _is_missing(item) else float(item) for item in items], np.float64)
     if there and all(isinstance(item, (datetime.date, np.datetime64)) for item in there):
-        naive = [item.replace(tzinfo=None) if isinstance(item, datetime.datetime) else item for item in items]
-        return _instants(naive, missing)
+        return _instants([_in_utc(item) for item in items], missing)
+    if there and all(isinstance(item, (datetime.timedelta, np.timedelta64)) for item in there):
+        second = np.timedelta64(1, "s")
+        return np.array([np.nan if _is_missing(item) else np.timedelta64(item) / second for item in items], np.float64)
     return _texts(items, missing)
+
+
+def _in_utc(item: Any) -> Any:
+    """Return a time in UTC, without its zone; what has none as it is."""
+    if isinstance(item, datetime.datetime) and item.tzinfo is not None and not _is_missing(item):
+        return item.astimezone(datetime.UTC).replace(tzinfo=None)
+    return item
 
 
 def _is_missing(item: Any) -> bool:

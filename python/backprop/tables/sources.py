@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
+from backprop.tables import arrow, engine, frames
 from backprop.tables import dialect as dialects
-from backprop.tables import engine, frames
 from backprop.tables.dialect import Dialect
 from backprop.tables.engine import Limits, literal, quoted
 from backprop.tables.table import Stored, Table, shorten
@@ -328,7 +328,25 @@ def _json(files: Sequence[File], connection: Any, name: str, limits: Limits, kep
 
 def _parquet(files: Sequence[File], connection: Any, name: str, limits: Limits, kept: list[Any]) -> Table:
     paths = ", ".join(literal(file.path) for file in files)
-    return _stored(connection, f"read_parquet([{paths}], union_by_name=true)", name, limits, materialised=False)
+    query = f"read_parquet([{paths}], union_by_name=true)"
+    if changed := ", ".join(f"{quoted(column)} / {unit} AS {quoted(column)}"
+                            for column, unit in _durations(files, connection, name).items()):  # fmt: skip
+        query = f"(SELECT * REPLACE ({changed}) FROM {query})"
+    return _stored(connection, query, name, limits, materialised=False)
+
+
+def _durations(files: Sequence[File], connection: Any, name: str) -> dict[str, float]:
+    """Return which columns are durations, and how many of their units are a second; the same in all files."""
+    found: dict[str, float] = {}
+    with engine.errors(name):
+        for file in files:
+            schemas = connection.execute(
+                f"SELECT value FROM parquet_kv_metadata({literal(file.path)}) WHERE key = {literal(arrow.KEY)}::BLOB"
+            ).fetchall()
+            for column, unit in (arrow.durations(schemas[0][0]) if schemas else {}).items():
+                if found.setdefault(column, unit) != unit:
+                    raise ValueError(f"{name}: column {column!r} has durations of several units; join the files first")
+    return found
 
 
 def _stored(connection: Any, query: str, name: str, limits: Limits, *, materialised: bool) -> Table:

@@ -11,7 +11,9 @@ The rules:
   comma in a file of semicolons, else the point.
 - **booleans** are the pairs of `BOOLEANS`, in capitals or not, in any mixture, and 1 and 0.
 - **dates** are ISO 8601, or in one of `DATE_FORMATS`, for each column the first one with which all of its cells are
-  dates. Of 01/02/2025, the month comes first if no cell is against it, and this is said.
+  dates. Of 01/02/2025, the month comes first if no cell is against it, and this is said. Times with a zone are in UTC,
+  whatever the rows come from.
+- **durations** are seconds; in text, as pandas writes them: 40 days 23:00:00.
 - **codes** are whole numbers some of which have leading zeros: 02134.
 """
 
@@ -59,6 +61,8 @@ _FULL = {
     for mark, number in _NUMBER.items()
 }
 
+_DURATION = r"[+-]?\d+ days?(?:,? [+-]?\d{1,2}:\d\d:\d\d(?:\.\d+)?)?"
+
 # Times behind a date, as strptime has them; the first one is none.
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S", ", %H:%M")
 DATE_FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -75,6 +79,8 @@ DATE_FORMATS: Mapping[str, tuple[str, ...]] = {
     "yearmonthday": ("%Y%m%d",),
     "year-month": ("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%b %Y", "%B %Y", "%b-%Y"),
 }  # fmt: skip
+# A zone behind a time: Z, +02:00, Europe/Berlin.
+_ZONE = r":\d\d(?:\.\d+)?\s?(?:[+-]\d\d(?::?\d\d)?|[A-Za-z][A-Za-z_/]+|Z)$"
 # Not tried unless it is asked for: whole numbers would be dates.
 ON_REQUEST = ("yearmonthday",)
 
@@ -184,7 +190,8 @@ def number(column: Stored, decimal: str, *, plain: bool = False) -> str:
     unit = f"CASE WHEN contains({text}, '%') THEN 100 WHEN contains({text}, '‰') THEN 1000 ELSE 1 END"
     careful = (
         f"CASE WHEN regexp_full_match({text}, {literal(_FULL[decimal])}) "
-        f"THEN TRY_CAST({digits} AS DOUBLE) * {sign} / {unit} END"
+        f"THEN TRY_CAST({digits} AS DOUBLE) * {sign} / {unit} "
+        f"WHEN regexp_full_match({text}, {literal(_DURATION)}) THEN {_seconds(text)} END"
     )
     if decimal == ".":  # what DuckDB's own cast takes is right, but for 1_000 and the names of infinities
         return (
@@ -192,6 +199,12 @@ def number(column: Stored, decimal: str, *, plain: bool = False) -> str:
             f"WHEN {fast} IS NULL THEN {careful} END"
         )
     return f"CASE WHEN regexp_full_match({text}, '[-+]?[0-9]+') THEN {fast} ELSE {careful} END"
+
+
+def _seconds(duration: str) -> str:
+    days = f"TRY_CAST(regexp_extract({duration}, '^[+-]?[0-9]+') AS DOUBLE)"
+    rest = f"TRY_CAST(regexp_extract({duration}, '[0-9]+:[0-9:.]+$') AS INTERVAL)"
+    return f"({days} * 86400 + coalesce(epoch({rest}), 0))"
 
 
 def boolean(column: Stored) -> str:
@@ -223,7 +236,11 @@ def instant(column: Stored, written: str) -> str:
         return f"TRY_CAST(to_timestamp({number(column, '.')}) AS TIMESTAMP)"
     formats = DATE_FORMATS[written]
     if not formats:  # a bare year is a number
-        return f"CASE WHEN length({text}) >= 8 THEN TRY_CAST({text} AS TIMESTAMP) END"
+        in_utc = f"timezone('UTC', TRY_CAST({text} AS TIMESTAMP WITH TIME ZONE))"
+        return (
+            f"CASE WHEN regexp_matches({text}, {literal(_ZONE)}) THEN {in_utc} "
+            f"WHEN length({text}) >= 8 THEN TRY_CAST({text} AS TIMESTAMP) END"
+        )
     return f"try_strptime({text}, [{', '.join(literal(each) for each in formats)}])"
 
 

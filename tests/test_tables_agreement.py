@@ -1,0 +1,89 @@
+"""The same rows are the same numbers, whatever they come from."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+
+import numpy as np
+import pytest
+from backprop.tables import arrow, open_table
+from backprop.tables.columns import decided
+from backprop.tables.reading import read
+
+duckdb = pytest.importorskip("duckdb")
+
+ZONE = datetime.timezone(datetime.timedelta(hours=2))
+DURATIONS = [datetime.timedelta(seconds=850.5 + 90_000 * k) for k in range(3)]
+TIMES = [datetime.datetime(2024, 3, 1, 10 + k, tzinfo=ZONE) for k in range(3)]
+SECONDS = [850.5, 90850.5, 180850.5]
+IN_UTC = [1709280000.0, 1709283600.0, 1709287200.0]
+
+
+def numbers_of(source):
+    table = open_table(source)
+    found = read(table, list(decided(table, list(table.columns)).values()))
+    return {name: each.array.tolist() for name, each in found.items()}
+
+
+def sources(folder):
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    polars = pytest.importorskip("polars")
+    yield "mapping", {"lasts": DURATIONS, "when": TIMES}
+    frame = polars.DataFrame({"lasts": DURATIONS, "when": TIMES}).with_columns(
+        polars.col("when").dt.convert_time_zone("Asia/Tokyo")
+    )
+    yield "polars", frame
+    for unit in ("ms", "us", "ns"):
+        path = str(folder / f"{unit}.parquet")
+        frame.with_columns(polars.col("lasts").cast(polars.Duration(unit))).write_parquet(path)
+        yield f"polars, Parquet, {unit}", path
+    pandas_frame = pandas.DataFrame({"lasts": DURATIONS, "when": TIMES})
+    yield "pandas", pandas_frame
+    for kind, write in (("csv", pandas_frame.to_csv), ("parquet", pandas_frame.to_parquet)):
+        path = str(folder / f"pandas.{kind}")
+        write(path, index=False)
+        yield f"pandas, {kind}", path
+    yield "pyarrow", pyarrow.table({"lasts": DURATIONS, "when": TIMES})
+    yield "numpy", {"lasts": np.array(DURATIONS, "timedelta64[ms]"), "when": TIMES}
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'America/New_York'")
+    yield (
+        "relation",
+        connection.sql(
+            "SELECT to_microseconds(850500000 + k * 90000000000) AS lasts, "
+            "TIMESTAMPTZ '2024-03-01 08:00+00' + k * INTERVAL 1 HOUR AS when FROM range(3) AS r(k)"
+        ),
+    )
+
+
+def test_durations_are_seconds_and_times_with_a_zone_are_in_utc_wherever_they_come_from(tmp_path):
+    for name, source in sources(tmp_path):
+        assert numbers_of(source) == {"lasts": SECONDS, "when": IN_UTC}, name
+
+
+def test_durations_in_a_text():
+    cells = ["-1 days +23:59:59", "3 days", "1 day, 0:14:10", ""]
+    np.testing.assert_array_equal(numbers_of({"a": cells})["a"], [-1, 259200, 87250, np.nan])
+
+
+def test_missing_durations():
+    lasts = [DURATIONS[0], None, DURATIONS[2]]
+    np.testing.assert_array_equal(numbers_of({"a": lasts})["a"], [850.5, np.nan, 180850.5])
+    relation = duckdb.sql("SELECT * FROM (VALUES (INTERVAL '1 day'), (NULL), (INTERVAL '1 hour')) AS t(a)")
+    np.testing.assert_array_equal(numbers_of(relation)["a"], [86400, np.nan, 3600])
+
+
+@pytest.mark.parametrize("schema", [b"", b"?", base64.b64encode(b"\xff" * 40), base64.b64encode(bytes(range(80)))])
+def test_a_damaged_schema_of_arrow_has_no_durations(schema):
+    assert arrow.durations(schema) == {}
+
+
+def test_files_with_durations_of_several_units_are_refused(tmp_path):
+    polars = pytest.importorskip("polars")
+    for unit in ("ms", "us"):
+        polars.DataFrame({"a": DURATIONS}, schema={"a": polars.Duration(unit)}).write_parquet(
+            tmp_path / f"{unit}.parquet"
+        )
+    with pytest.raises(ValueError, match="'a' has durations of several units"):
+        open_table(str(tmp_path / "*.parquet"))
