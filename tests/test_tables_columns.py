@@ -132,13 +132,27 @@ def test_leaks_are_pointed_out():
     assert len(plan.notes) == 1
 
 
-def test_almost_numeric():
-    data = {"a": [*map(str, range(N - 1)), "oops"], "y": column(1.5, 2.5), "b": column("u", "v", "w")}
+def test_a_few_words_among_numbers_are_missing_values():
+    data = {"a": [*map(str, range(N - 1)), "Oops"], "y": column(1.5, 2.5), "b": column("u", "v", "w")}
     plan = prepared(open_table(data), Asked(("y",)), Settings())
-    assert plan.preprocessing.left_out["a"] == "identifier: text that differs in every row"
+    said = "39 of 40 cells are numbers, but row 40 is 'Oops'"
+    assert plan.notes == (f"a: numbers; {said}, which counts as missing",)
+    assert plan.missing == {"a": 1}
+    again = Preprocessing.from_json(json.loads(json.dumps(plan.preprocessing.to_json())))
+    new = {"b": ["u", "v"], "a": ["oops", "7"]}
+    assert again.encode(open_table(new)).missing == {"a": 1}
+    with pytest.raises(ValueError, match="row 1: column 'a' needs finite numbers, got 'other'"):
+        again.encode(open_table({**new, "a": ["other", "7"]}))
+
+
+def test_almost_numeric():
+    said = "not numeric: 39 of 40 cells are numbers, but row 40 is"
+    data = {"a": [*map(str, range(N - 1)), "12 kg"], "y": column(1.5, 2.5), "b": column("u", "v", "w")}
+    plan = prepared(open_table(data), Asked(("y",)), Settings())
+    assert plan.preprocessing.left_out["a"] == f"text with 40 different values in 40 rows; {said} '12 kg'"
     data["a"] = [*(str(k % 9) for k in range(N - 1)), "oops"]
     plan = prepared(open_table(data), Asked(("y",)), Settings())
-    assert plan.notes == ("a is not numeric because of 'oops' in row 40",)
+    assert plan.notes == (f"a is {said} 'oops'",)
 
 
 # --- encoders ------------------------------------------------------------------------------------------------------
@@ -390,7 +404,7 @@ def test_quantities():
         ([f"t{k}" for k in range(30)], "classification", "30 classes in 30 rows, too many"),
         (["", "NA"] * 15, None, "target 'y' has no value in any row"),
         (["2024-01-01", "2024-01-02"] * 15, None, "target 'y' holds dates; it needs labels or numbers"),
-        ([*map(str, range(29)), "oops"], None, "not numeric because of 'oops' in row 30"),
+        ([*map(str, range(29)), "oops"], None, "not numeric: 29 of 30 cells are numbers, but row 30 is 'oops'"),
     ],
 )
 def test_targets_that_cannot_be_learned(y, task, message):

@@ -9,6 +9,8 @@ The first rule that fits decides:
 5. Numbers: *numeric*. But whole numbers that differ in every row under a name such as ``order_id``: *identifier*; and
    that repeat under a name such as ``shop_id`` or ``zip``: *code*.
 6. Dates, times of day: *date*.
+   Where at least 95 % of the cells, and 20, are numbers, and the others a few words without a digit: *numeric*. These
+   words are missing values.
 7. Text in which values repeat (at most half as many as rows, or ten): *category*.
 8. Other text: *identifier* where no value repeats and none has a blank, else *text*. Both are left out.
 """
@@ -28,6 +30,7 @@ Meaning: TypeAlias = Literal["numeric", "boolean", "category", "code", "date", "
 MEANINGS: tuple[Meaning, ...] = ("numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing")
 
 FEW_WORDS = 10
+MOST_STRAYS, LEAST_NUMBERS, SHARE_OF_NUMBERS = 20, 20, 0.95
 _ID_WORDS = {"id", "uuid", "guid", "pk", "index", "idx", "nr", "rowid", "key"}
 _CODE_WORDS = {"id", "code", "zip", "zipcode", "plz", "postcode", "postal", "sku"}
 _LAST_ID_WORDS = {"no", "number", "num"}
@@ -126,6 +129,8 @@ class Column:
         Whether the words of a category are numbers, of which 3 and 3.0 are one.
     plain
         Whether all of its numbers are written as programs do, so that reading them is fast.
+    strays
+        Words among its numbers that are missing values, in small letters.
     """
 
     name: str
@@ -135,6 +140,7 @@ class Column:
     written: str = "ISO 8601"
     numbers: bool = False
     plain: bool = False
+    strays: tuple[str, ...] = ()
 
     @property
     def is_words(self) -> bool:
@@ -211,6 +217,8 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
     if could_be and (found := values.date_format(table, stored, seen.there)):
         why = f"dates, {found[0]}" + ("; day and month could be the other way round" if found[1] else "")
         return replace(column, meaning="date", why=why, written=found[0])
+    if name not in asked.targets and (mended := _with_strays(table, column, seen)):
+        return mended
     return _words(table, column, seen)
 
 
@@ -224,6 +232,25 @@ def _number(column: Column, seen: Evidence) -> Column:
     if seen.distinct <= seen.there / 2 and tokens & _CODE_WORDS:
         return replace(column, meaning="code", why="whole numbers, and its name", numbers=True)
     return column
+
+
+def _with_strays(table: Table, column: Column, seen: Evidence) -> Column | None:
+    """Return a column of numbers with a few words among them, None where it is another one."""
+    numbers = seen.numbers[column.decimal]
+    few = max(LEAST_NUMBERS, SHARE_OF_NUMBERS * seen.there) > numbers
+    if few or numbers == seen.there or seen.zeros or seen.distinct <= FEW_WORDS:
+        return None
+    stored = table.columns[column.name]
+    found = table.rows(
+        f"SELECT DISTINCT lower({values.trimmed(stored.sql)}) AS word FROM {table.relation} "
+        f"WHERE {_no_number(table, column)} ORDER BY word LIMIT {MOST_STRAYS + 1}"
+    )
+    strays = tuple(word for (word,) in found)
+    # What has a digit in it says how much: 5+, 12 kg.
+    if len(strays) > MOST_STRAYS or any(character.isdigit() for word in strays for character in word):
+        return None
+    why = f"numbers; {_said_stray(table, column, seen)}, which counts as missing"
+    return _number(replace(column, meaning="numeric", why=why, strays=strays), seen)
 
 
 def _tokens(name: str) -> set[str]:
@@ -242,23 +269,32 @@ def _words(table: Table, column: Column, seen: Evidence) -> Column:
     if seen.distinct <= max(FEW_WORDS, seen.there / 2):
         return replace(column, meaning="category", why=f"text with {seen.distinct:,} different values")
     stored = table.columns[column.name]
+    why = f"text with {seen.distinct:,} different values in {seen.there:,} rows"
+    if (note := almost_numeric(table, column, seen)) and not _tokens(column.name) & _ID_WORDS:
+        return replace(column, meaning="text", why=f"{why}; {note}")
     blanks = table.row(f"SELECT count(*) FILTER (contains({values.text(stored)}, ' ')) FROM {table.relation}")[0]
     if seen.distinct == seen.there and not blanks:
         return replace(column, meaning="identifier", why="text that differs in every row")
-    why = f"text with {seen.distinct:,} different values in {seen.there:,} rows"
-    return replace(
-        column, meaning="text", why=why + (f"; {note}" if (note := almost_numeric(table, column, seen)) else "")
-    )
+    return replace(column, meaning="text", why=why)
 
 
 def almost_numeric(table: Table, column: Column, seen: Evidence) -> str | None:
     """Tell which cell makes words of a column most of whose cells are numbers."""
     if 2 * seen.numbers[column.decimal] <= seen.there or seen.all(seen.numbers[column.decimal]):
         return None
+    return f"not numeric: {_said_stray(table, column, seen)}"
+
+
+def _said_stray(table: Table, column: Column, seen: Evidence) -> str:
+    """Return how many cells are numbers, and which is the first that is none."""
+    row, cell = table.where(_no_number(table, column), values.text(table.columns[column.name])) or (0, "")
+    return f"{seen.numbers[column.decimal]:,} of {seen.there:,} cells are numbers, but row {row:,} is {cell!r:.80}"
+
+
+def _no_number(table: Table, column: Column) -> str:
+    """Return the condition that a cell says something that is no number."""
     stored = table.columns[column.name]
-    condition = f"NOT {values.is_missing(stored)} AND {values.number(stored, column.decimal)} IS NULL"
-    row, cell = table.where(condition, values.text(stored)) or (0, "")
-    return f"not numeric because of {cell!r} in row {row:,}"
+    return f"NOT {values.is_missing(stored)} AND {values.number(stored, column.decimal)} IS NULL"
 
 
 def _is_boolean(table: Table, name: str, seen: Evidence, all_numbers: bool) -> bool:

@@ -1,7 +1,7 @@
 """Data frames as tables: pandas, polars, pyarrow and others through narwhals, relations of DuckDB, mappings.
 
-Numbers, booleans, dates and times keep their types; durations are seconds, times with a zone are in UTC. Everything else
-becomes text, which the rules for the values of files then read.
+Numbers, booleans, dates and times keep their types; durations are seconds, and times with a zone are in UTC. Everything
+else becomes text, which the rules for the values of files then read.
 """
 
 from __future__ import annotations

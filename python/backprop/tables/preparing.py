@@ -312,7 +312,8 @@ def _notes(
     table: Table, fitted: Preprocessing, columns: Mapping[str, Column], seen: Mapping[str, Any],
     found: Mapping[str, Values], truths: tuple[NDArray[Any], ...],
 ) -> tuple[str, ...]:  # fmt: skip
-    notes = [f"{column.name}: {column.why}" for column in fitted.columns if "the other way round" in column.why]
+    # Behind a semicolon is what may be wrong.
+    notes = [f"{column.name}: {column.why}" for column in fitted.columns if "; " in column.why]
     for column in fitted.columns:
         if column.is_words and (note := meanings.almost_numeric(table, column, seen[column.name])):
             notes.append(f"{column.name} is {note}")

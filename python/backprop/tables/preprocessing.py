@@ -182,7 +182,7 @@ def _unpacked(text: str) -> object:
 def _column_from_json(data: object) -> Column:
     if not isinstance(data, dict):
         raise ValueError(f"column: needs a dict, got {data!r:.80}")
-    column: Column = encoders.from_json(Column, {**data, "meaning": data.get("meaning")}, "column")
+    column: Column = encoders.from_json(Column, {"strays": [], **data, "meaning": data.get("meaning")}, "column")
     if column.meaning not in meanings.MEANINGS:
         raise ValueError(f"column {column.name!r}: needs a meaning of {', '.join(meanings.MEANINGS)}; "
                          f"got {column.meaning!r:.80}")  # fmt: skip

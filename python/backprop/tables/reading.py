@@ -125,8 +125,10 @@ def _check(table: Table, found: Values) -> None:
     if not found.missing.any():
         return
     column, stored = found.column, table.columns[found.column.name]
-    wrong = table.where(f"NOT {values.is_missing(stored)} AND ({_expression(table, column)}) IS NULL",
-                        f"CAST({stored.sql} AS VARCHAR)")  # fmt: skip
+    gone = values.is_missing(stored)
+    if column.strays:
+        gone = f"({gone} OR {values.one_of(f'lower({values.trimmed(stored.sql)})', column.strays)})"
+    wrong = table.where(f"NOT {gone} AND ({_expression(table, column)}) IS NULL", f"CAST({stored.sql} AS VARCHAR)")
     if wrong is not None:
         needs = {"numeric": "finite numbers", "boolean": "yes or no", "date": f"dates ({column.written})"}
         raise ValueError(

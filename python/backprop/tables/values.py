@@ -140,7 +140,8 @@ class Evidence:
 _TRIMMED = "t"  # a column of queries of this module, without blanks around its texts
 
 
-def _one_of(expression: str, words: Iterable[str]) -> str:
+def one_of(expression: str, words: Iterable[str]) -> str:
+    """Return the condition that a text is one of some words."""
     return f"{expression} IN ({', '.join(literal(word) for word in words)})"
 
 
@@ -158,7 +159,7 @@ def is_missing(column: Stored, *, among_words: bool = False) -> str:
         return f"({value} IS NULL)"
     if column.kind == "text":
         marks = MISSING if among_words else MISSING + MISSING_WORDS
-        return f"({column.sql} IS NULL OR {_one_of(f'lower({trimmed(column.sql)})', marks)})"
+        return f"({column.sql} IS NULL OR {one_of(f'lower({trimmed(column.sql)})', marks)})"
     return f"({column.sql} IS NULL)"
 
 
@@ -216,7 +217,7 @@ def boolean(column: Stored) -> str:
     if column.kind != "text":
         return "CAST(NULL AS BOOLEAN)"
     text = f"lower({trimmed(column.sql)})"
-    return f"CASE WHEN {_one_of(text, TRUE)} THEN true WHEN {_one_of(text, FALSE)} THEN false END"
+    return f"CASE WHEN {one_of(text, TRUE)} THEN true WHEN {one_of(text, FALSE)} THEN false END"
 
 
 def instant(column: Stored, written: str) -> str:
