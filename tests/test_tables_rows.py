@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 
 import numpy as np
 import pytest
@@ -50,3 +51,71 @@ def test_no_score_of_a_class_that_no_row_has(capsys):
         capsys.readouterr().out.split()
     )
     assert "recall" in TableModel(epochs=1).fit(data, "y").scores["y"]
+
+
+# --- what contradicts itself ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "message"),
+    [
+        ({}, {"group": "house", "time": "day"}, "group: needs to be without time, got group 'house' and time 'day'"),
+        ({"folds": 20}, {"group": "house"}, "folds: group 'house' has 10 groups, enough for at most 10 folds; got 20"),
+        ({"folds": 201}, {}, "folds: the table has 200 rows with a target, enough for at most 200 folds; got 201"),
+        ({"folds": 200}, {"time": "day"}, "folds: time 'day' has 200 different times, enough for at most 199 folds"),
+        ({"loss": "huber"}, {}, "loss: a classification needs one of cross_entropy"),
+        ({}, {"time": "kind"}, "time: needs a column of dates or numbers; .*'kind'"),
+    ],
+)
+def test_what_contradicts_itself(capsys, settings, asked, message):
+    with pytest.raises(ValueError, match=message):
+        TableModel(epochs=1, **settings).fit(rows(), "late", **asked)
+    options = [f"--{name}={value}".replace("_", "-") for name, value in (settings | asked).items()]
+    assert main(["train", write("t.csv", rows()), "--target", "late", *options]) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert f"error: --{message.split(':')[0]}: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("target", "came"), [("kind", "'kind' has 3"), ("price", "'price' is a number")]
+)  # of three classes, and of a regression
+def test_a_threshold_needs_two_classes(capsys, target, came):
+    message = f"threshold: needs a target of two classes; {came}"
+    with pytest.raises(ValueError, match=message):
+        TableModel(threshold=0.3).fit(rows(), target)
+    train = ["train", write("t.csv", rows()), "--target", target, "--epochs", "3"]
+    assert main([*train, "--threshold", "0.3"]) == 2
+    assert main(train) == 0
+    assert main(["predict", "t.safetensors", "t.csv", "--threshold", "0.3"]) == 2
+    assert capsys.readouterr().err.count(f"error: --{message}") == 2
+    model = TableModel(epochs=1).fit(rows(), target)
+    with pytest.raises(ValueError, match=message):
+        model.predict(rows(), threshold=0.3)
+
+
+# --- arguments -----------------------------------------------------------------------------------------------------
+
+
+def test_predict_takes_a_threshold_and_one_row():
+    model = TableModel(epochs=3).fit(rows(), "late", ignore=("day", "house", "price", "kind"))
+    positive = model.preprocessing.targets[0].positive
+    chances = model.predict_proba(rows())[:, positive]
+    np.testing.assert_array_equal(model.predict(rows(), threshold=0.2) == model.classes[positive], chances >= 0.2)
+    assert model.predict({"x": 2.0}).tolist() == model.predict({"x": [2.0]}).tolist()
+
+
+def test_settings_have_names_and_are_told_from_arguments_of_fit():
+    names = list(inspect.signature(TableModel).parameters)
+    assert names == list(TableModel().settings.__dataclass_fields__)
+    with pytest.raises(TypeError, match=r"test_size is a setting of the model: TableModel\(test_size=\.\.\.\)"):
+        TableModel().fit(rows(), "late", test_size=0)
+    with pytest.raises(TypeError, match="fit: has no argument 'tset_size'"):
+        TableModel().fit(rows(), "late", tset_size=0)
+    with pytest.raises(TypeError, match=r"hidden: needs the units of each layer, such as \(32, 32\)"):
+        TableModel(hidden=32)
+
+
+def test_one_input(capsys):
+    assert main(["train", write("t.csv", {k: rows()[k] for k in ("x", "late")}), "--target", "late"]) == 0
+    assert " 1 input of the network\n" in capsys.readouterr().out

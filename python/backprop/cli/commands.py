@@ -47,7 +47,7 @@ _SETTINGS = (
 )
 _COLUMNS = ("numeric", "categorical", "date", "ignore", "id", "weight", "group", "time")
 # What the library calls by its Python name is an option here.
-_OPTIONS = ("loss", "test_size", "validation_size", "class_weight", "folds", "memory", "threshold")
+_OPTIONS = ("loss", "test_size", "validation_size", "class_weight", "folds", "memory", "threshold", "group", "time")
 
 
 def train(args: argparse.Namespace) -> None:
@@ -115,7 +115,7 @@ def _say_plan(say: output.Say, plan: Plan) -> None:
     for target in fitted.targets:
         say("target", output.describe_target(target, plan.counts.get(target.name)))
     say("columns", output.describe_columns(fitted))
-    say("", f"{fitted.n_inputs:,} inputs of the network")
+    say("", f"{fitted.n_inputs:,} input{'' if fitted.n_inputs == 1 else 's'} of the network")
     for line in output.describe_missing(plan):
         say("missing", line)
     for each in plan.notes:
@@ -172,7 +172,8 @@ def predict(args: argparse.Namespace) -> None:
         check_output("--out", args.out, *args.file, args.model)
     model = _loaded(args)
     if args.threshold is not None:
-        model = model.with_settings(threshold=args.threshold)
+        with _options():
+            model = model.with_settings(threshold=args.threshold)
     fitted = model.preprocessing
     assert fitted is not None
     numbers = [target.name for target in fitted.targets if not isinstance(target, Labels)]

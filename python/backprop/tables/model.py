@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from backprop.base import checks as check
 from backprop.base.history import History
 from backprop.network import Network
-from backprop.tables import engine, explaining, findings, preparing, scores, targets
+from backprop.tables import engine, explaining, findings, preparing, recipe, scores, targets
 from backprop.tables.columns import Asked
 from backprop.tables.engine import Limits
 from backprop.tables.predicting import Prediction, Scored
@@ -107,6 +108,8 @@ class TableModel:
     [2.0]
     """
 
+    __signature__ = inspect.signature(Settings)
+
     def __init__(self, **settings: Any) -> None:
         self.settings: Settings = preparing.checked_settings(**settings)
         self.plan: Plan | None = None
@@ -142,6 +145,7 @@ class TableModel:
         table: str | None = None,
         memory: str | int | None = None,
         progress: bool | Literal["auto"] = "auto",
+        **others: Any,
     ) -> TableModel:
         """Learn from a table.
 
@@ -160,6 +164,8 @@ class TableModel:
             What the table may take, such as ``"2GB"``.
         progress
             See `backprop.Network.fit`.
+        others
+            There are none: this is where a setting of the model is told apart from a misspelt name.
 
         Returns
         -------
@@ -175,7 +181,7 @@ class TableModel:
         """
         plan = self.prepare(
             data, target, task=task, numeric=numeric, categorical=categorical, date=date, ignore=ignore, id=id,
-            weight=weight, group=group, time=time, sql=sql, table=table, memory=memory, progress=progress,
+            weight=weight, group=group, time=time, sql=sql, table=table, memory=memory, progress=progress, **others,
         )  # fmt: skip
         return self.train(plan, progress=progress)
 
@@ -187,6 +193,7 @@ class TableModel:
         """Read a table, decide what its columns mean and share out its rows: all of `fit` but the training."""
         if task is not None:
             check.choice("task", task, targets.TASKS)
+        preparing.check_roles(names)
         lists = {key: as_names(key, value) for key, value in names.items()}
         asked = Asked(as_names("target", target), weight=weight, group=group, time=time, **lists)
         limits = replace(self._limits(memory), progress=bool(progress))
@@ -240,13 +247,18 @@ class TableModel:
 
     # --- predicting ------------------------------------------------------------------------------------------------
 
-    def predict(self, data: Any, *, sql: str | None = None, table: str | None = None) -> Any:
+    def predict(
+        self, data: Any, *, sql: str | None = None, table: str | None = None, threshold: float | None = None
+    ) -> Any:
         """Return the predictions for the rows of a table.
 
         Parameters
         ----------
         data, sql, table
-            See `backprop.tables.open_table`. The columns may be in any order, and there may be more than are needed.
+            See `backprop.tables.open_table`. The columns may be in any order, and there may be more than are needed. A
+            mapping from columns to single values is one row.
+        threshold
+            Probability from which on the positive one of two classes is predicted; by default that of the model.
 
         Returns
         -------
@@ -260,7 +272,8 @@ class TableModel:
         ValueError
             If a column is not there, or a cell is not what it needs to be.
         """
-        found = self.predictions(data, sql=sql, table=table).values
+        model = self if threshold is None else self.with_settings(threshold=threshold)
+        found = model.predictions(data, sql=sql, table=table).values
         return next(iter(found.values())) if len(found) == 1 else dict(found)
 
     def predict_proba(self, data: Any, *, sql: str | None = None, table: str | None = None) -> Any:
@@ -292,6 +305,8 @@ class TableModel:
     ) -> Prediction:  # fmt: skip
         """Return predictions with all that there is to say about them; see `predict`."""
         fitted = self._fitted()
+        if isinstance(data, Mapping):
+            data = {column: value if _is_column(value) else [value] for column, value in data.items()}
         opened = open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name)
         preparing.check_memory(opened, len(opened), len(fitted.columns), fitted.n_inputs)
         dtype = next(iter(self.networks.values())).dtype
@@ -371,8 +386,6 @@ class TableModel:
         >>> list(found.contributions), round(found.value, -1)
         (['a', 'b'], 40.0)
         """
-        if isinstance(row, Mapping):
-            row = {name: value if _is_column(value) else [value] for name, value in row.items()}
         found = self.predictions(row)
         if len(found.table) != 1:
             raise ValueError(f"row: needs one row, got {len(found.table):,}")
@@ -453,6 +466,8 @@ class TableModel:
             raise TypeError(f"with_settings: takes threshold and n_threads, got {', '.join(sorted(others))}")
         other = copy.copy(self)
         other.settings = replace(self.settings, **settings)
+        if self.preprocessing is not None:
+            recipe.check_fits(other.settings, self.preprocessing.targets)
         return other
 
     # --- files -----------------------------------------------------------------------------------------------------

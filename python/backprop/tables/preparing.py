@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.base import checks as check
 from backprop.tables import columns as meanings
 from backprop.tables import effects, encoders, preprocessing, reading, recipe, targets, values
 from backprop.tables.columns import Asked, Column
@@ -109,6 +108,11 @@ def prepared(table: Table, asked: Asked, settings: Settings, task: Task | None =
         If the rows do not fit into the memory that they may take.
     """
     asked.check(table)
+    if asked.group is not None and asked.time is not None:
+        raise ValueError(
+            f"group: needs to be without time, got group {asked.group!r} and time {asked.time!r}; rows are held out by "
+            "one of them"
+        )
     n_rows = len(table)
     roles = asked.roles()
     names = [name for name in table.columns if name not in roles or roles[name] == "target"]
@@ -135,12 +139,14 @@ def prepared(table: Table, asked: Asked, settings: Settings, task: Task | None =
         for column in target_columns
         if column.meaning != "numeric"
     }
+    _check_folds(settings.folds, len(rows), asked, groups, order)
     strata = next((labels[name].encode(found[name]) for name in labels), None)
     split = _split(settings, table.name, len(rows), strata, groups, order)
     fitted_targets = tuple(
         labels.get(column.name) or targets.fitted_quantity(table, found[column.name], split.train)
         for column in target_columns
     )
+    recipe.check_fits(settings, fitted_targets)
     others = {name: column for name, column in decided.items() if name not in roles}
     source = {column.name: found[column.name] for column in inputs}
     fitted = preprocessing.fitted(source, others, fitted_targets, split.train, roles, table.name)
@@ -197,7 +203,10 @@ def _rows_of_roles(table: Table, asked: Asked) -> tuple[Any, Any, Any]:
         if column.meaning not in ("date", "numeric", "identifier", "code") or (column.is_words and not column.numbers):
             column = replace(column, meaning="numeric")
         column = column if column.meaning == "date" else replace(column, meaning="numeric")
-        order = reading.read(table, [column])[asked.time].array
+        try:
+            order = reading.read(table, [column])[asked.time].array
+        except ValueError as error:
+            raise ValueError(f"time: needs a column of dates or numbers; {error}") from error
         if np.isnan(order).any():
             row = int(np.isnan(order).argmax())
             raise ValueError(f"{table.name}, row {row + 1:,}: time {asked.time!r} is missing")
@@ -232,6 +241,21 @@ def _split(settings: Settings, name: str, n: int, strata: Any, groups: Any, orde
     if settings.validation_size and not len(validation):
         raise ValueError(f"validation_size: {own:g} of {len(train):,} rows is not a row; give more, or 0 for none")
     return Split(train[fit], train[validation], held_out, how)
+
+
+def _check_folds(n_folds: int | None, n: int, asked: Asked, groups: Any, order: Any) -> None:
+    """Raise where there are more folds than what is shared out among them."""
+    if n_folds is None:
+        return
+    found, what, most = n, "the table has {:,} rows with a target", n
+    if order is not None:
+        found = len(np.unique(order))
+        what, most = f"time {asked.time!r} has {{:,}} different times", found - 1  # the first part is not held out
+    elif groups is not None:
+        found = most = len(np.unique(groups))
+        what = f"group {asked.group!r} has {{:,}} groups"
+    if n_folds > most:
+        raise ValueError(f"folds: {what.format(found)}, enough for at most {most:,} folds; got {n_folds:,}")
 
 
 def fold_plans(plan: Plan) -> list[Plan]:
@@ -352,14 +376,27 @@ def determines(found: Values, target: Target, truth: NDArray[Any]) -> bool:
         return bool(abs(np.corrcoef(x, y)[0, 1]) > LEAK_CORRELATION)
 
 
+def check_roles(given: Iterable[str]) -> None:
+    """Raise TypeError for a name that is no role of columns, and tell where it belongs.
+
+    Examples
+    --------
+    >>> check_roles(["test_size"])
+    Traceback (most recent call last):
+    ...
+    TypeError: fit: test_size is a setting of the model: TableModel(test_size=...)
+    """
+    for name in given:
+        if name in Settings.__dataclass_fields__:
+            raise TypeError(f"fit: {name} is a setting of the model: TableModel({name}=...)")
+        if name not in Asked.__dataclass_fields__:
+            raise TypeError(f"fit: has no argument {name!r}")
+
+
 def checked_settings(**given: Any) -> Settings:
     """Return settings; a name that is none is a TypeError that lists those that are."""
     known = Settings.__dataclass_fields__
     for name in given:
         if name not in known:
             raise TypeError(f"TableModel: has no setting {name!r}; it has {', '.join(known)}")
-    if given.get("hidden") is not None:
-        given["hidden"] = tuple(given["hidden"])
-    if given.get("folds") is not None:
-        check.integer("folds", given["folds"], at_least=2)
     return Settings(**given)

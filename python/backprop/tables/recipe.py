@@ -8,7 +8,7 @@ iris, wine, breast cancer, digits, diabetes, Friedman's function and the table o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +77,9 @@ class Settings:
                 checked(name, getattr(self, name), **bounds)
 
         if self.hidden is not None:
+            if isinstance(self.hidden, (str, bytes)) or not isinstance(self.hidden, Iterable):
+                raise TypeError(f"hidden: needs the units of each layer, such as (32, 32), or () for a linear model; "
+                                f"got {check.shown(self.hidden)}")  # fmt: skip
             units = tuple(check.integer("hidden", units, at_least=1) for units in self.hidden)
             object.__setattr__(self, "hidden", units)
         optional("activation", check.choice, options=[name for name in ACTIVATIONS if name != "softmax"])
@@ -131,11 +134,34 @@ def network_for(settings: Settings, target: Target, n_inputs: int, n_rows: int) 
     return Network(n_inputs, layers, dtype=settings.dtype, seed=settings.seed)
 
 
-def fit_settings(settings: Settings, target: Target, n_rows: int, *, validated: bool) -> dict[str, Any]:
-    """Return the arguments of `Network.fit` for so many training rows."""
+def check_fits(settings: Settings, targets: Sequence[Target]) -> None:
+    """Raise ValueError where a setting cannot be meant for these targets.
+
+    Examples
+    --------
+    >>> check_fits(Settings(threshold=0.3), [Labels("y", ("a", "b", "c"))])
+    Traceback (most recent call last):
+    ...
+    ValueError: threshold: needs a target of two classes; 'y' has 3
+    """
+    for target in targets:
+        loss_for(settings, target)
+        class_weights(settings.class_weight, target)
+    if settings.threshold is not None and not any(target.n_outputs == 2 for target in targets):
+        came = f"has {targets[0].n_outputs}" if isinstance(targets[0], Labels) else "is a number"
+        raise ValueError(f"threshold: needs a target of two classes; {targets[0].name!r} {came}")
+
+
+def loss_for(settings: Settings, target: Target) -> str:
+    """Return the name of the loss for a target."""
     losses = LOSSES_OF_TASK[target.task]
     if settings.loss is not None and settings.loss not in losses:
         raise ValueError(f"loss: a {target.task} needs one of {', '.join(losses)}; got {settings.loss!r}")
+    return settings.loss or losses[0]
+
+
+def fit_settings(settings: Settings, target: Target, n_rows: int, *, validated: bool) -> dict[str, Any]:
+    """Return the arguments of `Network.fit` for so many training rows."""
     large = n_rows >= VALIDATED_ROWS
     rate = settings.learning_rate or LEARNING_RATES.get(settings.optimizer)
     if rate is not None and settings.learning_rate is None and large:
@@ -149,7 +175,7 @@ def fit_settings(settings: Settings, target: Target, n_rows: int, *, validated: 
     steps, least, most = (LARGE_STEPS, LARGE_MIN_EPOCHS, LARGE_MAX_EPOCHS) if large else (STEPS, MIN_EPOCHS, MAX_EPOCHS)
     epochs = settings.epochs or min(max(math.ceil(steps * batch_size / n_rows), least), most)
     return {
-        "loss": settings.loss or losses[0],
+        "loss": loss_for(settings, target),
         "optimizer": optimizer() if rate is None else optimizer(learning_rate=rate),
         "epochs": epochs,
         "batch_size": batch_size,
