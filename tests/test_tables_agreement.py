@@ -7,8 +7,8 @@ import datetime
 
 import numpy as np
 import pytest
-from backprop.tables import arrow, open_table
-from backprop.tables.columns import decided
+from backprop.tables import TableModel, arrow, open_table
+from backprop.tables.columns import decided, notes
 from backprop.tables.reading import read
 
 duckdb = pytest.importorskip("duckdb")
@@ -87,3 +87,63 @@ def test_files_with_durations_of_several_units_are_refused(tmp_path):
         )
     with pytest.raises(ValueError, match="'a' has durations of several units"):
         open_table(str(tmp_path / "*.parquet"))
+
+
+# --- what could be read otherwise ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"x": ["2,125", "3,250"]}, "'2,125' is read as 2125, but the comma could be the decimal mark"),
+        (
+            {"x": ["2,125", "3,250"], "k": ["3", "4"]},
+            "'2,125' is read as 2125, but the comma could be the decimal mark",
+        ),
+        ({"x": ["2.125", "$ 3.250"]}, "'2.125' is read as 2.125, but the point could set off thousands"),
+        ({"x": ["2,125", "3,250"], "k": ["3.5", "4"]}, None),
+        ({"x": ["2,125", "3,25"]}, None),
+        ({"x": ["2,125", "3,250,000"]}, None),
+        ({"x": ["2.125", "3.250"]}, None),  # as programs write
+        ({"x": ["2 days 00:00:00.500", "3 days"]}, None),
+    ],
+)
+def test_a_decimal_mark_that_nothing_tells_is_said(columns, said):
+    found = notes(decided(open_table(columns), list(columns)).values())
+    assert found == (() if said is None else (f"x: numbers; {said}",))
+
+
+def test_in_a_file_of_semicolons_the_comma_is_the_decimal_mark_and_this_is_said(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x;y\n35,558;36,558\n83,161;84,161\n")
+    column = decided(open_table(str(path)), ["x"])["x"]
+    assert column.why == "numbers; '35,558' is read as 35.558, but the comma could set off thousands"
+
+
+DAYS = [str(np.datetime64("2024-01-01") + 5 * k) for k in range(40)]
+
+
+def test_new_rows_that_could_be_read_otherwise():
+    data = {"when": DAYS, "x": np.linspace(1, 3, 40), "y": [k % 7 / 3 for k in range(40)]}
+    model = TableModel(epochs=2, seed=0).fit(data, target="y")
+    either = "when: dates, month/day/year; day and month could be the other way round"
+    assert model.predictions({"when": ["03/04/2024"], "x": [1]}).notes == (either,)
+    assert model.predictions({"when": ["03/14/2024"], "x": ["2,125"]}).notes == (
+        "x: numbers; '2,125' is read as 2125, but the comma could be the decimal mark",
+    )
+    assert model.predictions({"when": ["2024-03-04"], "x": ["2.125"]}).notes == ()
+    month_first = [f"{day[5:7]}/{k % 12 + 1:02d}/2024" for k, day in enumerate(DAYS)]
+    model.fit({**data, "when": month_first}, target="y")
+    assert model.predictions({"when": ["03/04/2024"], "x": [1]}).notes == (either,)
+    assert model.predictions({"when": ["03/14/2024"], "x": [1]}).notes == ()
+
+
+def test_dates_of_digits_alone_are_dates_for_a_model_that_knows_the_column():
+    data = {"when": DAYS, "y": [k % 7 / 3 for k in range(40)]}
+    model = TableModel(epochs=2, seed=0).fit(data, target="y")
+    wanted = model.predict({"when": ["2024-03-04"]}).tolist()
+    for cell in ("20240304", 20240304, 20240304.0):
+        assert model.predict({"when": [cell]}).tolist() == wanted
+    for cell in ("1234", "202403", 12):
+        with pytest.raises(ValueError, match="'when' needs dates"):
+            model.predict({"when": [cell]})

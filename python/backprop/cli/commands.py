@@ -199,6 +199,8 @@ def _note_predictions(model: TableModel, found: Prediction) -> None:
     """Tell what had to be made up, and how well the predictions hit where the table knows."""
     fitted = model.preprocessing
     assert fitted is not None
+    for each in found.notes:
+        note("note", each)
     for name, count in found.missing.items():
         note("note", f"{name}: {count:,} missing")
     for name, unknown in found.unknown.items():

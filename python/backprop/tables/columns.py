@@ -18,7 +18,7 @@ The first rule that fits decides:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
@@ -29,6 +29,7 @@ from backprop.tables.values import Evidence
 Meaning: TypeAlias = Literal["numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing"]
 MEANINGS: tuple[Meaning, ...] = ("numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing")
 
+EITHER_WAY = "day and month could be the other way round"
 FEW_WORDS = 10
 MOST_STRAYS, LEAST_NUMBERS, SHARE_OF_NUMBERS = 20, 20, 0.95
 _ID_WORDS = {"id", "uuid", "guid", "pk", "index", "idx", "nr", "rowid", "key"}
@@ -180,8 +181,28 @@ def decided(
     """
     asked = asked or Asked(())
     seen = seen or values.evidence(table, names)
-    marks, _ = values.decimal_marks(seen, preferred or table.decimal)
-    return {name: _decided(table, name, seen[name], marks[name], asked) for name in names}
+    marks, unsure = values.decimal_marks(seen, preferred or table.decimal)
+    found = {name: _decided(table, name, seen[name], marks[name], asked) for name in names}
+    return {name: with_doubt(table, column) if name in unsure else column for name, column in found.items()}
+
+
+def with_doubt(table: Table, column: Column) -> Column:
+    """Return a column whose decimal mark nothing tells; where it is one of numbers, the reason says so."""
+    if column.meaning != "numeric" or column.plain:  # programs write points, and no thousands
+        return column
+    doubt = values.open_mark(table, table.columns[column.name], column.decimal)
+    return replace(column, why=f"{column.why or 'numbers'}; {doubt}") if doubt else column
+
+
+def of_dates(column: Column, written: str, either: bool) -> Column:
+    """Return a column of dates of a form; the reason says if day and month could be `either` way round."""
+    why = (column.why or f"dates, {written}") + (f"; {EITHER_WAY}" if either else "")
+    return replace(column, meaning="date", why=why, written=written)
+
+
+def notes(columns: Iterable[Column]) -> tuple[str, ...]:
+    """Return the reasons that say what may be wrong, which stands behind a semicolon."""
+    return tuple(f"{column.name}: {column.why}" for column in columns if "; " in column.why)
 
 
 def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -> Column:
@@ -200,7 +221,7 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
     if name in asked.categorical:
         return replace(column, meaning="category", why="as was said", numbers=all_numbers and not seen.zeros)
     if name in asked.date:
-        return replace(column, meaning="date", why="as was said", written=_date_as_asked(table, name, seen))
+        return of_dates(replace(column, why="as was said"), *_date_as_asked(table, name, seen))
     if seen.distinct == 1 and not seen.missing:
         return replace(column, why="constant")
     if _is_boolean(table, name, seen, all_numbers):
@@ -215,8 +236,7 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
         return replace(column, meaning="date", why=dates if stored.kind == "date" else "times of day", written=written)
     could_be = 6 <= seen.longest <= 40 and seen.all(seen.with_digits)
     if could_be and (found := values.date_format(table, stored, seen.there)):
-        why = f"dates, {found[0]}" + ("; day and month could be the other way round" if found[1] else "")
-        return replace(column, meaning="date", why=why, written=found[0])
+        return of_dates(column, *found)
     if name not in asked.targets and (mended := _with_strays(table, column, seen)):
         return mended
     return _words(table, column, seen)
@@ -316,14 +336,14 @@ def _is_boolean(table: Table, name: str, seen: Evidence, all_numbers: bool) -> b
     )
 
 
-def _date_as_asked(table: Table, name: str, seen: Evidence) -> str:
+def _date_as_asked(table: Table, name: str, seen: Evidence) -> tuple[str, bool]:
     stored = table.columns[name]
     if found := values.date_format(table, stored, seen.there, on_request=True):
-        return found[0]
+        return found
     if seen.all(seen.times) or stored.kind == "time":
-        return "time of day"
+        return "time of day", False
     if seen.all(seen.numbers["."]):
-        return "seconds"
+        return "seconds", False
     odd = " AND ".join(f"{values.instant(stored, written)} IS NULL" for written in values.DATE_FORMATS)
     row, cell = table.where(f"NOT {values.is_missing(stored)} AND {odd}", values.text(stored)) or (1, "several formats")
     raise ValueError(

@@ -313,7 +313,7 @@ class TableModel:
         encoded = fitted.encode(opened, dtype)
         outputs = {name: network.predict(encoded.X) for name, network in self.networks.items()}
         values = {target.name: self._decoded(target, outputs[target.name]) for target in fitted.targets}
-        return Prediction(opened, outputs, values, encoded.missing, encoded.unknown)
+        return Prediction(opened, outputs, values, encoded.missing, encoded.unknown, encoded.notes)
 
     def _decoded(self, target: Target, outputs: NDArray[Any]) -> NDArray[Any]:
         if isinstance(target, Labels):
@@ -437,8 +437,8 @@ class TableModel:
 
     def _report_on(self, opened: Table) -> Report:
         fitted = self._fitted()
-        X = fitted.encode(opened, next(iter(self.networks.values())).dtype).X
-        truths, notes = {}, []
+        encoded = fitted.encode(opened, next(iter(self.networks.values())).dtype)
+        X, truths, notes = encoded.X, {}, [*encoded.notes]
         if opened.name == self.training.get("data") != "data":
             notes.append("The model was trained on some of these rows: on new ones, scores are lower.")
         for target in fitted.targets:

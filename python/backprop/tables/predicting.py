@@ -29,6 +29,8 @@ class Prediction:
         Column name to number of missing cells.
     unknown
         Column name to categories that no training row had, and how often.
+    notes
+        What could be read otherwise: dates, decimal marks.
     """
 
     table: Table = field(repr=False)
@@ -36,6 +38,7 @@ class Prediction:
     values: Mapping[str, NDArray[Any]]
     missing: Mapping[str, int]
     unknown: Mapping[str, Counter[str]]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ def prepared(table: Table, asked: Asked, settings: Settings, task: Task | None =
     fitted = preprocessing.fitted(source, others, fitted_targets, split.train, roles, table.name)
     truths = tuple(target.encode(found[target.name]) for target in fitted_targets)
     fitted, encoded = _encoded(fitted, source, truths, split.train, settings, table.name)
-    notes = _notes(table, fitted, others, seen, source, truths)
+    notes = _notes(table, fitted, decided, seen, source, truths)
     return Plan(
         table.name, table.said, len(table.columns), n_dropped, settings, asked, others, fitted, encoded.X, truths,
         weight, split, encoded.missing, _counts(fitted_targets, truths), notes,
@@ -336,8 +336,7 @@ def _notes(
     table: Table, fitted: Preprocessing, columns: Mapping[str, Column], seen: Mapping[str, Any],
     found: Mapping[str, Values], truths: tuple[NDArray[Any], ...],
 ) -> tuple[str, ...]:  # fmt: skip
-    # Behind a semicolon is what may be wrong.
-    notes = [f"{column.name}: {column.why}" for column in fitted.columns if "; " in column.why]
+    notes = [*meanings.notes(columns[each.name] for each in (*fitted.columns, *fitted.targets))]
     for column in fitted.columns:
         if column.is_words and (note := meanings.almost_numeric(table, column, seen[column.name])):
             notes.append(f"{column.name} is {note}")

@@ -40,6 +40,8 @@ class Inputs(NamedTuple):
     """column name to number of missing cells, where there are any"""
     unknown: dict[str, Counter[str]]
     """column name to the categories that no training row had, and how often"""
+    notes: tuple[str, ...] = ()
+    """what could be read otherwise"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class Preprocessing:
             )
         read = matched(table, self.columns)
         known = {each.name: each.words for each in self.inputs if isinstance(each, CategoryInput)}
-        return self.encoded(reading.read(table, read, known), len(table), dtype, table.name)
+        found = self.encoded(reading.read(table, read, known), len(table), dtype, table.name)
+        return found._replace(notes=meanings.notes(read))
 
     def encoded(self, found: Mapping[str, Values], n_rows: int, dtype: Any, name: str) -> Inputs:
         """Encode the values of all columns."""
@@ -192,22 +195,25 @@ def _column_from_json(data: object) -> Column:
 
 
 def matched(table: Table, columns: Sequence[Column]) -> list[Column]:
-    """Return columns of a model as a new table writes them: its decimal mark, its dates."""
+    """Return columns of a model as a new table writes them: its decimal mark, its dates, and what is in doubt there."""
     names = [column.name for column in columns]
     seen = values.evidence(table, names)
     commas = sum(column.decimal == "," for column in columns if column.meaning == "numeric")
     points = sum(column.decimal == "." for column in columns if column.meaning == "numeric")
     preferred = "," if commas > points else "." if points > commas else table.decimal
-    marks, _ = values.decimal_marks({name: seen[name] for name in names}, preferred)
+    marks, unsure = values.decimal_marks({name: seen[name] for name in names}, preferred)
     found = []
     for column in columns:
         mark, own = marks[column.name], seen[column.name]
-        column = replace(column, decimal=mark, plain=mark == "." and own.all(own.plain))
+        was_open = meanings.EITHER_WAY in column.why
+        column = replace(column, decimal=mark, plain=mark == "." and own.all(own.plain), why="")
         stored = table.columns[column.name]
-        if column.meaning == "date" and seen[column.name].there and stored.kind == "text":
+        if column.name in unsure:
+            column = meanings.with_doubt(table, column)
+        if column.meaning == "date" and own.there and stored.kind in ("text", "number"):
             same = values.is_written(table, stored, column.written)
-            other = None if same else values.date_format(table, stored, seen[column.name].there)
-            column = replace(column, written=other[0]) if other else column
+            other = None if same and not was_open else values.date_format(table, stored, own.there, on_request=True)
+            column = meanings.of_dates(column, *other) if other else column
         found.append(column)
     return found
 

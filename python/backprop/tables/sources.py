@@ -273,7 +273,9 @@ def _insert_csv(
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
         again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
         if not set(columns) <= set(dialect.names):
-            raise ValueError(f"{name}: needs a header in UTF-8, as its rows are, and with line ends of one kind") from error
+            raise ValueError(
+                f"{name}: needs a header in UTF-8, as its rows are, and with line ends of one kind"
+            ) from error
         with engine.errors(name):
             statement = statement.replace(query, _csv_query(again, dialect, columns))
             engine.run(connection, statement, progress=limits.progress)

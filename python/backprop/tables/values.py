@@ -230,7 +230,7 @@ def instant(column: Stored, written: str) -> str:
         return f"TRY_CAST('1970-01-01 ' || CAST({column.sql} AS VARCHAR)[:15] AS TIMESTAMP)"
     if column.kind not in ("text", "number"):
         return "CAST(NULL AS TIMESTAMP)"
-    text = trimmed(column.sql)
+    text = trimmed(column.sql) if column.kind == "text" else text_of_number(column)
     if written == "time of day":
         return f"TRY_CAST('1970-01-01 ' || {text} AS TIMESTAMP)"
     if written == "seconds":
@@ -249,11 +249,16 @@ def text(column: Stored) -> str:
     """Return the expression of a cell as text, NULL where it says nothing."""
     if column.kind == "text":
         return f"CASE WHEN NOT {is_missing(column, among_words=True)} THEN {trimmed(column.sql)} END"
-    if column.kind == "number":  # 3.0 and 3 are one category, whatever the file's type
-        value = number(column, ".")
-        whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
-        return f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE CAST({value} AS VARCHAR) END"
+    if column.kind == "number":
+        return text_of_number(column)
     return f"CAST({column.sql} AS VARCHAR)"
+
+
+def text_of_number(column: Stored) -> str:
+    """Return the expression of a number as text: 3.0 and 3 are one category, whatever the file's type."""
+    value = number(column, ".")
+    whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
+    return f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE CAST({value} AS VARCHAR) END"
 
 
 def text_of(column: Stored, *, numeric: bool, decimal: str = ".") -> str:
@@ -288,7 +293,7 @@ def evidence(table: Table, names: Sequence[str]) -> dict[str, Evidence]:
     closer = [name for name in texts if found[name].with_digits and found[name].plain < found[name].there]
     for name, (point, whole) in _asked(table, closer, _POINT_EVIDENCE, rows).items():
         found[name] = replace(found[name], numbers={".": int(point), ",": 0}, whole=bool(whole))
-    commas = any(not found[name].all(found[name].numbers["."]) for name in closer) or table.decimal == ","
+    commas = bool(closer) or table.decimal == ","
     with_points = [name for name in texts if commas and found[name].with_digits]
     for name, (comma,) in _asked(table, with_points, _COMMA_EVIDENCE, rows).items():
         found[name] = replace(found[name], numbers={**found[name].numbers, ",": int(comma)})
@@ -344,8 +349,8 @@ def _evidence_of(rows: int, counts: tuple[Any, ...] | None) -> Evidence:
                     bool(whole), int(distinct), int(times), int(longest), int(plain), int(with_digits))  # fmt: skip
 
 
-def decimal_marks(evidences: Mapping[str, Evidence], preferred: str) -> tuple[dict[str, str], str]:
-    """Return the decimal mark of each column, and that of the table where a column's cells leave it open."""
+def decimal_marks(evidences: Mapping[str, Evidence], preferred: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the decimal mark of each column, and the columns for which neither their cells nor others tell it."""
     sure = {name: mark for name, seen in evidences.items() for mark in ".,"
             if seen.all(seen.numbers[mark]) and not seen.all(seen.numbers["," if mark == "." else "."])}  # fmt: skip
     marks = list(sure.values())
@@ -355,7 +360,25 @@ def decimal_marks(evidences: Mapping[str, Evidence], preferred: str) -> tuple[di
     for name, seen in evidences.items():
         other = "," if table_mark == "." else "."
         chosen[name] = other if seen.numbers[other] > seen.numbers[table_mark] else table_mark
-    return chosen, table_mark
+    return chosen, () if points != commas else tuple(name for name in evidences if name not in sure)
+
+
+def open_mark(table: Table, column: Stored, decimal: str) -> str | None:
+    """Tell how a number is read whose only mark could be the decimal one, or set off thousands, None without one."""
+    if column.kind != "text":
+        return None
+    text = trimmed(column.sql)
+    marked = f"NOT contains({text}, ':') AND regexp_matches({text}, '[0-9][.,][0-9]')"
+    both = " AND ".join(f"{number(column, mark)} IS NOT NULL" for mark in ".,")
+    found = table.row(
+        f"SELECT {text}, {number(column, decimal)} FROM {table.relation} WHERE {marked} AND {both} LIMIT 1"
+    )
+    if not found:
+        return None
+    cell, value = found
+    mark = "comma" if "," in cell else "point"
+    other = "set off thousands" if mark == {".": "point", ",": "comma"}[decimal] else "be the decimal mark"
+    return f"{cell!r:.40} is read as {value:.15g}, but the {mark} could {other}"
 
 
 def date_format(table: Table, column: Stored, there: int, *, on_request: bool = False) -> tuple[str, bool] | None:
