@@ -129,7 +129,7 @@ def test_two_targets(capsys):
     out, _ = capsys.readouterr()
     assert re.search(r"lift: held out: R² (0\.99\d\d|1\.0000)", out)
     assert re.search(r"drag: held out: R² (0\.99\d\d|1\.0000)", out)
-    assert "1 inputs of the network" in out
+    assert "1 input of the network" in out
     rows, err = predict(capsys, "two_targets.safetensors", CASES / "two_targets.csv")
     assert list(rows[0]) == ["prediction_lift", "prediction_drag"]
     assert float(rows[29]["prediction_drag"]) == pytest.approx(60, abs=1)

@@ -113,7 +113,10 @@ def test_labels_that_are_not_known():
     new["old"] = ["yes"] * 8 + ["perhaps", ""]
     found = model.report(new).findings
     assert found.targets[0].n_rows == 8
-    assert found.notes == ["old: 1 row with a label that no training row had: 'perhaps' (first in row 9)"]
+    assert found.notes == [
+        "old: 1 row with a label that no training row had: 'perhaps' (first in row 9)",
+        "old: no row of 'no': the scores do not tell how well it is found",
+    ]
     new["old"] = [""] * 10
     with pytest.raises(ValueError, match="data: no row has a known value of 'old'"):
         model.report(new)

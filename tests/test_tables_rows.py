@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import inspect
+from pathlib import Path
 
+import backprop as bp
 import numpy as np
 import pytest
 from backprop.cli import main
@@ -46,6 +48,7 @@ def test_no_score_of_a_class_that_no_row_has(capsys):
     data = {"x": np.arange(200), "y": ["fraud"] * 5 + ["ok"] * 195}
     model = TableModel(epochs=1).fit(data, "y", time="x")
     assert list(model.scores["y"]) == ["accuracy", "balanced_accuracy"]
+    assert "y: no row of 'fraud': its precision" in " ".join(str(model.report()).split())
     assert main(["train", write("t.csv", data), "--target", "y", "--time", "x", "--epochs", "1"]) == 0
     assert "held out: no row of 'fraud': its precision, recall and F1 are undefined" in " ".join(
         capsys.readouterr().out.split()
@@ -102,7 +105,14 @@ def test_predict_takes_a_threshold_and_one_row():
     positive = model.preprocessing.targets[0].positive
     chances = model.predict_proba(rows())[:, positive]
     np.testing.assert_array_equal(model.predict(rows(), threshold=0.2) == model.classes[positive], chances >= 0.2)
-    assert model.predict({"x": 2.0}).tolist() == model.predict({"x": [2.0]}).tolist()
+    for one in (2.0, np.float32(2), np.array(2.0)):
+        assert model.predict({"x": one}).tolist() == model.predict({"x": [2.0]}).tolist()
+
+
+def test_names_of_columns_that_are_integers():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.random.default_rng(0).random((100, 2)))
+    assert TableModel(epochs=3).fit(frame, target=1).predict(frame[[0]]).shape == (100,)
 
 
 def test_settings_have_names_and_are_told_from_arguments_of_fit():
@@ -119,3 +129,49 @@ def test_settings_have_names_and_are_told_from_arguments_of_fit():
 def test_one_input(capsys):
     assert main(["train", write("t.csv", {k: rows()[k] for k in ("x", "late")}), "--target", "late"]) == 0
     assert " 1 input of the network\n" in capsys.readouterr().out
+
+
+# --- what did not learn --------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_went_wrong_is_an_error(capsys):
+    with pytest.raises(ValueError, match="learning_rate: 1000 is too high to learn 'price': the training loss went fr"):
+        TableModel(learning_rate=1000).fit(rows(), "price")
+    train = ["train", write("t.csv", rows()), "--target", "price", "--learning-rate", "1000"]
+    assert main(train) == 2
+    assert "error: --learning-rate: 1000 is too high" in capsys.readouterr().err
+    assert not Path("t.safetensors").exists()
+
+
+def test_a_model_worse_than_none_is_told(capsys):
+    rng = np.random.default_rng(0)
+    noise = write("t.csv", {"x": rng.normal(size=100), "y": rng.normal(size=100)})
+    train = ["train", noise, "--target", "y", "--l2", "0", "--epochs", "300"]
+    assert main(train) == 0
+    assert "warning: held out: worse than always the mean" in capsys.readouterr().err
+    assert main(["train", write("u.csv", rows()), "--target", "price"]) == 0
+    assert not capsys.readouterr().err
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_no_model(capsys):
+    write("t.csv", rows())
+    assert main(["predict", "t.csv", "t.csv"]) == 2
+    assert "error: t.csv: not a safetensors file, or a damaged one; MODEL comes first" in capsys.readouterr().err
+
+
+def test_load_tells_of_what_it_leaves_out():
+    model = TableModel(epochs=1).fit(rows(), "price")
+    model.save("m.safetensors")
+    with pytest.warns(UserWarning, match="load_table_model returns the model"):
+        network = bp.load("m.safetensors")
+    assert network.n_inputs == model.networks["price"].n_inputs
+    bp.load_table_model("m.safetensors")
+
+
+def test_memory_of_the_command_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "t.csv", "--memory", "1KB"])
+    assert "got '1KB' (see" in capsys.readouterr().err

@@ -43,6 +43,11 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
     ValueError
         If it is not a whole and consistent model file of finite numbers; the message says what is wrong with it.
 
+    Warns
+    -----
+    UserWarning
+        If it is a `TableModel`, whose network alone is returned; `load_table_model` returns the whole.
+
     Notes
     -----
     A file cannot name code, and its sizes are compared with its length before memory is taken for them: reading takes
@@ -70,7 +75,16 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
     ...     len(bp.load(path))
     1000
     """
-    return load_with_extra(path, backend=backend)[0]
+    found, extra = load_with_extra(path, backend=backend)
+    if "preprocessing" in extra:
+        import warnings
+
+        warnings.warn(
+            f"{os.fspath(path)}: a model for tables, of which load returns the network alone: it takes and gives "
+            "encoded numbers; load_table_model returns the model",
+            stacklevel=2,
+        )
+    return found
 
 
 def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None) -> tuple[Any, dict[str, Any]]:

@@ -87,7 +87,7 @@ def _memory(text: str) -> int:
     try:
         return memory_size("memory", text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("memory: ")) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("memory: ").removesuffix(" (str)")) from None
 
 
 def _names(text: str) -> list[str]:

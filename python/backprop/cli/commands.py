@@ -47,7 +47,18 @@ _SETTINGS = (
 )
 _COLUMNS = ("numeric", "categorical", "date", "ignore", "id", "weight", "group", "time")
 # What the library calls by its Python name is an option here.
-_OPTIONS = ("loss", "test_size", "validation_size", "class_weight", "folds", "memory", "threshold", "group", "time")
+_OPTIONS = (
+    "loss",
+    "test_size",
+    "validation_size",
+    "class_weight",
+    "folds",
+    "memory",
+    "threshold",
+    "group",
+    "time",
+    "learning_rate",
+)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -146,6 +157,10 @@ def _say_scores(say: output.Say, model: TableModel, plan: Plan, *, quiet: bool) 
             base = scores.baseline(target, truth[plan.split.train], truth[rows])
             text = scores.shown(found, base, first)
             say("score", f"{said}{where}: {text}")
+            # Weights of classes and a threshold trade accuracy for something else.
+            traded = plan.settings.class_weight is not None or plan.settings.threshold is not None
+            if (why := scores.worse(found, base)) and not (traded and isinstance(target, Labels)):
+                note("warning", f"{said}{where}: {why}")
             if rest := scores.shown({name: value for name, value in found.items() if name not in first}):
                 say("", rest + _about(target))
             if absent := scores.undefined(target, truth[rows]):
@@ -275,7 +290,15 @@ def info(args: argparse.Namespace) -> None:
 
 
 def _loaded(args: argparse.Namespace) -> TableModel:
-    model = load_table_model(args.model)
+    try:
+        model = load_table_model(args.model)
+    except ValueError as error:
+        with open(args.model, "rb") as file:
+            if file.read(9)[8:] != b"{":  # where the header of a model begins
+                raise ValueError(
+                    f"{args.model}: not a safetensors file, or a damaged one; MODEL comes first, then the table"
+                ) from error
+        raise
     return model if args.threads is None else model.with_settings(n_threads=args.threads)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -175,7 +175,8 @@ class TableModel:
         Raises
         ------
         OSError, ValueError, TypeError, MemoryError
-            If the table cannot be read, a column is not there, or there is nothing to learn; the message says which.
+            If the table cannot be read, a column is not there, a setting does not fit the target, there is nothing to
+            learn, or the loss ended far above its start; the message says which.
         KeyboardInterrupt
             On Ctrl-C; the model is then as it was.
         """
@@ -456,7 +457,9 @@ class TableModel:
         self, name: str, X: NDArray[Any], truths: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
         weight: NDArray[np.float64] | None, notes: Sequence[str],
     ) -> Report:  # fmt: skip
-        said = findings.Said(name, notes, self.training, self.curves)
+        absent = [f"{target.name}: {text}" for target in self._fitted().targets
+                  if (text := scores.undefined(target, truths[target.name][1]))]  # fmt: skip
+        said = findings.Said(name, [*notes, *absent], self.training, self.curves)
         threshold = self.settings.threshold
         return Report(findings.found(self.networks, self._fitted(), threshold, X, truths, weight, said))
 
@@ -503,7 +506,7 @@ class TableModel:
 
 
 def _is_column(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, (str, bytes))
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
 def as_names(what: str, given: Names) -> tuple[str, ...]:

@@ -91,6 +91,19 @@ def baseline(target: Target, train_truth: NDArray[Any], truth: NDArray[Any]) -> 
     return f"always {target.labels[majority]!r}", measured(target, outputs, truth)
 
 
+def worse(found: Scores, baseline: tuple[str, Scores]) -> str | None:
+    """Return a sentence where a model hits less well than one does without looking at the inputs.
+
+    Examples
+    --------
+    >>> worse({"accuracy": 0.4}, ("always 'a'", {"accuracy": 0.5}))
+    "worse than always 'a': the model has learned nothing that holds for new rows"
+    """
+    how, theirs = baseline
+    lost = any(found[name] < theirs[name] for name in ("accuracy", "r2") if name in found and name in theirs)
+    return f"worse than {how}: the model has learned nothing that holds for new rows" if lost else None
+
+
 def undefined(target: Target, truth: NDArray[Any]) -> str | None:
     """Return a sentence about the classes that no row has, so that no score tells how well they are found.
 

@@ -17,6 +17,8 @@ from backprop.tables.targets import Target
 
 OnStart: TypeAlias = Callable[[Target, Network, Mapping[str, Any]], None]
 MAX_KEPT_EPOCHS = 500
+DIVERGED = 10.0
+"""A loss that grew by this factor tells of a training that went wrong, not of one that learned little."""
 
 
 def trained(
@@ -36,11 +38,24 @@ def trained(
         validation = (plan.X[watching], truth[watching])
         if weight is not None and weight[watching].any():
             validation = (*validation, weight[watching])
-    history = network.fit(
-        plan.X[rows], truth[rows], sample_weight=weights, validation_data=validation,
-        progress=progress, **settings,
-    )  # fmt: skip
+    X, y = plan.X[rows], truth[rows]
+    # Without the weights of classes, and with those of rows: the same measure before and after.
+    before = network.evaluate(X, y, loss=settings["loss"], sample_weight=weights)["loss"]
+    history = network.fit(X, y, sample_weight=weights, validation_data=validation, progress=progress, **settings)
+    _check_learned(
+        target, before, network.evaluate(X, y, loss=settings["loss"], sample_weight=weights)["loss"], settings
+    )
     return network, history
+
+
+def _check_learned(target: Target, before: float, after: float, settings: Mapping[str, Any]) -> None:
+    """Raise where the training loss ended far above its start."""
+    if not after <= DIVERGED * before:
+        rate = settings["optimizer"].learning_rate
+        raise ValueError(
+            f"learning_rate: {rate:g} is too high to learn {target.name!r}: the training loss went from "
+            f"{before:.4g} to {after:.4g}"
+        )
 
 
 def summary(plan: Plan, histories: Mapping[str, History], found_scores: Mapping[str, Scores]) -> dict[str, Any]:
