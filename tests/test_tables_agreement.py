@@ -62,6 +62,14 @@ def test_durations_are_seconds_and_times_with_a_zone_are_in_utc_wherever_they_co
         assert numbers_of(source) == {"lasts": SECONDS, "when": IN_UTC}, name
 
 
+def test_a_table_of_a_frame_says_which_times_are_in_utc(tmp_path):
+    found = {name: open_table(source) for name, source in sources(tmp_path)}
+    for name in ("polars", "pandas", "pyarrow", "relation"):
+        assert found[name].said == ("times of 'when' are in UTC",), name
+    table = found["polars, Parquet, us"]
+    assert decided(table, ["when"])["when"].why == "dates in UTC"
+
+
 def test_durations_in_a_text():
     cells = ["-1 days +23:59:59", "3 days", "1 day, 0:14:10", ""]
     np.testing.assert_array_equal(numbers_of({"a": cells})["a"], [-1, 259200, 87250, np.nan])

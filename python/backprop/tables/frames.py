@@ -46,7 +46,22 @@ def registered(frame: Any, connection: Any, limits: Limits, name: str) -> Table:
     connection.register("source_rows", short)
     rows = connection.execute("DESCRIBE source_rows").fetchall()
     columns = {column: Stored(row[0], row[1]) for column, row in zip(arrays, rows, strict=True)}
-    return Table(name, columns, "source_rows", connection, limits, kept=(short,))
+    said = tuple(f"times of {column!r} are in UTC" for column in _zoned(frame))
+    return Table(name, columns, "source_rows", connection, limits, said=said, kept=(short,))
+
+
+def _zoned(frame: Any) -> list[str]:
+    """Return the columns of times with a zone, as far as the types tell."""
+    if isinstance(frame, Mapping):
+        return []
+    if hasattr(frame, "fetchnumpy"):
+        types = zip(frame.columns, frame.types, strict=True)
+        return [column for column, dtype in types if str(dtype).endswith("WITH TIME ZONE")]
+    import narwhals as nw
+
+    known: Any = nw.from_native(frame)
+    schema = known.collect_schema().items()
+    return [_text_name(column) for column, dtype in schema if isinstance(dtype, nw.Datetime) and dtype.time_zone]
 
 
 def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
