@@ -150,6 +150,7 @@ def test_multiprocessing(method, repetitions, alone):
 @pytest.mark.parametrize("repetitions", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_joblib(repetitions, backend, alone):
     joblib = pytest.importorskip("joblib")
+    joblib.externals.loky.get_reusable_executor().shutdown()  # workers of an earlier test may be about to end
     trained("chunks")
     shapes = [list(SHAPES)[k % 3] for k in range(repetitions)]
     parallel = joblib.Parallel(n_jobs=2, backend=backend, timeout=SECONDS)
