@@ -60,7 +60,10 @@ def measure(workload: Workload, rounds: int) -> dict[str, list[float]]:
     """Seconds of each way, in turns."""
     rows, weights = make_rows(workload), make_weights(workload)
     training = ours.prepare(workload, rows, weights, 1)
-    epochs = max(1, round(SECONDS / training.run(2, shuffle=workload.shuffled).seconds * 2))
+    epochs = 1
+    while (taken := training.run(epochs, shuffle=workload.shuffled).seconds) < SECONDS / 10:
+        epochs *= 2
+    epochs = max(1, round(epochs * SECONDS / taken))
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, (n_threads, os.environ["BACKPROP_THREADS"]) in WAYS.items():
@@ -72,9 +75,12 @@ def measure(workload: Workload, rounds: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__.splitlines()[0])
-    parser.add_argument("workloads", nargs="*", default=DEFAULT, choices=[*WORKLOADS, []], metavar="WORKLOAD")
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"default: {' '.join(DEFAULT)}")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    known = [name for name, workload in WORKLOADS.items() if workload.members is None]
+    if unknown := [name for name in options.workloads if name not in known]:
+        parser.error(f"no workload {unknown[0]}; there are {', '.join(known)}")
     print(f"| beside | workload | one thread, s | {usable_cpus()} threads | {usable_cpus()} threads, fixed |")
     print("| --- | --- | --- | --- | --- |")
     for condition, (n, on, off) in conditions().items():

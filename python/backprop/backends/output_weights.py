@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from backprop.backends import contract
 from backprop.backends.contract import Core
+from backprop.backends.on_backend import OnBackend
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.reference.activations import ACTIVATIONS
@@ -27,54 +28,20 @@ from backprop.reference.training import Loop
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
-    """A loss of the library with weights of outputs, with the rest computed by any backend.
+class WeightedHead:
+    """A loss of the library above the last layer, with weights of outputs.
 
-    `module` is the backend's, as `contract` has it. `plan` is its plan of the layers, with the raw scores as outputs
-    where the loss is computed from these.
+    Where the loss is computed from raw scores, `plan_below` gives these as outputs.
     """
 
-    module: Core[Any]
-    plan: contract.Plan
     function: Loss
     activation: str
     """of the last layer"""
-    optimizer: Optimizer
 
-    @classmethod
-    def of(
-        cls, module: Core[Any], n_inputs: int, layers: Sequence[Dense], loss: Loss, optimizer: Optimizer
-    ) -> Weighted:
-        """Return the loss of a network with these layers."""
-        *rest, last = layers
-        if loss.from_scores(last.activation):
-            last = replace(last, activation="identity", weight_init="auto", bias_init="auto")
-        return cls(module, module.Plan(n_inputs, [*rest, last]), loss, layers[-1].activation, optimizer)
-
-    def loss(self, parameters: RealArray, data: Data) -> float:
-        """Return the loss of the data, without dropout."""
-        outputs: RealArray = np.empty((len(data.X), self.plan.n_outputs), parameters.dtype)
-        self.module.forward(self.plan, parameters, data.X, outputs)
-        return self.call(outputs, data)[0]
-
-    def loss_and_gradient(
-        self, parameters: RealArray, batch: Data, gradient: RealArray, dropout_key: int | None
-    ) -> float:
-        """Return the loss of a batch and put its gradient into `gradient`."""
-        value = 0.0
-
-        def head(outputs: RealArray) -> RealArray:
-            nonlocal value
-            value, output_gradient = self.call(outputs, batch)
-            return output_gradient
-
-        self.module.backward(self.plan, parameters, batch.X, head, gradient, None, dropout_key)
-        return value
-
-    def call(self, outputs: RealArray, data: Data) -> tuple[float, RealArray]:
+    def __call__(self, outputs: RealArray, data: Data) -> tuple[float, RealArray]:
         """Return the loss of rows with these outputs, or scores, and its gradient with respect to them."""
         loss, Y = self.function, data.targets
-        factors = row_factors(loss, data.sample_weight, len(outputs), self.plan.n_outputs, outputs.dtype)
+        factors = row_factors(loss, data.sample_weight, len(outputs), outputs.shape[1], outputs.dtype)
         with np.errstate(all="ignore"):
             if loss.from_scores(self.activation):
                 values = loss.value_from_scores(outputs, Y)
@@ -86,11 +53,20 @@ class Weighted:
             gradient: Any = np.ascontiguousarray(factors * slope, outputs.dtype)
         return value, gradient
 
-    def update(
-        self, parameters: RealArray, gradient: RealArray, slots: RealArray, step: int, learning_rate: float
-    ) -> None:
-        """Do one optimizer step."""
-        self.module.update(self.plan, self.optimizer, parameters, gradient, slots, step, learning_rate)
+
+def plan_below(module: Core[Any], n_inputs: int, layers: Sequence[Dense], loss: Loss) -> contract.Plan:
+    """Return the backend's plan of the layers, without the last activation where the loss is computed from scores."""
+    *rest, last = layers
+    if loss.from_scores(last.activation):
+        last = replace(last, activation="identity", weight_init="auto", bias_init="auto")
+    plan: contract.Plan = module.Plan(n_inputs, [*rest, last])
+    return plan
+
+
+def weighted(module: Core[Any], n_inputs: int, layers: Sequence[Dense], loss: Loss, optimizer: Optimizer) -> OnBackend:
+    """Return what a step of a network with these layers is made of."""
+    head = WeightedHead(loss, layers[-1].activation)
+    return OnBackend(module, plan_below(module, n_inputs, layers, loss), head, optimizer)
 
 
 class WeightedTraining(Loop):
@@ -109,7 +85,7 @@ class WeightedTraining(Loop):
         validation: Data | None = None,
     ) -> None:
         n_inputs = data.X.shape[1]
-        computation = Weighted.of(module, n_inputs, layers, loss, optimizer)
+        computation = weighted(module, n_inputs, layers, loss, optimizer)
         super().__init__(
             Plan(n_inputs, layers), loss, computation, settings, data, state, learning_rates, validation
         )  # fmt: skip

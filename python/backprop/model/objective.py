@@ -10,8 +10,9 @@ import numpy as np
 from backprop import reference
 from backprop.backends.contract import Core, Plan
 from backprop.backends.custom import Custom
-from backprop.backends.custom_training import OnBackend
-from backprop.backends.output_weights import Weighted
+from backprop.backends.custom_training import CustomHead
+from backprop.backends.on_backend import OnBackend
+from backprop.backends.output_weights import weighted
 from backprop.base.types import Data, RealArray
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import SGD
@@ -35,11 +36,12 @@ class Objective:
     ) -> float:
         """Return the loss; put its gradient with respect to parameters and X into what is not None."""
         if isinstance(self.loss, Custom):
-            function: OnBackend | Weighted = OnBackend(self.module, self.plan, self.loss, SGD(), dict(np.geterr()))
-            return self._in_parts(function, parameters, gradient, input_gradient)
+            head = CustomHead(self.loss, dict(np.geterr()))
+            on_backend = OnBackend(self.module, self.plan, head, SGD())  # of which no step is done
+            return self._in_parts(on_backend, parameters, gradient, input_gradient)
         if self.data.weighs_outputs:
-            function = Weighted.of(self.module, self.data.X.shape[1], self.layers, self.loss, SGD())
-            return self._in_parts(function, parameters, gradient, input_gradient)
+            on_backend = weighted(self.module, self.data.X.shape[1], self.layers, self.loss, SGD())
+            return self._in_parts(on_backend, parameters, gradient, input_gradient)
         if input_gradient is None:
             return float(self.module.loss_and_gradient(self.plan, self.loss, parameters, self.data, gradient))
         return float(
@@ -48,25 +50,17 @@ class Objective:
 
     def _in_parts(
         self,
-        function: OnBackend | Weighted,
+        on_backend: OnBackend,
         parameters: RealArray,
         gradient: RealArray | None,
         input_gradient: RealArray | None,
     ) -> float:
-        """Compute the loss above the last layer by a function, and the rest by the backend."""
-        X = self.data.X
-        plan = reference.Plan(X.shape[1], self.layers)
+        """Compute the loss above the last layer in Python, and the rest by the backend."""
+        plan = reference.Plan(self.data.X.shape[1], self.layers)
         penalties = float(penalty(plan, parameters))
         if gradient is None and input_gradient is None:
-            return function.loss(parameters, self.data) + penalties
-        value = 0.0
-
-        def head(outputs: RealArray) -> RealArray:
-            nonlocal value
-            value, output_gradient = function.call(outputs, self.data)
-            return output_gradient
-
-        self.module.backward(function.plan, parameters, X, head, gradient, input_gradient)
+            return on_backend.loss(parameters, self.data) + penalties
+        value = on_backend.loss_and_gradient(parameters, self.data, gradient, None, input_gradient)
         if gradient is not None:
             add_penalty_gradient(plan, parameters, gradient)
         return value + penalties
