@@ -196,7 +196,7 @@ class Network(Model):
         sample_weight
             Weights >= 0 of the rows, (n,). With element-wise losses also of each output of a row, (n, n_outputs): a
             target without weight is as good as missing. Unless those of each row are equal, their loss is computed in
-            NumPy, which takes longer: for a small network 10 to 60 times as long.
+            NumPy, which takes many times as long for a small network.
         class_weight
             A weight >= 0 for each class label, with which its rows' weights are multiplied; labels that are not named
             have 1. ``"balanced"``: n / (number of classes * n of the class). For integer labels, or rows of one 1 and
