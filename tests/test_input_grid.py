@@ -84,7 +84,7 @@ class Entry:
 
 
 # Packages whose functions users do not call by these names; public modules list in __all__ what is made of them.
-INNER = ("base", "backends", "model", "files", "learn", "explain")
+INNER = ("base", "backends", "model", "files", "learn", "explain", "export")
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:

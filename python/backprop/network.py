@@ -548,6 +548,44 @@ class Network(Model):
 
         save(self, path)
 
+    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Return the network as a model of ONNX, which onnxruntime, browsers and phones run; write it to a file.
+
+        Its input ``X`` is (n, n_inputs) and its output ``outputs`` (n, n_outputs), both of the network's dtype and with
+        any n. It computes what `predict` does, the activations of float32 within 2 units in the last place. Opset 17
+        and IR version 8, which onnxruntime reads from 1.13 on. Dropout, penalties and what training remembers are not
+        in it.
+
+        Parameters
+        ----------
+        path
+            The file, which is replaced in one piece; None writes none.
+
+        Returns
+        -------
+        onnx.ModelProto
+            The model, checked by `onnx`.
+
+        Raises
+        ------
+        ImportError
+            Without the package `onnx` (the extra ``onnx``).
+        OSError
+            If the file cannot be written.
+        ValueError
+            If a parameter is not finite, or there are 2 GB of them or more, which ONNX cannot hold.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> model = bp.mlp([4, 16, 3], output="softmax", seed=0).to_onnx()  # doctest: +SKIP
+        >>> [node.op_type for node in model.graph.node]  # doctest: +SKIP
+        ['Gemm', 'Relu', 'Gemm', 'Softmax']
+        """
+        from backprop.export.onnx import to_onnx
+
+        return to_onnx(self, path)
+
     # --- copies, pickles, text -------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:

@@ -1,0 +1,93 @@
+"""A graph of ONNX as a plain record: nodes in their order and the constants that they read.
+
+It is built without the package `onnx`. `export.onnx` makes a model of it, `sklearn.converting` a part of skl2onnx's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+ML = "ai.onnx.ml"
+OPSETS = {"": 17, ML: 3}
+"""The versions of the operators: what onnxruntime 1.13 and later read."""
+IR_VERSION = 8
+"""The version of the file format that belongs to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation: what it reads and what it gives."""
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    domain: str = ""
+
+
+class Graph:
+    """Nodes that compute in one dtype.
+
+    Examples
+    --------
+    >>> graph = Graph("float32")
+    >>> with graph.within("half"):
+    ...     graph.add("Mul", "X", graph.number(0.5))
+    'half/Mul'
+    >>> graph.nodes[0].inputs
+    ('X', '0.5')
+    """
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.nodes: list[Node] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._part = ""
+        self._taken: set[str] = set()
+
+    @contextmanager
+    def within(self, part: str) -> Iterator[None]:
+        """Let the names of nodes and constants begin with that of a part of the model."""
+        before = self._part
+        self._part = f"{before}{part}/"
+        yield
+        self._part = before
+
+    def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node and return the name of its output, which is that of the node too."""
+        name = self._free(f"{self._part}{op}")
+        self.nodes.append(Node(op, inputs, name, attributes, domain))
+        return name
+
+    def array(self, name: str, values: ArrayLike, dtype: DTypeLike | None = None) -> str:
+        """Add a constant array of the graph's dtype, or another, and return its name."""
+        name = self._free(f"{self._part}{name}")
+        self.constants[name] = np.array(values, self.dtype if dtype is None else dtype)
+        return name
+
+    def number(self, value: float) -> str:
+        """Return the name of a constant number of the graph's dtype; equal ones are one."""
+        name = repr(float(value))
+        self.constants.setdefault(name, np.array(value, self.dtype))
+        return name
+
+    def rename(self, output: str, name: str) -> None:
+        """Give the output of the last node another name."""
+        last = self.nodes[-1]
+        assert last.output == output, "only what nothing has read yet"
+        self.nodes[-1] = Node(last.op, last.inputs, name, last.attributes, last.domain)
+
+    def _free(self, name: str) -> str:
+        """Return the name, with a number where it is taken."""
+        free, n = name, 1
+        while free in self._taken:
+            n += 1
+            free = f"{name}_{n}"
+        self._taken.add(free)
+        return free
