@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from backprop.base import checks as check
 from backprop.base.history import History
 from backprop.network import Network
-from backprop.tables import engine, explaining, findings, preparing, recipe, scores, targets
+from backprop.tables import engine, preparing, recipe, scores, targets
 from backprop.tables.columns import Asked
 from backprop.tables.engine import Limits
 from backprop.tables.predicting import Prediction, Scored
 from backprop.tables.preparing import Plan
 from backprop.tables.preprocessing import Preprocessing
 from backprop.tables.recipe import Settings
-from backprop.tables.report import Report
 from backprop.tables.scores import Scores
 from backprop.tables.sources import open_table
 from backprop.tables.table import Table
 from backprop.tables.targets import Labels, Target, Task
 from backprop.tables.training import OnStart, curves, summary, trained
+
+if TYPE_CHECKING:
+    from backprop.tables.report import Report
 
 Names: TypeAlias = str | Sequence[str] | None
 
@@ -387,6 +389,8 @@ class TableModel:
         >>> list(found.contributions), round(found.value, -1)
         (['a', 'b'], 40.0)
         """
+        from backprop.tables import explaining  # not needed for training, as the report
+
         found = self.predictions(row)
         if len(found.table) != 1:
             raise ValueError(f"row: needs one row, got {len(found.table):,}")
@@ -457,6 +461,9 @@ class TableModel:
         self, name: str, X: NDArray[Any], truths: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
         weight: NDArray[np.float64] | None, notes: Sequence[str],
     ) -> Report:  # fmt: skip
+        from backprop.tables import findings
+        from backprop.tables.report import Report
+
         absent = [f"{target.name}: {text}" for target in self._fitted().targets
                   if (text := scores.undefined(target, truths[target.name][1]))]  # fmt: skip
         said = findings.Said(name, [*notes, *absent], self.training, self.curves)
