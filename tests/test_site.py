@@ -76,6 +76,12 @@ def test_every_public_name_is_in_the_reference(tools):
             assert f"reference/{value.__name__}.md" in pages
 
 
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").glob("**/*.md"):
+        assert f" {page.relative_to(ROOT / 'docs')}\n" in nav, page
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built site."""
