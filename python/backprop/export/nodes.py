@@ -1,7 +1,7 @@
 """Layers and activations as nodes of ONNX: each beside its formula.
 
-An activation is the operator that the standard has for it, where onnxruntime computes that well in both dtypes, and else
-the formula in operators that do: it has no `Elu` or `Erf` of float64, and the slope of `LeakyRelu` is a float32 always.
+An activation is the operator that the standard has for it, where onnxruntime computes that well, and else the formula
+in operators that do: in float64 it has no `Elu`, `Erf` or `PRelu`, and the slope of `LeakyRelu` is a float32 always.
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ def _clip(graph: Graph, z: str, low: float, high: float) -> str:
     return graph.add("Clip", z, graph.number(low), graph.number(high))
 
 
+def _two_lines(graph: Graph, z: str, slope: str) -> str:
+    """``max(z, 0) + slope * min(z, 0)``."""
+    return graph.add("Add", graph.add("Relu", z), graph.add("Mul", _below(graph, z, 0), slope))
+
+
 # --- the activations -----------------------------------------------------------------------------------------------
 
 
@@ -104,13 +109,16 @@ def _identity(graph: Graph, z: str, alpha: Any) -> str:
 
 
 def _leaky_relu(graph: Graph, z: str, alpha: Any) -> str:
-    """``z`` where positive, else ``alpha z``: the operator with one slope for all units, which is of the dtype."""
-    return graph.add("PRelu", z, graph.number(alpha))
+    """``z`` where positive, else ``alpha z``."""
+    if graph.dtype == np.float32:
+        return graph.add("LeakyRelu", z, alpha=alpha)
+    return _two_lines(graph, z, graph.number(alpha))
 
 
 def _prelu(graph: Graph, z: str, alpha: Any) -> str:
     """``z`` where positive, else ``alpha z``."""
-    return graph.add("PRelu", z, graph.array("slopes", alpha))
+    slopes = graph.array("slopes", alpha)
+    return graph.add("PRelu", z, slopes) if graph.dtype == np.float32 else _two_lines(graph, z, slopes)
 
 
 def _elu(graph: Graph, z: str, alpha: Any) -> str:

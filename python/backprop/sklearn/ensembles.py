@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from backprop.base import checks as check
 from backprop.base.types import RealArray
+from backprop.sklearn.converting import Convertible
 from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
 from backprop.sklearn.fleets import Fit, fit_together
 from backprop.sklearn.folds import keep_left_out, labels_of, predictions_of, split
@@ -208,7 +209,7 @@ def _some(array: Any, rows: NDArray[Any] | None) -> Any:
 
 
 @of(MLPClassifier)
-class MLPEnsembleClassifier(Outputs, ClassifierMixin, Ensemble):  # type: ignore[misc]
+class MLPEnsembleClassifier(Convertible, Outputs, ClassifierMixin, Ensemble):  # type: ignore[misc]
     """Ensemble of `MLPClassifier` that are trained side by side.
 
     Its probabilities are the means of its members'. How far these are apart says how sure it is.
@@ -278,7 +279,7 @@ class MLPEnsembleClassifier(Outputs, ClassifierMixin, Ensemble):  # type: ignore
 
 
 @of(MLPRegressor)
-class MLPEnsembleRegressor(Outputs, RegressorMixin, Ensemble):  # type: ignore[misc]
+class MLPEnsembleRegressor(Convertible, Outputs, RegressorMixin, Ensemble):  # type: ignore[misc]
     """Ensemble of `MLPRegressor` that are trained side by side.
 
     Its predictions are the means of its members'. How far these are apart says how sure it is.

@@ -21,6 +21,7 @@ from backprop.learn.callbacks import Callback
 from backprop.model.target_scale import TargetScale
 from backprop.reference.losses import BinaryCrossEntropy, CrossEntropy, Loss, Poisson, SquaredError
 from backprop.reference.optimizers import Optimizer
+from backprop.sklearn.converting import Convertible
 from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.packing import arrays, unpack
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
@@ -29,7 +30,7 @@ from backprop.sklearn.solvers import LossAndOutput, Score
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
-class MLPClassifier(Outputs, ClassifierMixin, Perceptron):  # type: ignore[misc]
+class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type: ignore[misc]
     """Multi-layer perceptron for classification: scikit-learn's ``MLPClassifier``, faster, with more to set.
 
     One class per sample (two or more classes, any labels) or several labels per sample (y of zeros and ones,
@@ -340,7 +341,7 @@ class MLPClassifier(Outputs, ClassifierMixin, Perceptron):  # type: ignore[misc]
         return tags
 
 
-class MLPRegressor(Outputs, RegressorMixin, Perceptron):  # type: ignore[misc]
+class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: ignore[misc]
     """Multi-layer perceptron for regression: scikit-learn's ``MLPRegressor``, faster, with more to set.
 
     One output (y of shape (n_samples,)) or several (n_samples, n_outputs). The parameters and attributes that are not

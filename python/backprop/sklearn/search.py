@@ -20,12 +20,13 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params
 
 from backprop.base.frames import eager
+from backprop.sklearn.converting import Convertible
 from backprop.sklearn.trials import Scoring, Trials
 
 __all__ = ["FleetSearchCV"]
 
 
-class FleetSearchCV(BaseSearchCV):  # type: ignore[misc]
+class FleetSearchCV(Convertible, BaseSearchCV):  # type: ignore[misc]
     """Grid or randomized search whose networks are trained as fleets: scikit-learn's classes, faster.
 
     Takes the place of ``GridSearchCV(estimator, param_grid)`` and ``RandomizedSearchCV(estimator, param_distributions,
