@@ -586,6 +586,58 @@ class Network(Model):
 
         return to_onnx(self, path)
 
+    def to_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        weights: Literal["exact", "int8"] = "exact",
+        training: bool = False,
+    ) -> None:
+        """Write the network as a header of C99 that computes its outputs for one row, for a controller or any program.
+
+        ``void NAME_predict(const float *inputs, float *outputs)``, with double for float64. Nothing is allocated, the
+        weights are ``static const``, and no library is called: exp, tanh and the like are the core's own. Where the
+        processor fuses multiply-adds, the outputs have the bits of `predict`. A comment in the file says how much
+        memory it takes. C++ compiles it too. The file is replaced in one piece.
+
+        Parameters
+        ----------
+        path
+            The file.
+        name
+            With what all names in it begin; None for the name of the file.
+        weights
+            ``"exact"``, or ``"int8"``: whole numbers from -127 to 127 with a scale for each column, which take a
+            quarter (float64: an eighth) of the memory, and change the outputs a little.
+        training
+            Whether it also has ``NAME_train_one(inputs, targets, learning_rate)``: one step of gradient descent on one
+            row, as `fit` takes it with ``loss="auto"``, ``optimizer="sgd"`` and ``batch_size=1``. The weights are then
+            variables.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        TypeError, ValueError
+            If an argument is wrong, a parameter is not finite, or `training` is asked for with int8 weights or layers
+            that have dropout, l1, l2 or max_norm.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import backprop as bp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.h")
+        ...     bp.mlp([30, 16, 1], output="sigmoid", seed=0).to_c(path)
+        ...     print(open(path).readline())
+        /* A network 30 -> 16 -> 1 (relu, sigmoid), float32
+        <BLANKLINE>
+        """
+        from backprop.export.c import to_c
+
+        to_c(self, path, name, weights, training)
+
     # --- copies, pickles, text -------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:

@@ -1,0 +1,141 @@
+"""C as text: numbers, arrays, comments, and the functions of `functions.h` with all that they call."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from backprop.base.types import RealArray
+
+LINE = 120
+
+_KEYWORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const constexpr continue
+decltype default delete do double else enum explicit export extern false float for friend goto if inline int
+long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+restrict return short signed sizeof static struct switch template this throw true try typedef typeid typename
+union unsigned using virtual void volatile while xor xor_eq
+"""
+
+
+def is_identifier(name: str) -> bool:
+    """Return whether C and C++ leave this name to users.
+
+    Examples
+    --------
+    >>> is_identifier("model_2"), is_identifier("2nd"), is_identifier("class"), is_identifier("_Bool")
+    (True, False, False, False)
+    """
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in _KEYWORDS.split()
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What a file of C is written with: the prefix of all its names, and the type of its numbers."""
+
+    prefix: str
+    dtype: np.dtype[Any]
+
+    @cached_property
+    def real(self) -> str:
+        """The type of numbers.
+
+        Examples
+        --------
+        >>> Writer("model", np.dtype("float32")).real
+        'float'
+        """
+        return "float" if self.dtype.itemsize == 4 else "double"
+
+    def literal(self, value: Any) -> str:
+        """Return the shortest text that a compiler reads as this very number.
+
+        Examples
+        --------
+        >>> Writer("model", np.dtype("float32")).literal(0.1), Writer("model", np.dtype("float64")).literal(2)
+        ('0.1f', '2.0')
+        """
+        text = str(self.dtype.type(value))
+        return f"{text}f" if self.dtype.itemsize == 4 else text
+
+    def text(self, template: str) -> str:
+        """Return C for a template: `real`, `bits`, `R(number)` and the prefix `bp_` are replaced."""
+        template = re.sub(r"\bR\(([^()]+)\)", lambda found: self.literal(float(found[1])), template)
+        template = re.sub(r"\breal\b", self.real, template)
+        template = re.sub(r"\bbits\b", f"uint{8 * self.dtype.itemsize}_t", template)
+        return re.sub(r"\bBP_", f"{self.prefix.upper()}_", re.sub(r"\bbp_", f"{self.prefix}_", template))
+
+    def array(self, name: str, values: RealArray, *, constant: bool = True) -> str:
+        """Return the definition of an array, row after row; whole numbers are int8."""
+        whole = values.dtype.kind == "i"
+        numbers = (str(value) if whole else self.literal(value) for value in values.ravel())
+        kind = "int8_t" if whole else self.real
+        body = textwrap.fill(", ".join(numbers), LINE, initial_indent="    ", subsequent_indent="    ")
+        const = "const " if constant else ""
+        return f"static {const}{kind} {self.prefix}_{name}[{values.size}] = {{\n{body}\n}};"
+
+    def functions(self, names: Iterable[str]) -> str:
+        """Return the definitions of these functions and of all that they call, each below what it calls."""
+        found: dict[str, str] = {}
+        for name in names:
+            self._collect(name, found)
+        return "\n\n".join(found.values())
+
+    def _collect(self, name: str, found: dict[str, str]) -> None:
+        if name in found:
+            return
+        template = _function(name, 8 * self.dtype.itemsize)[1]
+        for called in re.findall(r"\bbp_(\w+)\(", template):
+            if called != name:
+                self._collect(called, found)
+        found[name] = self.text(template)
+
+
+def comment(text: str) -> str:
+    """Return a comment of C that holds this text, whatever is in it.
+
+    Examples
+    --------
+    >>> print(comment("rows */ columns"))
+    /* rows * / columns
+     */
+    """
+    safe = "".join(c if (c.isprintable() and c.isascii()) or c == "\n" else "?" for c in text)
+    safe = safe.replace("*/", "* /").replace("/*", "/ *").replace("??/", "? ?/")
+    return "/* " + "\n * ".join(safe.splitlines()).replace(" * \n", " *\n") + "\n */"
+
+
+def has_function(name: str) -> bool:
+    """Return whether `functions.h` has a function of this name."""
+    return any(key[0] == name for key in _functions())
+
+
+def argument_of_slope(activation: str) -> str:
+    """Return of what the derivative of an activation is a function: ``"value"`` or ``"score"``."""
+    return _function(f"{activation}_slope", 32)[0]
+
+
+def _function(name: str, bits: int) -> tuple[str, str]:
+    """Return what the heading says of a function, and its text."""
+    table = _functions()
+    return table.get((name, str(bits))) or table[name, ""]
+
+
+@cache
+def _functions() -> dict[tuple[str, str], tuple[str, str]]:
+    """Return heading and text of each function, by its name and the bits that it is for (or "" for any)."""
+    _, *sections = re.split(r"^//// ", files("backprop.export").joinpath("functions.h").read_text(), flags=re.MULTILINE)
+    found = {}
+    for section in sections:
+        heading, _, text = section.partition("\n")
+        name, _, said = heading.partition(" ")
+        key = (name, said if said.isdigit() else "")
+        found[key] = (said, text.strip())
+    return found

@@ -1,0 +1,116 @@
+"""Training on one row in C: a step of gradient descent, for devices that go on learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from backprop.export.c_layers import CLayer
+from backprop.export.c_text import Writer, argument_of_slope
+from backprop.model.rows import loss as checked_loss
+
+if TYPE_CHECKING:
+    from backprop.model.model import Model
+
+# Losses whose gradient with respect to the scores is outputs - targets, with the outputs that they have by default.
+_FROM_SCORES = ("cross_entropy", "binary_cross_entropy", "poisson")
+
+
+def loss_of(model: Model) -> str:
+    """Return the name of the loss: the one that ``fit(loss="auto")`` takes."""
+    name: str = checked_loss(model, "auto", custom=False).name
+    return name
+
+
+def check_trainable(model: Model, weights: str) -> None:
+    """Raise where `train_one` would not do what `fit` does."""
+    if weights == "int8":
+        raise ValueError("training: needs weights='exact', small steps are lost in 8 bits; or training=False")
+    for k, layer in enumerate(model.layers):
+        for setting in ("l1", "l2", "dropout", "max_norm"):
+            if getattr(layer, setting):
+                raise ValueError(
+                    f"training: needs layers without {setting}, which train_one has not; got {layer} as layers[{k}]. "
+                    "Put the parameters into a network without it, or use training=False"
+                )
+
+
+def functions(model: Model, layers: Sequence[CLayer]) -> list[str]:
+    """Return the names of the functions that `train_one` calls beside those of `predict`."""
+    found = ["gradient_below"] if len(layers) > 1 else []
+    if any(layer.changes("weights") for layer in layers):
+        found.append("step")
+    hidden = layers[:-1] if loss_of(model) in _FROM_SCORES else layers
+    return found + [f"{layer.activation}_slope" for layer in hidden if layer.activation != "identity"]
+
+
+def train_one(write: Writer, model: Model, layers: Sequence[CLayer]) -> str:
+    """Return the definition of `train_one`."""
+    real = write.real
+    declared = [f"outputs_{layer.number}[{layer.n_out}], delta_{layer.number}[{layer.n_out}]" for layer in layers]
+    declared += [f"scores_{layer.number}[{layer.n_out}]" for layer in layers if _reads_scores(layer)]
+    lines = [f"    {real} {', '.join(declared)};", "    int o;"]
+    read = "inputs"
+    for layer in layers:
+        scores = f"scores_{layer.number}" if _reads_scores(layer) else None
+        lines += layer.forward(read, f"outputs_{layer.number}", scores)
+        read = f"outputs_{layer.number}"
+    last = layers[-1]
+    lines += _output_delta(model, last)
+    for layer in reversed(layers):
+        below = layers[layer.number - 2] if layer.number > 1 else None
+        lines += _step(layer, below)
+    arguments = f"const {real} *inputs, const {real} *targets, {real} learning_rate"
+    head = f"static inline void {write.prefix}_train_one({arguments})"
+    return "\n".join([head, "{", *lines, "}"])
+
+
+def _reads_scores(layer: CLayer) -> bool:
+    return argument_of_slope(layer.activation) == "score"
+
+
+def _output_delta(model: Model, last: CLayer) -> list[str]:
+    """Return the lines for the gradient with respect to the scores of the last layer."""
+    k = last.number
+    if loss_of(model) in _FROM_SCORES:
+        return last.each(f"delta_{k}[o] = outputs_{k}[o] - targets[o];")
+    factor = last.write.literal(2 / last.n_out)
+    return last.each(f"delta_{k}[o] = {factor} * (outputs_{k}[o] - targets[o]);") + _times_slope(last)
+
+
+def _step(layer: CLayer, below: CLayer | None) -> list[str]:
+    """Return the lines for the gradient with respect to the scores of the layer below, and for the step of this one."""
+    k, prefix, sizes = layer.number, layer.write.prefix, f"{layer.n_in}, {layer.n_out}"
+    lines = []
+    if below is not None:
+        weights = layer.named("weights")
+        lines.append(f"    {prefix}_gradient_below({sizes}, {weights}, delta_{k}, delta_{below.number});")
+        lines += _times_slope(below)
+    if layer.changes("weights"):
+        inputs = "inputs" if below is None else f"outputs_{below.number}"
+        lines.append(f"    {prefix}_step({sizes}, {layer.named('weights')}, {inputs}, delta_{k}, learning_rate);")
+    if layer.layer.bias and layer.changes("biases"):
+        biases = layer.named("biases")
+        lines += layer.each(f"{biases}[o] = {biases}[o] - learning_rate * delta_{k}[o];")
+    return lines
+
+
+def _times_slope(layer: CLayer) -> list[str]:
+    """Return the lines that make of the gradient with respect to a layer's outputs that to its scores."""
+    k = layer.number
+    if layer.activation == "identity":
+        return []
+    if layer.activation == "softmax":
+        return [f"    {layer.write.prefix}_softmax_slope({layer.n_out}, outputs_{k}, delta_{k});"]
+    of = f"scores_{k}[o]" if _reads_scores(layer) else f"outputs_{k}[o]"
+    slope = layer.call(f"{layer.activation}_slope", of)
+    if not (layer.layer.function.slopes and layer.changes("slopes")):
+        return layer.each(f"delta_{k}[o] = delta_{k}[o] * {slope};")
+    slopes, zero = layer.named("slopes"), layer.write.literal(0)
+    return [
+        f"    for (o = 0; o < {layer.n_out}; o++) {{",
+        f"        const {layer.write.real} change = {of} <= {zero} ? delta_{k}[o] * {of} : {zero};",
+        f"        delta_{k}[o] = delta_{k}[o] * {slope};",
+        f"        {slopes}[o] = {slopes}[o] - learning_rate * change;",
+        "    }",
+    ]
