@@ -18,14 +18,20 @@ FUSED = ["-march=x86-64-v3"] if X86 else []
 FUSED_BACKENDS = [name for name in choice.available() if name in ("v3", "v4")]
 
 
-def build(folder, source, *options, compiler="gcc", std="c99", language="c"):
-    """Compile a source into a shared library and load it."""
-    path, library = Path(folder, "source.c"), Path(folder, f"{len(list(Path(folder).iterdir()))}.so")
+def compile_c(folder, source, *options, compiler="gcc", std="c99", language="c"):
+    """Compile a source, with all warnings as errors, and return what was made of it."""
+    path, made = Path(folder, "source.c"), Path(folder, f"{len(list(Path(folder).iterdir()))}.out")
     path.write_text(source)
-    command = [compiler, "-x", language, f"-std={std}", *STRICT, *options, "-fPIC", "-shared", path, "-o", library]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    ran = subprocess.run(
+        [compiler, "-x", language, f"-std={std}", *STRICT, path, "-o", made, *options], capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr
-    return ctypes.CDLL(str(library))
+    return made
+
+
+def build(folder, source, *options, **settings):
+    """Compile a source into a shared library and load it."""
+    return ctypes.CDLL(str(compile_c(folder, source, "-fPIC", "-shared", *options, **settings)))
 
 
 def exported(folder, networks, **settings):

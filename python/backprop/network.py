@@ -625,14 +625,14 @@ class Network(Model):
 
         Examples
         --------
-        >>> import os, tempfile
+        >>> import tempfile
+        >>> from pathlib import Path
         >>> import backprop as bp
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "model.h")
+        ...     path = Path(folder, "model.h")
         ...     bp.mlp([30, 16, 1], output="sigmoid", seed=0).to_c(path)
-        ...     print(open(path).readline())
+        ...     print(path.read_text().splitlines()[0])
         /* A network 30 -> 16 -> 1 (relu, sigmoid), float32
-        <BLANKLINE>
         """
         from backprop.export.c import to_c
 

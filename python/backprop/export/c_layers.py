@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backprop.base.types import RealArray
 from backprop.export.c_text import Writer
@@ -40,7 +41,7 @@ class CLayer:
         return f"{self.write.prefix}_{array}_{self.number}"
 
     @cached_property
-    def stored(self) -> dict[str, RealArray]:
+    def stored(self) -> dict[str, RealArray | NDArray[np.int8]]:
         """The arrays as they are written: weights of 8 bits have ``scales`` (n_out,), one for each column."""
         if not self.int8:
             return dict(self.arrays)
@@ -104,7 +105,7 @@ class CLayer:
         return f"{self.write.prefix}_{function}({argument}{more})"
 
 
-def in_8_bits(weights: RealArray) -> tuple[RealArray, RealArray]:
+def in_8_bits(weights: RealArray) -> tuple[NDArray[np.int8], RealArray]:
     """Return whole numbers from -127 to 127 and a scale for each column, whose products are nearest the weights.
 
     Examples

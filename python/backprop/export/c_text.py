@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backprop.base.types import RealArray
 
@@ -33,7 +34,9 @@ def is_identifier(name: str) -> bool:
     >>> is_identifier("model_2"), is_identifier("2nd"), is_identifier("class"), is_identifier("_Bool")
     (True, False, False, False)
     """
-    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in _KEYWORDS.split()
+    return (
+        re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in _KEYWORDS.split()
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Writer:
         template = re.sub(r"\bbits\b", f"uint{8 * self.dtype.itemsize}_t", template)
         return re.sub(r"\bBP_", f"{self.prefix.upper()}_", re.sub(r"\bbp_", f"{self.prefix}_", template))
 
-    def array(self, name: str, values: RealArray, *, constant: bool = True) -> str:
+    def array(self, name: str, values: RealArray | NDArray[np.int8], *, constant: bool = True) -> str:
         """Return the definition of an array, row after row; whole numbers are int8."""
         whole = values.dtype.kind == "i"
         numbers = (str(value) if whole else self.literal(value) for value in values.ravel())

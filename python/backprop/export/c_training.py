@@ -12,8 +12,9 @@ from backprop.model.rows import loss as checked_loss
 if TYPE_CHECKING:
     from backprop.model.model import Model
 
-# Losses whose gradient with respect to the scores is outputs - targets, with the outputs that they have by default.
-_FROM_SCORES = ("cross_entropy", "binary_cross_entropy", "poisson")
+# The gradient of a loss with respect to the scores is this times outputs - targets; that of the squared error, with
+# respect to the outputs. In the mean it is divided by the number of outputs, unless the loss is one of all outputs.
+_FACTORS = {"cross_entropy": 1, "binary_cross_entropy": 1, "poisson": 1, "squared_error": 2}
 
 
 def loss_of(model: Model) -> str:
@@ -40,7 +41,7 @@ def functions(model: Model, layers: Sequence[CLayer]) -> list[str]:
     found = ["gradient_below"] if len(layers) > 1 else []
     if any(layer.changes("weights") for layer in layers):
         found.append("step")
-    hidden = layers[:-1] if loss_of(model) in _FROM_SCORES else layers
+    hidden = layers if loss_of(model) == "squared_error" else layers[:-1]
     return found + [f"{layer.activation}_slope" for layer in hidden if layer.activation != "identity"]
 
 
@@ -71,11 +72,10 @@ def _reads_scores(layer: CLayer) -> bool:
 
 def _output_delta(model: Model, last: CLayer) -> list[str]:
     """Return the lines for the gradient with respect to the scores of the last layer."""
-    k = last.number
-    if loss_of(model) in _FROM_SCORES:
-        return last.each(f"delta_{k}[o] = outputs_{k}[o] - targets[o];")
-    factor = last.write.literal(2 / last.n_out)
-    return last.each(f"delta_{k}[o] = {factor} * (outputs_{k}[o] - targets[o]);") + _times_slope(last)
+    k, loss = last.number, loss_of(model)
+    factor = last.write.literal(_FACTORS[loss] / (1 if loss == "cross_entropy" else last.n_out))
+    lines = last.each(f"delta_{k}[o] = {factor} * (outputs_{k}[o] - targets[o]);")
+    return lines + _times_slope(last) if loss == "squared_error" else lines
 
 
 def _step(layer: CLayer, below: CLayer | None) -> list[str]:
