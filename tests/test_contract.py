@@ -8,10 +8,12 @@ import pytest
 from backends import BACKENDS, each_backend, each_dtype, make_problem, module, new_state
 from backprop import reference
 from backprop.backends import choice, contract
+from backprop.base.solving import SolverState
 from backprop.base.types import TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import SquaredError
 from backprop.optimizers import Adam
+from backprop.solvers import SOLVERS
 
 FUNCTIONS = [name for name, value in vars(contract.Core).items() if inspect.isfunction(value) and name[0] != "_"]
 
@@ -58,6 +60,25 @@ def test_classes(backend, dtype):
     assert [(name, None if name == "validation" else inspect.Parameter.empty) for name in given] == expected("Training")
     for training in (core.Training(**given), core.Training(*given.values()), core.Training(*list(given.values())[:-1])):
         assert training.run(state.epoch + 1, 60.0, np.empty(1)) == "epochs"
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_a_minimisation(solver, backend, dtype):
+    core = module(backend, dtype)
+    problem = make_problem(2, [Dense(3, "tanh"), Dense(1)], SquaredError(), 4).cast(dtype)
+    given = {
+        "plan": core.Plan(problem.n_inputs, problem.dense),
+        "loss": problem.loss,
+        "solver": solver(),
+        "data": problem.data,
+        "state": SolverState(problem.parameters.astype(np.float64)),
+    }
+    assert list(given) == [name for name, _ in expected("Solving")]
+    for run in (core.Solving(**given), core.Solving(*given.values())):
+        assert run.run(1, 60.0, np.empty(1)) == "iterations"
+    assert parameters(core.Solving.run) == parameters(contract.Solving.run)
 
 
 @each_backend

@@ -19,7 +19,7 @@ from backprop.reference.dense import Dense
 from backprop.reference.optimizers import *
 
 if _TYPE_CHECKING:
-    from backprop import callbacks, initializers, io, losses, metrics, optimizers, plotting, schedules, tables
+    from backprop import callbacks, initializers, io, losses, metrics, optimizers, plotting, schedules, solvers, tables
     from backprop.base.fleet_history import FleetHistory
     from backprop.checkpoints import resume
     from backprop.descent import descend
@@ -58,6 +58,7 @@ __all__ = [
     "resume",
     "schedules",
     "show_config",
+    "solvers",
     "tables",
 ]
 __all__ += (cls.__name__ for cls in _optimizers.OPTIMIZERS.values())
@@ -88,6 +89,7 @@ _LAZY_MODULES = (
     "optimizers",
     "plotting",
     "schedules",
+    "solvers",
     "tables",
 )
 

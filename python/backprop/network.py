@@ -400,49 +400,54 @@ class Network(Model):
         X: ArrayLike,
         y: ArrayLike,
         *,
-        method: Literal["L-BFGS-B", "BFGS", "CG"] = "L-BFGS-B",
+        method: Literal["lbfgs", "L-BFGS-B", "BFGS", "CG"] = "lbfgs",
         loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,
         max_iter: int = 200,
         tolerance: float = 1e-5,
         penalty_per_row: bool = False,
         callback: Callable[[int, float], Any] | None = None,
+        progress: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Train on the full batch with a minimizer of SciPy, L-BFGS for one: for small data often the shortest way.
+        """Train on the full batch with a minimizer, L-BFGS for one: for small data often the shortest way.
 
         Parameters
         ----------
         X, y, loss, sample_weight
             As in `fit`.
         method
-            ``"L-BFGS-B"``, ``"BFGS"`` or ``"CG"`` of `scipy.optimize.minimize`.
+            ``"lbfgs"`` is computed by the core (`backprop.solvers.LBFGS`); ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are
+            those of `scipy.optimize.minimize`.
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance
-            SciPy's ``gtol``: stop when no element of the gradient is larger. L-BFGS-B also stops when the loss hardly
-            falls any more, by its option ``ftol``.
+            Stop when no element of the gradient is larger: SciPy's ``gtol``. L-BFGS also stops when the loss hardly
+            falls any more, by the option ``loss_tolerance``; that of L-BFGS-B is ``ftol``.
         penalty_per_row
             Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
             scikit-learn's ``alpha`` is.
         callback
             ``callback(iteration, loss)`` is called after each iteration, counted from 1; where it returns something
             true, that was the last one.
+        progress
+            Whether to show a progress bar; not with SciPy's methods.
         options
-            More options of the method, such as ``{"maxfun": 15000, "ftol": 1e-9}``.
+            More options of the method: the parameters of `backprop.solvers.LBFGS`, such as
+            ``{"history": 20, "loss_tolerance": 0}``, or SciPy's, such as ``{"maxfun": 15000, "ftol": 1e-9}``.
 
         Returns
         -------
-        scipy.optimize.OptimizeResult
-            As SciPy returns it; ``x`` are the trainable parameters in float64. The network has the parameters of the
-            last iteration, and `history` the loss after each.
+        backprop.solvers.Solution or scipy.optimize.OptimizeResult
+            Their attributes have the same names; ``x`` are the trainable parameters in float64. The network has the
+            parameters of the last iteration, and `history` the loss after each.
 
         Raises
         ------
         TypeError, ValueError
             If an argument is wrong, a layer has dropout or max_norm, or the loss at the start is not finite.
         ImportError
-            Without SciPy (the extra ``scipy``).
+            For a method of SciPy, without SciPy (the extra ``scipy``).
 
         Notes
         -----
@@ -470,6 +475,7 @@ class Network(Model):
             tolerance=tolerance,
             penalty_per_row=penalty_per_row,
             callback=callback,
+            progress=progress,
             options=options,
         )
 

@@ -41,7 +41,11 @@ from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
 from bpcore.run.team_size cimport TeamSize, begin_size, follow_costs, present_size
-from bpcore.run.workspace cimport Arena, reserve, rounded
+from bpcore.run.workspace cimport Arena, reserve, rounded, take
+from bpcore.solve.lbfgs cimport Lbfgs, advance_lbfgs, begin_lbfgs, take_lbfgs
+from bpcore.solve.solution cimport (
+    EVALUATIONS, GRADIENT, ITERATIONS, LOSS, NONE, NOT_FINITE, STUCK, TIME, Reason, Solution,
+)
 
 
 ctypedef const char *(*NameOf)(int kind) noexcept
@@ -71,6 +75,10 @@ MAX_THREADS = partition.MAX_THREADS
 VECTOR_BYTES = LANES * sizeof(real)
 STOP_REASONS = {
     epochs.EPOCHS: "epochs", epochs.TOLERANCE: "tolerance", epochs.DIVERGED: "diverged", epochs.TIME: "time"
+}
+SOLVE_REASONS = {
+    ITERATIONS: "iterations", GRADIENT: "gradient", LOSS: "loss", EVALUATIONS: "evaluations", STUCK: "stuck",
+    NOT_FINITE: "not finite", TIME: "time",
 }
 
 
@@ -418,6 +426,7 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
 
 
 include "run/training.pxi"
+include "solve/solving.pxi"
 include "fleet/training.pxi"
 include "machine/vector_math.pxi"
 

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.fleet import FleetData, FleetRates, FleetState
+from backprop.base.solving import SolveReason, SolverState
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
+from backprop.reference.solvers import Solver
 
 
 class Plan(Protocol):
@@ -84,9 +86,23 @@ class FleetTraining(Protocol):
         ...
 
 
+class Solving(Protocol):
+    """A minimisation of the loss over fixed data: holds the buffers, changes the state in place."""
+
+    def run(self, last_iteration: int, seconds: float, losses: NDArray[np.float64]) -> SolveReason:
+        """Go on until `state.iteration == last_iteration`, there is another reason to end, or the time is over.
+
+        ``losses[i]`` receives the loss after the i-th iteration of this call. The first call computes the loss at the
+        start, even where it has no iteration to do. The clock is looked at after each evaluation of the loss. Once
+        there was a reason other than "iterations" and "time", there is nothing left to do.
+        """
+        ...
+
+
 # `Core` has methods of these names, which hide them there.
 _Training: TypeAlias = Training
 _FleetTraining: TypeAlias = FleetTraining
+_Solving: TypeAlias = Solving
 P = TypeVar("P", bound=Plan)
 """a backend's own plans, which no other backend understands"""
 
@@ -151,6 +167,13 @@ class Core(Protocol[P]):
         dropout, but not in which of them are 0; their optimizers, of one class, in hyperparameters that are numbers,
         but not in which of them are 0. in_lanes: whether the networks lie in the lanes of vectors, side by side; None
         for what is faster. It changes no bit.
+        """
+        ...
+
+    def Solving(self, plan: P, loss: Loss, solver: Solver, data: Data, state: SolverState) -> _Solving:
+        """Return a minimisation of the loss over all rows, penalties included, without dropout.
+
+        The numbers of the method are doubles, whatever the backend's dtype, in which the loss is computed.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The full-batch loss handed to SciPy's minimizers: L-BFGS and its kin."""
+"""The full-batch loss handed to a minimizer: one of the core's, or one of SciPy's."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
+from backprop.learn.solve import solve, solver
 from backprop.model import rows
 from backprop.model.objective import Objective
 from backprop.reference.dense import Dense
 from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import denominator
+from backprop.reference.solvers import SOLVERS
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
 
-Method = Literal["L-BFGS-B", "BFGS", "CG"]
-METHODS: tuple[Method, ...] = ("L-BFGS-B", "BFGS", "CG")
+Method = Literal["lbfgs", "L-BFGS-B", "BFGS", "CG"]
+METHODS: tuple[Method, ...] = ("lbfgs", "L-BFGS-B", "BFGS", "CG")
 # What SciPy's methods call it when they have done all their iterations.
 _ITERATIONS_DONE = 1
 
@@ -35,18 +37,20 @@ def minimize(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    method: Method = "L-BFGS-B",
+    method: Method = "lbfgs",
     loss: LossLike = "auto",
     sample_weight: ArrayLike | None = None,
     max_iter: int = 200,
     tolerance: float = 1e-5,
     penalty_per_row: bool = False,
     callback: Callable[[int, float], Any] | None = None,
+    progress: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Train with one of SciPy's minimizers; `Network.minimize` documents it."""
-    scipy_minimize = _scipy_minimize()
+    """Train with a minimizer; `Network.minimize` documents it."""
     check.choice("method", method, METHODS)
+    scipy_minimize = None if method in SOLVERS else _scipy_minimize()
+    progress = check.boolean("progress", progress)
     max_iter = check.integer("max_iter", max_iter, at_least=1)
     tolerance = check.number("tolerance", tolerance, at_least=0)
     if callback is not None and not callable(callback):
@@ -60,9 +64,17 @@ def minimize(
     layers = network.layers
     if check.boolean("penalty_per_row", penalty_per_row):
         layers = _per_row(layers, denominator(checked, data.sample_weight, len(data.X), n_outputs=1))
-    run = _Run(network, layers, checked, rows.as_float64(data), callback)
+    data = rows.as_float64(data)
+    run = _Run(network, layers, checked, data, callback)
     if not run.start.size:
         raise ValueError("layers: needs at least one that is trainable, got none")
+    if scipy_minimize is None:
+        settings = solver(method, tolerance, options)
+        with network._guard:
+            network._feature_names = columns
+            return solve(
+                network, run.objective, settings, run.free, max_iter=max_iter, callback=callback, progress=progress
+            )
     if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
         raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
 
@@ -140,7 +152,8 @@ def _scipy_minimize() -> Callable[..., Any]:
         from scipy.optimize import minimize as scipy_minimize
     except ImportError as error:
         raise ImportError(
-            f"minimize: needs SciPy; install it with: pip install 'bpcore[scipy]' ({error})", name="scipy"
+            f"minimize: needs SciPy for this method; install it with: pip install 'bpcore[scipy]' ({error})",
+            name="scipy",
         ) from error
     found: Callable[..., Any] = scipy_minimize
     return found

@@ -12,6 +12,7 @@ from backprop.reference import activations
 if TYPE_CHECKING:
     from backprop.reference.fleet import FleetTraining
     from backprop.reference.passes import Plan, backward, forward, loss_and_gradient
+    from backprop.reference.solving import Solving
     from backprop.reference.step import update
     from backprop.reference.training import Training
 
@@ -26,6 +27,7 @@ __all__ = [
     "OPTIMIZERS",
     "FleetTraining",
     "Plan",
+    "Solving",
     "Training",
     "backward",
     "forward",
@@ -40,6 +42,7 @@ MAX_THREADS = 16  # as the cores take them; the reference computes in one
 _HOME = {
     "FleetTraining": "fleet",
     "Plan": "passes",
+    "Solving": "solving",
     "Training": "training",
     "backward": "passes",
     "forward": "passes",

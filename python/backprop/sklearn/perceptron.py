@@ -418,14 +418,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _minimize(self, problem: Problem) -> None:
         """Train with L-BFGS."""
-        result = minimize(problem, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
-        self.n_iter_ = min(int(result.nit), self.max_iter)
-        self.loss_ = float(result.fun) * problem.objective.unit
-        self._store(result.x if self.dtype is None else result.x.astype(self.dtype), problem.sizes)
-        if result.status != 0:
+        state, reason = minimize(problem, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+        self.n_iter_ = state.iteration
+        self.loss_ = state.loss * problem.objective.unit
+        self._store(state.point if self.dtype is None else state.point.astype(self.dtype), problem.sizes)
+        if reason not in ("gradient", "loss"):
             warnings.warn(
-                f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status={result.status}): "
-                f"{result.message}. More iterations (max_iter={self.max_iter}), more calls of the loss "
+                f"lbfgs failed to converge after {self.n_iter_} iteration(s): it ended by {reason!r}. More iterations "
+                f"(max_iter={self.max_iter}), more calls of the loss "
                 f"(max_fun={self.max_fun}) or scaled columns of X may help",
                 ConvergenceWarning,
                 stacklevel=choice._caller_level(),

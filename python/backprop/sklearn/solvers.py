@@ -19,6 +19,7 @@ from backprop.backends.contract import Core, Plan
 from backprop.backends.custom import Custom
 from backprop.base import threads
 from backprop.base.interrupts import HeldInterrupts
+from backprop.base.solving import SolveReason, SolverState
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.learn import pace
@@ -29,6 +30,7 @@ from backprop.learn.schedules import Schedule
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
+from backprop.reference.solvers import LBFGS
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -121,19 +123,20 @@ class Problem(NamedTuple):
 # --- L-BFGS --------------------------------------------------------------------------------------------------------
 
 
-def minimize(problem: Problem, *, max_iter: int, max_fun: int, tol: float) -> Any:
-    """Minimise with SciPy's L-BFGS, with scikit-learn's settings for it; returns SciPy's result."""
-    from scipy import optimize
-
+def minimize(problem: Problem, *, max_iter: int, max_fun: int, tol: float) -> tuple[SolverState, SolveReason]:
+    """Minimise with L-BFGS, with scikit-learn's settings for it; returns where that came to, and why it ended."""
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
     assert isinstance(loss, Loss)  # this solver refuses custom ones
-
-    def value_and_gradient(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        gradient = np.empty_like(parameters)
-        return core.loss_and_gradient(plan, loss, parameters, data, gradient), gradient
-
-    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
-    return optimize.minimize(value_and_gradient, problem.parameters, method="L-BFGS-B", jac=True, options=options)
+    state = SolverState(problem.parameters.astype(np.float64))
+    solver = LBFGS(tolerance=tol, max_evaluations=max_fun)
+    run = core.Solving(plan, loss, solver, data, state)
+    reason: SolveReason = "time"
+    with HeldInterrupts() as interrupts:
+        while reason == "time" or (reason == "iterations" and state.iteration < max_iter):
+            last = min(max_iter, state.iteration + pace.WINDOW)
+            reason = run.run(last, pace.SLICE_SECONDS, np.empty(last - state.iteration))
+            interrupts.deliver()
+    return state, reason
 
 
 # --- stochastic solvers --------------------------------------------------------------------------------------------

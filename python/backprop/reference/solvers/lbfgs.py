@@ -1,0 +1,127 @@
+"""L-BFGS: a step along the gradient times an estimate of the inverse Hessian, from the last steps."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from backprop.base import checks as check
+from backprop.base.solving import SolveReason, SolverState
+from backprop.reference.solvers.line_search import LineSearch
+from backprop.reference.solvers.solver import Function, Solver, Vector, enter, is_flat
+
+MAX_TRIALS = 20
+"""Steps that a line search may try."""
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LBFGS(Solver):
+    """The limited-memory BFGS method with a line search for the strong Wolfe conditions.
+
+    From J. Nocedal, "Updating quasi-Newton matrices with limited storage", Mathematics of Computation 35 (1980). With
+    the last steps ``s_k``, what each changed in the gradient ``y_k``, and ``r_k = 1 / (s_k . y_k)``, the direction
+    ``d = -H g`` comes from two loops:
+
+        q = g;            for the newest k to the oldest: a_k = r_k s_k . q,    q -= a_k y_k
+        q *= s . y / y . y of the newest
+                          for the oldest k to the newest: q += s_k (a_k - r_k y_k . q)
+        d = -q
+
+    The line search, its constants and what happens where it fails are those of L-BFGS-B. So the path is the same, but
+    for rounding.
+
+    Parameters
+    ----------
+    tolerance
+        Stop when no element of the gradient is larger, >= 0.
+    loss_tolerance
+        Stop when an iteration lowers the loss by at most this, relative to the loss or to 1, whichever is larger.
+    max_evaluations
+        Stop after the iteration in which the loss is computed for this time.
+    history
+        How many of the last steps are kept, >= 1.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.solvers.LBFGS(history=20)
+    LBFGS(tolerance=1e-05, loss_tolerance=2.220446049250313e-09, max_evaluations=4611686018427387904, history=20)
+    """
+
+    name: ClassVar[str] = "lbfgs"
+
+    loss_tolerance: float = 1e7 * _EPS
+    history: int = 10
+
+    def __post_init__(self) -> None:
+        Solver.__post_init__(self)
+        object.__setattr__(self, "history", check.integer("history", self.history, at_least=1))
+
+    def steps(self, function: Function, state: SolverState) -> Iterator[SolveReason | None]:
+        """As `Solver.steps`."""
+        x, g = state.point.copy(), np.empty_like(state.point)
+        value = function(x, g)
+        state.evaluations += 1
+        enter(state, x, value, g)
+        if not (math.isfinite(value) and math.isfinite(state.slope)):
+            yield "not finite"
+        pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=self.history)
+        yield None
+        while True:
+            if (reason := self._reason(state)) is not None:
+                yield reason
+            d = _direction(pairs, g)
+            before, g_before, value_before = x, g.copy(), value
+            slope_before = float(g @ d)
+            step = 1.0 if state.iteration > 0 else 1 / math.sqrt(float(d @ d))
+            search = LineSearch(value, slope_before, step)
+            found = False
+            for _ in range(MAX_TRIALS if slope_before < 0 else 0):
+                tried = search.step
+                x = before + tried * d
+                value = function(x, g)
+                state.evaluations += 1
+                verdict = search.take(value, slope := float(g @ d))
+                if verdict != "go on":
+                    found = True
+                    break
+                yield None
+            if not found:
+                x, value = before, value_before
+                g[:] = g_before
+                if not pairs:
+                    yield "stuck"
+                pairs.clear()
+                continue
+            state.iteration += 1
+            enter(state, x, value, g)
+            if (slope - slope_before) * tried > _EPS * -slope_before * tried:
+                s, y = tried * d, g - g_before
+                pairs.append((s, y, 1 / float(s @ y)))
+            yield self._reason(state) or ("loss" if is_flat(self, value_before, value) else None)
+
+    def _reason(self, state: SolverState) -> SolveReason | None:
+        if state.slope <= self.tolerance:
+            return "gradient"
+        return "evaluations" if state.evaluations >= self.max_evaluations else None
+
+
+def _direction(pairs: deque[tuple[Vector, Vector, float]], g: Vector) -> Vector:
+    """Return minus the gradient times the estimate of the inverse Hessian."""
+    q = -g
+    shares = []
+    for s, y, r in reversed(pairs):
+        shares.append(share := r * float(s @ q))
+        q -= share * y
+    if pairs:
+        _, y, r = pairs[-1]
+        q *= 1 / (r * float(y @ y))
+    for (s, y, r), share in zip(pairs, reversed(shares), strict=True):
+        q += (share - r * float(y @ q)) * s
+    return q

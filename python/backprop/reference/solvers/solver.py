@@ -1,0 +1,60 @@
+"""What the solvers share: their settings, the function that they minimise, and what they leave in the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base import checks as check
+from backprop.base.solving import SolveReason, SolverState
+
+Vector: TypeAlias = NDArray[np.float64]
+Function: TypeAlias = Callable[[Vector, Vector], float]
+"""a function of a point that puts its gradient into the second vector"""
+
+MAX_EVALUATIONS = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solver:
+    """A method that minimises the loss over all rows: when it stops."""
+
+    name: ClassVar[str]
+
+    tolerance: float = 1e-5
+    """stop when no element of the gradient is larger"""
+    loss_tolerance: float = 0.0
+    """stop when an iteration lowers the loss by at most this, relative to the loss or to 1, whichever is larger"""
+    max_evaluations: int = MAX_EVALUATIONS
+    """stop after the iteration in which the loss is computed for this time"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tolerance", check.number("tolerance", self.tolerance, at_least=0))
+        object.__setattr__(self, "loss_tolerance", check.number("loss_tolerance", self.loss_tolerance, at_least=0))
+        count = check.integer("max_evaluations", self.max_evaluations, at_least=1)
+        object.__setattr__(self, "max_evaluations", count)
+
+    def steps(self, function: Function, state: SolverState) -> Iterator[SolveReason | None]:
+        """Minimise: yield None, or why it ends, after each evaluation; whole iterations change `state`."""
+        raise NotImplementedError
+
+
+def slope_of(gradient: Vector) -> float:
+    """Return the largest element, without its sign; NaN where one is NaN."""
+    return float(np.abs(gradient).max(initial=0.0))
+
+
+def enter(state: SolverState, point: Vector, value: float, gradient: Vector) -> None:
+    """Make a point that of the state."""
+    state.point[:] = point
+    state.loss = value
+    state.slope = slope_of(gradient)
+
+
+def is_flat(solver: Solver, before: float, after: float) -> bool:
+    """Return whether the loss fell by no more than the tolerance."""
+    return before - after <= solver.loss_tolerance * max(abs(before), abs(after), 1.0)

@@ -1,0 +1,62 @@
+"""A minimisation over all rows, one evaluation of the loss after the other. Start reading at `Minimisation.run`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.base.solving import SolveReason, SolverState
+from backprop.reference.passes import Plan, loss_and_gradient
+from backprop.reference.solvers.solver import Function, Solver, Vector
+
+if TYPE_CHECKING:
+    from backprop.base.types import Data
+    from backprop.reference.losses import Loss
+
+
+class Minimisation:
+    """A minimisation of any function: changes `state` in place."""
+
+    def __init__(self, function: Function, solver: Solver, state: SolverState) -> None:
+        self.state = state
+        self.steps = solver.steps(function, state)
+        self.begun = False
+
+    def run(self, last_iteration: int, seconds: float, losses: NDArray[np.float64]) -> SolveReason:
+        """Go on until `state.iteration == last_iteration`, there is another reason to end, or the time is over.
+
+        ``losses[i]`` receives the loss after the i-th iteration of this call. The first call computes the loss at the
+        start, even where it has no iteration to do. The clock is looked at after each evaluation of the loss. Once
+        there was a reason other than "iterations" and "time", there is nothing left to do.
+        """
+        end = time.perf_counter() + seconds
+        first = self.state.iteration
+        while not self.begun or self.state.iteration < last_iteration:
+            before = self.state.iteration
+            with np.errstate(all="ignore"):
+                reason = next(self.steps)
+            self.begun = True
+            if self.state.iteration > before:
+                losses[before - first] = self.state.loss
+            if reason is not None:
+                return reason
+            if time.perf_counter() >= end:
+                break
+        return "iterations" if self.state.iteration >= last_iteration else "time"
+
+
+class Solving(Minimisation):
+    """A minimisation of the loss over fixed data, penalties included, without dropout: changes `state` in place."""
+
+    def __init__(self, plan: Plan, loss: Loss, solver: Solver, data: Data, state: SolverState) -> None:
+        def function(point: Vector, gradient: Vector) -> float:
+            parameters: Any = point.astype(data.X.dtype)
+            slopes = np.empty_like(parameters)
+            value = loss_and_gradient(plan, loss, parameters, data, slopes)
+            gradient[:] = slopes
+            return value
+
+        super().__init__(function, solver, state)

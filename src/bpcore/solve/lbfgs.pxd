@@ -1,0 +1,144 @@
+"""L-BFGS; see `backprop.reference.solvers.lbfgs`, whose formulas and order of tests these are."""
+
+from libc.math cimport isfinite, sqrt
+from libc.string cimport memcpy
+
+from bpcore.run.run cimport Run
+from bpcore.run.workspace cimport Arena
+from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_search, take_trial
+from bpcore.solve.solution cimport (
+    LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
+)
+from bpcore.solve.vectors cimport add_scaled, dot, scale, subtract
+
+
+cdef enum:
+    MAX_TRIALS = 20  # steps that a line search may try
+
+# All vectors are (n,).
+cdef struct Lbfgs:
+    Py_ssize_t history  # how many steps are kept
+    Py_ssize_t n_pairs
+    Py_ssize_t oldest
+    double *x  # the point that is tried
+    double *gradient
+    double *before  # the point where the search began
+    double *gradient_before
+    double *direction
+    double *s  # (history, n): the last steps, and what each changed in the gradient
+    double *y
+    double *r  # (history,): 1 / s . y
+    double *share  # (history,)
+    double yy  # y . y of the newest
+    LineSearch search
+    bint searching
+    int trials
+
+
+cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n, Lbfgs *lbfgs) noexcept nogil:
+    lbfgs.x = take_doubles(arena, n)
+    lbfgs.gradient = take_doubles(arena, n)
+    lbfgs.before = take_doubles(arena, n)
+    lbfgs.gradient_before = take_doubles(arena, n)
+    lbfgs.direction = take_doubles(arena, n)
+    lbfgs.s = take_doubles(arena, lbfgs.history * n)
+    lbfgs.y = take_doubles(arena, lbfgs.history * n)
+    lbfgs.r = take_doubles(arena, lbfgs.history)
+    lbfgs.share = take_doubles(arena, lbfgs.history)
+
+
+cdef inline void find_direction(Lbfgs *lbfgs, Py_ssize_t n) noexcept nogil:
+    """Minus the gradient times the estimate of the inverse Hessian."""
+    cdef double *q = lbfgs.direction
+    cdef Py_ssize_t k, at
+    scale(q, -1, lbfgs.gradient, n)
+    for k in range(lbfgs.n_pairs - 1, -1, -1):
+        at = (lbfgs.oldest + k) % lbfgs.history
+        lbfgs.share[at] = lbfgs.r[at] * dot(lbfgs.s + at * n, q, n)
+        add_scaled(q, -lbfgs.share[at], lbfgs.y + at * n, n)
+    if lbfgs.n_pairs > 0:
+        at = (lbfgs.oldest + lbfgs.n_pairs - 1) % lbfgs.history
+        scale(q, 1 / (lbfgs.r[at] * lbfgs.yy), q, n)
+    for k in range(lbfgs.n_pairs):
+        at = (lbfgs.oldest + k) % lbfgs.history
+        add_scaled(q, lbfgs.share[at] - lbfgs.r[at] * dot(lbfgs.y + at * n, q, n), lbfgs.s + at * n, n)
+
+
+cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
+    cdef Py_ssize_t n = solution.n
+    cdef double slope, step = 1
+    find_direction(lbfgs, n)
+    memcpy(lbfgs.before, lbfgs.x, n * sizeof(double))
+    memcpy(lbfgs.gradient_before, lbfgs.gradient, n * sizeof(double))
+    slope = dot(lbfgs.gradient, lbfgs.direction, n)
+    if solution.iteration == 0:
+        step = 1 / sqrt(dot(lbfgs.direction, lbfgs.direction, n))
+    begin_search(&lbfgs.search, solution.loss, slope, step)
+    lbfgs.trials = 0 if slope < 0 else MAX_TRIALS
+    lbfgs.searching = True
+
+
+cdef inline void keep_pair(Lbfgs *lbfgs, Py_ssize_t n, double step, double slope) noexcept nogil:
+    """Keep the step, and what it changed in the gradient, where that is enough to learn from."""
+    cdef Py_ssize_t at = (lbfgs.oldest + lbfgs.n_pairs) % lbfgs.history
+    if not (slope - lbfgs.search.slope) * step > 2.220446049250313e-16 * -lbfgs.search.slope * step:
+        return
+    if lbfgs.n_pairs == lbfgs.history:
+        lbfgs.oldest = (lbfgs.oldest + 1) % lbfgs.history
+    else:
+        lbfgs.n_pairs += 1
+    scale(lbfgs.s + at * n, step, lbfgs.direction, n)
+    subtract(lbfgs.y + at * n, lbfgs.gradient, lbfgs.gradient_before, n)
+    lbfgs.r[at] = 1 / dot(lbfgs.s + at * n, lbfgs.y + at * n, n)
+    lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
+
+
+cdef inline Reason give_up_search(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
+    """Go back to where it began, and forget the past: it led here. STUCK where there is none."""
+    cdef Py_ssize_t n = solution.n
+    memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
+    memcpy(lbfgs.gradient, lbfgs.gradient_before, n * sizeof(double))
+    lbfgs.searching = False
+    if lbfgs.n_pairs == 0:
+        return STUCK
+    lbfgs.n_pairs = lbfgs.oldest = 0
+    return NONE
+
+
+cdef inline Reason begin_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
+    """The loss at the start."""
+    cdef double value
+    memcpy(lbfgs.x, solution.point, solution.n * sizeof(double))
+    value = evaluate(run, solution, lbfgs.x, lbfgs.gradient)
+    enter(solution, lbfgs.x, value, lbfgs.gradient)
+    return NONE if isfinite(value) and isfinite(solution.slope) else NOT_FINITE
+
+
+cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
+    """One more evaluation of the loss; the end of an iteration where the search is over with it."""
+    cdef Py_ssize_t n = solution.n
+    cdef double value, slope, tried, before
+    cdef Verdict verdict
+    cdef Reason reason = reason_to_stop(solution) if not lbfgs.searching else NONE
+    if reason != NONE:
+        return reason
+    if not lbfgs.searching:
+        begin_trials(lbfgs, solution)
+    if lbfgs.trials >= MAX_TRIALS:
+        return give_up_search(lbfgs, solution)
+    lbfgs.trials += 1
+    tried = lbfgs.search.step
+    memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
+    add_scaled(lbfgs.x, tried, lbfgs.direction, n)
+    value = evaluate(run, solution, lbfgs.x, lbfgs.gradient)
+    slope = dot(lbfgs.gradient, lbfgs.direction, n)
+    verdict = take_trial(&lbfgs.search, value, slope)
+    if verdict == GO_ON:
+        return NONE
+    lbfgs.searching = False
+    before = solution.loss
+    solution.iteration += 1
+    enter(solution, lbfgs.x, value, lbfgs.gradient)
+    keep_pair(lbfgs, n, tried, slope)
+    reason = reason_to_stop(solution)
+    return LOSS if reason == NONE and is_flat(solution, before, value) else reason

@@ -1,0 +1,78 @@
+"""What every minimizer has: the run that computes the loss, when it stops, and where it is."""
+
+from libc.math cimport fabs, isfinite
+
+from bpcore.machine.types cimport real
+from bpcore.products.gradients cimport SET, Sink
+from bpcore.run.batch cimport data_loss
+from bpcore.run.penalties cimport add_penalties
+from bpcore.run.run cimport Run
+from bpcore.run.workspace cimport Arena, take
+from bpcore.solve.vectors cimport largest, to_doubles, to_reals
+
+
+cdef enum Reason:
+    NONE
+    ITERATIONS
+    GRADIENT
+    LOSS
+    EVALUATIONS
+    STUCK
+    NOT_FINITE
+    TIME
+
+# What a minimisation is asked to do, and where it is.
+cdef struct Solution:
+    Py_ssize_t n  # parameters
+    double denominator
+    # when it stops
+    double tolerance
+    double loss_tolerance
+    long long max_evaluations
+    # as the last whole iteration left it
+    double *point  # (n,)
+    double loss
+    double slope
+    double damping
+    long long iteration
+    long long evaluations
+    bint begun  # the loss at the start is known
+
+
+cdef inline double evaluate(Run *run, Solution *solution, const double *x, double *gradient) noexcept nogil:
+    """The loss at x (n,), penalties included; its gradient, unless that is NULL."""
+    cdef real *slopes = run.workspace.gradient if gradient != NULL else NULL
+    cdef double value
+    to_reals(run.state.parameters, x, solution.n)
+    value = data_loss(
+        run, &run.workspace.data, 0, run.job.data.n, solution.denominator, slopes, Sink(SET, 0, 0, NULL, False)
+    )
+    value += add_penalties(&run.job, run.state.parameters, slopes, 1)
+    if gradient != NULL:
+        to_doubles(gradient, slopes, solution.n)
+    solution.evaluations += 1
+    return value
+
+
+cdef inline void enter(Solution *solution, const double *x, double value, const double *gradient) noexcept nogil:
+    """Make a point that of the state."""
+    cdef Py_ssize_t i
+    for i in range(solution.n):
+        solution.point[i] = x[i]
+    solution.loss = value
+    solution.slope = largest(gradient, solution.n)
+
+
+cdef inline Reason reason_to_stop(const Solution *solution) noexcept nogil:
+    if solution.slope <= solution.tolerance:
+        return GRADIENT
+    return EVALUATIONS if solution.evaluations >= solution.max_evaluations else NONE
+
+
+cdef inline bint is_flat(const Solution *solution, double before, double after) noexcept nogil:
+    """Whether the loss fell by no more than the tolerance."""
+    return before - after <= solution.loss_tolerance * max(fabs(before), max(fabs(after), <double> 1))
+
+
+cdef inline double *take_doubles(Arena *arena, Py_ssize_t n) noexcept nogil:
+    return <double *> take(arena, n * sizeof(double))

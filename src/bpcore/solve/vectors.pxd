@@ -1,0 +1,82 @@
+"""Loops over vectors of doubles, whatever the dtype of the network: each sum has one order on every processor."""
+
+from libc.math cimport fabs, isfinite
+
+from bpcore.machine.types cimport PART, dload, dset1, dstore, dvec, real
+
+
+cdef enum:
+    SUM_LANES = 16  # partial sums of a dot product, whatever the width of a vector
+    MAX_SUM_PARTS = 16  # SUM_LANES / PART at most
+
+
+cdef inline double dot(const double *x, const double *y, Py_ssize_t n) noexcept nogil:
+    """The sum of x * y, n numbers: SUM_LANES partial sums, added up in a fixed tree."""
+    cdef dvec parts[MAX_SUM_PARTS]
+    cdef double sums[SUM_LANES]
+    cdef Py_ssize_t k = 0, i
+    cdef int s
+    for s in range(SUM_LANES // PART):
+        parts[s] = dset1(0)
+    while k + SUM_LANES <= n:
+        for s in range(SUM_LANES // PART):
+            parts[s] = parts[s] + dload(x + k + s * PART) * dload(y + k + s * PART)
+        k += SUM_LANES
+    for s in range(SUM_LANES // PART):
+        dstore(sums + s * PART, parts[s])
+    for i in range(n - k):
+        sums[i] += x[k + i] * y[k + i]
+    s = SUM_LANES // 2
+    while s > 0:
+        for i in range(s):
+            sums[i] += sums[i + s]
+        s = s // 2
+    return sums[0]
+
+
+cdef inline void add_scaled(double *y, double a, const double *x, Py_ssize_t n) noexcept nogil:
+    """y += a * x, n numbers."""
+    cdef Py_ssize_t i, whole = n // PART * PART
+    cdef dvec av = dset1(a)
+    i = 0
+    while i < whole:
+        dstore(y + i, dload(y + i) + av * dload(x + i))
+        i += PART
+    for i in range(whole, n):
+        y[i] += a * x[i]
+
+
+cdef inline void scale(double *y, double a, const double *x, Py_ssize_t n) noexcept nogil:
+    """y = a * x, n numbers; y may be x."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = a * x[i]
+
+
+cdef inline void subtract(double *y, const double *a, const double *b, Py_ssize_t n) noexcept nogil:
+    """y = a - b, n numbers."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = a[i] - b[i]
+
+
+cdef inline double largest(const double *x, Py_ssize_t n) noexcept nogil:
+    """The largest of n numbers without its sign; NaN where one of them is not finite."""
+    cdef double most = 0, even = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        most = max(most, fabs(x[i]))
+        even += x[i] * 0
+    return most if even == 0 else even
+
+
+cdef inline void to_reals(real *y, const double *x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = <real> x[i]
+
+
+cdef inline void to_doubles(double *y, const real *x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = x[i]
