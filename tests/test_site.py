@@ -76,6 +76,18 @@ def test_every_public_name_is_in_the_reference(tools):
             assert f"reference/{value.__name__}.md" in pages
 
 
+def test_every_public_module_has_its_page(tools):
+    """A module beside the public ones that lists its names in `__all__` is public."""
+    public = {
+        f"backprop.{path.stem}"
+        for path in Path(bp.__file__).parent.glob("[a-z]*.py")
+        if "\n__all__" in path.read_text()
+    }
+    assert public - {"backprop.__init__", "backprop.mlp", "backprop.network", "backprop.fleet"} <= set(
+        tools["reference"].MODULES
+    )
+
+
 def test_every_page_is_in_the_navigation():
     nav = (ROOT / "mkdocs.yml").read_text()
     for page in (ROOT / "docs").glob("**/*.md"):

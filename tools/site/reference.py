@@ -1,7 +1,6 @@
 """The reference: one page per public module, with every name in its `__all__`, documented once."""
 
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ MODULES = {
     "backprop.io": "Model files",
     "backprop.checkpoints": "Checkpoints",
     "backprop.minimize": "SciPy's minimizers",
-    "backprop.solvers": "Solvers",
-    "backprop.export": "Export",
     "backprop.importing": "Import",
     "backprop.descent": "Descent on any function",
     "backprop.gradcheck": "Checked gradients",
@@ -36,7 +33,6 @@ MODULES = {
     "backprop.plotting": "Plots",
     "backprop.tables": "Tables",
     "backprop.sklearn": "scikit-learn",
-    "backprop.bits": "Bits",
 }
 """The pages: modules, and classes with too many methods to share a page."""
 
@@ -92,7 +88,7 @@ def pages() -> dict[str, str]:
     written: set[str] = set()
     made = {}
     # What has a page of its own, or a module nearer to it than `backprop`, is written there and linked elsewhere.
-    for title in sorted(_there(), key=lambda name: (name == "backprop", not name[9:10].isupper())):
+    for title in sorted(MODULES, key=lambda name: (name == "backprop", not name[9:10].isupper())):
         value = _resolved(title)
         names = list(names_of(value)) if isinstance(value, ModuleType) else [Name(title, value)]
         made[uri(title)] = _page(title, value, names, written)
@@ -101,23 +97,18 @@ def pages() -> dict[str, str]:
 
 def nav() -> list[dict[str, str]]:
     """Return the pages in the order of the navigation."""
-    return [{title: uri(title)} for title in _there()]
+    return [{title: uri(title)} for title in MODULES]
 
 
 def links() -> dict[str, str]:
     """Return what a name in single backquotes links to."""
     found = {}
-    for title in _there():
+    for title in MODULES:
         if isinstance(module := _resolved(title), ModuleType):
             for name in names_of(module):
                 if name.documented:
                     found[name.short] = found[name.public] = name.path
     return found
-
-
-def _there() -> list[str]:
-    """The pages whose module this version has."""
-    return [title for title in MODULES if title[9:10].isupper() or importlib.util.find_spec(title)]
 
 
 def defined(path: str) -> Any:
@@ -170,5 +161,5 @@ def _shown(value: Any) -> str:
 
 
 def _index() -> str:
-    rows = [f"| [`{title}`]({title}.md) | {MODULES[title]} |" for title in _there()]
+    rows = [f"| [`{title}`]({title}.md) | {MODULES[title]} |" for title in MODULES]
     return "\n".join(["# Reference", "", "Every public name.", "", "| page | |", "| --- | --- |", *rows]) + "\n"
