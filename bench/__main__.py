@@ -133,6 +133,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=0.2, help="length of one timed run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/latest"), metavar="STEM",
                         help="writes STEM.json, STEM.md and STEM.png (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--keep", action="store_true",
+                        help="writes under the name of the processor, for bench.processors")  # fmt: skip
     return parser
 
 
@@ -160,6 +162,8 @@ def main() -> None:
     parser = arguments()
     options = parser.parse_args()
     suite, chosen, names = choose(parser, options)
+    if options.keep:
+        options.out = Path("bench/results") / machine.slug(options.threads)
     results = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from functools import cache
@@ -50,6 +51,12 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": versions,
     }
+
+
+def slug(n_threads: int) -> str:
+    """The processor and the number of threads as a file's name."""
+    words = re.findall("[a-z0-9]+", describe()["cpu"].lower())
+    return "-".join([*words, str(n_threads), "threads" if n_threads > 1 else "thread"])
 
 
 @cache

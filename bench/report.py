@@ -61,7 +61,7 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [_row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
 
 
@@ -133,22 +133,22 @@ def markdown(results: dict[str, Any]) -> str:
         f"{results['unit']}: median (fastest) of {results['repetitions']} interleaved runs. "
         f"Ratios: the time of others over that of {titles.get(results['ours'], 'ours')}.{_disturbance(results)}",
         "",
-        *_table(["workload", "what", *names, *(f"{titles[rival]}, ratio" for rival in against)], times),
+        *table(["workload", "what", *names, *(f"{titles[rival]}, ratio" for rival in against)], times),
         "## Share of the machine's peak",
         "",
         "Percent: the multiplications and additions of the matrix products alone, over the median (fastest) time, of "
         "the peak of the multiply-add units measured between the runs.",
         "",
-        *_table(["workload", "MFLOP per step of a network", "peak, GFLOP/s", *names], peaks),
+        *table(["workload", "MFLOP per step of a network", "peak, GFLOP/s", *names], peaks),
         "## Seconds to compile",
         "",
-        *_table(["workload", *names], compiling),
+        *table(["workload", *names], compiling),
         "## Correctness",
         "",
         "Final loss of an unshuffled run from the same weights: as expected (hand-written NumPy in float64), and how "
         "far each library is from it, relative.",
         "",
-        *_table(["workload", "expected", *names], losses),
+        *table(["workload", "expected", *names], losses),
     ]
     if absent:
         lines += ["## Not measured", "", *absent, ""]

@@ -44,3 +44,12 @@ def test_random_fleets_differ_and_can_be_made(random_fleet):
         assert fleet.members >= 1
         assert fleet.rows >= fleet.batch >= 1
         assert fleet == random_fleet(int(fleet.name.split()[1]))
+
+
+def test_the_page_of_processors_is_what_was_kept(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from bench import processors
+
+    page = processors.PAGE.read_text()
+    shown = page[page.index(processors.BEGIN) + len(processors.BEGIN) : page.index(processors.END)]
+    assert shown.strip() == processors.tables(processors.kept())
