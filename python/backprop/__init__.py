@@ -25,7 +25,7 @@ if _TYPE_CHECKING:
     from backprop.descent import descend
     from backprop.fleet import Fleet
     from backprop.gradcheck import check_gradients
-    from backprop.importing import from_keras, from_sklearn, from_torch
+    from backprop.importing import from_keras, from_onnx, from_sklearn, from_torch
     from backprop.io import load
     from backprop.tables.loading import load_table_model
     from backprop.training import DivergedError, FleetDivergedError
@@ -44,6 +44,7 @@ __all__ = [
     "check_gradients",
     "descend",
     "from_keras",
+    "from_onnx",
     "from_sklearn",
     "from_torch",
     "initializers",
@@ -72,6 +73,7 @@ _LAZY = {
     "check_gradients": "gradcheck",
     "descend": "descent",
     "from_keras": "importing",
+    "from_onnx": "importing",
     "from_sklearn": "importing",
     "from_torch": "importing",
     "load": "io",

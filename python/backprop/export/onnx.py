@@ -85,12 +85,12 @@ def finished(
     return model
 
 
-def package() -> Any:
+def package(caller: str = "to_onnx") -> Any:
     """Return the package `onnx`; ImportError says how to get it."""
     try:
         import onnx
     except ImportError as error:
-        raise ImportError(f"to_onnx: needs the package onnx, pip install 'bpcore[onnx]' ({error})") from error
+        raise ImportError(f"{caller}: needs the package onnx, pip install 'bpcore[onnx]' ({error})") from error
     return onnx
 
 
