@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,9 +32,20 @@ def to_c(model: Model, path: str | os.PathLike[str], name: Any, weights: Any, tr
     write_atomically(path, header(model, checked_name(path, name), weights, training).encode("ascii"))
 
 
-def header(model: Model, name: str, weights: Any = "exact", training: Any = False) -> str:
-    """Return the text of a header, whose names begin with `name`."""
-    return CFile(model, name, check.choice("weights", weights, _WEIGHTS), check.boolean("training", training)).text
+def header(
+    model: Model,
+    name: str,
+    weights: Any = "exact",
+    training: Any = False,
+    more: Callable[[str], str] | None = None,
+    more_about: tuple[str, ...] = (),
+) -> str:
+    """Return the text of a header, whose names begin with `name`.
+
+    more: what else is defined, as a function of the type of numbers; more_about: what the comment says of it.
+    """
+    weights, training = check.choice("weights", weights, _WEIGHTS), check.boolean("training", training)
+    return CFile(model, name, weights, training, more, more_about).text
 
 
 def checked_name(path: str | os.PathLike[str], name: Any) -> str:
@@ -65,6 +76,8 @@ class CFile:
     name: str
     weights: str
     training: bool
+    more: Callable[[str], str] | None = None
+    more_about: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.model.parameters).all():
@@ -110,6 +123,8 @@ class CFile:
         ]
         if self.training:
             parts.append(c_training.train_one(self.write, self.model, self.layers))
+        if self.more is not None:
+            parts.append(self.more(self.write.real))
         parts += [_CONTRACTION_AGAIN, "#endif"]
         return "\n\n".join(parts) + "\n"
 
@@ -129,6 +144,7 @@ class CFile:
         yield f"    void {name}_predict(const {real} *inputs, {real} *outputs);"
         if self.training:
             yield f"    void {name}_train_one(const {real} *inputs, const {real} *targets, {real} learning_rate);"
+        yield from self.more_about
         yield ""
         yield f"inputs: {model.n_inputs} numbers{self._named_inputs()}, outputs: {model.n_outputs}; they may overlap."
         if self.training:

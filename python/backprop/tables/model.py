@@ -501,6 +501,23 @@ class TableModel:
             from backprop.fleet import Fleet
         (networks[0] if len(networks) == 1 else Fleet.of(networks)).save(path, extra=extra)
 
+    def to_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        weights: str = "exact",
+        training: bool = False,
+    ) -> None:
+        """Write the model as a header of C99: its network, as `Network.to_c` does, its preprocessing and its labels.
+
+        ``NAME_answer(const NAME_row *row)`` returns the place of the label in ``NAME_labels``, or the number, for a row
+        with a number or a word for each column. Several targets, or columns of dates, are a ValueError.
+        """
+        from backprop.tables.exported_c import to_c
+
+        to_c(path, self._fitted(), self.networks, self.settings.threshold, name, weights, training)
+
     def _fitted(self) -> Preprocessing:
         if self.preprocessing is None:
             raise ValueError("TableModel: needs to be fitted, or loaded from a file; call fit first")
