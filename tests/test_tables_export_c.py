@@ -3,10 +3,18 @@
 import ctypes
 import re
 import shutil
+from dataclasses import replace
 
+import backprop as bp
 import numpy as np
 import pytest
+from backprop.cli import main
 from backprop.tables import TableModel
+from backprop.tables.columns import Column
+from backprop.tables.encoders import CategoryInput
+from backprop.tables.exported_c import to_c
+from backprop.tables.preprocessing import Preprocessing
+from backprop.tables.targets import Quantity
 from exported_c import FUSED, build
 
 pytest.importorskip("duckdb")
@@ -28,7 +36,7 @@ def table(n=300):
     size[rng.random(n) < 0.1] = np.nan
     words = ['plain "word"', "größe", "a\\b??/", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9"]
     kind = [str(w) if rng.random() > 0.05 else None for w in rng.choice(words, n)]
-    kind[:2] = ["once", "just once"]
+    kind[:40:4] = ["rare", "rare", "rarer", "rarest", "seldom", "seldom", "once", "just once", "twice", "twice"]
     smoker = [None if rng.random() < 0.1 else bool(rng.random() < 0.4) for _ in range(n)]
     price = np.nan_to_num(size, nan=9.0) * 3 + np.log(income) + rng.normal(0, 0.1, n)
     label = np.where(price > np.median(price), "dear", "cheap")
@@ -101,3 +109,42 @@ def test_dates_and_several_targets_are_refused_with_a_way(tmp_path):
     with pytest.raises(ValueError, match=r"needs a model of one target, got 2; model.networks\[target\]"):
         model.to_c(tmp_path / "m.h")
     assert not list(tmp_path.iterdir())
+
+
+def test_rare_words_share_an_input_and_effects_are_numbers(tmp_path):
+    words = CategoryInput("kind", ("a", "b"), ("c", "d"), tells_missing=True, effects=(0.5, -1.25, 3.0))
+    plain = CategoryInput("kind", ("a", "b"))
+    columns = tuple(Column(name, "category") for name in ("kind", "other"))
+    fitted = Preprocessing(columns, (words, replace(plain, name="other")), (Quantity("y", 1.5, 2.0),), {})
+    net = bp.mlp([fitted.n_inputs, 1], seed=0)
+    to_c(tmp_path / "m.h", fitted, {"y": net}, None, None, "exact", False)
+    library = build(tmp_path, ENTRIES.format(result="double"), *FUSED)
+    library.answer.restype, made = ctypes.c_double, row_struct((tmp_path / "m.h").read_text())
+    for given, inputs in {
+        ("a", "b"): [1, 0, 0, 0, 0.5, 0, 1],
+        ("b", "c"): [0, 1, 0, 0, -1.25, 0, 0],
+        ("d", "a"): [0, 0, 1, 0, 3, 1, 0],
+        ("never seen", "a"): [0, 0, 1, 0, 3, 1, 0],
+        (None, None): [0, 0, 0, 1, 0, 0, 0],
+    }.items():
+        row, found = made(*map(as_c, given)), np.empty(7, "float32")
+        library.encode(ctypes.byref(row), ctypes.c_void_p(found.ctypes.data))
+        assert found.tolist() == inputs, given
+        np.testing.assert_allclose(library.answer(ctypes.byref(row)), net.predict([inputs])[0, 0] * 2 + 1.5, rtol=1e-6)
+
+
+def test_the_command_writes_models_and_networks(tmp_path, capsys):
+    model, header = tmp_path / "m.safetensors", tmp_path / "m.h"
+    TableModel(epochs=1, seed=0).fit(table(60), target="label").save(model)
+    assert main(["export", str(model), "--c", str(header)]) == 0
+    assert "m_answer(const m_row *row)" in header.read_text()
+    bp.mlp([2, 1], seed=0).save(model)
+    assert main(["export", str(model), "--c", str(header), "--name", "net", "--int8"]) == 0
+    text = header.read_text()
+    assert "net_predict" in text
+    assert "int8_t net_weights_1" in text
+    assert main(["export", str(model), "--c", str(model)]) == 2
+    assert main(["export", str(model)]) == 2
+    assert main(["export", str(model), "--c", str(header), "--int8", "--training"]) == 2
+    assert "training: needs weights='exact'" in capsys.readouterr().err
+    assert header.read_text() == text

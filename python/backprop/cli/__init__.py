@@ -17,6 +17,7 @@ from backprop.cli.commands import info as _info
 from backprop.cli.commands import predict as _predict
 from backprop.cli.commands import report as _report
 from backprop.cli.commands import train as _train
+from backprop.cli.export import export as _export
 from backprop.cli.output import fail, note, show_warning
 from backprop.learn.divergence import DivergedError
 from backprop.tables.recipe import LOSSES_OF_TASK
@@ -56,4 +57,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    return arguments.parser(_train, _predict, _report, _info)
+    return arguments.parser(_train, _predict, _report, _info, _export)

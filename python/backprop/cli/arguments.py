@@ -98,7 +98,7 @@ Run = Callable[[argparse.Namespace], None]
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
-def parser(train: Run, predict: Run, report: Run, info: Run) -> argparse.ArgumentParser:
+def parser(train: Run, predict: Run, report: Run, info: Run, export: Run) -> argparse.ArgumentParser:
     """Return the parser; the arguments that it returns have the command's function as `run`."""
     found = _Parser(
         prog="backprop",
@@ -111,6 +111,7 @@ def parser(train: Run, predict: Run, report: Run, info: Run) -> argparse.Argumen
     _add_predict(commands, predict)
     _add_report(commands, report)
     _add_info(commands, info)
+    _add_export(commands, export)
     return found
 
 
@@ -316,3 +317,17 @@ def _add_info(commands: Commands, run: Run) -> None:
     )
     info.set_defaults(run=run)
     info.add_argument("model", nargs="?", metavar="MODEL", help="a file that `backprop train` wrote")
+
+
+def _add_export(commands: Commands, run: Run) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a model as what other programs run",
+        description="Write a model with its preprocessing, or a network that `Network.save` wrote, for other programs.",
+    )
+    export.set_defaults(run=run)
+    export.add_argument("model", type=Path, metavar="MODEL", help="a file that `backprop train` wrote")
+    export.add_argument("--c", type=Path, metavar="HEADER", help="as a header of C99, such as model.h")
+    export.add_argument("--name", help="with what its names begin (default: the name of the file)")
+    export.add_argument("--int8", action="store_true", help="with weights of 8 bits")
+    export.add_argument("--training", action="store_true", help="with a function that trains on one row")
