@@ -362,3 +362,12 @@ def test_parameters_that_are_no_numbers_are_refused(tmp_path):
     net.weights[0][0] = np.nan
     with pytest.raises(ValueError, match="needs finite parameters"):
         net.to_c(tmp_path / "model.h")
+
+
+def test_the_program_of_the_documents_compiles_and_runs(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
+    (program,) = [block for block in re.findall(r"```c\n(.*?)```", text, re.DOTALL) if "int main" in block]
+    net = bp.mlp([4, 16, 3], hidden="tanh", output="softmax", seed=0)
+    net.to_c(tmp_path / "iris_net.h")
+    ran = subprocess.run([compile_c(tmp_path, program, *FUSED)], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"setosa: {net.predict([[5.1, 3.5, 1.4, 0.2]])[0, 0]:.2f}\n"
