@@ -11,6 +11,7 @@ import ctypes
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -75,13 +76,13 @@ def sources(net: bp.Network, folder: Path) -> dict[str, str]:
     hand = BY_HAND.format(w1=w1, b1=b1, w2=w2, b2=b2)
     found["by hand"] = hand + LOOP.format(name="hand", call="by_hand(x, y)")
     try:
-        found["emlearn"] = with_emlearn(net)
+        found["emlearn"] = with_emlearn(net, folder)
     except ImportError as error:
         print(f"left out: {error}")
     return found
 
 
-def with_emlearn(net: bp.Network) -> str:
+def with_emlearn(net: bp.Network, folder: Path) -> str:
     """What emlearn makes of scikit-learn's network with these weights."""
     import emlearn
     from sklearn.neural_network import MLPClassifier
@@ -89,7 +90,8 @@ def with_emlearn(net: bp.Network) -> str:
     rng = np.random.default_rng(0)
     model = MLPClassifier((64,), max_iter=1).partial_fit(rng.random((20, 64)), np.arange(20) % 10, classes=range(10))
     model.coefs_, model.intercepts_ = list(net.weights), list(net.biases)
-    code = emlearn.convert(model, method="loadable").save(name="theirs")
+    with chdir(folder):  # where it leaves what it compiles
+        code = emlearn.convert(model, method="loadable").save(name="theirs")
     return code + LOOP.format(name="emlearn", call="eml_net_predict_proba(&theirs, x, 64, y, 10)")
 
 
