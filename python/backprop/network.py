@@ -644,6 +644,109 @@ class Network(Model):
 
         to_c(self, path, name, weights, training)
 
+    def to_torch(self) -> Any:
+        """Return the network as a ``torch.nn.Sequential`` in evaluation mode, with parameters of its own.
+
+        It has ``Linear``, activations and ``Dropout``; what is not trainable has no ``requires_grad``. Penalties and
+        ``max_norm`` are left to its optimizer. `backprop.from_torch` gives the same network again.
+
+        Raises
+        ------
+        ImportError
+            Without PyTorch.
+        ValueError
+            For ``exp``, which no module of PyTorch is.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> bp.mlp([2, 3, 1], hidden="tanh", seed=0).to_torch()  # doctest: +SKIP
+        Sequential(
+          (0): Linear(in_features=2, out_features=3, bias=True)
+          (1): Tanh()
+          (2): Linear(in_features=3, out_features=1, bias=True)
+        )
+        """
+        from backprop.export.torch import to_torch
+
+        return to_torch(self)
+
+    def to_keras(self) -> Any:
+        """Return the network as a ``keras.Sequential`` that is built, not compiled; it needs Keras 3.
+
+        Penalties, ``max_norm``, dropout and ``trainable`` go along. `backprop.from_keras` gives the same network again.
+
+        Raises
+        ------
+        ImportError
+            Without Keras or its backend.
+        ValueError
+            For ``gelu_tanh``, which has no name there, and for biases that are frozen alone.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> bp.mlp([2, 3, 1], seed=0).to_keras().count_params()  # doctest: +SKIP
+        13
+        """
+        from backprop.export.keras import to_keras
+
+        return to_keras(self)
+
+    def to_sklearn(self, classes: ArrayLike | None = None) -> Any:
+        """Return the network as a fitted ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn.
+
+        The identity as output gives a regressor; softmax for three classes or more, one sigmoid for two, or several for
+        labels of their own give a classifier. `backprop.from_sklearn` gives the same layers and parameters again.
+
+        Parameters
+        ----------
+        classes
+            What the outputs mean, in ascending order; None for 0, 1, 2 and so on.
+
+        Raises
+        ------
+        ImportError
+            Without scikit-learn.
+        ValueError
+            If `classes` is wrong; or if scikit-learn has no such network: it has identity, logistic, tanh and relu, one
+            of them for all hidden layers.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.mlp([2, 3, 1], hidden="tanh", output="sigmoid", seed=0)
+        >>> estimator = net.to_sklearn(classes=["no", "yes"])
+        >>> estimator, estimator.predict([[0.0, 1.0]]).shape
+        (MLPClassifier(activation='tanh', hidden_layer_sizes=(3,)), (1,))
+        """
+        from backprop.export.sklearn import to_sklearn
+
+        return to_sklearn(self, classes)
+
+    def to_jax(self) -> tuple[Callable[[list[dict[str, Any]], Any], Any], list[dict[str, Any]]]:
+        """Return the network as a pure function ``predict(parameters, X)`` for JAX, and its parameters.
+
+        The parameters are a list with a dict of arrays for each layer: ``weights``, ``biases``, ``slopes``. The
+        function can be differentiated, mapped and compiled. JAX computes in float32 unless ``jax_enable_x64`` is set.
+        Dropout is not in it.
+
+        Raises
+        ------
+        ImportError
+            Without JAX.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> predict, parameters = bp.mlp([2, 3, 1], seed=0).to_jax()  # doctest: +SKIP
+        >>> predict(parameters, [[0.0, 1.0]]).shape  # doctest: +SKIP
+        (1, 1)
+        """
+        from backprop.export.jax import to_jax
+
+        return to_jax(self)
+
     # --- copies, pickles, text -------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from backprop.network import Network
 def from_torch(
     module: Any, *, output: str | None = None, seed: int | None = None, backend: str | None = None
 ) -> Network:
-    """Return a network with the weights of a ``torch.nn.Sequential``.
+    """Return a network with the weights of a ``torch.nn.Sequential``, or of a module that is a chain.
 
     Parameters
     ----------
@@ -22,7 +22,8 @@ def from_torch(
         A ``Sequential`` (nested ones too) of ``Linear``, activations (``Sigmoid``, ``Tanh``, ``ReLU``, ``LeakyReLU``,
         ``PReLU``, ``ELU``, ``SELU``, ``GELU``, ``SiLU``, ``Mish``, ``Softplus``, ``Softsign``, ``ReLU6``, ``Hardtanh``,
         ``Hardsigmoid``, ``Hardswish``, and ``Softmax`` at the end), ``Dropout`` behind them, ``Identity`` and
-        ``Flatten``; or one ``Linear``.
+        ``Flatten``; or one ``Linear``. Or any module whose ``forward`` is a chain of these and of the functions that
+        do the same, such as ``torch.relu``, as far as ``torch.fx`` can follow it.
     output
         An activation for the scores of the last layer, where the module leaves it to its loss: ``"softmax"`` for
         ``CrossEntropyLoss``, ``"sigmoid"`` for ``BCEWithLogitsLoss``. None keeps what the module has.
@@ -66,18 +67,60 @@ def from_torch(
         elif kind in _TORCH_ACTIVATIONS:
             stack.activation(where, _TORCH_ACTIVATIONS[kind](where, part))
         elif kind not in ("Identity", "Flatten"):  # rows are flat already
-            known = ["Sequential", "Linear", *_TORCH_ACTIVATIONS, "PReLU", "Dropout", "Identity", "Flatten"]
-            raise TypeError(f"{where}: needs one of {', '.join(known)}, got {kind}")
+            raise TypeError(f"{where}: needs one of Sequential, {', '.join(_KNOWN)}, got {kind}")
     return stack.network(output, seed, backend)
 
 
 def _torch_parts(where: str, module: Any) -> Iterator[tuple[str, Any]]:
     """Go through a module and the modules in it, each with its place."""
-    if type(module).__name__ != "Sequential":
+    kind = type(module).__name__
+    if kind == "Sequential":
+        for k, part in enumerate(module):
+            yield from _torch_parts(f"{where}[{k}]", part)
+    elif kind in _KNOWN or not hasattr(module, "named_children"):
         yield where, module
-        return
-    for k, part in enumerate(module):
-        yield from _torch_parts(f"{where}[{k}]", part)
+    else:
+        yield from _traced_parts(where, module)
+
+
+def _traced_parts(where: str, module: Any) -> Iterator[tuple[str, Any]]:
+    """Go through what the `forward` of a module calls, as ``torch.fx`` records it: it has to be a chain."""
+    from torch import fx
+
+    try:
+        traced = fx.symbolic_trace(module)
+    except Exception as error:  # of any kind, from the module's own code
+        raise TypeError(
+            f"{where}: needs a Sequential, or a forward that torch.fx can follow, got {type(module).__name__}: "
+            f"{error}; torch.onnx.export and from_onnx are another way"
+        ) from error
+    before = None
+    for node in traced.graph.nodes:
+        place = f"{where}.{node.name}"
+        if node.op == "placeholder":
+            if before is not None:
+                raise TypeError(f"{place}: needs a module with one input, got another one")
+        elif node.all_input_nodes != [before]:
+            raise TypeError(f"{place}: needs a chain, each part of which reads the one before alone")
+        elif node.op == "call_module":
+            yield from _torch_parts(place, traced.get_submodule(node.target))
+        elif node.op in ("call_function", "call_method"):
+            yield from _called(place, node)
+        before = node
+
+
+def _called(where: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the module that does what a call of a function or a method does."""
+    from types import SimpleNamespace
+
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    if name not in _FUNCTIONS:
+        raise TypeError(f"{where}: needs one of {', '.join(_FUNCTIONS)}, got {name}")
+    kind, defaults = _FUNCTIONS[name]
+    given = dict(zip(defaults, node.args[1:], strict=False)) | {
+        key: value for key, value in node.kwargs.items() if key in defaults
+    }
+    yield where, type(kind, (SimpleNamespace,), {})(**{**defaults, **given})
 
 
 def _torch_array(where: str, tensor: Any) -> NDArray[Any]:
@@ -124,4 +167,29 @@ _TORCH_ACTIVATIONS: Mapping[str, Callable[[str, Any], Named]] = {
     "Hardswish": lambda where, part: ("hard_swish", None),
     "Softplus": _torch_softplus,
     "Softmax": _torch_softmax,
+}
+
+_KNOWN = ("Linear", *_TORCH_ACTIVATIONS, "PReLU", "Dropout", "Identity", "Flatten")
+
+# Functions and methods that a forward may call: the module of each, and its settings in the order of the arguments.
+_FUNCTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "relu": ("ReLU", {}),
+    "relu_": ("ReLU", {}),
+    "leaky_relu": ("LeakyReLU", {"negative_slope": 0.01}),
+    "elu": ("ELU", {"alpha": 1.0}),
+    "gelu": ("GELU", {"approximate": "none"}),
+    "silu": ("SiLU", {}),
+    "selu": ("SELU", {}),
+    "mish": ("Mish", {}),
+    "softsign": ("Softsign", {}),
+    "relu6": ("ReLU6", {}),
+    "hardtanh": ("Hardtanh", {"min_val": -1.0, "max_val": 1.0}),
+    "hardsigmoid": ("Hardsigmoid", {}),
+    "hardswish": ("Hardswish", {}),
+    "softplus": ("Softplus", {"beta": 1.0, "threshold": 20.0}),
+    "softmax": ("Softmax", {"dim": None}),
+    "dropout": ("Dropout", {"p": 0.5}),
+    "flatten": ("Flatten", {}),
 }
