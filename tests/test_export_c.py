@@ -186,26 +186,9 @@ def test_what_is_frozen_stays_constant_in_c(tmp_path):
 
 # --- compilers and processors --------------------------------------------------------------------------------------
 
-MAIN = """
-#include <stdio.h>
-#include "n0.h"
-int main(void)
-{
-    float x[30], y[1];
-    int i, row;
-    for (row = 0; row < 3; row++) {
-        for (i = 0; i < 30; i++)
-            x[i] = (float)((i * 7 + row * 3) % 11 - 5) / 4.0f;
-        n0_predict(x, y);
-        printf("%08lx\\n", (unsigned long)n0_to_bits(y[0]));
-    }
-    return 0;
-}
-"""
-
 
 def small_network(**settings):
-    """30-16-1, and what MAIN prints of it."""
+    """30-16-1, and what `data/cortex_m4.c` prints of it."""
     net = bp.mlp([30, 16, 1], hidden="tanh", output="sigmoid", seed=3, **settings)
     X = np.array([[(i * 7 + row * 3) % 11 - 5 for i in range(30)] for row in range(3)], "float32") / 4
     return net, [f"{bits:08x}" for bits in net.predict(X).view("u4").ravel()]
@@ -241,12 +224,23 @@ def test_the_sanitizers_find_nothing(sanitizer, tmp_path):
 @pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-gcc"), reason="needs a compiler for aarch64")
 @pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="needs qemu")
 @fused
-def test_an_arm_of_64_bits_gives_the_bits(tmp_path):
-    net, expected = small_network(backend=FUSED_BACKENDS[0])
-    net.to_c(tmp_path / "n0.h")
-    program = compile_c(tmp_path, MAIN, "-O2", "-static", compiler="aarch64-linux-gnu-gcc")
-    ran = subprocess.run(["qemu-aarch64", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == expected
+def test_an_arm_of_64_bits_gives_the_bits(dtype, tmp_path):
+    networks = random_networks(20, dtype, backend=FUSED_BACKENDS[0])
+    rows = [rows_for(net, 20, k) for k, net in enumerate(networks)]
+    real = "float" if dtype == "float32" else "double"
+    calls = "".join(
+        f"    fread(x, sizeof *x, {X.size}, stdin);\n    run{k}(x, y, 20);\n"
+        f"    fwrite(y, sizeof *y, {20 * net.n_outputs}, stdout);\n"
+        for k, (net, X) in enumerate(zip(networks, rows, strict=True))
+    )
+    source = f"#include <stdio.h>\n{exported(tmp_path, networks)}static {real} x[800], y[800];\n"
+    source += f"int main(void)\n{{\n{calls}    return 0;\n}}\n"
+    program = compile_c(tmp_path, source, "-O2", "-static", "-Wno-unused-result", compiler="aarch64-linux-gnu-gcc")
+    given = b"".join(X.tobytes() for X in rows)
+    ran = subprocess.run(["qemu-aarch64", program], input=given, capture_output=True, check=True)
+    expected = np.concatenate([net.predict(X).ravel() for net, X in zip(networks, rows, strict=True)])
+    found = flushed(np.frombuffer(ran.stdout, dtype))
+    np.testing.assert_array_equal(found.view(f"u{found.itemsize}"), flushed(expected).view(f"u{found.itemsize}"))
 
 
 CORTEX_M4 = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"]
