@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -299,6 +300,13 @@ def test_a_target_that_cannot_be_scored(capsys):
         assert len(out.splitlines()) == 2
         assert reason in err
         assert "nan" not in err
+
+
+@pytest.mark.parametrize("command", ["--version", "info"])
+def test_the_version_is_that_of_the_distribution(capsys, command):
+    with contextlib.suppress(SystemExit):
+        main([command])
+    assert bp.__version__ in capsys.readouterr().out
 
 
 # --- info ----------------------------------------------------------------------------------------------------------

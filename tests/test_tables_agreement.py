@@ -128,7 +128,7 @@ def test_in_a_file_of_semicolons_the_comma_is_the_decimal_mark_and_this_is_said(
     assert column.why == "numbers; '35,558' is read as 35.558, but the comma could set off thousands"
 
 
-DAYS = [str(np.datetime64("2024-01-01") + 5 * k) for k in range(40)]
+DAYS = [str(np.datetime64("2024-01-01") + np.timedelta64(5 * k, "D")) for k in range(40)]
 
 
 def test_new_rows_that_could_be_read_otherwise():

@@ -125,7 +125,7 @@ def wheel(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(TOOLS)
     import check_wheel
 
-    path = tmp_path / "bpcore.whl"
+    path = tmp_path / "bpcore-1.2.dev3-cp311-abi3-any.whl"
     with ZipFile(path, "w") as archive:
         for name in check_wheel.expected_files():
             archive.writestr(name, "")
@@ -138,8 +138,7 @@ def test_a_wheel_is_held_against_the_sources(wheel):
     expected = check_wheel.expected_files()
     assert expected >= {"backprop/py.typed", "backprop/data/iris.csv", "backprop/__init__.py"}
     assert f"backprop/_core_baseline_f32{check_wheel.SUFFIX}" in expected
-    version = tomllib.loads((TOOLS.parent / "pyproject.toml").read_text())["project"]["version"]
-    info = f"bpcore-{version}.dist-info"
+    info = "bpcore-1.2.dev3.dist-info"
     assert list(check_wheel.problems(path)) == [
         "does not belong there: backprop/_core.pyx", f"missing: {info}/RECORD", f"missing: {info}/METADATA",
     ]  # fmt: skip

@@ -32,10 +32,17 @@ def expected_files(root: Path = ROOT) -> set[str]:
     return python | cores | {f"backprop/_cpu{SUFFIX}"}
 
 
+def named(wheel: Path) -> tuple[str, str]:
+    """The distribution and its version, as the name of the file has them; the version comes from the git tag."""
+    name, version, *_ = wheel.name.split("-")
+    return name, version
+
+
 def problems(wheel: Path, root: Path = ROOT) -> Iterator[str]:
     """What is wrong with a wheel."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    info = f"{project['name']}-{project['version']}.dist-info"
+    _, version = named(wheel)
+    info = f"{project['name']}-{version}.dist-info"
     with ZipFile(wheel) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     package = {name for name in files if not name.startswith(f"{info}/")}
@@ -46,7 +53,7 @@ def problems(wheel: Path, root: Path = ROOT) -> Iterator[str]:
     yield from (f"missing: {name}" for name in sorted(expected - package))
     yield from (f"does not belong there: {name}" for name in sorted(package - expected))
     yield from wrong_records(files, f"{info}/RECORD")
-    yield from wrong_metadata(files, info, project)
+    yield from wrong_metadata(files, info, project | {"version": version})
 
 
 def wrong_records(files: dict[str, bytes], record: str) -> Iterator[str]:

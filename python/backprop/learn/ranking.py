@@ -5,7 +5,7 @@ belongs to one class: it takes the probabilities (or any scores) of the rows, an
 
 >>> import numpy as np
 >>> curve = roc_curve([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
->>> float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate))
+>>> float(np.diff(curve.false_positive_rate) @ curve.true_positive_rate[1:])
 0.75
 """
 
