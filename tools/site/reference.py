@@ -25,6 +25,7 @@ MODULES = {
     "backprop.training": "What training raises",
     "backprop.io": "Model files",
     "backprop.checkpoints": "Checkpoints",
+    "backprop.solvers": "Solvers on all rows",
     "backprop.minimize": "SciPy's minimizers",
     "backprop.importing": "Import",
     "backprop.descent": "Descent on any function",
