@@ -18,7 +18,7 @@ def data(rng):
 
 
 # So that only the gradient tells when to stop.
-EXACT = {"lbfgs": {"loss_tolerance": 0}, "L-BFGS-B": {"ftol": 0}, "BFGS": None, "CG": None}
+EXACT = {"lbfgs": {"loss_tolerance": 0}, "lm": None, "L-BFGS-B": {"ftol": 0}, "BFGS": None, "CG": None}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,7 +188,7 @@ def test_before_and_after_fit(data, backend):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"method": "SLSQP"}, ValueError, "method: needs one of 'lbfgs', 'L-BFGS-B', 'BFGS', 'CG', got 'SLSQP'"),
+        ({"method": "SLSQP"}, ValueError, "method: needs one of 'lbfgs', 'lm', 'L-BFGS-B', 'BFGS', 'CG', got 'SLSQP'"),
         ({"max_iter": 0}, ValueError, "max_iter: needs an integer >= 1"),
         ({"tolerance": -1.0}, ValueError, "tolerance: needs a number >= 0"),
         ({"penalty_per_row": 1}, TypeError, "penalty_per_row: needs True or False"),
@@ -219,6 +219,31 @@ def test_what_a_minimizer_cannot_do(data, backend):
     net = bp.Network(4, [bp.Dense(1, "exp", weight_init=1e3)], dtype="float64", backend=backend)
     with pytest.raises(ValueError, match="parameters: needs a start where the loss is finite, got a loss of"):
         net.minimize(np.abs(data[0]), data[1], loss="squared_error")
+
+
+@pytest.mark.parametrize(
+    ("layer", "settings", "message"),
+    [
+        (
+            bp.Dense(1),
+            {"loss": "absolute_error"},
+            "loss: needs one of 'squared_error', 'huber', 'log_cosh'",
+        ),
+        (
+            bp.Dense(2),
+            {"sample_weight": np.arange(1.0, 121.0).reshape(60, 2)},
+            "sample_weight: needs a weight",
+        ),
+        (bp.Dense(1, l1=0.1), {}, r"layers\[1\]: needs l1=0 for method='lm'"),
+        (bp.Dense(900), {}, "layers: needs at most 5000 trainable parameters for method='lm'.* got 6330"),
+    ],
+)
+def test_what_levenberg_marquardt_cannot_do(layer, settings, message, data):
+    X, y = data
+    net = bp.Network(4, [bp.Dense(6, "tanh"), layer], dtype="float64", seed=0)
+    y = np.repeat(y[:, np.newaxis], layer.units, axis=1)
+    with pytest.raises(ValueError, match=message):
+        net.minimize(X, y, method="lm", **settings)
 
 
 def test_without_scipy(data, monkeypatch):

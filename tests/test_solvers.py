@@ -7,11 +7,13 @@ from backends import COMPILED, LOSS_VARIANTS, each_backend, each_dtype, label, m
 from backprop.backends import choice
 from backprop.base.solving import SolverState
 from backprop.layers import Dense
-from backprop.losses import SquaredError
-from backprop.reference.solvers import LBFGS
+from backprop.losses import Huber, LogCosh, SquaredError
+from backprop.reference.gauss_newton import WEIGHTS, gauss_newton
+from backprop.reference.passes import Plan, forward_pass
+from backprop.reference.solvers import LBFGS, LevenbergMarquardt
 from backprop.reference.solvers.line_search import CURVATURE, DECREASE, LineSearch
 from backprop.reference.solving import Minimisation
-from scipy.optimize import minimize, rosen, rosen_der
+from scipy.optimize import least_squares, minimize, rosen, rosen_der
 
 INFINITE = float("inf")
 
@@ -187,3 +189,127 @@ def test_wrong_settings():
     for settings in ({"history": 0}, {"tolerance": -1.0}, {"loss_tolerance": "no"}, {"max_evaluations": 0}):
         with pytest.raises((TypeError, ValueError), match=next(iter(settings))):
             bp.solvers.LBFGS(**settings)
+
+
+# --- Levenberg-Marquardt -------------------------------------------------------------------------------------------
+
+RESIDUALS = (SquaredError(), SquaredError(scale=0.5, reduction="sum"), Huber(delta=0.3), LogCosh())
+
+
+def least_squares_problem(loss, rows=40, hidden="tanh", output="identity", **settings):
+    """Penalties, a frozen layer and a frozen bias, two outputs, weights of rows."""
+    dense = [
+        Dense(4, hidden, l2=1e-2),
+        Dense(3, "tanh", trainable=False, l2=1e-2),
+        Dense(6, hidden, bias_trainable=False),
+        Dense(2, output, l2=1e-3),
+    ]
+    return make_problem(3, dense, loss, rows, **settings)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus", "gelu", "silu", "elu"])
+@pytest.mark.parametrize("output", ["identity", "softmax", "sigmoid"])
+def test_the_matrix_is_that_of_complex_steps(activation, output):
+    problem = least_squares_problem(SquaredError(), rows=7, hidden=activation, output=output)
+    plan, h = Plan(3, problem.dense), 1e-100
+    _, gradient, matrix = gauss_newton(plan, problem.loss, problem.parameters, problem.data)
+    J = np.zeros((7, 2, plan.n_parameters))
+    for array in plan.arrays:
+        for k in range(array.start, array.start + array.size) if array.trainable else ():
+            point = problem.parameters.astype(complex)
+            point[k] += 1j * h
+            J[:, :, k] = forward_pass(plan, point, problem.data.X.astype(complex)).outputs[-1].imag / h
+    weight = problem.data.sample_weight[:, np.newaxis] / problem.data.sample_weight.sum() / 2
+    e = forward_pass(plan, problem.parameters, problem.data.X).outputs[-1] - problem.data.targets
+    np.testing.assert_allclose(gradient, np.einsum("bop,bo->p", J, 2 * weight * e), atol=1e-12)
+    np.testing.assert_allclose(matrix, np.einsum("bop,boq,bo->pq", J, J, 2 * np.tile(weight, 2)), atol=1e-12)
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("scaling", ["identity", "marquardt"])
+@pytest.mark.parametrize("loss", RESIDUALS, ids=label)
+@pytest.mark.parametrize("rows", [9, 600])
+def test_levenberg_marquardt_goes_the_same_way_everywhere(rows, loss, scaling, backend, dtype):
+    problem = least_squares_problem(loss, rows).cast(dtype)
+    solver = LevenbergMarquardt(scaling=scaling, damping=1.0)
+    expected, losses, _ = minimise(choice.REFERENCE, problem, solver, 4)
+    state, found, _ = minimise(backend, problem, solver, 4)
+    # rounding errors of the matrix, times its condition
+    exact = dtype == np.float64
+    np.testing.assert_allclose(found, losses, rtol=1e-8 if exact else 1e-2)
+    if exact:
+        np.testing.assert_allclose(state.point, expected.point, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(state.slope, expected.slope, rtol=1e-5)
+        assert state.evaluations == expected.evaluations
+        np.testing.assert_allclose(state.damping, expected.damping, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["prelu", "softmax", "relu"])
+@each_backend
+def test_levenberg_marquardt_with_every_kind_of_layer(activation, backend):
+    problem = make_problem(3, [Dense(5, activation), Dense(4, activation), Dense(2, "sigmoid")], SquaredError(), 60)
+    losses = [minimise(each, problem, LevenbergMarquardt(), 5)[1] for each in (choice.REFERENCE, backend)]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize("units", [3, 30])
+@each_dtype
+def test_levenberg_marquardt_has_the_same_bits_on_avx2_and_avx_512_and_in_pieces(units, dtype):
+    dense = [Dense(units, "tanh"), Dense(5, "tanh"), Dense(2)]
+    problem = make_problem(3, dense, SquaredError(), 500).cast(dtype)
+    results = []
+    for backend in COMPILED:
+        if backend != "baseline":
+            whole, losses, _ = minimise(backend, problem, LevenbergMarquardt(), 8)
+            pieces, again, reasons = minimise(backend, problem, LevenbergMarquardt(), 8, seconds=0.0)
+            assert len(reasons) >= 8
+            assert losses == again
+            np.testing.assert_array_equal(whole.point, pieces.point)
+            results.append(whole.point.tobytes())
+    assert len(set(results)) <= 1
+
+
+@each_backend
+def test_levenberg_marquardt_reaches_the_minimum_of_least_squares(backend):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (100, 2))
+    y = np.sin(2 * X[:, :1]) * X[:, 1:] + 0.05 * rng.normal(size=(100, 1))
+    net = bp.Network(2, [bp.Dense(4, "tanh", l2=1e-3), bp.Dense(1, l2=1e-3)], dtype="float64", seed=0, backend=backend)
+    start = net.copy()
+
+    def residuals(parameters):
+        start.parameters = parameters
+        roots = [np.sqrt(5e-4) * W.ravel() for W in start.weights]
+        return np.concatenate([(start.predict(X) - y).ravel() / 10, *roots])
+
+    result = net.minimize(X, y, method="lm", tolerance=1e-9, max_iter=500)
+    theirs = least_squares(residuals, result.x + 0.01 * rng.normal(size=result.x.size), method="lm", xtol=1e-12)
+    assert result.success
+    assert result.fun == pytest.approx(2 * theirs.cost, rel=1e-6)
+
+
+@each_backend
+def test_levenberg_marquardt_comes_to_a_clean_end(backend):
+    """Fewer rows than parameters, equal columns, a column of zeros, a target that no network can reach, NaN."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.normal(size=(6, 1)), 3, axis=1)
+    X[:, 2] = 0
+    for y in (rng.normal(size=(6, 1)), 1e6 * rng.normal(size=(6, 1)), np.zeros((6, 1))):
+        for scaling in ("identity", "marquardt"):
+            net = bp.mlp([3, 8, 1], hidden="tanh", output="tanh", dtype="float64", seed=0, backend=backend)
+            before = net.loss(X, y)
+            result = net.minimize(X, y, method="lm", max_iter=100, options={"scaling": scaling})
+            assert result.reason in ("gradient", "loss", "stuck", "iterations")
+            assert np.isfinite(net.parameters).all()
+            assert net.loss(X, y) == result.fun <= before
+    net.weights[0][0, 0] = np.nan
+    with pytest.raises(ValueError, match="needs a start where the loss is finite"):
+        net.minimize(X, y, method="lm")
+
+
+def test_the_weights_of_residuals_are_slope_over_residual():
+    e = np.array([-2.0, -0.3, -1e-9, 1e-9, 0.2, 5.0])
+    for loss in RESIDUALS:
+        np.testing.assert_allclose(WEIGHTS[loss.name](loss, e) * e, loss.gradient(e, np.zeros(6)), rtol=1e-12)
+        assert np.isfinite(WEIGHTS[loss.name](loss, np.zeros(1))).all()

@@ -400,7 +400,7 @@ class Network(Model):
         X: ArrayLike,
         y: ArrayLike,
         *,
-        method: Literal["lbfgs", "L-BFGS-B", "BFGS", "CG"] = "lbfgs",
+        method: Literal["lbfgs", "lm", "L-BFGS-B", "BFGS", "CG"] = "lbfgs",
         loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,
         max_iter: int = 200,
@@ -417,8 +417,9 @@ class Network(Model):
         X, y, loss, sample_weight
             As in `fit`.
         method
-            ``"lbfgs"`` is computed by the core (`backprop.solvers.LBFGS`); ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are
-            those of `scipy.optimize.minimize`.
+            ``"lbfgs"`` and ``"lm"``, Levenberg-Marquardt, are computed by the core (`backprop.solvers`);
+            ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are those of `scipy.optimize.minimize`. ``"lm"`` is for squared_error, huber and
+            log_cosh, and up to 5,000 trainable parameters: there it often needs a few iterations.
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance
@@ -433,7 +434,7 @@ class Network(Model):
         progress
             Whether to show a progress bar; not with SciPy's methods.
         options
-            More options of the method: the parameters of `backprop.solvers.LBFGS`, such as
+            More options of the method: the parameters of its class in `backprop.solvers`, such as
             ``{"history": 20, "loss_tolerance": 0}``, or SciPy's, such as ``{"maxfun": 15000, "ftol": 1e-9}``.
 
         Returns

@@ -42,7 +42,9 @@ from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
 from bpcore.run.team_size cimport TeamSize, begin_size, follow_costs, present_size
 from bpcore.run.workspace cimport Arena, reserve, rounded, take
+from bpcore.solve.gauss_newton cimport chunk_for, trainable_parameters
 from bpcore.solve.lbfgs cimport Lbfgs, advance_lbfgs, begin_lbfgs, take_lbfgs
+from bpcore.solve.levenberg cimport Levenberg, advance_levenberg, begin_levenberg, take_levenberg
 from bpcore.solve.solution cimport (
     EVALUATIONS, GRADIENT, ITERATIONS, LOSS, NONE, NOT_FINITE, STUCK, TIME, Reason, Solution,
 )

@@ -14,7 +14,7 @@ from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
-from backprop.learn.solve import solve, solver
+from backprop.learn.solve import check_solver, solve, solver
 from backprop.model import rows
 from backprop.model.objective import Objective
 from backprop.reference.dense import Dense
@@ -26,8 +26,8 @@ from backprop.reference.solvers import SOLVERS
 if TYPE_CHECKING:
     from backprop.model.model import Model
 
-Method = Literal["lbfgs", "L-BFGS-B", "BFGS", "CG"]
-METHODS: tuple[Method, ...] = ("lbfgs", "L-BFGS-B", "BFGS", "CG")
+Method = Literal["lbfgs", "lm", "L-BFGS-B", "BFGS", "CG"]
+METHODS: tuple[Method, ...] = ("lbfgs", "lm", "L-BFGS-B", "BFGS", "CG")
 # What SciPy's methods call it when they have done all their iterations.
 _ITERATIONS_DONE = 1
 
@@ -70,6 +70,7 @@ def minimize(
         raise ValueError("layers: needs at least one that is trainable, got none")
     if scipy_minimize is None:
         settings = solver(method, tolerance, options)
+        check_solver(settings, layers, checked, data, run.start.size)
         with network._guard:
             network._feature_names = columns
             return solve(

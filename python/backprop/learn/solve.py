@@ -1,10 +1,10 @@
-"""The loss over all rows, minimised by the backend: L-BFGS."""
+"""The loss over all rows, minimised by the backend: L-BFGS and Levenberg-Marquardt."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,13 +16,20 @@ from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.solving import SolveReason, SolverState
+from backprop.base.types import Data
 from backprop.learn import pace
 from backprop.learn.callbacks import Progress
 from backprop.model.objective import Objective
-from backprop.reference.solvers import SOLVERS, Solver
+from backprop.reference.gauss_newton import WEIGHTS
+from backprop.reference.solvers import SOLVERS, LevenbergMarquardt, Solver
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
+    from backprop.reference.dense import Dense
+    from backprop.reference.losses import Loss
+
+MOST_PARAMETERS = 5000
+"""that Levenberg-Marquardt trains: its matrix has 200 MB then"""
 
 _MESSAGES: dict[SolveReason | Literal["stopped"], str] = {
     "iterations": "all iterations are done",
@@ -90,6 +97,24 @@ def solver(method: str, tolerance: float, options: Mapping[str, Any] | None) -> 
     for name in options or {}:
         check.choice("options", name, known)
     return cls(tolerance=tolerance, **(options or {}))
+
+
+def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom, data: Data, n_trainable: int) -> None:
+    """Raise where a method cannot minimise this."""
+    if not isinstance(settings, LevenbergMarquardt):
+        return
+    if loss.name not in WEIGHTS:
+        raise ValueError(f"loss: needs one of {', '.join(map(repr, WEIGHTS))} for method='lm', got {loss.name!r}")
+    if data.weighs_outputs:
+        raise ValueError("sample_weight: needs a weight for each row, not for each output, for method='lm'")
+    if n_trainable > MOST_PARAMETERS:
+        raise ValueError(
+            f"layers: needs at most {MOST_PARAMETERS} trainable parameters for method='lm', whose matrix has a number "
+            f"for each pair of them; got {n_trainable}: use method='lbfgs'"
+        )
+    for k, layer in enumerate(layers):
+        if layer.l1:
+            raise ValueError(f"layers[{k}]: needs l1=0 for method='lm', which takes squares only; got {layer.l1}")
 
 
 def solving(objective: Objective, settings: Solver, state: SolverState) -> Solving:

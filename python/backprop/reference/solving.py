@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.solving import SolveReason, SolverState
-from backprop.reference.passes import Plan, loss_and_gradient
-from backprop.reference.solvers.solver import Function, Solver, Vector
+from backprop.reference.gauss_newton import gauss_newton
+from backprop.reference.passes import Plan, add_penalty_gradient, loss_and_gradient
+from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Vector
 
 if TYPE_CHECKING:
     from backprop.base.types import Data
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 class Minimisation:
     """A minimisation of any function: changes `state` in place."""
 
-    def __init__(self, function: Function, solver: Solver, state: SolverState) -> None:
+    def __init__(self, function: Function | LeastSquares, solver: Solver, state: SolverState) -> None:
         self.state = state
         self.steps = solver.steps(function, state)
         self.begun = False
@@ -52,11 +54,40 @@ class Solving(Minimisation):
     """A minimisation of the loss over fixed data, penalties included, without dropout: changes `state` in place."""
 
     def __init__(self, plan: Plan, loss: Loss, solver: Solver, data: Data, state: SolverState) -> None:
-        def function(point: Vector, gradient: Vector) -> float:
-            parameters: Any = point.astype(data.X.dtype)
-            slopes = np.empty_like(parameters)
-            value = loss_and_gradient(plan, loss, parameters, data, slopes)
-            gradient[:] = slopes
-            return value
+        super().__init__(Rows(plan, loss, data), solver, state)
 
-        super().__init__(function, solver, state)
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The loss over all rows, penalties included, as a function of all parameters and as one of those to train."""
+
+    plan: Plan
+    function: Loss
+    data: Data
+
+    def __call__(self, point: Vector, gradient: Vector) -> float:
+        """Return the loss; put its gradient into `gradient`."""
+        parameters: Any = point.astype(self.data.X.dtype)
+        slopes = np.empty_like(parameters)
+        value = loss_and_gradient(self.plan, self.function, parameters, self.data, slopes)
+        gradient[:] = slopes
+        return value
+
+    def loss(self, point: Vector) -> float:
+        """Return the loss."""
+        parameters: Any = point.astype(self.data.X.dtype)
+        return loss_and_gradient(self.plan, self.function, parameters, self.data, None)
+
+    def gauss_newton(self, point: Vector, gradient: Vector) -> Vector:
+        """Return the Gauss-Newton matrix; put the gradient into the other vector.
+
+        What is not trainable has zeros in both.
+        """
+        parameters: Any = point.astype(self.data.X.dtype)
+        _, slopes, matrix = gauss_newton(self.plan, self.function, parameters, self.data)
+        add_penalty_gradient(self.plan, parameters, slopes)
+        for array in self.plan.arrays:
+            if array.trainable and array.penalised:
+                np.einsum("ii->i", matrix)[array.part] += self.plan.layers[array.layer].settings.l2
+        gradient[:] = slopes
+        return matrix

@@ -6,6 +6,8 @@ cdef class Solving:
     cdef rn.Run native
     cdef Solution solution
     cdef Lbfgs lbfgs
+    cdef Levenberg lm
+    cdef bint is_lbfgs
     cdef Plan plan
     cdef Memory memory
     cdef Memory own
@@ -20,6 +22,7 @@ cdef class Solving:
         fill_job(&run.job, self.buffers, plan, loss, data)
         set_alone(run)
         self.fill_solution(solver)
+        self.fill_method(solver)
         self.memory = take_memory(run, True, True)
         fill_ranges(&run.job)
         self.take_own_memory()
@@ -35,7 +38,20 @@ cdef class Solving:
         solution.denominator = denominator_of(
             &self.native.job, weight_of(&self.native.job.data, 0, self.native.job.data.n)
         )
-        self.lbfgs.history = solver.history
+        return 0
+
+    cdef int fill_method(self, solver) except -1:
+        cdef Job *job = &self.native.job
+        self.is_lbfgs = solver.name == "lbfgs"
+        if self.is_lbfgs:
+            self.lbfgs.history = solver.history
+        elif solver.name == "lm":
+            self.lm.gn.n = trainable_parameters(&self.plan.net)
+            self.lm.first_damping = solver.damping
+            self.lm.scaled = solver.scaling == "marquardt"
+            job.max_chunk = chunk_for(self.lm.gn.n, job.max_chunk)
+        else:
+            raise AssertionError(f"solver: the core knows no {solver.name!r}")
         return 0
 
     cdef int take_own_memory(self) except -1:
@@ -48,7 +64,10 @@ cdef class Solving:
             if k == 1 and not reserve(arena):
                 raise MemoryError(f"backprop needs {arena.size} bytes for the solver")
             take(arena, self.solution.n * sizeof(real))
-            take_lbfgs(arena, self.solution.n, &self.lbfgs)
+            if self.is_lbfgs:
+                take_lbfgs(arena, self.solution.n, &self.lbfgs)
+            else:
+                take_levenberg(arena, &self.native.job, self.solution.n, &self.lm)
         return 0
 
     def run(self, long long last_iteration, double seconds, losses):
@@ -60,29 +79,35 @@ cdef class Solving:
         check_room("losses", losses, last_iteration - self.solution.iteration)
         with nogil:
             saved = enter_compute()
-            reason = solve(&self.native, &self.solution, &self.lbfgs, last_iteration, seconds, losses_p)
+            reason = solve(
+                &self.native, &self.solution, &self.lbfgs if self.is_lbfgs else NULL, &self.lm, last_iteration,
+                seconds, losses_p,
+            )
             leave_compute(saved)
         self.state.iteration = self.solution.iteration
         self.state.evaluations = self.solution.evaluations
         self.state.loss = self.solution.loss
         self.state.slope = self.solution.slope
+        if not self.is_lbfgs:
+            self.state.damping = self.solution.damping
         return SOLVE_REASONS[reason]
 
 
 cdef Reason solve(
-    rn.Run *run, Solution *solution, Lbfgs *lbfgs, long long last_iteration, double seconds, double *losses,
+    rn.Run *run, Solution *solution, Lbfgs *lbfgs, Levenberg *lm, long long last_iteration, double seconds,
+    double *losses,
 ) noexcept nogil:
-    """One call: evaluation after evaluation."""
+    """One call: evaluation after evaluation, by the one method or the other."""
     cdef double deadline = now() + seconds
     cdef long long first = solution.iteration, before
     cdef Reason reason
     while not solution.begun or solution.iteration < last_iteration:
         before = solution.iteration
         if solution.begun:
-            reason = advance_lbfgs(run, solution, lbfgs)
+            reason = advance_lbfgs(run, solution, lbfgs) if lbfgs != NULL else advance_levenberg(run, solution, lm)
         else:
             solution.begun = True
-            reason = begin_lbfgs(run, solution, lbfgs)
+            reason = begin_lbfgs(run, solution, lbfgs) if lbfgs != NULL else begin_levenberg(run, solution, lm)
         if solution.iteration > before:
             losses[before - first] = solution.loss
         if reason != NONE:

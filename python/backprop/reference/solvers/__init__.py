@@ -1,9 +1,10 @@
 """Minimizers over all rows: their settings, and each in plain NumPy."""
 
 from backprop.reference.solvers.lbfgs import LBFGS
+from backprop.reference.solvers.levenberg_marquardt import LevenbergMarquardt
 from backprop.reference.solvers.solver import Solver
 
-__all__ = ["LBFGS", "SOLVERS", "Solver"]
+__all__ = ["LBFGS", "SOLVERS", "LevenbergMarquardt", "Solver"]
 
-SOLVERS: dict[str, type[Solver]] = {cls.name: cls for cls in (LBFGS,)}
+SOLVERS: dict[str, type[Solver]] = {cls.name: cls for cls in (LBFGS, LevenbergMarquardt)}
 """all solvers by name"""

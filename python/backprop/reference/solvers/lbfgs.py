@@ -13,7 +13,7 @@ import numpy as np
 from backprop.base import checks as check
 from backprop.base.solving import SolveReason, SolverState
 from backprop.reference.solvers.line_search import LineSearch
-from backprop.reference.solvers.solver import Function, Solver, Vector, enter, is_flat
+from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Vector, enter, is_flat
 
 MAX_TRIALS = 20
 """Steps that a line search may try."""
@@ -63,8 +63,9 @@ class LBFGS(Solver):
         Solver.__post_init__(self)
         object.__setattr__(self, "history", check.integer("history", self.history, at_least=1))
 
-    def steps(self, function: Function, state: SolverState) -> Iterator[SolveReason | None]:
+    def steps(self, function: Function | LeastSquares, state: SolverState) -> Iterator[SolveReason | None]:
         """As `Solver.steps`."""
+        assert callable(function)
         x, g = state.point.copy(), np.empty_like(state.point)
         value = function(x, g)
         state.evaluations += 1
@@ -74,7 +75,7 @@ class LBFGS(Solver):
         pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=self.history)
         yield None
         while True:
-            if (reason := self._reason(state)) is not None:
+            if (reason := self.reason_to_stop(state)) is not None:
                 yield reason
             d = _direction(pairs, g)
             before, g_before, value_before = x, g.copy(), value
@@ -104,12 +105,7 @@ class LBFGS(Solver):
             if (slope - slope_before) * tried > _EPS * -slope_before * tried:
                 s, y = tried * d, g - g_before
                 pairs.append((s, y, 1 / float(s @ y)))
-            yield self._reason(state) or ("loss" if is_flat(self, value_before, value) else None)
-
-    def _reason(self, state: SolverState) -> SolveReason | None:
-        if state.slope <= self.tolerance:
-            return "gradient"
-        return "evaluations" if state.evaluations >= self.max_evaluations else None
+            yield self.reason_to_stop(state) or ("loss" if is_flat(self, value_before, value) else None)
 
 
 def _direction(pairs: deque[tuple[Vector, Vector, float]], g: Vector) -> Vector:

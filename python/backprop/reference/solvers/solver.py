@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,20 @@ from backprop.base.solving import SolveReason, SolverState
 Vector: TypeAlias = NDArray[np.float64]
 Function: TypeAlias = Callable[[Vector, Vector], float]
 """a function of a point that puts its gradient into the second vector"""
+
+
+@runtime_checkable
+class LeastSquares(Protocol):
+    """The loss of residuals as a function of all parameters."""
+
+    def loss(self, point: Vector) -> float:
+        """Return the loss, penalties included."""
+        ...
+
+    def gauss_newton(self, point: Vector, gradient: Vector) -> Vector:
+        """Return the Gauss-Newton matrix (n, n); put the gradient into the other vector."""
+        ...
+
 
 MAX_EVALUATIONS = 2**62
 
@@ -38,9 +52,15 @@ class Solver:
         count = check.integer("max_evaluations", self.max_evaluations, at_least=1)
         object.__setattr__(self, "max_evaluations", count)
 
-    def steps(self, function: Function, state: SolverState) -> Iterator[SolveReason | None]:
+    def steps(self, function: Function | LeastSquares, state: SolverState) -> Iterator[SolveReason | None]:
         """Minimise: yield None, or why it ends, after each evaluation; whole iterations change `state`."""
         raise NotImplementedError
+
+    def reason_to_stop(self, state: SolverState) -> SolveReason | None:
+        """Return why the state ends a minimisation, if it does."""
+        if state.slope <= self.tolerance:
+            return "gradient"
+        return "evaluations" if state.evaluations >= self.max_evaluations else None
 
 
 def slope_of(gradient: Vector) -> float:
