@@ -418,8 +418,8 @@ class Network(Model):
             As in `fit`.
         method
             ``"lbfgs"`` and ``"lm"``, Levenberg-Marquardt, are computed by the core (`backprop.solvers`);
-            ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are those of `scipy.optimize.minimize`. ``"lm"`` is for squared_error, huber and
-            log_cosh, and up to 5,000 trainable parameters: there it often needs a few iterations.
+            ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are those of `scipy.optimize.minimize`. ``"lm"`` is for
+            squared_error, huber and log_cosh and for up to 5,000 trainable parameters: there it needs few iterations.
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance

@@ -1,8 +1,8 @@
 """The Gauss-Newton matrix of a loss of residuals; see `backprop.reference.gauss_newton`.
 
 Chunk by chunk, output by output: the deltas that begin with a one at that output make the rows of the Jacobian, with
-the samples in the lanes, and the product of these rows with themselves is added to the matrix. The residuals are one more
-column of the Jacobian, so that the gradient is a column of the product. The whole Jacobian is never stored.
+the samples in the lanes. The product of these rows with themselves is added to the matrix. The residuals are one more
+column of the Jacobian, so the gradient is a column of the product. The whole Jacobian is never stored.
 """
 
 from bpcore.formulas.losses cimport HUBER, LOG_COSH, Loss
