@@ -16,12 +16,18 @@ from backprop.tables.model import TableModel
 
 def export(args: argparse.Namespace) -> None:
     """Write a model, with its preprocessing, or a network."""
-    if args.c is None:
-        raise ValueError("export: needs --c HEADER")
-    check_output("--c", args.c, args.model)
-    weights: Literal["exact", "int8"] = "int8" if args.int8 else "exact"
-    _loaded(args.model).to_c(args.c, name=args.name, weights=weights, training=args.training)
-    print_line("C", str(args.c))
+    if args.c is None and args.onnx is None:
+        raise ValueError("export: needs --c HEADER, --onnx FILE or both")
+    model = _loaded(args.model)
+    if args.c is not None:
+        check_output("--c", args.c, args.model)
+        weights: Literal["exact", "int8"] = "int8" if args.int8 else "exact"
+        model.to_c(args.c, name=args.name, weights=weights, training=args.training)
+        print_line("C", str(args.c))
+    if args.onnx is not None:
+        check_output("--onnx", args.onnx, args.model)
+        model.to_onnx(args.onnx)
+        print_line("ONNX", str(args.onnx))
 
 
 def _loaded(path: Path) -> TableModel | Network:

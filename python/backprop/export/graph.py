@@ -5,7 +5,7 @@ It is built without the package `onnx`. `export.onnx` makes a model of it, `skle
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,7 @@ class Node:
 
 
 class Graph:
-    """Nodes that compute in one dtype.
+    """Nodes that compute in one dtype, under names that are not `taken` by inputs and outputs.
 
     Examples
     --------
@@ -44,12 +44,13 @@ class Graph:
     ('X', '0.5')
     """
 
-    def __init__(self, dtype: DTypeLike) -> None:
+    def __init__(self, dtype: DTypeLike, taken: Iterable[str] = ()) -> None:
         self.dtype = np.dtype(dtype)
         self.nodes: list[Node] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self._part = ""
-        self._taken: set[str] = set()
+        self._taken = set(taken)
+        self._numbers: dict[str, str] = {}
 
     @contextmanager
     def within(self, part: str) -> Iterator[None]:
@@ -73,9 +74,20 @@ class Graph:
 
     def number(self, value: float) -> str:
         """Return the name of a constant number of the graph's dtype; equal ones are one."""
-        name = repr(float(value))
-        self.constants.setdefault(name, np.array(value, self.dtype))
-        return name
+        key = repr(float(value))
+        if key not in self._numbers:
+            self._numbers[key] = self._free(key)
+            self.constants[self._numbers[key]] = np.array(value, self.dtype)
+        return self._numbers[key]
+
+    def cast(self, values: str) -> str:
+        """Add a node that converts to the graph's dtype."""
+        return self.add("Cast", values, to=self.code(self.dtype))
+
+    @staticmethod
+    def code(dtype: np.dtype[Any]) -> int:
+        """Return the number that ONNX has for float32 or float64."""
+        return {"float32": 1, "float64": 11}[dtype.name]
 
     def rename(self, output: str, name: str) -> None:
         """Give the output of the last node another name."""

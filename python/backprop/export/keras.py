@@ -69,12 +69,7 @@ def to_keras(model: Model) -> Any:
         if layer.dropout:
             parts.append(keras.layers.Dropout(layer.dropout, dtype=model.dtype.name))
             weights.append([])
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(model.dtype.name)  # a model casts its inputs to that of the time it is made
-    try:
-        found = keras.Sequential(parts)
-    finally:
-        keras.config.set_dtype_policy(before)
+    found = keras.Sequential(parts)
     for part, values in zip(found.layers, weights, strict=True):
         if values:
             part.set_weights(values)

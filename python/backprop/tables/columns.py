@@ -20,11 +20,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from backprop.base import checks as check
 from backprop.tables import values
 from backprop.tables.table import Table, shorten
 from backprop.tables.values import Evidence
+
+Names: TypeAlias = str | Sequence[str] | None
+"""one column, several or none"""
 
 Meaning: TypeAlias = Literal["numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing"]
 MEANINGS: tuple[Meaning, ...] = ("numeric", "boolean", "category", "code", "date", "identifier", "text", "nothing")
@@ -372,3 +376,20 @@ def counted(columns: Mapping[str, Column]) -> str:
     """
     meanings = [column.meaning for column in columns.values()]
     return ", ".join(f"{meanings.count(each):,} {each}" for each in MEANINGS if each in meanings)
+
+
+def as_names(what: str, given: Names) -> tuple[str, ...]:
+    """Return names of columns: one text is one name.
+
+    Examples
+    --------
+    >>> as_names("target", "price"), as_names("ignore", None)
+    (('price',), ())
+    """
+    one = isinstance(given, (str, int))  # names that are integers are text in a table
+    found: tuple[Any, ...] = () if given is None else (given,) if one else tuple(given)
+    names = tuple(str(name) if isinstance(name, int) else name for name in found)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: needs names of columns, got {check.shown(name)}")
+    return names

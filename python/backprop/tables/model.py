@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from backprop.base import checks as check
 from backprop.base.history import History
 from backprop.network import Network
 from backprop.tables import engine, preparing, recipe, scores, targets
-from backprop.tables.columns import Asked
+from backprop.tables.columns import Asked, Names, as_names
 from backprop.tables.engine import Limits
 from backprop.tables.predicting import Prediction, Scored
 from backprop.tables.preparing import Plan
@@ -31,7 +31,6 @@ from backprop.tables.training import OnStart, curves, summary, trained
 if TYPE_CHECKING:
     from backprop.tables.report import Report
 
-Names: TypeAlias = str | Sequence[str] | None
 
 
 class TableModel:
@@ -518,6 +517,17 @@ class TableModel:
 
         to_c(path, self._fitted(), self.networks, self.settings.threshold, name, weights, training)
 
+    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Return the model as one of ONNX, with preprocessing and labels; write it to a file. See `Network.to_onnx`.
+
+        It has an input (n, 1) for each column by its name: float64 for numbers and for booleans as 1 and 0, NaN where
+        missing; text for categories, empty where missing, with nothing around it. For each target it has an output (n,)
+        by its name, for labels also ``"NAME probabilities"``. Columns of dates are a ValueError: ONNX has no calendar.
+        """
+        from backprop.tables.exported_onnx import to_onnx
+
+        return to_onnx(path, self._fitted(), self.networks, self.settings.threshold)
+
     def _fitted(self) -> Preprocessing:
         if self.preprocessing is None:
             raise ValueError("TableModel: needs to be fitted, or loaded from a file; call fit first")
@@ -531,20 +541,3 @@ class TableModel:
 
 def _is_column(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
-
-
-def as_names(what: str, given: Names) -> tuple[str, ...]:
-    """Return names of columns: one text is one name.
-
-    Examples
-    --------
-    >>> as_names("target", "price"), as_names("ignore", None)
-    (('price',), ())
-    """
-    one = isinstance(given, (str, int))  # names that are integers are text in a table
-    found: tuple[Any, ...] = () if given is None else (given,) if one else tuple(given)
-    names = tuple(str(name) if isinstance(name, int) else name for name in found)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{what}: needs names of columns, got {check.shown(name)}")
-    return names

@@ -1,0 +1,114 @@
+"""Models of tables as models of ONNX: from cells to labels in one graph."""
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop.cli import main
+from backprop.tables import TableModel
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("duckdb")
+
+QUICK = {"epochs": 30, "seed": 0}
+
+
+def rows(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    age, town = rng.integers(18, 80, n).astype(float), rng.integers(0, 3, n)
+    wealth = np.exp(rng.normal(size=n) * 3)  # far values: softly bounded
+    missing = rng.random(n) < 0.1
+    return {
+        "age": np.where(missing, np.nan, age),
+        "wealth": wealth,
+        "town, old": np.where(missing, None, np.array(["Rome", "Oslo", "Bern"], object)[town]).tolist(),
+        "member": rng.random(n) < 0.5,
+        "street": np.array([f"s{k}" for k in rng.integers(0, 30, n) * rng.integers(0, 2, n)]),  # with rare ones
+        "spends": age * 2.5 + 10 * town,
+        "buys": (age > 40) ^ (town == 1),
+        "kind": np.array(["a", "b", "größer"])[(town + (age > 50)) % 3],
+        "stars": (town + (age > 30)) + 1,
+    }
+
+
+FEATURES = ("age", "wealth", "town, old", "member", "street")
+
+
+def given(data):
+    """Return the columns as the graph takes them."""
+    found = {}
+    for name in FEATURES:
+        if name in ("town, old", "street"):
+            found[name] = np.array([word or "" for word in data[name]], object)[:, None]
+        else:
+            found[name] = np.asarray(data[name], np.float64)[:, None]
+    return found
+
+
+def run(model, data):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(None, given(data)), strict=True))
+
+
+@pytest.mark.parametrize("target", ["spends", "buys", "kind", "stars"])
+def test_predictions_and_probabilities_are_the_same(target, dtype):
+    data = {name: column for name, column in rows().items() if name in (*FEATURES, target)}
+    model = TableModel(dtype=dtype, **QUICK).fit(data, target=target)
+    new = rows(100, seed=1)
+    new["street"][:3] = "nowhere"
+    found, wanted = run(model.to_onnx(), new), model.predict(new)
+    assert found[target].shape == wanted.shape
+    if target == "spends":
+        np.testing.assert_allclose(found[target], wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
+        assert found[target].dtype == wanted.dtype
+    else:
+        assert (found[target] == wanted).all()
+        probabilities = model.predict_proba(new)
+        assert found[f"{target} probabilities"].dtype == probabilities.dtype
+        np.testing.assert_allclose(found[f"{target} probabilities"], probabilities, atol=2e-6)
+
+
+def test_several_targets_and_a_threshold():
+    data = rows()
+    model = TableModel(threshold=0.2, **QUICK).fit(data, target=["buys", "spends"], ignore=["kind", "stars"])
+    found, wanted = run(model.to_onnx(), data), model.predict(data)
+    assert set(found) == {"buys", "buys probabilities", "spends"}
+    assert (found["buys"] == wanted["buys"]).all()
+    assert wanted["buys"].sum() > (model.predict(data, threshold=0.5)["buys"]).sum()
+    np.testing.assert_allclose(found["spends"], wanted["spends"], rtol=1e-5)
+
+
+def test_names_of_columns_may_be_anything():
+    data = {
+        "0.5": [0.0, 1.0, 2.0, 3.0] * 5,
+        "Concat": ["x", "y"] * 10,
+        "X": [1.0, 4.0, 2.0, 3.0] * 5,
+        "Gemm": [1, 2] * 10,
+    }
+    model = TableModel(**QUICK).fit(data, target="Gemm", task="classification")
+    session = onnxruntime.InferenceSession(model.to_onnx().SerializeToString(), providers=["CPUExecutionProvider"])
+    cells = {each.name: np.array(data[each.name], object if each.type == "tensor(string)" else float)[:, None]
+             for each in session.get_inputs()}  # fmt: skip
+    assert (session.run(["Gemm"], cells)[0] == model.predict(data)).all()
+
+
+def test_dates_are_refused_with_a_way_that_works(tmp_path):
+    days = np.datetime64("2020-01-01") + np.arange(100)
+    data = {"day": days, "size": np.arange(100.0), "y": np.arange(100.0) % 7}
+    with pytest.raises(ValueError, match=r"column 'day' holds dates, and ONNX has no calendar; leave it out"):
+        TableModel(**QUICK).fit(data, target="y").to_onnx(tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+    TableModel(**QUICK).fit(data, target="y", ignore=["day"]).to_onnx(tmp_path / "m.onnx")
+    assert onnx.load(tmp_path / "m.onnx").graph.input[0].name == "size"
+
+
+def test_the_command_line_exports(tmp_path, capsys):
+    bp.mlp([2, 3, 1], seed=0).save(tmp_path / "net.safetensors")
+    data = {name: column for name, column in rows().items() if name in (*FEATURES, "kind")}
+    TableModel(**QUICK).fit(data, target="kind").save(tmp_path / "table.safetensors")
+    for name, first in (("net", "X"), ("table", "age")):
+        assert main(["export", str(tmp_path / f"{name}.safetensors"), "--onnx", str(tmp_path / f"{name}.onnx")]) == 0
+        assert onnx.load(tmp_path / f"{name}.onnx").graph.input[0].name == first
+    assert main(["export", str(tmp_path / "net.safetensors")]) != 0
+    assert "needs --c HEADER, --onnx FILE or both" in capsys.readouterr().err
