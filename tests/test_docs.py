@@ -146,10 +146,10 @@ def test_extras_and_build_options_exist(document):
     assert set(re.findall(r"\bBPCORE_\w+", text)) <= set(options)
 
 
-def test_options_in_the_readme_s_text_exist():
+def test_options_in_the_text_on_installing_exist():
     """`train --help` has every option that stands in backquotes."""
     known = set(cli._parser()._subparsers._group_actions[0].choices["train"]._option_string_actions)
-    named = set(re.findall(r"`[^`\n]*?(--[a-z-]+)[^`\n]*`", README.read_text()))
+    named = set(re.findall(r"`[^`\n]*?(--[a-z-]+)[^`\n]*`", (ROOT / "docs" / "install.md").read_text()))
     assert named - {"--config-settings"} <= known
 
 
@@ -162,8 +162,16 @@ def test_the_two_commands_are_those_that_ci_runs():
     assert re.findall(pattern, README.read_text(), re.MULTILINE) == [test]
 
 
-def test_the_readme_s_table_lists_all_there_is():
-    rows = dict(re.findall(r"^\| (\w+)[^|]*\| ([^|]*) \|$", README.read_text(), re.MULTILINE))
+def test_the_readme_is_short_and_names_every_page():
+    text = README.read_text()
+    assert text.count("\n") <= 120
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"checks.md", "processors.md"}
+    assert pages == set(re.findall(r"\]\(docs/([\w-]+\.md)\)", text))
+
+
+def test_the_table_of_the_first_steps_lists_all_there_is():
+    text = (ROOT / "docs" / "first-steps.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+)[^|]*\| ([^|]*) \|$", text, re.MULTILINE))
     listed = {name: re.findall(r"\w+", re.sub(r"\([^)]*\)|:.*", "", text)) for name, text in rows.items()}
     assert listed["activations"] == list(bp.ACTIVATIONS)
     assert listed["losses"] == list(LOSSES)
