@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import ArrayLike
 
 from backprop.base.history import History
-from backprop.base.types import ClassWeight, Rows
+from backprop.base.types import ClassWeight, RealArray, Rows
 from backprop.model.model import Model
 
 if TYPE_CHECKING:
@@ -479,6 +479,36 @@ class Network(Model):
             progress=progress,
             options=options,
         )
+
+    def jacobian(self, X: ArrayLike) -> RealArray:
+        """Return the derivatives of the outputs with respect to the inputs, by one backward pass for each output.
+
+        Parameters
+        ----------
+        X
+            As in `predict`, (n, n_inputs).
+
+        Returns
+        -------
+        ndarray
+            ``J[r, o, i]`` is the derivative of output o of row r with respect to its input i, (n, n_outputs, n_inputs),
+            of the network's dtype. There is no dropout.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is wrong.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)], dtype="float64")
+        >>> net.jacobian([[0.5], [2.0]]).ravel()
+        array([3., 3.])
+        """
+        from backprop.model.derivatives import jacobian
+
+        return jacobian(self, X)
 
     # --- rows and files --------------------------------------------------------------------------------------------
 
