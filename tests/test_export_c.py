@@ -203,9 +203,8 @@ def small_network(**settings):
     ],
 )
 def test_c_and_cpp_compile_it_without_a_warning(compiler, std, language, tmp_path):
-    networks = random_networks(20, "float32") + random_networks(20, "float64")
-    for settings in ({}, {"training": True}, {"weights": "int8"}):
-        source = exported(tmp_path, networks, **settings)
+    for dtype, settings in (("float32", {}), ("float64", {"training": True}), ("float32", {"weights": "int8"})):
+        source = exported(tmp_path, random_networks(20, dtype), **settings)
         compile_c(tmp_path, source, "-c", "-Wshadow", compiler=compiler, std=std, language=language)
 
 
@@ -280,6 +279,27 @@ def test_a_controller_needs_no_heap_and_as_much_memory_as_the_file_says(tmp_path
     assert "Weights: 2,052 bytes of flash" in about
     assert "Stack of predict: 68 bytes" in about
     assert "Heap: 0 bytes" in about
+
+
+@pytest.mark.parametrize(
+    ("compiler", "options"),
+    [("avr-g++", ["-mmcu=atmega328p"]), ("arm-none-eabi-g++", ["-mcpu=cortex-m0plus", "-mthumb"])],
+)
+def test_the_compilers_of_arduino_take_it(compiler, options, tmp_path):
+    if not shutil.which(compiler):
+        pytest.skip(f"needs {compiler}")
+    options = [*options, "-Os", "-c", "-fno-exceptions"]
+    settings = {"compiler": compiler, "std": "gnu++11", "language": "c++"}
+    networks = random_networks(20, "float32")
+    for more in ({}, {"training": True}, {"weights": "int8"}):
+        compile_c(tmp_path, exported(tmp_path, networks, **more), *options, **settings)
+
+
+@pytest.mark.skipif(not shutil.which("avr-gcc"), reason="needs avr-gcc")
+def test_doubles_of_32_bits_are_an_error_of_the_compiler(tmp_path):
+    source = exported(tmp_path, [bp.mlp([2, 1], seed=0, dtype="float64")])
+    with pytest.raises(AssertionError, match="n0_needs_doubles_of_64_bits"):
+        compile_c(tmp_path, source, "-mmcu=atmega328p", "-c", compiler="avr-gcc")
 
 
 # --- files and names -----------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class CFile:
     def text(self) -> str:
         """The whole file."""
         guard = f"{self.name.upper()}_H"
-        macro = self.name.upper()
+        macro, wide = self.name.upper(), self.model.dtype.itemsize == 8
         names = [name for layer in self.layers for name in layer.functions]
         if self.training:
             names += c_training.functions(self.model, self.layers)
@@ -116,6 +116,7 @@ class CFile:
             f"#ifndef {guard}\n#define {guard}",
             "#include <stdint.h>\n#include <string.h>",
             f"#define {macro}_INPUTS {self.model.n_inputs}\n#define {macro}_OUTPUTS {self.model.n_outputs}",
+            *([f"typedef char {self.name}_needs_doubles_of_64_bits[sizeof(double) == 8 ? 1 : -1];"] if wide else []),
             _NO_CONTRACTION,
             *(definition for layer in self.layers for definition in layer.definitions()),
             self.write.functions(names),
