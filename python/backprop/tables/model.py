@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from backprop.tables.report import Report
 
 
-
 class TableModel:
     """A network for tables: columns of any kind in, predictions out.
 
@@ -512,6 +511,11 @@ class TableModel:
 
         ``NAME_answer(const NAME_row *row)`` returns the place of the label in ``NAME_labels``, or the number, for a row
         with a number or a word for each column. Several targets, or columns of dates, are a ValueError.
+
+        >>> model = TableModel(epochs=5, seed=0).fit({"a": [1, 2, 3, 4], "b": ["x", "y", "x", "y"]}, target="b")
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.to_c(os.path.join(folder, "model.h"))
         """
         from backprop.tables.exported_c import to_c
 
