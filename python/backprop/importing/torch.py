@@ -77,8 +77,8 @@ def _torch_parts(where: str, module: Any) -> Iterator[tuple[str, Any]]:
     if kind == "Sequential":
         for k, part in enumerate(module):
             yield from _torch_parts(f"{where}[{k}]", part)
-    elif kind in _KNOWN or not hasattr(module, "named_children"):
-        yield where, module
+    elif type(module).__module__.startswith("torch.nn.") or not hasattr(module, "named_children"):
+        yield where, module  # a module of PyTorch itself, known or not
     else:
         yield from _traced_parts(where, module)
 
