@@ -18,7 +18,7 @@ from backprop.base.state import TrainingState
 from backprop.base.types import Data, TrainingSettings
 from backprop.layers import Dense
 
-FUSED = [name for name in ("v4", "v3") if name in choice.available()]
+FUSED = [name for name in choice.FUSED if name in choice.available()]
 THREADS = (1, 2, 3, 4, 7)
 
 # sizes, hidden activation, output activation, loss, optimizer, rows, batch size: one of each way to share a batch out,

@@ -9,9 +9,9 @@ from pathlib import Path
 import mpmath as mp
 import numpy as np
 import pytest
-from backprop.backends.choice import compiled_modules
+from backprop.backends import choice
 
-CORES = compiled_modules()
+CORES = choice.compiled_modules()
 NAMES = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
 ODD = ("tanh", "erf")
 INF, NAN = np.inf, np.nan
@@ -32,7 +32,7 @@ def computed(core: tuple[str, str], name: str, x: np.ndarray) -> np.ndarray:
 
 def limit(core: tuple[str, str]) -> float:
     """The largest error allowed, in ulp; without a fused multiply-add a little more."""
-    return 2.0 if core[0] in ("v3", "v4") else 2.25
+    return 2.0 if core[0] in choice.FUSED else 2.25
 
 
 @cache

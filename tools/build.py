@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTRUCTION_SETS = ("baseline", "v3", "v4")
+IS_ARM = platform.machine() in ("aarch64", "arm64", "ARM64")
+INSTRUCTION_SETS = ("neon",) if IS_ARM else ("baseline", "v3", "v4")
 
 
 def build(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from build import INSTRUCTION_SETS, ROOT
+from build import INSTRUCTION_SETS, IS_ARM, ROOT
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
@@ -27,7 +27,8 @@ def expected_files(root: Path = ROOT) -> set[str]:
     """The sources of the package, and its modules as a compiler that knows this machine builds them."""
     sources = [path for path in (root / "python/backprop").rglob("*") if path.is_file()]
     python = {str(path.relative_to(root / "python")) for path in sources if path.suffix not in (".so", ".pyc")}
-    isas = INSTRUCTION_SETS if platform.machine() in ("x86_64", "AMD64") else INSTRUCTION_SETS[:1]
+    known = IS_ARM or platform.machine() in ("x86_64", "AMD64")
+    isas = INSTRUCTION_SETS if known else ("baseline",)
     cores = {f"backprop/_core_{isa}_f{bits}{SUFFIX}" for isa in isas for bits in (32, 64)}
     return python | cores | {f"backprop/_cpu{SUFFIX}"}
 

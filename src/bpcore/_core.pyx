@@ -6,11 +6,10 @@ Entry points only: they fill structs from Python objects, hold the arrays, and r
 from backprop.reference.layout import layout
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.limits cimport LLONG_MAX
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
-from libc.stdlib cimport free
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from bpcore.fleet.fleet cimport RUNNING, Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
@@ -86,6 +85,14 @@ SOLVE_REASONS = {
 
 # ---- memory ----
 
+cdef void *allocate(Py_ssize_t size, str what) except NULL:
+    """Memory for what is named, which the caller frees; malloc may have no block of no bytes."""
+    cdef void *block = malloc(max(size, <Py_ssize_t> 1))
+    if block == NULL:
+        raise MemoryError(f"backprop needs {size} bytes for {what}")
+    return block
+
+
 cdef class Memory:
     """The block of an arena, freed with this object."""
 
@@ -155,9 +162,7 @@ cdef class Plan:
 
     def __init__(self, Py_ssize_t n_inputs, layers):
         cdef int l
-        self.layers = <Layer *> PyMem_RawMalloc(len(layers) * sizeof(Layer))
-        if self.layers == NULL:
-            raise MemoryError(f"backprop needs {len(layers) * sizeof(Layer)} bytes for the layers")
+        self.layers = <Layer *> allocate(len(layers) * sizeof(Layer), "the layers")
         memset(self.layers, 0, len(layers) * sizeof(Layer))
         self.net.layers = self.layers
         self.net.n_layers = len(layers)
@@ -220,7 +225,7 @@ cdef class Plan:
         self.net.splits_short_tile = gains_by_splitting(&self.net)
 
     def __dealloc__(self):
-        PyMem_RawFree(self.layers)
+        free(self.layers)
 
 
 # ---- prediction ----
@@ -234,7 +239,7 @@ def forward(Plan plan not None, parameters, X, out):
     cdef real *out_p = buffers.writable_reals(out, n_rows * plan.n_outputs)
     cdef Py_ssize_t chunk = min(max_chunk_of(&plan.net), (n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES)
     cdef Py_ssize_t half = rounded(plan.net.width_max * chunk * sizeof(real))
-    cdef real *room = <real *> PyMem_RawMalloc(3 * half + 64)
+    cdef real *room = <real *> malloc(3 * half + 64)
     cdef real *first = <real *> ((<uintptr_t> room + 63) & ~<uintptr_t> 63)
     cdef bint finite
     cdef unsigned int saved
@@ -247,7 +252,7 @@ def forward(Plan plan not None, parameters, X, out):
             first + 2 * half // <Py_ssize_t> sizeof(real), out_p
         )
         leave_compute(saved)
-        PyMem_RawFree(room)
+        free(room)
     return finite
 
 

@@ -1,6 +1,7 @@
 """Which backend computes: a compiled core for one of this CPU's instruction sets, or the NumPy reference.
 
-The environment variable ``BACKPROP_BACKEND`` (``v4``, ``v3``, ``baseline`` or ``reference``) overrides the choice.
+The environment variable ``BACKPROP_BACKEND`` (``v4``, ``v3``, ``neon``, ``baseline`` or ``reference``) overrides the
+choice.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ ENVIRONMENT_VARIABLE = "BACKPROP_BACKEND"
 _INSTRUCTION_SETS = {
     "v4": "AVX-512 (x86-64-v4)",
     "v3": "AVX2 and FMA (x86-64-v3)",
+    "neon": "NEON (AArch64)",
     "baseline": "the compiler's default",
 }
+FUSED = ("v4", "v3", "neon")  # with a fused multiply-add: they compute the same bits
 _AVX2_BYTES = 32
 _DTYPES: dict[np.dtype[Any], str] = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 

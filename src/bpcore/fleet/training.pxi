@@ -61,9 +61,7 @@ cdef class FleetTraining:
     cdef int fill_layers(self, layers) except -1:
         cdef Py_ssize_t n = self.plan.net.n_layers, k, l
         self.native.n_kinds = len(layers)
-        self.layers = <Layer *> PyMem_RawMalloc(len(layers) * n * sizeof(Layer))
-        if self.layers == NULL:
-            raise MemoryError(f"backprop needs {len(layers) * n * sizeof(Layer)} bytes for the layers")
+        self.layers = <Layer *> allocate(len(layers) * n * sizeof(Layer), "the layers")
         for k, own in enumerate(layers):
             for l, settings in enumerate(own):
                 self.layers[k * n + l] = self.plan.layers[l]
@@ -76,9 +74,7 @@ cdef class FleetTraining:
     cdef int fill_optimizers(self, optimizers) except -1:
         cdef Py_ssize_t k
         self.native.n_optimizers = len(optimizers)
-        self.optimizers = <Optimizer *> PyMem_RawMalloc(len(optimizers) * sizeof(Optimizer))
-        if self.optimizers == NULL:
-            raise MemoryError(f"backprop needs {len(optimizers) * sizeof(Optimizer)} bytes for the optimizers")
+        self.optimizers = <Optimizer *> allocate(len(optimizers) * sizeof(Optimizer), "the optimizers")
         for k, optimizer in enumerate(optimizers):
             fill_optimizer(self.optimizers + k, optimizer)
         self.native.optimizers = self.optimizers
@@ -139,14 +135,12 @@ cdef class FleetTraining:
         cdef Py_ssize_t k
         self.rates = Buffers()
         self.native.rates = <const double *> self.rates.add(rates.base, sizeof(double), self.native.size, False)
-        PyMem_RawFree(self.tables)
+        free(self.tables)
         self.tables = NULL
         self.native.tables = NULL
         if rates.table_of is None:
             return
-        self.tables = <RateTable *> PyMem_RawMalloc(len(rates.tables) * sizeof(RateTable))
-        if self.tables == NULL:
-            raise MemoryError(f"backprop needs {len(rates.tables) * sizeof(RateTable)} bytes for the rates")
+        self.tables = <RateTable *> allocate(len(rates.tables) * sizeof(RateTable), "the rates")
         self.held = (*self.held[:3], [Buffers() for _ in rates.tables], rates)
         for k, table in enumerate(rates.tables):
             self.tables[k].factors = <const double *> (<Buffers> self.held[3][k]).add(
@@ -194,9 +188,9 @@ cdef class FleetTraining:
         return done
 
     def __dealloc__(self):
-        PyMem_RawFree(self.layers)
-        PyMem_RawFree(self.optimizers)
-        PyMem_RawFree(self.tables)
+        free(self.layers)
+        free(self.optimizers)
+        free(self.tables)
 
 
 cdef int check_window(name, array, int64_t first, int64_t last, Py_ssize_t size) except -1:

@@ -16,16 +16,18 @@ cdef extern from * nogil:
     static int bp_has_v3(void) { return 0; }
     static int bp_has_v4(void) { return 0; }
     #endif
+    #if defined(__aarch64__)
+    static int bp_has_neon(void) { return 1; } /* every one of them has it */
+    #else
+    static int bp_has_neon(void) { return 0; }
+    #endif
     """
     bint bp_has_v3()
     bint bp_has_v4()
+    bint bp_has_neon()
 
 
 def instruction_sets():
     """The names of the supported ones, the best first; "baseline" is always among them."""
-    names = ["baseline"]
-    if bp_has_v3():
-        names.insert(0, "v3")
-    if bp_has_v4():
-        names.insert(0, "v4")
-    return tuple(names)
+    supported = {"v4": bp_has_v4(), "v3": bp_has_v3(), "neon": bp_has_neon(), "baseline": True}
+    return tuple([name for name, is_there in supported.items() if is_there])

@@ -3,6 +3,7 @@
  * Compile-time choices, made by CMake and nowhere else:
  *   BP_REAL_BITS   32 or 64: real is float or double
  *   BP_VEC_BYTES   64, 32 or 16: size of a vector; 0: no vector types, a vector is one real
+ * What the compiler then may use follows from its own macros: __AVX512F__, __AVX2__ and __FMA__ on x86, BP_NEON on Arm.
  *
  * Plain arithmetic (+ - * / and comparisons) is written with the operators of GCC's vector extension, which Clang
  * shares.
@@ -42,6 +43,10 @@ typedef real uvec __attribute__((vector_size(BP_VEC_BYTES), aligned(sizeof(real)
 #if defined(__FMA__)
 #include <immintrin.h>
 #endif
+#if BP_VEC_BYTES == 16 && defined(__aarch64__)
+#define BP_NEON
+#include <arm_neon.h>
+#endif
 #else
 #define BP_LANES 1
 typedef real vec;
@@ -59,6 +64,10 @@ typedef ireal ivec;
 #define BP_TILE_ROWS 6
 #define BP_TILE_VECS 2
 #define BP_MAX_ROWS 6
+#elif defined(BP_NEON) /* 32 registers, as many as AVX-512 has */
+#define BP_TILE_ROWS 6
+#define BP_TILE_VECS 4
+#define BP_MAX_ROWS 8
 #elif BP_VEC_BYTES == 16
 #define BP_TILE_ROWS 2
 #define BP_TILE_VECS 4
@@ -74,7 +83,7 @@ typedef ireal ivec;
 /* At most so many samples make the last tile a short one. */
 #define BP_SHORT_TILE (BP_LANES / 2)
 /* The blocks of products whose every number is a vector, so that both factors are loaded. */
-#if BP_VEC_BYTES == 64
+#if BP_VEC_BYTES == 64 || defined(BP_NEON)
 #define BP_MEMBER_ROWS 4
 #define BP_MEMBER_COLUMNS 4
 #elif BP_VEC_BYTES == 32
@@ -144,6 +153,12 @@ BP_INLINE vec vsqrt(vec a) { return (vec)_mm256_sqrt_ps((__m256)a); }
 #elif BP_VEC_BYTES == 32 && BP_REAL_BITS == 64 && defined(__FMA__)
 BP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
 BP_INLINE vec vsqrt(vec a) { return (vec)_mm256_sqrt_pd((__m256d)a); }
+#elif defined(BP_NEON) && BP_REAL_BITS == 32
+BP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+BP_INLINE vec vsqrt(vec a) { return (vec)vsqrtq_f32((float32x4_t)a); }
+#elif defined(BP_NEON)
+BP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+BP_INLINE vec vsqrt(vec a) { return (vec)vsqrtq_f64((float64x2_t)a); }
 #elif BP_VEC_BYTES > 0
 BP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 BP_INLINE vec vsqrt(vec a) {
@@ -157,7 +172,7 @@ BP_INLINE vec vsqrt(vec a) { return BP_REAL_BITS == 32 ? (real)sqrtf((float)a) :
 #endif
 
 /* the same for one number; where a vector has no fused multiply-add, it has none either */
-#if defined(__FMA__) && BP_VEC_BYTES > 16
+#if (defined(__FMA__) && BP_VEC_BYTES > 16) || defined(BP_NEON)
 BP_INLINE real rfma(real a, real b, real c) {
     return BP_REAL_BITS == 32 ? (real)__builtin_fmaf((float)a, (float)b, (float)c)
                               : (real)__builtin_fma((double)a, (double)b, (double)c);
@@ -197,7 +212,7 @@ BP_INLINE vmask vle(vec a, vec b) { return _mm512_cmp_pd_mask((__m512d)a, (__m51
 BP_INLINE vmask veq(vec a, vec b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_EQ_OQ); }
 BP_INLINE vec vselect(vmask m, vec a, vec b) { return (vec)_mm512_mask_blend_pd(m, (__m512d)b, (__m512d)a); }
 #elif BP_VEC_BYTES > 0
-typedef ivec vmask;
+typedef ivec vmask; /* -1 or 0; compilers know the selection, too, where there is an instruction for it */
 BP_INLINE vmask vlt(vec a, vec b) { return a < b; }
 BP_INLINE vmask vle(vec a, vec b) { return a <= b; }
 BP_INLINE vmask veq(vec a, vec b) { return a == b; }
@@ -435,7 +450,8 @@ BP_INLINE real vsum(vec v) { return v; }
 /* ---- the floating-point control state of the thread ----
  * Inside the core subnormal numbers count as zero: they slow arithmetic down thirtyfold, and the moments of dead units
  * end there.
- * The caller's state is put back on every exit. */
+ * The caller's state is put back on every exit. Arm flushes a result before it is rounded, x86 after it: they differ
+ * where a subnormal one rounds up to the smallest normal number. */
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 BP_INLINE unsigned int bp_enter_compute(void) {
@@ -444,6 +460,18 @@ BP_INLINE unsigned int bp_enter_compute(void) {
     return saved;
 }
 BP_INLINE void bp_leave_compute(unsigned int saved) { _mm_setcsr(saved); }
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define BP_FLUSH_TO_ZERO 0x1000000u /* FZ of FPCR: of what is read as well as of what comes out */
+BP_INLINE void bp_leave_compute(unsigned int saved) {
+    const uint64_t state = saved;
+    __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
+}
+BP_INLINE unsigned int bp_enter_compute(void) {
+    uint64_t saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved) : : "memory");
+    bp_leave_compute((unsigned int)saved | BP_FLUSH_TO_ZERO);
+    return (unsigned int)saved;
+}
 #else
 BP_INLINE unsigned int bp_enter_compute(void) { return 0; }
 BP_INLINE void bp_leave_compute(unsigned int saved) { (void)saved; }

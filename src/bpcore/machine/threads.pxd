@@ -21,6 +21,8 @@ cdef extern from * nogil:
     #include <unistd.h>
     #if defined(__x86_64__) || defined(__i386__)
     #define bp_pause() __builtin_ia32_pause()
+    #elif defined(__aarch64__) && defined(__GNUC__)
+    #define bp_pause() __asm__ volatile("isb" : : : "memory") /* some 10 ns; "yield" is over at once */
     #else
     #define bp_pause() ((void)0)
     #endif
