@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-IS_ARM = platform.machine() in ("aarch64", "arm64", "ARM64")
-INSTRUCTION_SETS = ("neon",) if IS_ARM else ("baseline", "v3", "v4")
+INSTRUCTION_SETS = ("neon",) if platform.machine() in ("aarch64", "arm64") else ("baseline", "v3", "v4")
 
 
 def build(

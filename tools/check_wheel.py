@@ -1,4 +1,4 @@
-"""Look at what a wheel of this machine has: python tools/check_wheel.py WHEEL.
+"""Look at what a wheel has: python tools/check_wheel.py WHEEL.
 
 Fails where a file of the package or a compiled module is missing, where there is one that does not belong there, and
 where the metadata or the list of its files says something else than pyproject.toml and the files.
@@ -18,19 +18,22 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from build import INSTRUCTION_SETS, IS_ARM, ROOT
+from build import ROOT
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+_X86, _ARM = ("baseline", "v3", "v4"), ("neon",)
+INSTRUCTION_SETS = {"x86_64": _X86, "AMD64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM, "ARM64": _ARM}
 
 
-def expected_files(root: Path = ROOT) -> set[str]:
-    """The sources of the package, and its modules as a compiler that knows this machine builds them."""
+def expected_files(wheel: str = "", root: Path = ROOT) -> set[str]:
+    """The sources of the package, and its modules as a compiler that knows the machine of the wheel builds them."""
     sources = [path for path in (root / "python/backprop").rglob("*") if path.is_file()]
     python = {str(path.relative_to(root / "python")) for path in sources if path.suffix not in (".so", ".pyc")}
-    known = IS_ARM or platform.machine() in ("x86_64", "AMD64")
-    isas = INSTRUCTION_SETS if known else ("baseline",)
-    cores = {f"backprop/_core_{isa}_f{bits}{SUFFIX}" for isa in isas for bits in (32, 64)}
-    return python | cores | {f"backprop/_cpu{SUFFIX}"}
+    machine = next((name for name in INSTRUCTION_SETS if name in wheel), platform.machine())
+    suffix = ".abi3.so" if "-abi3-" in wheel else SUFFIX
+    isas = INSTRUCTION_SETS.get(machine, ("baseline",))
+    cores = {f"backprop/_core_{isa}_f{bits}{suffix}" for isa in isas for bits in (32, 64)}
+    return python | cores | {f"backprop/_cpu{suffix}"}
 
 
 def named(wheel: Path) -> tuple[str, str]:
@@ -47,7 +50,7 @@ def problems(wheel: Path, root: Path = ROOT) -> Iterator[str]:
     with ZipFile(wheel) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     package = {name for name in files if not name.startswith(f"{info}/")}
-    expected = expected_files(root)
+    expected = expected_files(wheel.name, root)
     for must in ("backprop/py.typed", "backprop/data/iris.csv"):
         if must not in expected:
             yield f"not among the sources: {must}"
