@@ -28,6 +28,7 @@ MODULES = {
     "backprop.solvers": "Solvers on all rows",
     "backprop.minimize": "SciPy's minimizers",
     "backprop.importing": "Import",
+    "backprop.bits": "Reproducible bits",
     "backprop.descent": "Descent on any function",
     "backprop.gradcheck": "Checked gradients",
     "backprop.trace": "A step, number by number",

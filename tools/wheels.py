@@ -1,0 +1,98 @@
+"""Build wheels and try them: python tools/wheels.py [--arch x86_64 aarch64] [--out dist].
+
+For each processor: built for every Python from 3.11 on (the limited API), with symbols that an old glibc has; labelled
+by auditwheel; held against the sources by check_wheel.py and against 3 MB. The one for this machine is then installed
+into an empty virtual environment, with no compiler on PATH: `backprop train` on the bundled table and the bits of
+`python -m backprop.bits`, with the seconds of both together. The one for the other is cross-compiled, by
+aarch64-linux-gnu-gcc or x86_64-linux-gnu-gcc, and tried by tools/arm.py.
+
+It takes two minutes for each, and needs auditwheel, patchelf, a network and what pyproject.toml asks for to build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+import check_wheel
+
+from build import ROOT, run
+
+MAX_BYTES = 3_000_000
+MAX_SECONDS = 15.0
+POLICY = re.compile(r"-manylinux_2_17_\w+\.manylinux2014_\w+\.whl$|-manylinux2014_\w+\.manylinux_2_17_\w+\.whl$")
+
+
+def build(arch: str, folder: Path) -> Path:
+    """Compile for a processor and return the wheel that has auditwheel's label."""
+    options, environment = ["-DBPCORE_OLD_GLIBC=ON"], {}
+    if arch != platform.machine():
+        options += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={arch}"]
+        options += [f"-DCMAKE_C_COMPILER={arch}-linux-gnu-gcc"]
+        environment["_PYTHON_HOST_PLATFORM"] = f"linux-{arch}"
+    raw, labelled = folder / f"raw-{arch}", folder / f"labelled-{arch}"
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", raw]
+    run([*pip, f"--config-settings=build-dir={folder / arch}", ROOT], CMAKE_ARGS=" ".join(options), **environment)
+    (wheel,) = raw.glob("*.whl")
+    # The cores for AVX2 and AVX-512 are loaded only where the processor has it.
+    repair = [sys.executable, "-m", "auditwheel", "repair", "--disable-isa-ext-check", "--wheel-dir", labelled, wheel]
+    run(repair, quiet=True)
+    (wheel,) = labelled.glob("*.whl")
+    return wheel
+
+
+def problems(wheel: Path) -> list[str]:
+    """What is wrong with a wheel, without running it."""
+    found = list(check_wheel.problems(wheel))
+    if wheel.stat().st_size >= MAX_BYTES:
+        found.append(f"size: needs less than {MAX_BYTES:,} bytes, got {wheel.stat().st_size:,}")
+    if "-cp311-abi3-" not in wheel.name:
+        found.append(f"name: needs the tag cp311-abi3, got {wheel.name}")
+    if not POLICY.search(wheel.name):
+        found.append(f"name: needs auditwheel's manylinux2014, got {wheel.name}")
+    return found
+
+
+def try_out(wheel: Path, folder: Path) -> float:
+    """Install into an empty environment without a compiler, train, compare the bits; seconds until it has trained."""
+    venv.create(folder / "venv", with_pip=True)
+    scripts = folder / "venv/bin"  # all that is on PATH
+    environment = {"PATH": scripts, "CC": "false", "PYTHONPATH": ""}
+    python = scripts / "python"
+    start = time.perf_counter()
+    run([python, "-m", "pip", "install", "--quiet", "--only-binary=:all:", f"{wheel}[tables]"], **environment)
+    run([scripts / "backprop", "train", "--out", folder / "iris.safetensors"], quiet=True, **environment)
+    seconds = time.perf_counter() - start
+    run([python, "-m", "backprop.bits"], quiet=True, **environment)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", nargs="+", choices=["x86_64", "aarch64"], default=[platform.machine()])
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where the wheels go")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for arch in arguments.arch:
+            wheel = build(arch, Path(scratch))
+            if found := problems(wheel):
+                sys.exit("\n".join([f"{wheel.name}:", *found]))
+            print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, complete, and nothing that does not belong there")
+            if arch == platform.machine():
+                seconds = try_out(wheel, Path(scratch))
+                print(f"installed and trained in {seconds:.1f} s without a compiler; the bits are those of the table")
+                if seconds > MAX_SECONDS:
+                    sys.exit(f"more than {MAX_SECONDS:.0f} s")
+            shutil.copy2(wheel, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
