@@ -9,14 +9,15 @@ from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_s
 from bpcore.solve.solution cimport (
     LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
 )
-from bpcore.solve.vectors cimport add_scaled, dot, scale, subtract
+from bpcore.solve.vectors cimport SUM_LANES, add_scaled, dot, scale, subtract
 
 
 cdef enum:
     MAX_TRIALS = 20  # steps that a line search may try
 
-# All vectors are (n,).
+# All vectors are (width,), with zeros beyond the n parameters: loops over them have no remainder.
 cdef struct Lbfgs:
+    Py_ssize_t width
     Py_ssize_t history  # how many steps are kept
     Py_ssize_t n_pairs
     Py_ssize_t oldest
@@ -25,7 +26,7 @@ cdef struct Lbfgs:
     double *before  # the point where the search began
     double *gradient_before
     double *direction
-    double *s  # (history, n): the last steps, and what each changed in the gradient
+    double *s  # (history, width): the last steps, and what each changed in the gradient
     double *y
     double *r  # (history,): 1 / s . y
     double *share  # (history,)
@@ -35,7 +36,9 @@ cdef struct Lbfgs:
     int trials
 
 
-cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n, Lbfgs *lbfgs) noexcept nogil:
+cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n_parameters, Lbfgs *lbfgs) noexcept nogil:
+    cdef Py_ssize_t n = (n_parameters + SUM_LANES - 1) // SUM_LANES * SUM_LANES
+    lbfgs.width = n
     lbfgs.x = take_doubles(arena, n)
     lbfgs.gradient = take_doubles(arena, n)
     lbfgs.before = take_doubles(arena, n)
@@ -47,10 +50,10 @@ cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n, Lbfgs *lbfgs) noexcept n
     lbfgs.share = take_doubles(arena, lbfgs.history)
 
 
-cdef inline void find_direction(Lbfgs *lbfgs, Py_ssize_t n) noexcept nogil:
+cdef inline void find_direction(Lbfgs *lbfgs) noexcept nogil:
     """Minus the gradient times the estimate of the inverse Hessian."""
     cdef double *q = lbfgs.direction
-    cdef Py_ssize_t k, at
+    cdef Py_ssize_t n = lbfgs.width, k, at
     scale(q, -1, lbfgs.gradient, n)
     for k in range(lbfgs.n_pairs - 1, -1, -1):
         at = (lbfgs.oldest + k) % lbfgs.history
@@ -65,9 +68,9 @@ cdef inline void find_direction(Lbfgs *lbfgs, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
-    cdef Py_ssize_t n = solution.n
+    cdef Py_ssize_t n = lbfgs.width
     cdef double slope, step = 1
-    find_direction(lbfgs, n)
+    find_direction(lbfgs)
     memcpy(lbfgs.before, lbfgs.x, n * sizeof(double))
     memcpy(lbfgs.gradient_before, lbfgs.gradient, n * sizeof(double))
     slope = dot(lbfgs.gradient, lbfgs.direction, n)
@@ -78,9 +81,9 @@ cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept n
     lbfgs.searching = True
 
 
-cdef inline void keep_pair(Lbfgs *lbfgs, Py_ssize_t n, double step, double slope) noexcept nogil:
+cdef inline void keep_pair(Lbfgs *lbfgs, double step, double slope) noexcept nogil:
     """Keep the step, and what it changed in the gradient, where that is enough to learn from."""
-    cdef Py_ssize_t at = (lbfgs.oldest + lbfgs.n_pairs) % lbfgs.history
+    cdef Py_ssize_t n = lbfgs.width, at = (lbfgs.oldest + lbfgs.n_pairs) % lbfgs.history
     if not (slope - lbfgs.search.slope) * step > 2.220446049250313e-16 * -lbfgs.search.slope * step:
         return
     if lbfgs.n_pairs == lbfgs.history:
@@ -93,9 +96,9 @@ cdef inline void keep_pair(Lbfgs *lbfgs, Py_ssize_t n, double step, double slope
     lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
 
 
-cdef inline Reason give_up_search(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
+cdef inline Reason give_up_search(Lbfgs *lbfgs) noexcept nogil:
     """Go back to where it began, and forget the past: it led here. STUCK where there is none."""
-    cdef Py_ssize_t n = solution.n
+    cdef Py_ssize_t n = lbfgs.width
     memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
     memcpy(lbfgs.gradient, lbfgs.gradient_before, n * sizeof(double))
     lbfgs.searching = False
@@ -116,7 +119,7 @@ cdef inline Reason begin_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexc
 
 cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
     """One more evaluation of the loss; the end of an iteration where the search is over with it."""
-    cdef Py_ssize_t n = solution.n
+    cdef Py_ssize_t n = lbfgs.width
     cdef double value, slope, tried, before
     cdef Verdict verdict
     cdef Reason reason = reason_to_stop(solution) if not lbfgs.searching else NONE
@@ -125,7 +128,7 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     if not lbfgs.searching:
         begin_trials(lbfgs, solution)
     if lbfgs.trials >= MAX_TRIALS:
-        return give_up_search(lbfgs, solution)
+        return give_up_search(lbfgs)
     lbfgs.trials += 1
     tried = lbfgs.search.step
     memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
@@ -139,6 +142,6 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     before = solution.loss
     solution.iteration += 1
     enter(solution, lbfgs.x, value, lbfgs.gradient)
-    keep_pair(lbfgs, n, tried, slope)
+    keep_pair(lbfgs, tried, slope)
     reason = reason_to_stop(solution)
     return LOSS if reason == NONE and is_flat(solution, before, value) else reason
