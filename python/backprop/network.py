@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
@@ -725,7 +725,7 @@ class Network(Model):
 
         return to_keras(self)
 
-    def to_sklearn(self, classes: ArrayLike | None = None) -> Any:
+    def to_sklearn(self, classes: Sequence[Any] | None = None) -> Any:
         """Return the network as a fitted ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn.
 
         The identity as output gives a regressor; softmax for three classes or more, one sigmoid for two, or several for

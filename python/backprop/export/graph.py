@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 ML = "ai.onnx.ml"
 OPSETS = {"": 17, ML: 3}
@@ -66,7 +66,7 @@ class Graph:
         self.nodes.append(Node(op, inputs, name, attributes, domain))
         return name
 
-    def array(self, name: str, values: ArrayLike, dtype: DTypeLike | None = None) -> str:
+    def array(self, name: str, values: Any, dtype: DTypeLike | None = None) -> str:
         """Add a constant array of the graph's dtype, or another, and return its name."""
         name = self._free(f"{self._part}{name}")
         self.constants[name] = np.array(values, self.dtype if dtype is None else dtype)
