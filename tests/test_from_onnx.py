@@ -142,3 +142,21 @@ def test_what_pytorch_writes(name, rng, tmp_path):
     with torch.no_grad():
         wanted = module(X).numpy()
     np.testing.assert_allclose(bp.from_onnx(tmp_path / "net.onnx").predict(X), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_what_skl2onnx_writes(n_outputs, rng):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    X = rng.normal(size=(50, 3)).astype(np.float32)
+    net = bp.Network(3, [bp.Dense(4, "tanh"), bp.Dense(n_outputs)], seed=0)
+    if n_outputs == 1:  # skl2onnx makes one column of several outputs
+        found = bp.from_onnx(skl2onnx.to_onnx(net.to_sklearn(), X[:1]))
+        np.testing.assert_allclose(found.predict(X), net.predict(X), rtol=1e-6)
+    from backprop.sklearn import MLPRegressor
+
+    estimator = MLPRegressor(hidden_layer_sizes=(4,), solver="sgd", max_iter=3, dtype="float32").fit(
+        X, net.predict(X).squeeze()
+    )
+    again = bp.from_onnx(skl2onnx.to_onnx(estimator, X[:1]))
+    np.testing.assert_allclose(again.predict(X).squeeze(), estimator.predict(X), rtol=1e-6)

@@ -37,8 +37,8 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
     ----------
     model
         A file, or an ``onnx.ModelProto``. Its nodes are ``Gemm`` or ``MatMul`` and ``Add`` with constant weights, and
-        the activations as `Network.to_onnx`, PyTorch, Keras and scikit-learn write them; ``Identity``, ``Dropout``
-        and ``Flatten`` are passed over. It has one input, rows of numbers, and one output.
+        the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write them; ``Identity``, ``Dropout``,
+        ``Flatten`` and the like are passed over. It has one input, rows of numbers, and one output.
     output
         An activation for the scores of the last layer, where the model leaves it to its loss: ``"softmax"`` or
         ``"sigmoid"``. None keeps what the model has.
@@ -72,7 +72,7 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
     current = chain.start
     while current != chain.end:
         node = chain.reader(current)
-        if node.op in _PASSED_ON:
+        if node.op in _PASSED_ON or _keeps_rows(chain, node):
             current = node.outputs[0]
         elif node.op in ("Gemm", "MatMul"):
             current = _dense(stack, chain, node, current)
@@ -159,6 +159,13 @@ class _Chain:
         if name not in self.constants:
             raise ValueError(f"from_onnx: {node}: needs constant weights as input {place}, got {name!r}")
         return self.constants[name]
+
+
+def _keeps_rows(chain: _Chain, node: _Node) -> bool:
+    """Whether a node converts to float32 or float64, or reshapes to rows, as those of skl2onnx do."""
+    if node.op == "Cast":
+        return node.attributes.get("to") in (1, 11)
+    return node.op == "Reshape" and chain.constant(node, 1).size == 2 and int(chain.constant(node, 1)[0]) == -1
 
 
 def _dense(stack: Stack, chain: _Chain, node: _Node, current: str) -> str:
