@@ -132,10 +132,10 @@ def test_files_that_are_no_models(tmp_path):
         bp.from_onnx(two)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch calls its shorter exporter old
 @pytest.mark.parametrize("name", ["ReLU", "GELU", "SiLU", "Mish", "Softplus", "PReLU", "Hardswish", "ReLU6", "ELU"])
 def test_what_pytorch_writes(name, rng, tmp_path):
     torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), getattr(torch.nn, name)(), torch.nn.Linear(4, 2)).eval()
     X = torch.tensor(rng.normal(size=(5, 3)), dtype=torch.float32)
     torch.onnx.export(module, (X,), tmp_path / "net.onnx", dynamo=False)
