@@ -151,7 +151,8 @@ class PiecesRun:
         except _Stopped:
             history.stop_reason[begun.active & (history.stop_reason == "interrupted")] = self.wanted
         except (AttributeError, TypeError, pickle.PicklingError) as error:
-            if not any(word in str(error) for word in ("pickle", "serialize")):  # the latter by Dask
+            # Dask says "serialize", Python 3.13 "Can't get local object".
+            if not any(words in str(error) for words in ("pickle", "serialize", "local object")):
                 raise
             name, value = next(unpicklable(self.arguments), ("executor", self.executor))
             wanted = "what the executor can pickle: of functions and classes those that a module has by name"
