@@ -492,3 +492,12 @@ def test_a_penalty_that_suits_the_table():
     assert law.networks["y"].layers[0].l2 < noise.networks["y"].layers[0].l2
     given = TableModel(seed=0, l2=0.02).fit({**columns, "y": x[:, 0]}, "y")
     assert given.networks["y"].layers[0] == bp.Dense(32, "relu", l2=0.02)
+
+
+def test_a_mean_far_from_zero_takes_no_digits_from_predictions():
+    a = np.linspace(-1, 1, 300)
+    table = {"a": a.tolist(), "y": (1e9 + 50 * a).tolist()}
+    model = TableModel(epochs=50, seed=0).fit(table, target="y")
+    predicted = model.predict(table)
+    assert predicted.dtype == np.float64
+    assert np.abs(predicted - table["y"]).mean() == pytest.approx(model.evaluate(table)["mean_absolute_error"], rel=1e-6)

@@ -103,6 +103,30 @@ def test_dates_are_refused_with_a_way_that_works(tmp_path):
     assert onnx.load(tmp_path / "m.onnx").graph.input[0].name == "size"
 
 
+def test_a_column_with_the_name_of_an_output_is_refused():
+    data = {"a": [1.0, 2.0] * 20, "y probabilities": [0.5, 0.1, 0.3, 0.7] * 10, "y": ["u", "v"] * 20}
+    model = TableModel(**QUICK).fit(data, target="y")
+    with pytest.raises(ValueError, match="column 'y probabilities' has the name of an output"):
+        model.to_onnx()
+
+
+def test_all_constants_are_read():
+    for target in ("kind", "spends"):
+        graph = TableModel(**QUICK).fit(rows(), target=target).to_onnx().graph
+        read = {name for node in graph.node for name in node.input}
+        assert {each.name for each in graph.initializer} <= read
+
+
+def test_a_mean_far_from_zero_takes_no_digits():
+    a = np.linspace(-1, 1, 300)
+    data = {"a": a.tolist(), "y": (1e9 + 50 * a).tolist()}
+    model = TableModel(**QUICK).fit(data, target="y")
+    session = onnxruntime.InferenceSession(model.to_onnx().SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["y"], {"a": a[:, None]})
+    assert found.dtype == np.float64
+    assert np.abs(found - model.predict(data)).max() < 1e-3
+
+
 def test_the_command_line_exports(tmp_path, capsys):
     bp.mlp([2, 3, 1], seed=0).save(tmp_path / "net.safetensors")
     data = {name: column for name, column in rows().items() if name in (*FEATURES, "kind")}

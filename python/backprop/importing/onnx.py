@@ -134,7 +134,7 @@ class _Chain:
         constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
         readers: dict[str, list[_Node]] = {}
         for proto in graph.node:
-            attributes = {each.name: helper.get_attribute_value(each) for each in proto.attribute}
+            attributes = {each.name: _shortest(helper.get_attribute_value(each)) for each in proto.attribute}
             if proto.op_type == "Constant" and "value" in attributes:
                 constants[proto.output[0]] = numpy_helper.to_array(attributes["value"])
                 continue
@@ -159,6 +159,11 @@ class _Chain:
         if name not in self.constants:
             raise ValueError(f"from_onnx: {node}: needs constant weights as input {place}, got {name!r}")
         return self.constants[name]
+
+
+def _shortest(value: Any) -> Any:
+    """Return a float of an attribute, which is a float32 in the file, as the decimal that was meant: 0.01."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _keeps_rows(chain: _Chain, node: _Node) -> bool:

@@ -111,7 +111,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             if any(self._dropout_rates(len(hidden))):
                 raise ValueError("dropout: needs a stochastic solver, got solver='lbfgs'")
             if not isinstance(self.loss, (str, Loss)):
-                raise ValueError("loss: needs a loss of the library for solver='lbfgs', got a function")
+                raise ValueError(f"loss: needs a loss of the library for solver='lbfgs', got {check.shown(self.loss)}")
             if self.callbacks:
                 raise ValueError("callbacks: need a stochastic solver, got solver='lbfgs'")
 

@@ -84,7 +84,7 @@ class TableC:
             f"    {result} {name}_answer(const {name}_row *row);",
             "",
             f"answer is {what} that the model predicts for a row of a table; encode makes inputs of it. Missing",
-            "numbers are NAN, missing words NULL. Words are compared as they are, without blanks around them.",
+            'numbers are NAN, missing words NULL or "". Words are compared as they are, without blanks around them.',
         )
 
     def text(self, real: str) -> str:
@@ -148,14 +148,15 @@ class TableC:
         n, n_words = len(column.categories), len(column.words)
         rare = n if column.rare else -1
         found = f"{self.name}_find({value}, {self.name}_{member}_words, {n_words})"
-        lines = [f"    place = {value} == NULL ? -1 : {found};"]
+        missing = f"({value} == NULL || !*{value})"
+        lines = [f"    place = {missing} ? -1 : {found};"]
         if column.rare:
-            lines.append(f"    place = {value} == NULL ? -1 : place < 0 || place > {rare} ? {rare} : place;")
+            lines.append(f"    place = {missing} ? -1 : place < 0 || place > {rare} ? {rare} : place;")
         if column.effects:
             last = at + len(column.inputs) - 1
             lines.append(f"    if (place >= 0)\n        inputs[{last}] = ({real}){self.name}_{member}_effects[place];")
         if column.tells_missing:
-            lines.append(f"    if ({value} == NULL)\n        place = {n + bool(column.rare)};")
+            lines.append(f"    if {missing}\n        place = {n + bool(column.rare)};")
         return [*lines, f"    if (place >= 0)\n        inputs[{at} + place] = 1;"]
 
     def _answer(self, real: str) -> str:

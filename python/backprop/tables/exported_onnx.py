@@ -31,6 +31,8 @@ def to_onnx(
 ) -> Any:
     """Return the model of ONNX; see `TableModel.to_onnx`."""
     package()
+    for name in {each.name for each in fitted.inputs}.intersection(_names(fitted)):
+        raise ValueError(f"to_onnx: column {name!r} has the name of an output; call it something else, and fit again")
     dtype = next(iter(networks.values())).dtype
     graph = Graph(dtype, taken=(*(column.name for column in fitted.columns), *_names(fitted)))
     encoded = [_encoded(graph, each) for each in fitted.inputs]
@@ -122,13 +124,14 @@ def _category(graph: Graph, how: CategoryInput) -> str:
 
 def _answers(graph: Graph, target: Target, outputs: str, threshold: float | None) -> list[Port]:
     """Add what a target's outputs mean: labels and their probabilities, or quantities."""
-    flat = graph.array("shape", [-1], np.int64)
     if not isinstance(target, Labels):
         real = graph.add("Cast", outputs, to=graph.code(_DOUBLE))
         scaled = graph.add("Mul", real, _double(graph, target.scale))
-        number = graph.cast(graph.add("Add", scaled, _double(graph, target.center)))
-        graph.rename(graph.add("Reshape", number, flat), target.name)
-        return [Port(target.name, graph.dtype, (None,))]
+        number = graph.add("Add", scaled, _double(graph, target.center))
+        if (dtype := target.dtype(graph.dtype)) != _DOUBLE:
+            number = graph.cast(number)
+        graph.rename(graph.add("Reshape", number, graph.array("shape", [-1], np.int64)), target.name)
+        return [Port(target.name, dtype, (None,))]
     graph.rename(graph.add("Identity", outputs), _probabilities(target))
     labels: NDArray[Any] = target.decoded(np.arange(target.n_outputs))
     if labels.dtype.kind == "U":

@@ -319,8 +319,7 @@ class TableModel:
     def _decoded(self, target: Target, outputs: NDArray[Any]) -> NDArray[Any]:
         if isinstance(target, Labels):
             return target.decoded(scores.classes(target, outputs, self.settings.threshold))
-        # As many digits as the network's arithmetic has.
-        return target.decoded(outputs).astype(outputs.dtype)
+        return target.decoded(outputs).astype(target.dtype(outputs.dtype))
 
     def evaluate(
         self, data: Any, *, sql: str | None = None, table: str | None = None, weight: str | None = None

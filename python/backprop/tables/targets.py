@@ -23,6 +23,7 @@ LabelKind: TypeAlias = Literal["text", "number", "boolean"]
 LABEL_KINDS: tuple[LabelKind, ...] = ("text", "number", "boolean")
 
 MAX_INTEGER_CLASSES = 20
+FAR_MEAN = 1000  # standard deviations: what is farther from 0 loses three of the seven digits of a float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,13 @@ class Quantity:
         """Return the scaled target of each row, (n, 1); NaN where it is missing."""
         scaled: NDArray[np.float64] = (found.array.astype(np.float64) - self.center) / self.scale
         return scaled[:, None]
+
+    def dtype(self, computed: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the type of predictions, for a network that computes in `computed`.
+
+        It has as many digits as the network's arithmetic, or float64 where a mean far from 0 would take too many.
+        """
+        return np.dtype(np.float64) if abs(self.center) > FAR_MEAN * self.scale else computed
 
     def decoded(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return the network's outputs, (n, 1), in the units of the target, (n,)."""
