@@ -327,7 +327,11 @@ def test_ten_minutes_of_changed_files(name, path):
     )
 
 
-@pytest.mark.parametrize("path", sorted(CORPUS.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for reader in READERS for path in CORPUS.glob(f"{reader}/*")),
+    ids=lambda path: f"{path.parent.name}-{path.name}",
+)
 def test_corpus(path):
     """A name that begins with "read" is of a file that is read; the others are refused."""
     result = check(READERS[path.parent.name], path)

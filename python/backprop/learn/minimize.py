@@ -71,11 +71,12 @@ def minimize(
     if scipy_minimize is None:
         settings = solver(method, tolerance, options)
         check_solver(settings, layers, checked, data, run.start.size)
-        with network._guard:
+        with HeldInterrupts() as interrupts, network._guard:
             network._feature_names = columns
             return solve(
-                network, run.objective, settings, run.free, max_iter=max_iter, callback=callback, progress=progress
-            )
+                network, run.objective, settings, run.free, interrupts,
+                max_iter=max_iter, callback=callback, progress=progress,
+            )  # fmt: skip
     if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
         raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
 

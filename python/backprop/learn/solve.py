@@ -132,40 +132,43 @@ def solve(
     objective: Objective,
     settings: Solver,
     free: NDArray[np.bool_],
+    interrupts: HeldInterrupts,
     *,
     max_iter: int,
     callback: Callable[[int, float], Any] | None,
     progress: bool,
 ) -> Solution:
-    """Minimise, and write each whole iteration into the network: the parameters where `free`, and the history."""
+    """Minimise, and write each whole iteration into the network: the parameters where `free`, and the history.
+
+    The caller holds Ctrl-C and the network's guard: it comes to `interrupts`.
+    """
     state = SolverState(network.parameters.astype(np.float64))
     run = solving(objective, settings, state)
     bar = Progress(after=0.0 if progress else math.inf)
     reason: str = "interrupted"
     told = 0
     began = time.perf_counter()
-    with HeldInterrupts() as interrupts:
-        bar.begin(max_iter, "iteration")
-        try:
-            if run.run(0, math.inf, np.empty(0)) == "not finite":
-                raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {state.loss}")
-            while True:
-                ended = _advance(network, run, state, free, max_iter if callback is None else state.iteration + 1)
-                if callback is not None and state.iteration > told:
-                    told = state.iteration
-                    if interrupts.call(callback, told, state.loss):
-                        ended = "stopped"
-                bar.show(state.iteration, state.loss)
-                if ended not in ("time", "iterations") or state.iteration == max_iter:
-                    reason = ended
-                    break
-                interrupts.deliver()
-        finally:
-            bar.close(state.iteration, state.loss)
-            history = network.history
-            history.stop_reason = _STOP_REASONS.get(reason, "tolerance")
-            history.elapsed += time.perf_counter() - began
-            network._optimizer = None  # what it remembers does not fit the new parameters
+    bar.begin(max_iter, "iteration")
+    try:
+        if run.run(0, math.inf, np.empty(0)) == "not finite":
+            raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {state.loss}")
+        while True:
+            ended = _advance(network, run, state, free, max_iter if callback is None else state.iteration + 1)
+            if callback is not None and state.iteration > told:
+                told = state.iteration
+                if interrupts.call(callback, told, state.loss):
+                    ended = "stopped"
+            bar.show(state.iteration, state.loss)
+            if ended not in ("time", "iterations") or state.iteration == max_iter:
+                reason = ended
+                break
+            interrupts.deliver()
+    finally:
+        bar.close(state.iteration, state.loss)
+        history = network.history
+        history.stop_reason = _STOP_REASONS.get(reason, "tolerance")
+        history.elapsed += time.perf_counter() - began
+        network._optimizer = None  # what it remembers does not fit the new parameters
     return Solution(
         x=state.point[free], fun=state.loss, slope=state.slope, nit=state.iteration, nfev=state.evaluations,
         reason=reason,

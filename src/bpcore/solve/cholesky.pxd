@@ -3,7 +3,7 @@
 from libc.math cimport sqrt
 
 from bpcore.machine.types cimport PART, dload, dset1, dstore, dvec
-from bpcore.solve.vectors cimport add_scaled, dot
+from bpcore.solve.doubles cimport add_scaled, dot
 
 
 cdef enum:

@@ -9,7 +9,7 @@ from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_s
 from bpcore.solve.solution cimport (
     LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
 )
-from bpcore.solve.vectors cimport SUM_LANES, add_scaled, dot, scale, subtract
+from bpcore.solve.doubles cimport SUM_LANES, add_scaled, dot, scale, subtract
 
 
 cdef enum:

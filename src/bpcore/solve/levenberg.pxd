@@ -11,7 +11,7 @@ from bpcore.solve.gauss_newton cimport GaussNewton, find_product, take_gauss_new
 from bpcore.solve.solution cimport (
     LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
 )
-from bpcore.solve.vectors cimport dot, to_reals
+from bpcore.solve.doubles cimport dot, to_reals
 
 
 cdef enum:

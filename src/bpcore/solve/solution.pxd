@@ -8,7 +8,7 @@ from bpcore.run.batch cimport data_loss
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Run
 from bpcore.run.workspace cimport Arena, take
-from bpcore.solve.vectors cimport largest, to_doubles, to_reals
+from bpcore.solve.doubles cimport largest, to_doubles, to_reals
 
 
 cdef enum Reason:
