@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
-from backprop.reference.solvers import Solver
+
+if TYPE_CHECKING:
+    from backprop.reference.solvers import Solver
 
 
 class Plan(Protocol):

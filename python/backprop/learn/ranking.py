@@ -107,8 +107,8 @@ def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | No
         each = [weights] * outputs.shape[1] if weights is None or weights.ndim == 1 else weights.T
         columns = zip(outputs.T, targets.T >= 0.5, each, strict=True)
         return float(np.mean([figure(*_steps(*column)[:2]) for column in columns]))
-    # What has no weight is not there.
-    there = np.unique(targets if weights is None else targets[weights > 0])
+    # What has no weight is not there. Without counts, numpy.unique would import numpy.ma.
+    there, _ = np.unique(targets if weights is None else targets[weights > 0], return_counts=True)
     values = [figure(*_steps(outputs[:, k], targets == k, weights)[:2]) for k in there.tolist()]
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else math.nan

@@ -95,5 +95,6 @@ def curves(histories: Mapping[str, History]) -> dict[str, dict[str, list[float]]
 
 def _thinned(values: Any) -> list[float]:
     """Return at most `MAX_KEPT_EPOCHS` of the values of a curve, the first and the last one among them."""
-    rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_KEPT_EPOCHS)).round().astype(int))
+    places = np.linspace(0, len(values) - 1, min(len(values), MAX_KEPT_EPOCHS)).round().astype(int)
+    rows, _ = np.unique(places, return_counts=True)  # without counts, it would import numpy.ma
     return [float(f"{value:.6g}") for value in np.asarray(values)[rows]]
