@@ -1,7 +1,7 @@
 """Build wheels and try them: python tools/wheels.py [--arch x86_64 aarch64] [--out dist].
 
 For each processor: built for every Python from 3.11 on (the limited API), with symbols that an old glibc has; labelled
-by auditwheel; held against the sources by check_wheel.py and against 3.5 MB. The one for this machine is then installed
+by auditwheel; held against the sources by check_wheel.py and against 3 MB. The one for this machine is then installed
 into an empty virtual environment, with no compiler on PATH: `backprop train` on the bundled table and the bits of
 `python -m backprop.bits`, with the seconds of both together. The one for the other is cross-compiled, by
 aarch64-linux-gnu-gcc or x86_64-linux-gnu-gcc, and tried by tools/arm.py.
@@ -25,7 +25,7 @@ import check_wheel
 
 from build import ROOT, run
 
-MAX_BYTES = 3_500_000
+MAX_BYTES = 3_000_000
 MAX_SECONDS = 15.0
 POLICY = re.compile(r"-manylinux_2_17_\w+\.manylinux2014_\w+\.whl$|-manylinux2014_\w+\.manylinux_2_17_\w+\.whl$")
 
