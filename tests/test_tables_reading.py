@@ -492,3 +492,21 @@ def test_progress(capsys, monkeypatch):
     assert re.search(r"reading: +\d+%", capsys.readouterr().err)
     assert engine.run(Slow(), "SELECT 1") == [(1,)]
     assert capsys.readouterr().err == ""
+
+
+def test_a_connection_that_was_begun_is_the_next_one():
+    engine.begin()
+    begun = engine.connect(Limits(memory=10**9, threads=1))
+    assert not engine._connections
+    setting = "SELECT current_setting('threads'), current_setting('memory_limit')"
+    assert begun.execute(setting).fetchone() == engine.connect(Limits(10**9, 1)).execute(setting).fetchone()
+
+
+def test_a_connection_that_cannot_be_begun_is_tried_again(monkeypatch):
+    def missing():
+        raise ImportError("no engine here")
+
+    monkeypatch.setattr(engine, "library", missing)
+    engine.begin()
+    with pytest.raises(ImportError, match="no engine here"):
+        engine.connect(Limits())

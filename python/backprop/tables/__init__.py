@@ -5,21 +5,21 @@ decides what its columns mean; `reading` brings them into memory; `preprocessing
 networks on these and predicts.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from backprop.tables.columns import Asked, Column
-from backprop.tables.loading import load_table_model
-from backprop.tables.model import TableModel
-from backprop.tables.predicting import Prediction, Scored
-from backprop.tables.preparing import Plan
-from backprop.tables.preprocessing import Preprocessing
-from backprop.tables.sources import open_table
-from backprop.tables.table import Table
-from backprop.tables.targets import Labels, Quantity
-
 if TYPE_CHECKING:
+    from backprop.tables.columns import Asked, Column
     from backprop.tables.explaining import Explanation
+    from backprop.tables.loading import load_table_model
+    from backprop.tables.model import TableModel
+    from backprop.tables.predicting import Prediction, Scored
+    from backprop.tables.preparing import Plan
+    from backprop.tables.preprocessing import Preprocessing
     from backprop.tables.report import Report
+    from backprop.tables.sources import open_table
+    from backprop.tables.table import Table
+    from backprop.tables.targets import Labels, Quantity
 
 __all__ = [
     "Asked",
@@ -39,11 +39,30 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import what training does not need, when it is asked for: it would take longer than training on a small table."""
-    from importlib import import_module
+_HOMES = {
+    "Asked": "columns",
+    "Column": "columns",
+    "Explanation": "explaining",
+    "Labels": "targets",
+    "Plan": "preparing",
+    "Prediction": "predicting",
+    "Preprocessing": "preprocessing",
+    "Quantity": "targets",
+    "Report": "report",
+    "Scored": "predicting",
+    "Table": "table",
+    "TableModel": "model",
+    "load_table_model": "loading",
+    "open_table": "sources",
+}
 
-    home = {"Explanation": "explaining", "Report": "report"}.get(name)
-    if home is None:
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is asked for: what a command does not need would take longer than its work."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
