@@ -83,6 +83,7 @@ class Suite:
 
 
 _TUNED = ("BENCH_JAX_TUNED", "1")
+_TORCH_TUNED = ("BENCH_TORCH_TUNED", "1")
 # Each of its threads is a program of its own.
 _ONE_THREAD_PROGRAMS = ("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 # scikit-learn's Adam adds epsilon before the bias correction.
@@ -96,6 +97,7 @@ NETWORKS = Suite(
         "sklearn": Peer(module="scikit_learn", title="scikit-learn", tolerance=_OTHER_EPSILON),
         "torch": Peer(module="torch_eager", title="PyTorch"),
         "torch-compiled": Peer(module="torch_compiled", title="PyTorch, compiled"),
+        "torch-tuned": Peer(module="torch_compiled", title="PyTorch, tuned", environment=(_TORCH_TUNED,)),
         "jax": Peer(module="jax_scan", title="JAX"),
         "jax-tuned": Peer(module="jax_scan", title="JAX, tuned", environment=(_TUNED,)),
     },

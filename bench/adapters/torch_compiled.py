@@ -2,10 +2,14 @@
 
 A fleet is one network with stacked products (`baddbmm`) by hand, all members taking their rows in the same random
 order, which is much cheaper than one order for each.
+
+`BENCH_TORCH_TUNED=1` lets the compiler choose each product by trial, among oneDNN, MKL and templates of its own, and
+wraps the program in C++ instead of Python.
 """
 
 from __future__ import annotations
 
+import os
 from time import perf_counter
 
 import torch
@@ -17,6 +21,9 @@ from bench.workloads import Rows, Weights, Workload
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 
+TUNED = os.environ.get("BENCH_TORCH_TUNED") == "1"
+OPTIONS = {"max_autotune": True, "max_autotune_gemm_backends": "ATEN,CPP", "cpp_wrapper": True} if TUNED else None
+
 
 class TorchCompiled:
     def __init__(self, workload: Workload, rows: Rows, weights: Weights) -> None:
@@ -24,7 +31,7 @@ class TorchCompiled:
         self.X, self.y = tensors(rows)
         self.affine = torch.addmm if workload.members is None else torch.baddbmm
         # Static shapes: a short last batch becomes a second program.
-        self.step = torch.compile(self._step, fullgraph=True, dynamic=False)
+        self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=OPTIONS)
         self.compile_seconds = self._compile()
 
     def _loss(self, parameters: tuple[Tensor, ...], X: Tensor, y: Tensor) -> Tensor:
