@@ -12,6 +12,10 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from bpcore.derivatives.curvature cimport add_curvature_product
+from bpcore.derivatives.of_inputs cimport input_hessian, input_jacobian, input_laplacian
+from bpcore.derivatives.row_gradients cimport row_gradients, row_jacobian
+from bpcore.derivatives.tangents cimport Tangents, take_tangents, tangents_chunk
 from bpcore.fleet.fleet cimport RUNNING, Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
 from bpcore.fleet.workers cimport (
     FleetTeam, count_threads, lanes_pay, least_members, suits_lanes, take_team, train_fleet,
@@ -40,7 +44,7 @@ from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
 from bpcore.run.team_size cimport TeamSize, begin_size, follow_costs, present_size
-from bpcore.run.workspace cimport Arena, reserve, rounded, take
+from bpcore.run.workspace cimport Arena, lanes_of, reserve, rounded, take, take_reals
 from bpcore.solve.gauss_newton cimport chunk_for, trainable_parameters
 from bpcore.solve.lbfgs cimport Lbfgs, advance_lbfgs, begin_lbfgs, take_lbfgs
 from bpcore.solve.levenberg cimport Levenberg, advance_levenberg, begin_levenberg, take_levenberg
@@ -434,6 +438,7 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
 
 include "run/training.pxi"
 include "solve/solving.pxi"
+include "derivatives/derivatives.pxi"
 include "fleet/training.pxi"
 include "machine/vector_math.pxi"
 

@@ -219,6 +219,36 @@ class Core(Protocol[P]):
         without penalties. With a `dropout_key` the layers drop outputs as in a training step that drew this key.
         """
 
+    def jacobian(self, plan: P, parameters: RealArray, X: RealArray, out: RealArray) -> None:
+        """Fill `out` (n, n_outputs, n_inputs) with the derivatives of the outputs with respect to X."""
+
+    def parameter_jacobian(self, plan: P, parameters: RealArray, X: RealArray, out: RealArray) -> None:
+        """Fill `out` (n, n_outputs, n_parameters) with the derivatives of the outputs, 0 for what is not trainable."""
+
+    def gradients_per_row(self, plan: P, loss: Loss, parameters: RealArray, data: Data, out: RealArray) -> None:
+        """Fill `out` (n, n_parameters) with each row's part of the gradient of the data loss, without penalties."""
+
+    def curvature_product(
+        self,
+        plan: P,
+        loss: Loss,
+        parameters: RealArray,
+        data: Data,
+        vector: RealArray,
+        out: RealArray,
+        gauss_newton: bool = False,
+    ) -> None:
+        """Fill `out` (n_parameters,) with the Hessian of the loss, or its Gauss-Newton matrix, times a vector.
+
+        `vector` is 0 for what is not trainable, and so is `out`. Penalties are included: l2 adds l2 times the vector.
+        """
+
+    def hessian(self, plan: P, parameters: RealArray, X: RealArray, out: RealArray) -> None:
+        """Fill `out` (n, n_outputs, n_inputs, n_inputs) with the second derivatives of the outputs."""
+
+    def laplacian(self, plan: P, parameters: RealArray, X: RealArray, out: RealArray) -> None:
+        """Fill `out` (n, n_outputs) with the sum of the second derivatives of each output by each input alone."""
+
     def update(
         self,
         plan: P,

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 from backprop.reference import activations
 
 if TYPE_CHECKING:
+    from backprop.reference.derivatives import (
+        curvature_product,
+        gradients_per_row,
+        hessian,
+        jacobian,
+        laplacian,
+        parameter_jacobian,
+    )
     from backprop.reference.fleet import FleetTraining
     from backprop.reference.passes import Plan, backward, forward, loss_and_gradient
     from backprop.reference.solving import Solving
@@ -30,8 +38,14 @@ __all__ = [
     "Solving",
     "Training",
     "backward",
+    "curvature_product",
     "forward",
+    "gradients_per_row",
+    "hessian",
+    "jacobian",
+    "laplacian",
     "loss_and_gradient",
+    "parameter_jacobian",
     "update",
 ]
 
@@ -45,8 +59,14 @@ _HOME = {
     "Solving": "solving",
     "Training": "training",
     "backward": "passes",
+    "curvature_product": "derivatives",
     "forward": "passes",
+    "gradients_per_row": "derivatives",
+    "hessian": "derivatives",
+    "jacobian": "derivatives",
+    "laplacian": "derivatives",
     "loss_and_gradient": "passes",
+    "parameter_jacobian": "derivatives",
     "update": "step",
 }
 

@@ -1,4 +1,4 @@
-"""Activation functions: each value with its derivative beside it.
+"""Activation functions: each value with its first and its second derivative beside it.
 
 Every function takes the raw scores ``z`` of a layer, an array (rows, units), and ``alpha``, the parameter that
 ``leaky_relu`` and ``elu`` have and the others ignore. Derivatives are also given ``a``, the value at ``z``, since many
@@ -37,6 +37,11 @@ def identity_derivative(z: Array, a: Array, alpha: float) -> Array:
     return np.ones_like(z)
 
 
+def no_second_derivative(z: Array, a: Array, alpha: Array | float) -> Array:
+    """0: of what is made of straight lines. At the kinks too, where there is none."""
+    return np.zeros_like(z)
+
+
 def sigmoid(z: Array, alpha: float = 0.0) -> Array:
     """``1 / (1 + exp(-z))``, with an exponential that cannot overflow."""
     e = np.exp(np.where(z.real < 0, z, -z))
@@ -48,6 +53,11 @@ def sigmoid_derivative(z: Array, a: Array, alpha: float) -> Array:
     return a * (1 - a)
 
 
+def sigmoid_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``a (1 - a) (1 - 2 a)``."""
+    return a * (1 - a) * (1 - 2 * a)
+
+
 def tanh(z: Array, alpha: float) -> Array:
     """``tanh(z)``."""
     return np.tanh(z)
@@ -56,6 +66,11 @@ def tanh(z: Array, alpha: float) -> Array:
 def tanh_derivative(z: Array, a: Array, alpha: float) -> Array:
     """``1 - a**2``."""
     return (1 - a) * (1 + a)
+
+
+def tanh_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``-2 a (1 - a**2)``."""
+    return -2 * a * ((1 - a) * (1 + a))
 
 
 def relu(z: Array, alpha: float) -> Array:
@@ -88,6 +103,11 @@ def elu_derivative(z: Array, a: Array, alpha: float) -> Array:
     return np.where(z > 0, 1, alpha * np.exp(z))
 
 
+def elu_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """0 where ``z > 0``, else ``alpha exp(z)``: at the kink, ``alpha``."""
+    return np.where(z > 0, 0, alpha * np.exp(np.where(z > 0, 0, z)))
+
+
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
@@ -118,6 +138,11 @@ def gelu_derivative(z: Array, a: Array, alpha: float) -> Array:
     return _normal_distribution(z) + z * _normal_density(z)
 
 
+def gelu_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``(2 - z**2) phi(z)``."""
+    return (2 - z * z) * _normal_density(z)
+
+
 _GELU_SCALE, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
@@ -137,6 +162,14 @@ def gelu_tanh_derivative(z: Array, a: Array, alpha: float) -> Array:
     return s + z * s * one_minus_s * (2 * _GELU_SCALE) * (1 + 3 * _GELU_CUBIC * z * z)
 
 
+def gelu_tanh_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``s' (2 v' + z ((1 - 2 s) v'**2 + v''))`` with ``v = 2u``, ``s = sigmoid(v)``, ``s' = s (1 - s)``."""
+    z = np.clip(z, -50, 50)
+    s, one_minus_s = sigmoid(_gelu_tanh_2u(z)), sigmoid(-_gelu_tanh_2u(z))
+    slope, bend = 2 * _GELU_SCALE * (1 + 3 * _GELU_CUBIC * z * z), 12 * _GELU_SCALE * _GELU_CUBIC * z
+    return s * one_minus_s * (2 * slope + z * ((one_minus_s - s) * slope * slope + bend))
+
+
 def silu(z: Array, alpha: float) -> Array:
     """``z sigmoid(z)``, also known as swish."""
     return z * sigmoid(z)
@@ -148,6 +181,12 @@ def silu_derivative(z: Array, a: Array, alpha: float) -> Array:
     return s + z * s * (1 - s)
 
 
+def silu_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``s (1 - s) (2 + z (1 - 2 s))`` with ``s = sigmoid(z)``."""
+    s, one_minus_s = sigmoid(z), sigmoid(-z)
+    return s * one_minus_s * (2 + z * (one_minus_s - s))
+
+
 def softplus(z: Array, alpha: float = 0.0) -> Array:
     """``log(1 + exp(z))``, with an exponential that cannot overflow."""
     return np.where(z.real <= 0, 0, z) + np.log1p(np.exp(np.where(z.real < 0, z, -z)))
@@ -156,6 +195,11 @@ def softplus(z: Array, alpha: float = 0.0) -> Array:
 def softplus_derivative(z: Array, a: Array, alpha: float) -> Array:
     """``sigmoid(z)``."""
     return sigmoid(z)
+
+
+def softplus_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``s (1 - s)`` with ``s = sigmoid(z)``."""
+    return sigmoid(z) * sigmoid(-z)
 
 
 def exp(z: Array, alpha: float) -> Array:
@@ -185,6 +229,11 @@ def selu_derivative(z: Array, a: Array, alpha: float) -> Array:
     return np.where(z > 0, _SELU_SCALE, _SELU_SLOPE * np.exp(z))
 
 
+def selu_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """0 where ``z > 0``, else ``scale alpha exp(z)``: at the kink, ``scale alpha``."""
+    return np.where(z > 0, 0, _SELU_SLOPE * np.exp(np.where(z > 0, 0, z)))
+
+
 def _mish_parts(z: Array) -> tuple[Array, Array]:
     """``e = exp(z)`` and ``n = e (e + 2)``, with which ``tanh(log(1 + e)) = n / (n + 2)``.
 
@@ -210,6 +259,15 @@ def mish_derivative(z: Array, a: Array, alpha: float) -> Array:
     return n / (n + 2) + z * (4 * e / (n + 2) * ((e + 1) / (n + 2)))
 
 
+def mish_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``2 t' + z t''`` with ``t' = 2 n' q**2``, ``t'' = 2 n'' q**2 - 4 n'**2 q**3``, ``q = 1 / (n + 2)``."""
+    z = np.where(z > 40, 40, z)
+    e, n = _mish_parts(z)
+    q = 1 / (n + 2)
+    first, second = 2 * e * ((e + 1) * q), 2 * e * ((2 * e + 1) * q)
+    return 4 * first * q + z * (2 * second - 4 * first * first) * q
+
+
 def softsign(z: Array, alpha: float) -> Array:
     """``z / (1 + abs(z))``, from J. Bergstra et al., "Quadratic polynomials learn better image features" (2009)."""
     return z / (1 + np.where(z.real < 0, -z, z))
@@ -219,6 +277,12 @@ def softsign_derivative(z: Array, a: Array, alpha: float) -> Array:
     """``1 / (1 + abs(z))**2``."""
     q = 1 / (1 + np.abs(z))
     return q * q
+
+
+def softsign_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``-2 sign(z) / (1 + abs(z))**3``: at the kink, 0."""
+    q = 1 / (1 + np.abs(z))
+    return -2 * np.sign(z) * q * q * q
 
 
 def _between(z: Array, low: float, high: float) -> Array:
@@ -269,6 +333,11 @@ def hard_swish_derivative(z: Array, a: Array, alpha: float) -> Array:
     return np.where(z <= -3, 0, np.where(z >= 3, 1, (2 * z + 3) / 6)).astype(z.dtype)
 
 
+def hard_swish_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``1/3`` where ``-3 < z < 3``, else 0: at the kinks, 0."""
+    return np.where((z > -3) & (z < 3), 1 / 3, 0).astype(z.dtype)
+
+
 def softmax(z: Array, alpha: float = 0.0) -> Array:
     """``exp(z_i) / sum_j exp(z_j)`` along each row, which stays the same when one number is added to a whole row."""
     e = np.exp(z - z.real.max(axis=1, keepdims=True))
@@ -278,6 +347,12 @@ def softmax(z: Array, alpha: float = 0.0) -> Array:
 def softmax_derivative(z: Array, a: Array, alpha: float) -> Array:
     """The Jacobian of each row, ``da_i / dz_j = a_i (1[i = j] - a_j)``: (rows, units, units)."""
     return a[:, :, None] * (np.eye(a.shape[1], dtype=a.dtype) - a[:, None, :])
+
+
+def softmax_second_derivative(z: Array, a: Array, alpha: float) -> Array:
+    """``d2a_i / dz_j dz_k = a_i ((1[i = j] - a_j) (1[i = k] - a_k) - a_j (1[j = k] - a_k))``: (rows, i, j, k)."""
+    d = np.eye(a.shape[1], dtype=a.dtype) - a[:, None, :]
+    return a[:, :, None, None] * (d[:, :, :, None] * d[:, :, None, :] - softmax_derivative(z, a, alpha)[:, None])
 
 
 def prelu(z: Array, alpha: Array | float) -> Array:
@@ -304,6 +379,8 @@ class Activation:
     """``value(z, alpha)``"""
     derivative: Callable[[Array, Array, float], Array]
     """``derivative(z, a, alpha)`` with ``a = value(z, alpha)``; softmax: the Jacobians"""
+    second_derivative: Callable[[Array, Array, float], Array] = no_second_derivative
+    """``second_derivative(z, a, alpha)``; softmax: one for each pair of scores. 0 for what is made of straight lines"""
     alpha: float | None = None
     """default of its parameter; None where it has none"""
     kinks: tuple[float, ...] = ()
@@ -335,12 +412,28 @@ class Activation:
         # softmax: sum_i g_i a_i (1[i = j] - a_j), without writing the Jacobian down
         return a * (gradient - (gradient * a).sum(axis=1, keepdims=True))
 
+    def backward_tangent(self, z: Array, a: Array, dz: Array, gradient: Array, alpha: float) -> Array:
+        """Return how `backward` moves where the scores move by ``dz`` and ``gradient`` stays."""
+        if self.elementwise:
+            return self.second_derivative(z, a, alpha) * dz * gradient
+        da = self.backward(z, a, dz, alpha)
+        return da * (gradient - (gradient * a).sum(axis=1, keepdims=True)) - a * (gradient * da).sum(
+            axis=1, keepdims=True
+        )
+
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         "identity": Activation(formula="z", value=identity, derivative=identity_derivative),
-        "sigmoid": Activation(formula="1 / (1 + exp(-z))", value=sigmoid, derivative=sigmoid_derivative),
-        "tanh": Activation(formula="tanh(z)", value=tanh, derivative=tanh_derivative),
+        "sigmoid": Activation(
+            formula="1 / (1 + exp(-z))",
+            value=sigmoid,
+            derivative=sigmoid_derivative,
+            second_derivative=sigmoid_second_derivative,
+        ),
+        "tanh": Activation(
+            formula="tanh(z)", value=tanh, derivative=tanh_derivative, second_derivative=tanh_second_derivative
+        ),
         "relu": Activation(
             formula="max(z, 0)", value=relu, derivative=relu_derivative, kinks=(0.0,), weight_init="he_uniform"
         ),
@@ -356,36 +449,60 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             formula="z if z > 0 else alpha * (exp(z) - 1)",
             value=elu,
             derivative=elu_derivative,
+            second_derivative=elu_second_derivative,
             alpha=1.0,
             kinks=(0.0,),
             weight_init="he_uniform",
         ),
         "gelu": Activation(
-            formula="z / 2 * (1 + erf(z / sqrt(2)))", value=gelu, derivative=gelu_derivative, weight_init="he_uniform"
+            formula="z / 2 * (1 + erf(z / sqrt(2)))",
+            value=gelu,
+            derivative=gelu_derivative,
+            second_derivative=gelu_second_derivative,
+            weight_init="he_uniform",
         ),
         "gelu_tanh": Activation(
             formula="z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 * z**3)))",
             value=gelu_tanh,
             derivative=gelu_tanh_derivative,
+            second_derivative=gelu_tanh_second_derivative,
             weight_init="he_uniform",
         ),
         "silu": Activation(
-            formula="z / (1 + exp(-z))", value=silu, derivative=silu_derivative, weight_init="he_uniform"
+            formula="z / (1 + exp(-z))",
+            value=silu,
+            derivative=silu_derivative,
+            second_derivative=silu_second_derivative,
+            weight_init="he_uniform",
         ),
-        "softplus": Activation(formula="log(1 + exp(z))", value=softplus, derivative=softplus_derivative),
-        "exp": Activation(formula="exp(z)", value=exp, derivative=exp_derivative),
+        "softplus": Activation(
+            formula="log(1 + exp(z))",
+            value=softplus,
+            derivative=softplus_derivative,
+            second_derivative=softplus_second_derivative,
+        ),
+        "exp": Activation(formula="exp(z)", value=exp, derivative=exp_derivative, second_derivative=exp_derivative),
         "selu": Activation(
             formula="1.0507 * z if z > 0 else 1.7581 * (exp(z) - 1)",
             value=selu,
             derivative=selu_derivative,
+            second_derivative=selu_second_derivative,
             kinks=(0.0,),
             weight_init="lecun_normal",
         ),
         "mish": Activation(
-            formula="z * tanh(log(1 + exp(z)))", value=mish, derivative=mish_derivative, weight_init="he_uniform"
+            formula="z * tanh(log(1 + exp(z)))",
+            value=mish,
+            derivative=mish_derivative,
+            second_derivative=mish_second_derivative,
+            weight_init="he_uniform",
         ),
         "softsign": Activation(
-            formula="z / (1 + abs(z))", value=softsign, derivative=softsign_derivative, kinks=(0.0,)
+            formula="z / (1 + abs(z))",
+            value=softsign,
+            derivative=softsign_derivative,
+            second_derivative=softsign_second_derivative,
+            kinks=(0.0,),
         ),
         "relu6": Activation(
             formula="min(max(z, 0), 6)",
@@ -407,6 +524,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             formula="z * min(max(z + 3, 0), 6) / 6",
             value=hard_swish,
             derivative=hard_swish_derivative,
+            second_derivative=hard_swish_second_derivative,
             kinks=(-3.0, 3.0),
             weight_init="he_uniform",
         ),
@@ -420,7 +538,11 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
             slopes=True,
         ),
         "softmax": Activation(
-            formula="exp(z_i) / sum_j exp(z_j)", value=softmax, derivative=softmax_derivative, elementwise=False
+            formula="exp(z_i) / sum_j exp(z_j)",
+            value=softmax,
+            derivative=softmax_derivative,
+            second_derivative=softmax_second_derivative,
+            elementwise=False,
         ),
     }
 )

@@ -8,7 +8,7 @@ units), and the gradients ``G`` and ``D`` of the loss with respect to ``A`` and 
     dLoss/dW = A_in^T D          dLoss/db = sum of D over the rows                dLoss/dA_in = D W^T
 
 Another kind of layer has the same methods: `arrays`, `initial`, `forward`, `score_gradient`, `parameter_gradient` and
-`input_gradient`.
+`input_gradient`, and for second derivatives the directions of them.
 """
 
 from __future__ import annotations
@@ -182,6 +182,58 @@ class Dense:
     def input_gradient(self, arrays: Mapping[str, Array], D: Array) -> Array:
         """Return the gradient with respect to the inputs."""
         return D @ arrays["weights"].T
+
+    # How all of this moves where inputs and arrays do: `moves` are the directions of the arrays, by their names, and
+    # `dA_in` is that of the inputs. `derivatives` puts the parts together.
+
+    def score_tangent(
+        self, arrays: Mapping[str, Array], moves: Mapping[str, Array], A_in: Array, dA_in: Array
+    ) -> Array:
+        """Return dZ, the direction of the scores."""
+        dZ: Array = dA_in @ arrays["weights"] + A_in @ moves["weights"]
+        return dZ + moves["biases"] if self.bias else dZ
+
+    def output_tangent(
+        self, arrays: Mapping[str, Array], moves: Mapping[str, Array], Z: Array, A: Array, dZ: Array
+    ) -> Array:
+        """Return dA, the direction of the outputs."""
+        dA = self.function.backward(Z, A, dZ, self.slopes(arrays))  # all Jacobians are symmetric, softmax's too
+        return dA + moves["slopes"] * prelu_slope_derivative(Z) if self.function.slopes else dA
+
+    def score_gradient_tangent(
+        self,
+        arrays: Mapping[str, Array],
+        moves: Mapping[str, Array],
+        Z: Array,
+        A: Array,
+        dZ: Array,
+        G: Array,
+        dG: Array,
+    ) -> Array:
+        """Return dD, the direction of `score_gradient`."""
+        slopes = self.slopes(arrays)
+        dD = self.function.backward(Z, A, dG, slopes) + self.function.backward_tangent(Z, A, dZ, G, slopes)
+        return np.asarray(dD + moves["slopes"] * G * (Z <= 0)) if self.function.slopes else dD
+
+    def parameter_gradient_tangent(
+        self, array: str, A_in: Array, dA_in: Array, Z: Array, dZ: Array, D: Array, dD: Array, G: Any, dG: Any
+    ) -> Array:
+        """Return the direction of `parameter_gradient`."""
+        direction: Array
+        if array == "weights":
+            direction = A_in.T @ dD + dA_in.T @ D
+        elif array == "slopes":
+            direction = (dG * prelu_slope_derivative(Z) + G * dZ * (Z <= 0)).sum(axis=0)
+        else:
+            direction = dD.sum(axis=0)
+        return direction
+
+    def input_gradient_tangent(
+        self, arrays: Mapping[str, Array], moves: Mapping[str, Array], D: Array, dD: Array
+    ) -> Array:
+        """Return the direction of `input_gradient`."""
+        direction: Array = dD @ arrays["weights"].T + D @ moves["weights"].T
+        return direction
 
 
 @lru_cache(maxsize=1024)  # making a network and training it ask some times for the same

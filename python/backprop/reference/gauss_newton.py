@@ -51,26 +51,31 @@ def gauss_newton(plan: Plan, loss: Loss, parameters: Array, data: Data) -> tuple
 def jacobian(plan: Plan, parameters: Array, run: ForwardPass, output: int) -> Array:
     """Return the derivatives of one output with respect to the parameters, (rows, n_parameters)."""
     last = plan.layers[-1]
-    n_rows = len(run.outputs[-1])
-    J = np.zeros((n_rows, plan.n_parameters), parameters.dtype)
+    J = np.zeros((len(run.outputs[-1]), plan.n_parameters), parameters.dtype)
     G = np.zeros_like(run.outputs[-1])
     G[:, output] = 1
     D = last.settings.score_gradient(last.views(parameters), run.scores[-1], run.outputs[-1], G)
+    rows_of_gradient(plan, parameters, run, G, D, J)
+    return J
+
+
+def rows_of_gradient(plan: Plan, parameters: Array, run: ForwardPass, G: Array | None, D: Array, out: Array) -> None:
+    """Fill `out` (rows, n_parameters) with each row's part of the gradient, from G and D of the last layer."""
+    out[:] = 0
     for k in reversed(range(len(plan.layers))):
         layer = plan.layers[k]
         for array in layer.arrays:
             if array.trainable:
-                J[:, array.part] = _of_rows(array.name, run.inputs[k], run.scores[k], D, G)
+                out[:, array.part] = _of_rows(array.name, run.inputs[k], run.scores[k], D, G)
         if layer.reads != INPUTS:
             below = plan.layers[layer.reads]
             G = layer.settings.input_gradient(layer.views(parameters), D)
             D = below.settings.score_gradient(
                 below.views(parameters), run.scores[layer.reads], run.outputs[layer.reads], G
             )
-    return J
 
 
-def _of_rows(name: str, inputs: Array, Z: Array, D: Array, G: Array) -> Array:
+def _of_rows(name: str, inputs: Array, Z: Array, D: Array, G: Any) -> Array:
     """Return the part of an array, row by row."""
     if name == "weights":
         return (inputs[:, :, np.newaxis] * D[:, np.newaxis, :]).reshape(len(D), -1)

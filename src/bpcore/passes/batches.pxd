@@ -80,6 +80,13 @@ cdef inline void gather_rows(
 
 cdef inline void scatter_rows(const Tiles *tiles, const real *a, Py_ssize_t n, real *rows) noexcept nogil:
     """rows (n_rows, n) = a [n][lanes], transposed: the reverse of `gather_rows`."""
+    scatter_apart(tiles, a, n, rows, n)
+
+
+cdef inline void scatter_apart(
+    const Tiles *tiles, const real *a, Py_ssize_t n, real *rows, Py_ssize_t apart,
+) noexcept nogil:
+    """The same for rows that begin so far apart."""
     cdef vec block[MAX_LANES]
     cdef Py_ssize_t feature, left, v, row, width
     cdef const real *tile
@@ -96,7 +103,7 @@ cdef inline void scatter_rows(const Tiles *tiles, const real *a, Py_ssize_t n, r
                     block[i] = vload(tile + (feature + i) * width + v * LANES) if i < left else vset1(0)
                 vtranspose(block)
                 for i in range(<int> min(tiles.n_rows - row, <Py_ssize_t> LANES)):
-                    vstore_n(rows + (row + i) * n + feature, block[i], left)
+                    vstore_n(rows + (row + i) * apart + feature, block[i], left)
                 feature += LANES
 
 

@@ -41,6 +41,7 @@ cdef struct Job:
     double validation_denominator
     Py_ssize_t batch_size
     Py_ssize_t max_chunk  # rows that go through the layers together at most
+    bint all_scores  # whether all scores are kept, for second derivatives
     double clip_norm  # 0: not at all
     double clip_value  # likewise
     bint penalty_per_row

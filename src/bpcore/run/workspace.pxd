@@ -128,7 +128,7 @@ cdef inline Py_ssize_t whole_groups(Py_ssize_t n_rows) noexcept nogil:
 
 cdef inline bint keeps_scores(const Job *job, int l) noexcept nogil:
     cdef const Layer *layer = job.net.layers + l
-    return needs_scores(layer.activation) or (
+    return job.all_scores or needs_scores(layer.activation) or (
         l == job.net.n_layers - 1 and from_scores(job.loss.kind, layer.activation)
     )
 

@@ -30,8 +30,10 @@ LOSSES: Mapping[str, type[Loss]] = registry(
     Loss, (regression, deviances, classification), ("formula", "value", "gradient")
 )
 for _loss in LOSSES.values():
+    if _loss.outputs != (_loss.scores_of,):
+        complete(_loss, Loss, ("curvature",))
     if _loss.scores_of is not None:
-        complete(_loss, Loss, ("value_from_scores", "gradient_from_scores"))
+        complete(_loss, Loss, ("value_from_scores", "gradient_from_scores", "score_tangent"))
 
 if not TYPE_CHECKING:  # type checkers read the imports
     __all__ = ["LOSSES", *loss.__all__, *(cls.__name__ for cls in LOSSES.values())]

@@ -61,6 +61,10 @@ class BinaryCrossEntropy(Loss):
         """``a - y``."""
         return a - y
 
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``da``."""
+        return da
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossEntropy(Loss):
@@ -132,6 +136,10 @@ class CrossEntropy(Loss):
         y = self.smoothed(y)
         return a * y.sum(axis=1, keepdims=True) - y
 
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``da sum_j y_j``."""
+        return da * self.smoothed(y).sum(axis=1, keepdims=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KullbackLeibler(Loss):
@@ -184,6 +192,10 @@ class KullbackLeibler(Loss):
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``a sum_j y_j - y``, which is ``a - y`` when the targets of a row add up to 1."""
         return a * y.sum(axis=1, keepdims=True) - y
+
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``da sum_j y_j``."""
+        return da * y.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +270,13 @@ class Focal(Loss):
         scaled = self._weights(y) * np.exp(-self.gamma * softplus(s))
         return np.where(y == 1, -1, 1) * scaled * (sigmoid(-s) + self.gamma * sigmoid(s) * softplus(-s))
 
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``w (1 - p)**gamma p ((1 + 2 gamma) (1 - p) - gamma (gamma p - 1 + p) log(p)) dz``."""
+        s = np.where(y == 1, z, -z)
+        p, q, entropy = sigmoid(s), sigmoid(-s), softplus(-s)
+        scaled = self._weights(y) * np.exp(-self.gamma * softplus(s))
+        return scaled * p * ((1 + 2 * self.gamma) * q + self.gamma * (self.gamma * p - q) * entropy) * dz
+
     def _weights(self, y: Array) -> Array:
         return np.ones_like(y) if self.alpha is None else np.where(y == 1, self.alpha, 1 - self.alpha).astype(y.dtype)
 
@@ -304,6 +323,10 @@ class Hinge(Loss):
         margin = 1 - y * a
         return np.where(margin > 0, -y, np.where(margin <= 0, 0, margin)).astype(a.dtype)
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """0, at the kink too."""
+        return np.zeros_like(a)
+
     def kink_distance(self, a: Array, y: Array) -> Array:
         """``1 - y a``."""
         return 1 - y * a
@@ -349,6 +372,10 @@ class SquaredHinge(Loss):
     def gradient(self, a: Array, y: Array) -> Array:
         """``-2 y (1 - y a)`` where ``y a < 1``, else 0."""
         return -2 * y * np.where(1 - y * a <= 0, 0, 1 - y * a)
+
+    def curvature(self, a: Array, y: Array) -> Array:
+        """2 where ``y a < 1``, else 0: ``y**2`` is 1."""
+        return np.where(y * a < 1, 2, 0).astype(a.dtype)
 
     def kink_distance(self, a: Array, y: Array) -> Array:
         """``1 - y a``."""

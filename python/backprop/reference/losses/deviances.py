@@ -54,6 +54,11 @@ class Poisson(Loss):
         """``1 - y / a``."""
         return finite(1 - y / positive(a))
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """``y / a**2``."""
+        a = positive(a)
+        return finite(y / a / a)
+
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """``exp(z) - y + y (log(y) - z)``."""
         return np.exp(z) - y + y * (np.log(np.where(y == 0, 1, y)) - z)
@@ -61,6 +66,10 @@ class Poisson(Loss):
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``a - y``."""
         return a - y
+
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``da``."""
+        return da
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +116,11 @@ class Gamma(Loss):
         """``(1 - y / a) / a``."""
         return finite((1 - y / positive(a)) / positive(a))
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """``(2 y / a - 1) / a**2``."""
+        a = positive(a)
+        return finite((2 * y / a - 1) / a / a)
+
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """``y exp(-z) - 1 + z - log(y)``."""
         return y * np.exp(-z) - 1 + (z - np.log(y))
@@ -114,6 +128,10 @@ class Gamma(Loss):
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """``1 - y / a``."""
         return finite(1 - y / positive(a))
+
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``y / a dz``."""
+        return finite(y / positive(a)) * dz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +190,11 @@ class Tweedie(Loss):
         a = positive(a)
         return finite(a ** (1 - self.power) * (1 - y / a))
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """``a**(-p) (1 - p + p y / a)``."""
+        a = positive(a)
+        return finite(a**-self.power * (1 - self.power + self.power * y / a))
+
     def value_from_scores(self, z: Array, y: Array) -> Array:
         """``exp((2 - p) z) / (2 - p) + y exp((1 - p) z) / (p - 1) - y**(2 - p) / ((p - 1) (2 - p))``."""
         return self._value(z, y)
@@ -180,6 +203,11 @@ class Tweedie(Loss):
         """``exp((2 - p) z) - y exp((1 - p) z)``."""
         above, below = self.parameters
         return np.exp(below * z) - np.where(y == 0, 0, y * np.exp(-above * z))
+
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """``((2 - p) exp((2 - p) z) + (p - 1) y exp((1 - p) z)) dz``."""
+        above, below = self.parameters
+        return (below * np.exp(below * z) + above * np.where(y == 0, 0, y * np.exp(-above * z))) * dz
 
     def _value(self, log_a: Array, y: Array) -> Array:
         above, below = self.parameters

@@ -83,6 +83,13 @@ class Loss:
         """Return the derivative of `value` with respect to ``a``."""
         raise NotImplementedError
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """Return the second derivative of `value` with respect to ``a``; where two formulas meet, that of either.
+
+        Not asked for where every output that the loss accepts is `scores_of`.
+        """
+        raise NotImplementedError
+
     def kink_distance(self, a: Array, y: Array) -> Array:
         """Return how far each output is from where two formulas meet, with a sign that changes there.
 
@@ -96,6 +103,10 @@ class Loss:
 
     def gradient_from_scores(self, z: Array, a: Array, y: Array) -> Array:
         """Return the derivative of `value_from_scores` with respect to ``z``."""
+        raise NotImplementedError
+
+    def score_tangent(self, z: Array, a: Array, y: Array, dz: Array, da: Array) -> Array:
+        """Return how `gradient_from_scores` moves where ``z`` moves by ``dz``, and ``a`` therefore by ``da``."""
         raise NotImplementedError
 
 

@@ -50,6 +50,10 @@ class SquaredError(Loss):
         """``2 (a - y)``."""
         return 2 * (a - y)
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """2."""
+        return np.full_like(a, 2)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsoluteError(Loss):
@@ -82,6 +86,10 @@ class AbsoluteError(Loss):
     def gradient(self, a: Array, y: Array) -> Array:
         """The sign of ``a - y``: at the kink, 0."""
         return np.sign(a - y)
+
+    def curvature(self, a: Array, y: Array) -> Array:
+        """0, at the kink too."""
+        return np.zeros_like(a)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +138,10 @@ class Huber(Loss):
     def gradient(self, a: Array, y: Array) -> Array:
         """``a - y``, clipped to ``-delta .. delta``."""
         return np.clip(a - y, -self.delta, self.delta)
+
+    def curvature(self, a: Array, y: Array) -> Array:
+        """1 where ``abs(a - y) <= delta``, else 0."""
+        return (np.abs(a - y) <= self.delta).astype(a.dtype)
 
     def kink_distance(self, a: Array, y: Array) -> Array:
         """``abs(a - y) - delta``."""
@@ -181,6 +193,10 @@ class Quantile(Loss):
         """``-q`` where ``y > a``, ``1 - q`` where ``y < a``: at the kink, 0."""
         return np.where(y > a, -self.quantile, np.where(y < a, 1 - self.quantile, a - y)).astype(a.dtype)
 
+    def curvature(self, a: Array, y: Array) -> Array:
+        """0, at the kink too."""
+        return np.zeros_like(a)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogCosh(Loss):
@@ -221,3 +237,8 @@ class LogCosh(Loss):
     def gradient(self, a: Array, y: Array) -> Array:
         """``tanh(a - y)``."""
         return np.tanh(a - y)
+
+    def curvature(self, a: Array, y: Array) -> Array:
+        """``1 - tanh(a - y)**2``."""
+        t = np.tanh(a - y)
+        return (1 - t) * (1 + t)
