@@ -135,7 +135,7 @@ cdef inline void input_hessian(Run *run, Tangents *t, real *pairs, real *out) no
 cdef inline void add_squares(
     const Layer *layer, int at, const Tiles *tiles, const Tangents *t, real *sums,
 ) noexcept nogil:
-    """sums [n_out][lanes] of the scores become those of the outputs: f' sums + f'' times the squares of the tangents."""
+    """sums [n_out][lanes] of the scores become those of the outputs: f' sums + f'' times the squares of tangents."""
     cdef Py_ssize_t stride = layer.n_out * t.lanes, v, k
     cdef vec total, x
     for v in range(layer.n_out * tiles.n_lanes // LANES):
@@ -150,7 +150,7 @@ cdef inline void add_squares(
 cdef inline void add_softmax_squares(
     const Layer *layer, const real *a, const Tiles *tiles, const Tangents *t, const real *scores, real *sums,
 ) noexcept nogil:
-    """The same for softmax: a (sums + squares) less a times the mean of that; the tangents are those less their mean."""
+    """The same for softmax: a (sums + squares) less a times its mean; the tangents are less their mean."""
     cdef Py_ssize_t n = layer.n_out, stride = n * t.lanes, u, k, at
     cdef vec total, mean, x
     cdef int s, v

@@ -53,7 +53,7 @@ cdef inline void layer_rows(
     const Layer *layer, Chunk *chunk, const real *delta, const real *slope_delta, real *inputs_of_rows,
     real *deltas_of_rows, real *out, Py_ssize_t apart,
 ) noexcept nogil:
-    """The gradient of a layer's arrays for each row of a chunk, (n_rows, n_parameters) out, whose rows are so far apart.
+    """The gradient of a layer's arrays for each row of a chunk, (n_rows, n_parameters) out with rows so far apart.
 
     inputs_of_rows, deltas_of_rows: room for width_max times the lanes of the chunk.
     """
