@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from backprop.base.history import History
 from backprop.base.types import ClassWeight, RealArray, Rows
-from backprop.model.model import Model
+from backprop.model.model import LayerArrays, Model
 
 if TYPE_CHECKING:
     import os
@@ -394,6 +394,65 @@ class Network(Model):
             clip_norm=clip_norm,
             clip_value=clip_value,
         )
+
+    def apply_gradients(
+        self,
+        gradients: ArrayLike | Sequence[LayerArrays],
+        *,
+        optimizer: str | Optimizer = "adam",
+        schedule: Schedule | Callable[[int], float] | None = None,
+    ) -> None:
+        """Do one optimizer step along gradients of your own making.
+
+        For all that `fit` does not do with gradients: adding them up over several batches, clipping them by a rule of
+        one's own, gradients of any function of the outputs (`backward`), of several losses, of another network.
+
+        Parameters
+        ----------
+        gradients
+            One for each parameter: a flat vector laid out like `parameters`, or a list with a pair (dW, db) for each
+            layer as `loss_and_gradients` and `backward` return it. Whatever it says about parameters that are not
+            trainable counts for nothing.
+        optimizer
+            As in `fit`. What it remembers (momentum, moments, its number of steps) is kept in the network from call to
+            call, and from and to `train_on_batch`, `fit` and `save_checkpoint`; its learning rate may be another one
+            each time. An optimizer with other hyperparameters starts afresh.
+        schedule
+            Factors on the learning rate, as in `fit`, by the number of steps that the optimizer has done; an epoch is
+            one step here.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or a gradient has another shape or is not finite; the network is then as it was.
+        FloatingPointError
+            If a parameter after the step is not finite; parameters and what the optimizer remembers are then as they
+            were.
+
+        Notes
+        -----
+        After the step come the layers' bounds of norms (``max_norm``), as in `fit`. Penalties are part of what
+        `loss_and_gradients` returns. `history` and the number of epochs stay as they are. Steps along the gradients of
+        `loss_and_gradients` give the bits of ``fit(..., batch_size=None)``, where there is no dropout.
+
+        Examples
+        --------
+        A step along the mean of the gradients of two batches:
+
+        >>> import numpy as np
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=1.0)], dtype="float64")
+        >>> total = np.zeros(net.n_parameters)
+        >>> for X, y in (([[2.0]], [4.0]), ([[1.0]], [2.0])):
+        ...     loss, layers = net.loss_and_gradients(X, y)
+        ...     total += np.concatenate([array.ravel() for arrays in layers for array in arrays]) / 2
+        >>> net.apply_gradients(total, optimizer=bp.SGD(learning_rate=0.1))
+        >>> net.weights[0], net.biases[0]
+        (array([[1.5]]), array([0.3]))
+        """
+        from backprop.learn.gradients import apply_gradients
+
+        apply_gradients(self, gradients, optimizer=optimizer, schedule=schedule)
 
     def minimize(
         self,

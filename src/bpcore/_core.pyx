@@ -37,9 +37,9 @@ from bpcore.run cimport epochs, partition, run as rn
 from bpcore.run.batch cimport data_loss
 from bpcore.run.heads cimport all_gradients, all_outputs
 from bpcore.run.job cimport (
-    Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, weight_of,
+    Average, Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, weight_of,
 )
-from bpcore.run.penalties cimport add_penalties
+from bpcore.run.penalties cimport add_penalties, limit_all_norms
 from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
@@ -325,6 +325,18 @@ cdef int fill_stop_rule(Job *job, settings) except -1:
     return 0
 
 
+cdef int fill_average(Average *native, settings) except -1:
+    """What average of the parameters is kept, if any."""
+    average = settings.average
+    native.wanted = average is not None
+    if native.wanted:
+        native.measured = average.measured
+        native.decay = average.decay or 0
+        native.start = average.start
+        native.every = average.every or 0
+    return 0
+
+
 cdef int fill_job(Job *job, Buffers buffers, Plan plan, loss, data) except -1:
     """What every job has: the network, the loss and the data, in one batch."""
     job.net = &plan.net
@@ -433,6 +445,17 @@ def update(Plan plan not None, optimizer, parameters, gradient, slots, long long
     with nogil:
         saved = enter_compute()
         update_parameters(&run, learning_rate)
+        leave_compute(saved)
+
+
+def limit_norms(Plan plan not None, parameters):
+    """What follows an optimizer step, in place: the weights into each unit get at most the norm max_norm."""
+    cdef Buffers buffers = Buffers()
+    cdef real *parameters_p = buffers.writable_reals(parameters, plan.n_parameters)
+    cdef unsigned int saved
+    with nogil:
+        saved = enter_compute()
+        limit_all_norms(&plan.net, parameters_p)
         leave_compute(saved)
 
 

@@ -260,3 +260,6 @@ class Core(Protocol[P]):
         learning_rate: float,
     ) -> None:
         """Do one optimizer step in place; `step` counts from 1. Only trainable parameters and their slots change."""
+
+    def limit_norms(self, plan: P, parameters: RealArray) -> None:
+        """Do in place what follows an optimizer step: scale the weights into each unit down to the layer's max_norm."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -139,6 +139,8 @@ class FleetState:
     """(size,) of `MEMBER`"""
     best_parameters: RealArray
     """(size, n_parameters) where `TrainingSettings.keep_best` is set, else (0, n_parameters)"""
+    average: RealArray = field(default_factory=lambda: np.empty((0, 0)))
+    """(size, n_parameters) where `TrainingSettings.average` is set, else empty"""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -161,6 +163,8 @@ class FleetState:
             state.permutation = random.shuffled(n_shuffled, start)
         if len(self.best_parameters):
             state.best_parameters = self.best_parameters[k]
+        if len(self.average):
+            state.average = self.average[k]
         return state
 
     def put(self, k: int, state: TrainingState, epoch_random: Sequence[int] | None) -> None:
@@ -178,6 +182,8 @@ class FleetState:
                 own[k] = its
         if len(self.best_parameters) and len(state.best_parameters):
             self.best_parameters[k] = state.best_parameters
+        if len(self.average) and not np.shares_memory(self.average[k], state.average):
+            self.average[k] = state.average
 
 
 class FleetRates(NamedTuple):

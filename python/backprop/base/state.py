@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import random
-from backprop.base.types import RealArray
+from backprop.base.types import Average, RealArray
 
 
 @dataclass(slots=True)
@@ -46,6 +46,8 @@ class TrainingState:
     """class and state of each callback when `fit` ended or a checkpoint was written"""
     best_parameters: RealArray = field(default_factory=lambda: np.empty(0))
     """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""
+    average: RealArray = field(default_factory=lambda: np.empty(0))
+    """(n_parameters,) where `TrainingSettings.average` is set, else empty; how many are in it follows from the rest"""
 
     def __getstate__(self) -> dict[str, Any]:
         """Give the random numbers as plain numbers, and an order of rows that is drawn anew anyway as its length.
@@ -56,14 +58,24 @@ class TrainingState:
         values["bit_generator"] = random.words(self.bit_generator)
         if self.cursor == 0:
             values["permutation"] = len(self.permutation)
+        if len(self.average) == 0:
+            del values["average"]
         return values
 
     def __setstate__(self, values: Any) -> None:
         if isinstance(values, tuple):  # what Python itself keeps of an object with slots, as version 0.1 did
             values = values[1]
+        self.average = np.empty(0)  # left out where there is none
         for name, value in values.items():
             setattr(self, name, value)
         if isinstance(self.bit_generator, list):
             self.bit_generator = random.bit_generator(self.bit_generator)
         if isinstance(self.permutation, int):
             self.permutation = np.arange(self.permutation, dtype=np.int64)
+
+
+def n_averaged(state: TrainingState, average: Average, n_rows: int, batch_size: int) -> int:
+    """Return how many sets of parameters are in the average; it follows from where the run is."""
+    per_epoch = -(-n_rows // batch_size)
+    epochs = state.epoch - state.first_epoch - average.start
+    return max(0, epochs * per_epoch + -(-state.cursor // batch_size)) // (average.every or per_epoch)

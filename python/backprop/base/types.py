@@ -50,6 +50,23 @@ class Data(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Average:
+    """Which average of the parameters a run keeps: ``average += w (parameters - average)`` after steps that count.
+
+    The n-th that counts has w = 1 for n = 1, else ``1 - decay``, or ``1 / n`` where all count the same.
+    """
+
+    decay: float | None = None
+    """in (0, 1); None: all count the same"""
+    start: int = 0
+    """epochs of the run before the first step that counts"""
+    every: int | None = 1
+    """steps from one that counts to the next; None for the last one of each epoch"""
+    measured: bool = True
+    """Whether the validation loss is that of the average, once there is one, and not that of the parameters"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
     """How a run goes over its data and when it stops."""
 
@@ -67,6 +84,7 @@ class TrainingSettings:
     patience: int = 10
     keep_best: bool = False
     """Whether `TrainingState.best_parameters` gets a copy whenever the monitored loss is the lowest yet."""
+    average: Average | None = None
     n_threads: int = 1
     fixed_threads: bool = False
     """Whether all of them take part in every step, even while fewer would be faster."""

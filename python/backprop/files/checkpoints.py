@@ -66,6 +66,8 @@ def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any
         "training.permutation": state.permutation,
         "training.best_parameters": state.best_parameters.astype(model.dtype, copy=False),
     }
+    if state.average.size:
+        tensors["training.average"] = state.average
     tensors.update((f"training.history.{k}", history[name]) for k, name in enumerate(history))
     callbacks = []
     for k, (kind, values) in enumerate(state.callbacks):
@@ -116,6 +118,9 @@ def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDA
         bit_generator,
         permutation=permutation.copy(),
         best_parameters=_tensor(tensors, "training.best_parameters", model.dtype, (n if best.size else 0,)).copy(),
+        average=_tensor(tensors, "training.average", model.dtype, (n,)).copy()
+        if "training.average" in tensors
+        else np.empty(0),
         callbacks=[
             (str(each["class"]), _callback_values(f"training.callbacks.{k}", each, tensors))
             for k, each in enumerate(metadata["callbacks"])

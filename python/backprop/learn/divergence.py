@@ -22,7 +22,7 @@ from backprop.reference.losses import Loss
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom
 
-_ARRAYS = ("parameters", "slots", "permutation", "best_parameters")
+_ARRAYS = ("parameters", "slots", "permutation", "best_parameters", "average")
 _NUMBERS = tuple(
     field.name for field in fields(TrainingState) if field.name not in _ARRAYS and field.name != "bit_generator"
 )

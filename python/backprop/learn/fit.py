@@ -15,9 +15,10 @@ from backprop.base import class_weights, threads
 from backprop.base.frames import Names
 from backprop.base.history import History
 from backprop.base.interrupts import HeldInterrupts
-from backprop.base.types import Data, TrainingSettings
+from backprop.base.types import Average, Data, TrainingSettings
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, EarlyStopping, LambdaCallback, Plateau, Progress, TerminateOnNaN
+from backprop.learn.callbacks.averages import only_average
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, origin
 from backprop.learn.job import Job
 from backprop.learn.measures import Measures
@@ -90,9 +91,11 @@ def fit_rows(
     names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
     names = recorded(names, schedule, every_callback)
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
+    averaging = only_average(every_callback)
+    average = None if averaging is None else averaging.average(epochs)
     flops = 6.0 * model.n_parameters * (batch_size or n_rows)
     used = checked_threads(n_threads, flops, model._core.MAX_THREADS)
-    checked = training_settings(rule, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, used)
+    checked = training_settings(rule, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, used, average)
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
     raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
     bar = progress_bar(progress, every_callback)
@@ -110,7 +113,9 @@ def fit_rows(
         rates = Rates(optimizer.learning_rate, schedule, n_rows, batch_size or n_rows, state.rate_scale)
         job = Job(model, loss, optimizer, checked, weighted, state, validation)
         records_rate = "learning_rate" in names
-        run = Run(job, rates, measures, every_callback, rule, bar, interrupts, last_epoch, records_rate, resumes)
+        run = Run(
+            job, rates, measures, every_callback, rule, averaging, bar, interrupts, last_epoch, records_rate, resumes
+        )
         run.train()
     if run.error is not None and raises:
         raise run.error
@@ -183,6 +188,7 @@ def training_settings(
     clip_value: float | None,
     penalty_per_row: bool,
     n_threads: int,
+    average: Average | None = None,
 ) -> TrainingSettings:
     """Return what the backend needs to know; `rule` is the callback whose stop rule it applies."""
     return TrainingSettings(
@@ -195,6 +201,7 @@ def training_settings(
         tolerance=None if rule is None else rule.min_delta,
         patience=1 if rule is None else rule.patience,
         keep_best=rule is not None and rule.keeps_best,
+        average=average,
         n_threads=n_threads,
         fixed_threads=threads.are_fixed(),
     )

@@ -76,7 +76,7 @@ class Repetition:
         where the core has taken it back to.
         """
         part, state = self.part, self.part.state
-        arrays = [state.parameters, state.slots, state.members, state.best_parameters]
+        arrays = [state.parameters, state.slots, state.members, state.best_parameters, state.average]
         arrays = [array for array in arrays if len(array)]
         kept = [array[row].copy() for array in arrays]
         first, last = int(state.members["epoch"][row]), int(state.members["diverged_epoch"][row])
@@ -122,4 +122,4 @@ class Repetition:
             else:  # what it does has been done
                 rule = Plateau(rule.monitor, patience=rule.patience, min_delta=rule.min_delta)
         bar = Progress(after=math.inf)
-        return Run(job, rates, measures, [], rule, bar, self.interrupts, last, self.records_rate, False)
+        return Run(job, rates, measures, [], rule, None, bar, self.interrupts, last, self.records_rate, False)

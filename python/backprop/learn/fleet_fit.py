@@ -16,6 +16,7 @@ from backprop.base.types import TrainingSettings
 from backprop.learn import fit as network_fit
 from backprop.learn import metrics as metric_functions
 from backprop.learn.callbacks import Callback, Plateau, Progress, TerminateOnNaN
+from backprop.learn.callbacks.averages import only_average
 from backprop.learn.divergence import DivergedError
 from backprop.learn.fleet_divergence import FleetDivergedError
 from backprop.learn.fleet_measures import FleetMeasures
@@ -175,6 +176,8 @@ def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[
         if not callable(log):
             raise TypeError(f"log: needs a function of member, step and metrics, got {check.shown(log)}")
         found.append(_Log(log))
+    if only_average(found) is not None:
+        raise ValueError("callbacks: needs none that averages the parameters, which is for Network.fit")
     for callback in found:
         callback.of_member(0)  # what a fleet cannot use says so
     return found

@@ -42,6 +42,10 @@ class MemberRun:
         """The parameters that had the training loss of the epoch, where that is known."""
         return self.training.measured_of(self.row)
 
+    def evaluated(self) -> RealArray:
+        """Return the parameters of which the validation loss and the metrics are."""
+        return self.network.parameters
+
     def stop(self, reason: str) -> None:
         """End the member's training as soon as its callbacks have been called."""
         self.training.stop_member(self.row, reason)

@@ -27,11 +27,11 @@ class Measures:
                     self.sets.append((rows.X, {prefix + name: function for name, function in bound.items()}))
         self.names = [name for _, functions in self.sets for name in functions]
 
-    def __call__(self) -> dict[str, float]:
-        """Measure all of them with the present parameters."""
+    def __call__(self, parameters: RealArray) -> dict[str, float]:
+        """Measure all of them with these parameters."""
         network, values = self.network, {}
         for X, functions in self.sets:
             outputs: RealArray = np.empty((len(X), network.n_outputs), network.dtype)
-            network._forward(network._plan, network._parameters, X, outputs)
+            network._forward(network._plan, parameters, X, outputs)
             values.update({name: function(outputs) for name, function in functions.items()})
         return values

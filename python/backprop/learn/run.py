@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.interrupts import HeldInterrupts
+from backprop.base.state import n_averaged
+from backprop.base.types import RealArray
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Plateau, Progress, overrides
+from backprop.learn.callbacks.averages import WeightAveraging
 from backprop.learn.callbacks.plateaus import keeps_loss, keeps_measured
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, find_last_finite, is_finite, origin
 from backprop.learn.job import Job
@@ -32,6 +35,7 @@ class Run:
         measures: Measures,
         callbacks: Sequence[Callback],
         rule: Plateau | None,
+        averaging: WeightAveraging | None,
         bar: Progress,
         interrupts: HeldInterrupts,
         last_epoch: int,
@@ -40,6 +44,7 @@ class Run:
     ) -> None:
         self.job, self.network, self.state, self.history = job, job.network, job.state, job.network.history
         self.rates, self.measures, self.callbacks, self.rule, self.bar = rates, measures, callbacks, rule, bar
+        self.averaging = averaging
         self.interrupts, self.call = interrupts, interrupts.call
         self.first_epoch, self.last_epoch, self.records_rate = job.state.epoch, last_epoch, records_rate
         # The core's rule stands in for the callback's own.
@@ -96,7 +101,11 @@ class Run:
                 if self.resumes:
                     self.resume_callbacks()
                 self.bar.begin(self.last_epoch - self.first_epoch)
-                history.stop_reason = self.loop()
+                reason = self.loop()
+                self.note_average()
+                if self.averaging is not None and reason != "diverged":
+                    self.averaging.finish(self.network)
+                history.stop_reason = reason
             finally:
                 self.network._run = None
                 history.elapsed += time.perf_counter() - start
@@ -107,6 +116,7 @@ class Run:
         """Put the states of the callbacks where a checkpoint finds them."""
         if self.rule is not None:
             self.report_best(self.rule)
+        self.note_average()
         for callback in filter(keeps_measured, self.callbacks):
             callback.measured = self.measured if self.state.cursor else None
         self.state.callbacks = [(type(callback).__name__, callback.state()) for callback in self.callbacks]
@@ -118,6 +128,22 @@ class Run:
                 callback.resume(state)
                 if self.measured is not None and self.state.cursor and (found := state.get("measured")) is not None:
                     self.measured[...] = found
+        if self.averaging is not None:
+            self.averaging.go_on(self.network)
+
+    def note_average(self) -> None:
+        """Tell the callback how many are averaged."""
+        average = self.job.settings.average
+        if self.averaging is not None and average is not None:
+            self.averaging.n_averaged = n_averaged(self.state, average, len(self.job.data.X), self.rates.batch_size)
+
+    def evaluated(self) -> RealArray:
+        """Return the parameters of which the validation loss and the metrics are."""
+        self.note_average()
+        average = self.job.settings.average
+        if self.averaging is not None and average is not None and average.measured and self.averaging.n_averaged:
+            return self.state.average
+        return self.state.parameters
 
     def end(self, callback: Callback) -> None:
         """Tell a callback that training has ended."""
@@ -194,7 +220,7 @@ class Run:
             values["val_loss"] = self.validation_losses[:done]
         try:
             if self.measures.sets:
-                measured = self.call(self.measures)
+                measured = self.call(self.measures, self.evaluated())
                 values.update((name, np.array([value])) for name, value in measured.items())
         finally:  # a metric that raises takes nothing else away
             if self.records_rate:

@@ -37,6 +37,9 @@ def begin(
     n_best = network.n_parameters if settings.keep_best else 0
     if len(state.best_parameters) != n_best:
         state.best_parameters = np.empty(n_best, network.dtype)
+    n_averaged = network.n_parameters if settings.average is not None else 0
+    if len(state.average) != n_averaged:
+        state.average = np.zeros(n_averaged, network.dtype)
     return state
 
 
@@ -53,4 +56,7 @@ def interrupted(network: Model, optimizer: Optimizer, settings: TrainingSettings
         raise ValueError(f"resume: needs the data and the batch_size of the run to be resumed, {had}; got {got}")
     if settings.keep_best and len(state.best_parameters) != network.n_parameters:
         raise ValueError("resume: needs the callbacks of the run to be resumed, which kept no best parameters")
+    if (settings.average is not None) != (len(state.average) > 0):
+        had = "averaged the parameters" if len(state.average) else "did not average the parameters"
+        raise ValueError(f"resume: needs the callbacks of the run to be resumed, which {had}")
     return state

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backprop.reference.fleet import FleetTraining
     from backprop.reference.passes import Plan, backward, forward, loss_and_gradient
     from backprop.reference.solving import Solving
-    from backprop.reference.step import update
+    from backprop.reference.step import limit_norms, update
     from backprop.reference.training import Training
 
     LOSSES: tuple[str, ...]
@@ -44,6 +44,7 @@ __all__ = [
     "hessian",
     "jacobian",
     "laplacian",
+    "limit_norms",
     "loss_and_gradient",
     "parameter_jacobian",
     "update",
@@ -65,6 +66,7 @@ _HOME = {
     "hessian": "derivatives",
     "jacobian": "derivatives",
     "laplacian": "derivatives",
+    "limit_norms": "step",
     "loss_and_gradient": "passes",
     "parameter_jacobian": "derivatives",
     "update": "step",

@@ -54,5 +54,6 @@ def limit_norms(plan: Plan, parameters: Array) -> None:
         bound = plan.layers[array.layer].settings.max_norm
         if bound is not None and array.name == "weights" and array.trainable:
             W = array.of(parameters)
-            norms = np.sqrt(np.square(W, dtype=np.float64).sum(axis=0))
-            W *= np.where(norms > bound, bound / norms, 1)
+            with np.errstate(all="ignore"):
+                norms = np.sqrt(np.square(W, dtype=np.float64).sum(axis=0))
+                W *= np.where(norms > bound, bound / norms, 1)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def close_epoch(
-    state: TrainingState, settings: TrainingSettings, monitored: float, is_finite: bool
+    state: TrainingState, settings: TrainingSettings, monitored: float, is_finite: bool, parameters: RealArray
 ) -> StopReason | None:
-    """End an epoch with this loss, and apply the stop rules."""
+    """End an epoch with this loss, which `parameters` have, and apply the stop rules."""
     state.epoch += 1
     state.cursor = 0
     state.loss_sum = state.weight_sum = 0.0
@@ -40,7 +40,7 @@ def close_epoch(
     if monitored < state.best_loss:
         state.best_loss, state.best_epoch = monitored, state.epoch
         if settings.keep_best:
-            state.best_parameters[:] = state.parameters
+            state.best_parameters[:] = parameters
     if settings.tolerance is not None and state.stale_epochs >= settings.patience:
         return "tolerance"
     return None
@@ -107,6 +107,7 @@ class Loop:
         self.n_rows = len(data.X)
         self.batch_size = min(settings.batch_size or self.n_rows, self.n_rows)
         self.shuffle = settings.shuffle and self.batch_size < self.n_rows
+        self.steps_per_epoch = -(-self.n_rows // self.batch_size)
         self.drops = any(layer.settings.dropout > 0 for layer in plan.layers)
         self.gradient = np.zeros_like(state.parameters)
         self.set_learning_rates(learning_rates)
@@ -114,6 +115,8 @@ class Loop:
             state.permutation = np.arange(self.n_rows, dtype=np.int64)
         if settings.keep_best and len(state.best_parameters) != len(state.parameters):
             state.best_parameters = state.parameters.copy()
+        if settings.average is not None and len(state.average) != len(state.parameters):
+            state.average = state.parameters.copy()
 
     def set_learning_rates(self, learning_rates: NDArray[np.float64]) -> None:
         """`learning_rates[k]` is used for the k-th step from here; the last one is used from there on."""
@@ -169,6 +172,39 @@ class Loop:
         state.step += 1
         self.computation.update(state.parameters, self.gradient, state.slots, state.step, learning_rate)
         limit_norms(self.plan, state.parameters)
+        self.average_step()
+
+    def steps_averaged(self) -> tuple[int, int]:
+        """Return how many steps of this run have been done since the average began, and each how many-th counts."""
+        average, state = self.settings.average, self.state
+        if average is None:
+            return 0, 1
+        epochs = state.epoch - state.first_epoch - average.start
+        return epochs * self.steps_per_epoch + -(
+            -state.cursor // self.batch_size
+        ), average.every or self.steps_per_epoch
+
+    def average_step(self) -> None:
+        """After a step: enter the parameters into the average, if it is their turn."""
+        steps, between = self.steps_averaged()
+        if steps > 0 and steps % between == 0:
+            assert self.settings.average is not None
+            count, decay = steps // between, self.settings.average.decay
+            average, parameters = self.state.average, self.state.parameters
+            if count == 1:
+                average[...] = parameters
+            else:
+                average += average.dtype.type(1 / count if decay is None else 1 - decay) * (parameters - average)
+
+    def measured_parameters(self) -> RealArray:
+        """Return those whose validation loss is wanted: the average once there is one, if that is asked for."""
+        steps, between = self.steps_averaged()
+        average = self.settings.average
+        return (
+            self.state.average
+            if average is not None and average.measured and steps >= between
+            else self.state.parameters
+        )
 
     def next_batch(self) -> Data:
         """Look up the next rows of this epoch; the last batch may be short."""
@@ -209,11 +245,12 @@ class Loop:
             validation_losses[i] = self.validation_loss(self.validation)
             monitored = float(validation_losses[i]) if settings.monitor == "val_loss" else loss
         is_finite = math.isfinite(loss) and bool(np.isfinite(state.parameters).all())
-        return close_epoch(state, settings, monitored, is_finite)
+        best = self.measured_parameters() if settings.monitor == "val_loss" else state.parameters
+        return close_epoch(state, settings, monitored, is_finite, best)
 
     def validation_loss(self, validation: Data) -> float:
-        """Compute the loss of the validation data, with the parameters as they are, penalties included."""
-        parameters = self.state.parameters
+        """Compute the loss of the validation data, penalties included."""
+        parameters = self.measured_parameters()
         return float(self.computation.loss(parameters, validation) + penalty(self.plan, parameters))
 
 

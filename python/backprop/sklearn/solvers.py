@@ -24,6 +24,7 @@ from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.callbacks.averages import only_average
 from backprop.learn.callbacks.plateaus import keeps_measured
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
@@ -431,6 +432,8 @@ class Listeners:
 
     def __init__(self, callbacks: Any, problem: Problem) -> None:
         self.callbacks: list[Callback] = all_callbacks(callbacks, None, None, 1)
+        if only_average(self.callbacks) is not None:
+            raise ValueError("callbacks: needs none that averages the parameters, which is for Network.fit")
         names = ["loss", "learning_rate"]
         if problem.validation is not None:
             names.append("val_loss")
@@ -449,6 +452,10 @@ class Listeners:
         self.keeps_measured = any(map(keeps_measured, self.callbacks))
         self.measured: RealArray | None = None
         """the parameters before the step of a full batch, as `Model.Run` has them"""
+
+    def evaluated(self) -> RealArray:
+        """Return the parameters of which scores are."""
+        return self.network.parameters
 
     def stop(self, reason: str) -> None:
         """Let training end: what `Network.stop` does."""

@@ -65,7 +65,9 @@ class SparseTraining:
             if diverged or state.cursor == self.n_rows:
                 loss = math.nan if diverged else state.loss_sum / state.weight_sum if state.weight_sum else 0.0
                 losses[i] = loss
-                if (reason := close_epoch(state, self.settings, loss, math.isfinite(loss))) is not None:
+                if (
+                    reason := close_epoch(state, self.settings, loss, math.isfinite(loss), state.parameters)
+                ) is not None:
                     return reason
             if state.epoch < last_epoch and time.perf_counter() >= end:
                 return "time"

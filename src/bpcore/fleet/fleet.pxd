@@ -62,6 +62,7 @@ cdef struct Fleet:
     real *parameters  # (size, n_parameters)
     real *slots  # (size, n_slots, n_parameters)
     real *best_parameters  # (size, n_parameters), or NULL
+    real *average  # (size, n_parameters), or NULL: of the parameters over the steps
     const double *rates  # (size,)
     const RateTable *tables  # NULL: all factors are 1
     const int64_t *table_of  # (size,)

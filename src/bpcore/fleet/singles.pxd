@@ -36,6 +36,7 @@ cdef struct Single:
     Member saved
     real *saved_parameters  # (n_parameters,)
     real *saved_slots  # (n_slots, n_parameters)
+    real *saved_average  # (n_parameters,), where there is an average
     int64_t *order  # (most rows,), where rows are shuffled
     double *rates  # (most steps of an epoch,)
     double losses[EPOCHS_AT_ONCE]
@@ -60,6 +61,7 @@ cdef inline void take_single(Arena *arena, Fleet *fleet, Single *single) noexcep
     rn.take_memory(arena, &single.run, True, True)
     single.saved_parameters = take_reals(arena, n)
     single.saved_slots = take_reals(arena, fleet.n_slots * n)
+    single.saved_average = take_reals(arena, n if fleet.job.average.wanted else 0)
     single.order = <int64_t *> take(arena, rows * sizeof(int64_t)) if fleet.shuffles else NULL
     single.rates = <double *> take(arena, ((rows - 1) // batch_of(fleet, rows) + 1) * sizeof(double))
     single.bits = BitGenerator(&single.random, pcg64_next)
@@ -146,6 +148,8 @@ cdef inline void load_single(Single *single, int64_t k) noexcept nogil:
     single.run.state.parameters = fleet.parameters + k * n
     single.run.state.slots = fleet.slots + k * fleet.n_slots * n
     single.run.state.best_parameters = fleet.best_parameters + k * n if fleet.best_parameters != NULL else NULL
+    single.run.state.average = fleet.average + k * n if fleet.job.average.wanted else NULL
+    single.run.state.first_epoch = fleet.members[k].first_epoch
     single.run.state.bits = &single.bits
     read_numbers(single, fleet.members + k)
     single.run.state.paused = False
@@ -163,6 +167,8 @@ cdef inline void save_single(Single *single) noexcept nogil:
     cdef Py_ssize_t n = single.net.n_parameters
     memcpy(single.saved_parameters, single.run.state.parameters, n * sizeof(real))
     memcpy(single.saved_slots, single.run.state.slots, single.fleet.n_slots * n * sizeof(real))
+    if single.run.job.average.wanted:
+        memcpy(single.saved_average, single.run.state.average, n * sizeof(real))
     single.saved = single.fleet.members[single.member]
     write_numbers(single, &single.saved)
 
@@ -173,6 +179,8 @@ cdef inline void lose_single(Single *single) noexcept nogil:
     cdef Member *member = single.fleet.members + single.member
     memcpy(single.run.state.parameters, single.saved_parameters, n * sizeof(real))
     memcpy(single.run.state.slots, single.saved_slots, single.fleet.n_slots * n * sizeof(real))
+    if single.run.job.average.wanted:
+        memcpy(single.run.state.average, single.saved_average, n * sizeof(real))
     member[0] = single.saved
     member.status = LOST
     member.diverged_epoch = single.run.state.epoch

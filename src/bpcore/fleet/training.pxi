@@ -44,6 +44,8 @@ cdef class FleetTraining:
         fleet.slots = self.buffers.writable_reals(state.slots, fleet.n_slots * numbers)
         if settings.keep_best:
             fleet.best_parameters = self.buffers.writable_reals(state.best_parameters, numbers)
+        if settings.average is not None:
+            fleet.average = self.buffers.writable_reals(state.average, numbers)
         return 0
 
     cdef int fill_settings(self, loss, optimizer, settings, data) except -1:
@@ -54,6 +56,7 @@ cdef class FleetTraining:
         fill_loss(&job.loss, loss, data.has_labels)
         fill_optimizer(&job.optimizer, optimizer)
         fill_stop_rule(job, settings)
+        fill_average(&job.average, settings)
         self.native.batch_size = settings.batch_size or 0
         self.native.shuffles = settings.shuffle and 0 < self.native.batch_size < data.n_rows.max()
         return 0

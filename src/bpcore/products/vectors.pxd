@@ -43,6 +43,19 @@ cdef inline void add_vectors(real *total, const real *part, Py_ssize_t n) noexce
         vstore_n(total + i, vload_n(total + i, n - i) + vload_n(part + i, n - i), n - i)
 
 
+cdef inline void approach(real *x, const real *goal, real weight, Py_ssize_t n) noexcept nogil:
+    """x += weight (goal - x), n numbers."""
+    cdef vec w = vset1(weight), v
+    cdef Py_ssize_t i
+    for i in range(n // LANES):
+        v = vload(x + i * LANES)
+        vstore(x + i * LANES, vfma(w, vload(goal + i * LANES) - v, v))
+    i = n // LANES * LANES
+    if i < n:
+        v = vload_n(x + i, n - i)
+        vstore_n(x + i, vfma(w, vload_n(goal + i, n - i) - v, v), n - i)
+
+
 cdef inline void add_norms(const real *w, Py_ssize_t n, double *absolute, double *square) noexcept nogil:
     """The sums of |w| and of w**2: in the type of w over at most NORM_WEIGHTS of them, those in double."""
     cdef vec absolutes[MAX_VECS]

@@ -9,6 +9,7 @@ from bpcore.passes.batches cimport shuffle
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.vectors cimport all_finite
+from bpcore.run.average cimport average_step, measured_parameters
 from bpcore.run.job cimport Job
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Clock, Run
@@ -71,6 +72,7 @@ cdef inline bint apply_stop_rule(Run *run, double watched) noexcept nogil:
     """Enter the monitored loss of an epoch into the stop rule; whether it asks to stop."""
     cdef const Job *job = &run.job
     cdef State *state = &run.state
+    cdef const real *best
     cdef bint progress
     if job.has_tolerance:
         progress = (watched < state.best_loss or job.equal_is_progress) and watched <= state.best_loss - job.tolerance
@@ -79,7 +81,8 @@ cdef inline bint apply_stop_rule(Run *run, double watched) noexcept nogil:
         state.best_loss = watched
         state.best_epoch = state.epoch
         if state.best_parameters != NULL:
-            memcpy(state.best_parameters, state.parameters, job.net.n_parameters * sizeof(real))
+            best = measured_parameters(run) if job.watches_validation else state.parameters
+            memcpy(state.best_parameters, best, job.net.n_parameters * sizeof(real))
     return job.has_tolerance and state.stale_epochs >= job.patience
 
 
@@ -90,7 +93,7 @@ cdef inline StopReason end_epoch(Run *run, double *loss, double *validation_loss
     loss[0] = state.loss_sum / state.weight_sum if state.weight_sum != 0 else 0
     watched = loss[0]
     if run.job.validation.n > 0:
-        validation_loss[0] = state.validation_sum + add_penalties(&run.job, state.parameters, NULL, 1)
+        validation_loss[0] = state.validation_sum + add_penalties(&run.job, measured_parameters(run), NULL, 1)
         if run.job.watches_validation:
             watched = validation_loss[0]
     state.loss_sum = 0
@@ -122,7 +125,7 @@ cdef inline bint train_large_batch(Run *run, const Call *call, Py_ssize_t n) noe
 cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
     """The steps that are left of this epoch; False where the call is over before them."""
     cdef State *state = &run.state
-    cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over
+    cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over, averages = run.job.average.wanted
     cdef Py_ssize_t n
     if by_row:
         take_rows(&run.workspace.chunk, 1)
@@ -139,13 +142,15 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
             if not train_large_batch(run, call, n):
                 return False
         state.cursor += n
+        if averages:
+            average_step(run)
         over = time_is_over(run, call) or state.step >= call.last_step
     call.over = over
     return state.cursor >= run.job.data.n
 
 
-cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogil:
-    """The validation that is left of this epoch; False where the call is over before that. is_last: no step follows."""
+cdef inline bint validate_pieces(Run *run, Call *call, bint is_last) noexcept nogil:
+    """`validate_rows`, with the parameters of the state."""
     cdef State *state = &run.state
     while state.validated < run.job.validation.n:
         if call.over and now() >= run.team.clock.deadline:
@@ -163,6 +168,16 @@ cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogi
         else:
             call.over = call.over or time_is_over(run, call)
     return True
+
+
+cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogil:
+    """The validation that is left of this epoch; False where the call is over before that. is_last: no step follows."""
+    cdef real *own = run.state.parameters
+    cdef bint is_done
+    run.state.parameters = measured_parameters(run)
+    is_done = validate_pieces(run, call, is_last)
+    run.state.parameters = own
+    return is_done
 
 
 # ---- a call ----

@@ -32,6 +32,14 @@ cdef struct Range:
     real l2
     bint trainable
 
+# An average of the parameters over the steps of a run.
+cdef struct Average:
+    bint wanted
+    bint measured  # whether its validation loss is, and not that of the parameters
+    double decay  # 0: all count the same
+    long long start  # epochs of the run before it begins
+    long long every  # steps from one set of parameters that counts to the next; 0: the last one of each epoch
+
 cdef struct Job:
     const Network *net
     Loss loss
@@ -56,6 +64,7 @@ cdef struct Job:
     const double *rates  # (n_rates,)
     Py_ssize_t n_rates
     long long first_step
+    Average average
     Range *ranges  # (n_ranges,): the trainable parameters, neighbours merged
     int n_ranges
     Range *elementwise  # (n_elementwise,): those that the optimizer steps number by number

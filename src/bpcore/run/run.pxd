@@ -16,6 +16,7 @@ from bpcore.run.workspace cimport (
 cdef enum Command:
     GRADIENT
     UPDATE
+    AVERAGE
     QUIT
 
 # A thread of a team.

@@ -22,6 +22,9 @@ cdef struct State:
     double best_loss
     long long best_epoch
     real *best_parameters  # (n_parameters,); NULL: not wanted
+    # the average of the parameters
+    real *average  # (n_parameters,); NULL: not wanted
+    long long first_epoch  # of the run
     # how far this epoch's validation has come
     Py_ssize_t validated
     double validation_sum

@@ -5,11 +5,12 @@ from bpcore.machine.threads cimport (
     barrier_wait, close_barrier, open_barrier, pthread_create, pthread_join, resize,
 )
 from bpcore.machine.types cimport GROUP_LANES, enter_compute, leave_compute
+from bpcore.products.vectors cimport approach
 from bpcore.run.gradient cimport begin_blocks
 from bpcore.run.job cimport Range
 from bpcore.run.muon cimport update_matrices
 from bpcore.run.partition cimport equal_partition, follow_speeds, part_begin
-from bpcore.run.run cimport GRADIENT, QUIT, UPDATE, Command, Member, Run
+from bpcore.run.run cimport AVERAGE, GRADIENT, QUIT, UPDATE, Command, Member, Run
 from bpcore.run.shared_gradient cimport member_gradient
 from bpcore.run.team_size cimport follow_costs, present_size
 
@@ -63,6 +64,16 @@ cdef inline void member_update(Member *member) noexcept nogil:
         update_matrices(run, member.rank, run.team.n_threads)
 
 
+cdef inline void member_average(Member *member) noexcept nogil:
+    """A member's part of the average of the parameters: whole cache lines."""
+    cdef Run *run = member.run
+    cdef Py_ssize_t n = run.job.net.n_parameters, lines = (n + GROUP_LANES - 1) // GROUP_LANES
+    cdef Py_ssize_t first = part_begin(lines, member.rank, run.team.n_threads) * GROUP_LANES
+    cdef Py_ssize_t end = min(n, part_begin(lines, member.rank + 1, run.team.n_threads) * GROUP_LANES)
+    if first < end:
+        approach(run.state.average + first, run.state.parameters + first, run.workspace.average_weight, end - first)
+
+
 # ---- threads ----
 
 cdef inline void run_command(Member *member) noexcept nogil:
@@ -70,6 +81,8 @@ cdef inline void run_command(Member *member) noexcept nogil:
         member_gradient(member)
     elif member.run.team.command == UPDATE:
         member_update(member)
+    elif member.run.team.command == AVERAGE:
+        member_average(member)
     elif member.run.team.command == QUIT:
         pass  # see `worker_main`
 

@@ -34,6 +34,7 @@ cdef class Training:
         if settings.batch_size is not None:
             job.batch_size = min(<Py_ssize_t> settings.batch_size, job.data.n)
         fill_stop_rule(job, settings)
+        fill_average(&job.average, settings)
         begin_size(
             &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS), settings.fixed_threads
         )
@@ -52,6 +53,10 @@ cdef class Training:
             if len(state.best_parameters) != n_parameters:
                 state.best_parameters = state.parameters.copy()
             run.state.best_parameters = self.buffers.writable_reals(state.best_parameters, n_parameters)
+        if settings.average is not None:
+            if len(state.average) != n_parameters:
+                state.average = state.parameters.copy()
+            run.state.average = self.buffers.writable_reals(state.average, n_parameters)
         if shuffled:
             if len(state.permutation) != run.job.data.n:
                 import numpy
@@ -93,6 +98,7 @@ cdef class Training:
             native.paused = False
         native.step = state.step
         native.epoch = state.epoch
+        native.first_epoch = state.first_epoch
         native.cursor = state.cursor
         native.loss_sum = state.loss_sum
         native.weight_sum = state.weight_sum

@@ -37,6 +37,8 @@ cdef inline void validate(Run *run) noexcept nogil:
 cdef inline bint validates_in_spare_lanes(const Run *run) noexcept nogil:
     """Whether the validation rows go through the network beside the training rows, which costs nothing."""
     cdef Py_ssize_t n = run.job.data.n + run.job.validation.n
+    if run.job.average.measured:  # the next step goes on with other parameters
+        return False
     return run.job.validation.n > 0 and run.workspace.data.x != NULL and n <= LANES and is_tiny(run.job.net, n)
 
 

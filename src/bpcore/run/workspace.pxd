@@ -119,6 +119,7 @@ cdef struct Workspace:
     Batch batch
     Update update
     double rate  # of the step whose update that is
+    real average_weight  # how far the average goes towards the parameters after a step
     Matrices matrices
 
 

@@ -9,6 +9,7 @@ however short the epochs are. With ``every = k`` those two are called at every k
 between run without a look into Python.
 """
 
+from backprop.learn.callbacks.averages import ExponentialMovingAverage, StochasticWeightAveraging
 from backprop.learn.callbacks.callback import Callback, overrides
 from backprop.learn.callbacks.plateaus import EarlyStopping, Plateau, ReduceLROnPlateau
 from backprop.learn.callbacks.records import Checkpoint, CSVLogger, LambdaCallback, Progress, TerminateOnNaN
@@ -18,10 +19,12 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "ExponentialMovingAverage",
     "LambdaCallback",
     "Plateau",
     "Progress",
     "ReduceLROnPlateau",
+    "StochasticWeightAveraging",
     "TerminateOnNaN",
     "overrides",
 ]

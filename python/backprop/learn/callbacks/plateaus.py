@@ -113,11 +113,18 @@ class Plateau(Callback):
         if value < best:
             self.best, self.best_epoch = logs[self.monitor], epoch
             if self.keeps_best:
-                measured = network._run.measured if keeps_measured(self) and network._run is not None else None
-                self.best_parameters = (network.parameters if measured is None else measured).copy()
+                self.best_parameters = self.parameters_of(network).copy()
         if self.stale_epochs >= self.patience:
             self.stale_epochs = 0
             self.on_plateau(network, epoch, logs)
+
+    def parameters_of(self, network: Any) -> RealArray:
+        """Return the parameters that have the number of this epoch."""
+        run = network._run
+        found: RealArray | None = None
+        if run is not None:
+            found = run.measured if keeps_measured(self) else run.evaluated()
+        return network.parameters if found is None else found
 
     def on_plateau(self, network: Any, epoch: int, logs: Logs) -> None:
         """Called when `patience` epochs in a row have not improved; the count then starts again."""
