@@ -15,6 +15,7 @@ from libc.string cimport memset
 from bpcore.derivatives.curvature cimport add_curvature_product
 from bpcore.derivatives.of_inputs cimport input_hessian, input_jacobian, input_laplacian
 from bpcore.derivatives.row_gradients cimport row_gradients, row_jacobian
+from bpcore.derivatives.slopes cimport Slopes, slopes_pass, take_slopes
 from bpcore.derivatives.tangents cimport Tangents, take_tangents, tangents_chunk
 from bpcore.fleet.fleet cimport RUNNING, Fleet, FleetRows, Member, RateTable, batch_of, is_waiting
 from bpcore.fleet.workers cimport (
@@ -37,7 +38,8 @@ from bpcore.run cimport epochs, partition, run as rn
 from bpcore.run.batch cimport data_loss
 from bpcore.run.heads cimport all_gradients, all_outputs
 from bpcore.run.job cimport (
-    Average, Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, weight_of,
+    Average, Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, targets_per_row,
+    weight_of,
 )
 from bpcore.run.penalties cimport add_penalties, limit_all_norms
 from bpcore.run.run cimport set_alone, take_ranges
@@ -297,7 +299,7 @@ cdef real *take_slots(Buffers buffers, Plan plan, optimizer, slots) except NULL:
     return buffers.writable_reals(slots, <Py_ssize_t> optimizer.n_slots * plan.n_parameters)
 
 
-cdef int fill_rows(Rows *rows, Buffers buffers, Plan plan, data, bint labels) except -1:
+cdef int fill_rows(Rows *rows, Buffers buffers, Plan plan, data, bint labels, Py_ssize_t n_targets) except -1:
     X, targets, weight = data
     if (targets.ndim == 1) != labels:
         raise ValueError("validation: needs targets of the training data's form, class labels or rows of numbers")
@@ -306,7 +308,7 @@ cdef int fill_rows(Rows *rows, Buffers buffers, Plan plan, data, bint labels) ex
     if labels:
         rows.labels = <const int64_t *> buffers.add(targets, sizeof(int64_t), rows.n, False)
     else:
-        rows.y = buffers.reals(targets, rows.n * plan.n_outputs)
+        rows.y = buffers.reals(targets, rows.n * n_targets)
     if weight is not None:
         rows.weight = buffers.reals(weight, rows.n)
     return 0
@@ -340,11 +342,47 @@ cdef int fill_average(Average *native, settings) except -1:
 cdef int fill_job(Job *job, Buffers buffers, Plan plan, loss, data) except -1:
     """What every job has: the network, the loss and the data, in one batch."""
     job.net = &plan.net
+    if loss.sees_derivatives:
+        job.slopes_per_row = plan.n_outputs * plan.n_inputs
+        loss = loss.loss
     fill_loss(&job.loss, loss, data.targets.ndim == 1)
-    fill_rows(&job.data, buffers, plan, data, job.loss.labels)
+    fill_rows(&job.data, buffers, plan, data, job.loss.labels, targets_per_row(job))
     job.batch_size = job.data.n
     job.max_chunk = max_chunk_of(&plan.net)
     return 0
+
+
+cdef class SlopePass:
+    """What a loss that sees derivatives needs."""
+
+    cdef Slopes slopes
+    cdef Memory own
+
+
+cdef SlopePass take_slope_pass(rn.Run *run, Plan plan, loss):
+    """Let such a loss have its own pass, before the memory of the run is taken; None for other losses."""
+    cdef SlopePass found = SlopePass()
+    cdef Job *job = &run.job
+    cdef Arena *arena
+    cdef int times
+    if job.slopes_per_row == 0:
+        return None
+    found.slopes.net = plan.net
+    found.slopes.net.by_chunks = True
+    found.slopes.ratio = loss.weight / (loss.loss.scale * (plan.n_inputs if job.loss.mean else 1))
+    found.slopes.tangents.k = plan.n_inputs
+    job.net = &found.slopes.net
+    job.own_pass = slopes_pass
+    job.own = &found.slopes
+    job.all_scores = True
+    job.max_chunk = tangents_chunk(job.max_chunk, plan.n_inputs)
+    found.own = Memory()
+    arena = &found.own.arena
+    for times in range(2):
+        if times == 1 and not reserve(arena):
+            raise MemoryError(f"backprop needs {arena.size} bytes for derivatives")
+        take_slopes(arena, job, &found.slopes)
+    return found
 
 
 # ---- loss, gradient, update ----
@@ -363,10 +401,12 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient, inpu
     cdef rn.Run run
     cdef Buffers buffers = Buffers()
     cdef Memory memory
+    cdef SlopePass slope_pass
     cdef double value, denominator
     cdef unsigned int saved
     memset(&run, 0, sizeof(run))
     fill_job(&run.job, buffers, plan, loss, data)
+    slope_pass = take_slope_pass(&run, plan, loss)  # no-cython-lint: it keeps its memory alive
     run.state.parameters = <real *> buffers.reals(parameters, plan.n_parameters)
     set_alone(&run)
     ask_for_gradients(&run, buffers, plan, gradient, input_gradient)

@@ -57,6 +57,8 @@ class Custom:
     elementwise: ClassVar[bool] = False
     """the mean is over rows"""
     reduction: ClassVar[Reduction] = "mean"
+    sees_derivatives: ClassVar[bool] = False
+    """it gets the outputs alone"""
 
     function: Callable[..., tuple[Any, Any]]
 

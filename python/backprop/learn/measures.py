@@ -11,6 +11,7 @@ from backprop.backends.custom import Custom
 from backprop.base.types import Data, RealArray
 from backprop.learn import metrics as metric_functions
 from backprop.model.model import Model
+from backprop.model.rows import of_outputs
 from backprop.reference.losses import Loss
 
 
@@ -23,7 +24,9 @@ class Measures:
         if functions := metric_functions.resolved(metrics):
             for prefix, rows in (("", data), ("val_", validation)):
                 if rows is not None:
-                    bound = metric_functions.bound(functions, loss, rows.targets, rows.sample_weight)
+                    bound = metric_functions.bound(
+                        functions, loss, of_outputs(network, loss, rows.targets), rows.sample_weight
+                    )
                     self.sets.append((rows.X, {prefix + name: function for name, function in bound.items()}))
         self.names = [name for _, functions in self.sets for name in functions]
 

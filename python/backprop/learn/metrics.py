@@ -260,10 +260,11 @@ HIGHER_IS_BETTER = CLASSIFICATION | {"r2"}
 def evaluate(model: Model, X: Any, y: Any, *, loss: Any, metrics: Any, sample_weight: Any) -> dict[str, float]:
     """Return the loss and the metrics over all rows; `backprop.Network.evaluate` documents it."""
     from backprop.model.objective import Objective
+    from backprop.model.rows import of_outputs
 
     wanted = resolved(metrics)
     checked, data = model._data(X, y, loss, sample_weight, custom=True)
-    measured = bound(wanted, checked, data.targets, data.sample_weight)
+    measured = bound(wanted, checked, of_outputs(model, checked, data.targets), data.sample_weight)
     outputs = model.predict(data.X)
     value = Objective(model._core, model._plan, model._layers, checked, data)(model._parameters)
     return {"loss": value, **{name: metric(outputs) for name, metric in measured.items()}}

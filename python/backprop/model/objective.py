@@ -35,6 +35,8 @@ class Objective:
         self, parameters: RealArray, gradient: RealArray | None = None, input_gradient: RealArray | None = None
     ) -> float:
         """Return the loss; put its gradient with respect to parameters and X into what is not None."""
+        if input_gradient is not None and self.loss.sees_derivatives:
+            raise ValueError(f"loss: needs one of the outputs alone for gradients by X, got {self.loss.name}")
         if isinstance(self.loss, Custom):
             head = CustomHead(self.loss, dict(np.geterr()))
             on_backend = OnBackend(self.module, self.plan, head, SGD())  # of which no step is done

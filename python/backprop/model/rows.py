@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,20 +56,40 @@ class Ends(Protocol):
 _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
 
-def loss(model: Ends, loss: Any, custom: bool) -> Loss | Custom:
-    """Return the loss as an object that suits the last layer; `custom` allows functions."""
+def loss(model: Ends, loss: Any, custom: bool, *, derivatives: bool | None = None) -> Loss | Custom:
+    """Return the loss as an object that suits the last layer; `custom` allows functions.
+
+    `derivatives` allows a loss that sees them; None where `custom` does.
+    """
     kind, custom_kind, known = _losses()
     if custom and not isinstance(loss, (str, kind, type)) and callable(loss):
         return loss if isinstance(loss, custom_kind) else custom_kind(loss)
     output = model.layers[-1].activation
     if isinstance(loss, str) and loss == "auto":
         loss = _LOSS_OF_OUTPUT.get(output, "squared_error")
+    if isinstance(loss, kind) and loss.sees_derivatives:
+        if not (custom if derivatives is None else derivatives):
+            raise ValueError(f"loss: needs one of the outputs alone here, got {loss.name}")
+        return _with_derivatives(model, loss)
     checked = check.setting("loss", loss, kind, known)
     if checked.outputs is not None and output not in checked.outputs:
         raise ValueError(
             f"loss: {checked.name} needs a last layer with activation {' or '.join(checked.outputs)}, got {output}"
         )
     return checked
+
+
+def _with_derivatives(model: Ends, loss: Any) -> Loss:
+    """Return a loss that sees derivatives with a loss of the outputs that suits the last layer."""
+    for k, layer in enumerate(model.layers):
+        if layer.dropout:
+            raise ValueError(f"layers[{k}]: needs dropout=0 for {loss.name}, got {layer.dropout}")
+    checked: Loss = replace(loss, loss=_loss_of_outputs(model, loss.loss))
+    return checked
+
+
+def _loss_of_outputs(model: Ends, inner: Any) -> Any:
+    return loss(model, inner, custom=False)
 
 
 def opened(model: Ends, name: str, X: Any, others: Names | None = None) -> tuple[Any, Names | None]:
@@ -99,12 +120,34 @@ def rows(
 ) -> Data:
     """Return rows for this loss; `names` are what the messages call them."""
     X = features(model, X, names[0])
-    if isinstance(loss, _losses()[0]):
+    if loss.sees_derivatives:
+        targets = with_slopes(model, names[1], loss, y, len(X))
+    elif isinstance(loss, _losses()[0]):
         targets = check.targets(names[1], y, loss, model.dtype, len(X), model.n_outputs)
     else:
         targets = check.rows_of_targets(names[1], y, len(X), model.n_outputs)
-    n_weights = model.n_outputs if loss.elementwise and may_weigh_outputs else 1
+    weighs_outputs = loss.elementwise and may_weigh_outputs and not loss.sees_derivatives
+    n_weights = model.n_outputs if weighs_outputs else 1
     return Data(X, targets, check.weights(names[2], sample_weight, model.dtype, len(X), n_weights))
+
+
+def with_slopes(model: Ends, name: str, loss: Any, y: Any, n_rows: int) -> RealArray:
+    """Return the targets of outputs and, behind them in each row, those of their derivatives, output by output."""
+    if not isinstance(y, (tuple, list)) or len(y) != 2:
+        raise TypeError(
+            f"{name}: needs a pair (y, dy) of outputs and their derivatives for {loss.name}, got {check.shown(y)}"
+        )
+    targets = check.targets(f"{name}[0]", y[0], loss.loss, model.dtype, n_rows, model.n_outputs)
+    slopes, shape = np.asarray(frames.values(f"{name}[1]", y[1])), (n_rows, model.n_outputs, model.n_inputs)
+    if slopes.shape == (n_rows, model.n_inputs) and model.n_outputs == 1:
+        slopes = slopes[:, np.newaxis]
+    slopes = check.array(f"{name}[1]", slopes, model.dtype, shape)
+    return np.concatenate([targets, slopes.reshape(n_rows, -1)], axis=1)
+
+
+def of_outputs(model: Ends, loss: Loss | Custom, targets: Any) -> Any:
+    """Return the targets of the outputs alone, which metrics compare with."""
+    return targets[:, : model.n_outputs] if loss.sees_derivatives else targets
 
 
 def validation(

@@ -138,6 +138,8 @@ def data_loss(
     dropout_key: int | None = None,
 ) -> Any:
     """Compute the loss of the data, without penalties, and its gradients that are not None."""
+    if loss.sees_derivatives:
+        return loss.data_loss(plan, parameters, data, gradient)
     run = forward_pass(plan, parameters, data.X, dropout_key)
     value, G, D = output_layer(plan, loss, parameters, run.scores[-1], run.outputs[-1], data)
     if gradient is not None or input_gradient is not None:

@@ -197,7 +197,6 @@ cdef inline void tangents_forward(
 cdef inline void bend(
     const Layer *layer, int at, const Network *net, Chunk *chunk, Tangents *t,
 ) noexcept nogil:
-    """g and bent from those with respect to outputs to those with respect to scores."""
     cdef Py_ssize_t n_vecs = layer.n_out * chunk.tiles.n_lanes // LANES, stride = layer.n_out * t.lanes, i, v, k
     cdef Py_ssize_t apart = net.width_max * t.lanes
     cdef vec f, g, total
@@ -250,6 +249,18 @@ cdef inline void bend_prelu(
                     bent = vfma(moved, g, bent)
                 vstore(t.bent + i, bent)
                 vstore(t.bent_slopes + i, of_slope)
+
+
+cdef inline void to_scores(
+    const Layer *layer, int at, const Network *net, Chunk *chunk, Tangents *t,
+) noexcept nogil:
+    """g and bent from those with respect to outputs to those with respect to scores."""
+    if mixes_units(layer):
+        bend_softmax(layer, at, net, chunk, t)
+    elif layer.has_slopes:
+        bend_prelu(layer, at, net, chunk, t)
+    else:
+        bend(layer, at, net, chunk, t)
 
 
 cdef inline void one_gradient(
@@ -311,12 +322,7 @@ cdef inline void tangents_backward(
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
         if not (at_scores and l == net.n_layers - 1):
-            if mixes_units(layer):
-                bend_softmax(layer, l + 1, net, chunk, t)
-            elif layer.has_slopes:
-                bend_prelu(layer, l + 1, net, chunk, t)
-            else:
-                bend(layer, l + 1, net, chunk, t)
+            to_scores(layer, l + 1, net, chunk, t)
         if layer.trainable or layer.bias_trainable:
             tangent_gradient(net, layer, chunk, t, target, sink)
         if layer.reads >= net.first_trainable:

@@ -50,6 +50,7 @@ cdef struct Network:
     int first_trainable  # below this layer no gradient is needed; n_layers where nothing is trainable
     bint has_dropout
     bint has_max_norm
+    bint by_chunks  # whether it needs more than the passes for small batches know
     bint splits_short_tile  # see `cut_tiles`
 
 
@@ -86,6 +87,8 @@ cdef inline bint fits_small_batches(const Network *net) noexcept nogil:
     """Whether the passes for small batches know all that the network has: tiny, of one row and of a few."""
     cdef const Layer *layer
     cdef int l
+    if net.by_chunks:
+        return False
     for l in range(net.n_layers):
         layer = net.layers + l
         if layer.kind != DENSE or layer.has_slopes or (l < net.n_layers - 1 and mixes_units(layer)):

@@ -89,7 +89,7 @@ cdef inline void gather_targets(
     if job.loss.labels:
         gather_labels(&chunk.tiles, rows.labels, rows.order, first, chunk.y)
     else:
-        gather_rows(&chunk.tiles, rows.y, job.net.n_outputs, rows.order, first, chunk.y)
+        gather_rows(&chunk.tiles, rows.y, targets_per_row(job), rows.order, first, chunk.y)
     gather_factors(&chunk.tiles, rows.weight, rows.order, first, factor, chunk.factor)
 
 
@@ -101,6 +101,9 @@ cdef inline double chunk_gradient(
     cdef const Rows *rows = run.workspace.batch.source.rows
     cdef const real *parameters = run.state.parameters
     set_chunk(run, chunk, first, n, run.workspace.batch.factor)
+    if run.job.own_pass != NULL:
+        run.job.own_pass(run.job.own, &run.job, parameters, chunk, target, sink)
+        return weighted_sum(chunk.value, rows.weight, rows.order, first, n)
     if run.workspace.batch.tiny:
         tiny_forward(net, &run.job.loss, parameters, chunk)
     else:

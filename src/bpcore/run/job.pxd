@@ -6,7 +6,8 @@ from bpcore.formulas.losses cimport Loss
 from bpcore.formulas.optimizers cimport SGD, Optimizer, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, real
 from bpcore.passes.batches cimport row_of
-from bpcore.passes.network cimport Layer, Network
+from bpcore.passes.network cimport Chunk, Layer, Network
+from bpcore.products.gradients cimport Sink
 
 
 cdef enum:
@@ -18,7 +19,7 @@ cdef enum:
 # Data, row by row.
 cdef struct Rows:
     const real *X  # (n, n_inputs)
-    const real *y  # (n, n_outputs), or
+    const real *y  # (n, targets_per_row), or
     const int64_t *labels  # (n,)
     const real *weight  # (n,), or NULL
     Py_ssize_t n
@@ -40,6 +41,13 @@ cdef struct Average:
     long long start  # epochs of the run before it begins
     long long every  # steps from one set of parameters that counts to the next; 0: the last one of each epoch
 
+# What takes the place of forward and backward, for a chunk whose rows are there: chunk.value, and the gradient into
+# `target`, unless that is NULL.
+cdef struct Job
+ctypedef void (*OwnPass)(
+    void *own, const Job *job, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
+) noexcept nogil
+
 cdef struct Job:
     const Network *net
     Loss loss
@@ -50,6 +58,9 @@ cdef struct Job:
     Py_ssize_t batch_size
     Py_ssize_t max_chunk  # rows that go through the layers together at most
     bint all_scores  # whether all scores are kept, for second derivatives
+    Py_ssize_t slopes_per_row  # targets for derivatives, which follow those for outputs
+    OwnPass own_pass  # NULL: forward and backward
+    void *own
     double clip_norm  # 0: not at all
     double clip_value  # likewise
     bint penalty_per_row
@@ -148,7 +159,7 @@ cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noe
 
 cdef inline Py_ssize_t targets_per_row(const Job *job) noexcept nogil:
     """How many numbers the target of a row has."""
-    return 1 if job.loss.labels else job.net.n_outputs
+    return 1 if job.loss.labels else job.net.n_outputs + job.slopes_per_row
 
 
 cdef inline double weight_of(const Rows *rows, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -178,7 +189,7 @@ cdef inline double factor_of(const Job *job, double denominator) noexcept nogil:
 
 cdef inline bint is_bare(const Job *job) noexcept nogil:
     """Whether nothing comes between a gradient and the optimizer."""
-    return job.n_penalties == 0 and job.clip_norm == 0 and job.clip_value == 0
+    return job.own_pass == NULL and job.n_penalties == 0 and job.clip_norm == 0 and job.clip_value == 0
 
 
 cdef inline bint is_plain_sgd(const Job *job) noexcept nogil:

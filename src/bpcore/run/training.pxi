@@ -6,6 +6,7 @@ cdef class Training:
     cdef rn.Run native
     cdef Plan plan
     cdef Memory memory
+    cdef SlopePass slope_pass
     cdef Buffers buffers
     cdef Buffers rates
     cdef object state
@@ -18,11 +19,14 @@ cdef class Training:
         fill_job(&run.job, self.buffers, plan, loss, data)
         fill_optimizer(&run.job.optimizer, optimizer)
         if validation is not None:
-            fill_rows(&run.job.validation, self.buffers, plan, validation, run.job.loss.labels)
+            fill_rows(
+                &run.job.validation, self.buffers, plan, validation, run.job.loss.labels, targets_per_row(&run.job)
+            )
             run.job.validation_denominator = denominator_of(
                 &run.job, weight_of(&run.job.validation, 0, run.job.validation.n)
             )
         self.take_settings(settings)
+        self.slope_pass = take_slope_pass(run, plan, loss)
         self.take_state(optimizer, settings)
         self.set_learning_rates(learning_rates)
         self.memory = take_memory(run, True, True)
@@ -35,9 +39,13 @@ cdef class Training:
             job.batch_size = min(<Py_ssize_t> settings.batch_size, job.data.n)
         fill_stop_rule(job, settings)
         fill_average(&job.average, settings)
-        begin_size(
-            &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS), settings.fixed_threads
-        )
+        if job.slopes_per_row > 0:
+            set_alone(&self.native)
+        else:
+            begin_size(
+                &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS),
+                settings.fixed_threads,
+            )
         self.native.team.clock.steps_per_check = 1
         return 0
 

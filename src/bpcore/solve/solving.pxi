@@ -11,6 +11,7 @@ cdef class Solving:
     cdef Plan plan
     cdef Memory memory
     cdef Memory own
+    cdef SlopePass slope_pass
     cdef Buffers buffers
     cdef object state
 
@@ -23,6 +24,7 @@ cdef class Solving:
         set_alone(run)
         self.fill_solution(solver)
         self.fill_method(solver)
+        self.slope_pass = take_slope_pass(run, plan, loss)
         self.memory = take_memory(run, True, True)
         fill_ranges(&run.job)
         self.take_own_memory()

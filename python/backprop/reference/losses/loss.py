@@ -54,6 +54,9 @@ class Loss:
     target_values: ClassVar[tuple[float, ...] | None] = None
     """the only targets that the loss accepts; None for all of `target_range`"""
 
+    sees_derivatives: ClassVar[bool] = False
+    """whether it is a loss of the derivatives of the outputs too, and so computes the loss of the data by itself"""
+
     scale: float = 1.0
     reduction: Reduction = "mean"
 
@@ -66,6 +69,10 @@ class Loss:
     def parameters(self) -> tuple[float, ...]:
         """The loss's own parameters, in the order in which the backends take them."""
         return ()
+
+    def data_loss(self, plan: Any, parameters: Array, data: Any, gradient: Array | None) -> Any:
+        """Compute the loss of the data, where it `sees_derivatives`, and its gradient unless that is None."""
+        raise NotImplementedError
 
     def from_scores(self, activation: str) -> bool:
         """Whether the loss is computed from the raw scores of this output activation."""
