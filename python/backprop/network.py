@@ -177,7 +177,8 @@ class Network(Model):
             Targets: real numbers (n, n_outputs), or (n,) where there is one output. For cross_entropy and
             kullback_leibler, integer class labels (n,) from 0 to n_outputs - 1, or class probabilities (n, n_outputs).
             In [0, 1] for binary_cross_entropy, 0 or 1 for focal, -1 or 1 for hinge and squared_hinge, >= 0 for poisson
-            and tweedie, > 0 for gamma. For a loss of your own any array with n rows.
+            and tweedie, > 0 for gamma. For a loss of your own any array with n rows. For
+            `backprop.losses.WithDerivatives` a pair (y, dy).
         loss
             A name or an object from `backprop.losses`. ``"auto"`` goes by the last layer's activation: cross_entropy
             for softmax, binary_cross_entropy for sigmoid, poisson for exp, squared_error otherwise. Or a function

@@ -1,7 +1,7 @@
 """A loss of outputs and of their derivatives with respect to the inputs, in training: a pass for a chunk.
 
-The tangents at the outputs are the Jacobian. Their errors, and the gradient of the loss of the outputs, go back over the
-tangents. To the chunk's own value and factor, those of the derivatives are in a constant ratio.
+The tangents at the outputs are the Jacobian. Their errors, and the gradient of the loss of the outputs, go back over
+the tangents. To the chunk's own value and factor, those of the derivatives are in a constant ratio.
 """
 
 from libc.string cimport memset
@@ -32,7 +32,9 @@ cdef inline void take_slopes(Arena *arena, const Job *job, Slopes *slopes) noexc
     slopes.y = take_reals(arena, job.net.n_outputs * lanes_of(job))
 
 
-cdef inline void copy_targets(const Tiles *tiles, Py_ssize_t n, Py_ssize_t all, const real *y, real *out) noexcept nogil:
+cdef inline void copy_targets(
+    const Tiles *tiles, Py_ssize_t n, Py_ssize_t all, const real *y, real *out,
+) noexcept nogil:
     """out [n][lanes] = the first n of y [all][lanes]."""
     cdef Py_ssize_t i
     cdef int t
