@@ -10,7 +10,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.limits cimport LLONG_MAX
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from bpcore.derivatives.curvature cimport add_curvature_product
 from bpcore.derivatives.of_inputs cimport input_hessian, input_jacobian, input_laplacian
@@ -38,17 +38,21 @@ from bpcore.run cimport epochs, partition, run as rn
 from bpcore.run.batch cimport data_loss
 from bpcore.run.heads cimport all_gradients, all_outputs
 from bpcore.run.job cimport (
-    Average, Job, Rows, chunk_length, denominator_of, fill_ranges, is_plain_sgd, max_chunk_of, targets_per_row,
-    weight_of,
+    Average, Job, Rows, chunk_length, denominator_of, factor_of, fill_ranges, is_plain_sgd, max_chunk_of,
+    targets_per_row, weight_of,
 )
 from bpcore.run.penalties cimport add_penalties, limit_all_norms
 from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
+from bpcore.run.team cimport start_team, stop_team
 from bpcore.run.team_size cimport TeamSize, begin_size, follow_costs, present_size
-from bpcore.run.workspace cimport Arena, lanes_of, reserve, rounded, take, take_reals
+from bpcore.run.workspace cimport (
+    Arena, lanes_of, most_rows, reserve, rounded, shares_blocks, take, take_reals,
+)
+from bpcore.solve.evidence cimport Evidence, fill_prior, take_evidence
 from bpcore.solve.gauss_newton cimport chunk_for, trainable_parameters
-from bpcore.solve.lbfgs cimport Lbfgs, advance_lbfgs, begin_lbfgs, take_lbfgs
+from bpcore.solve.lbfgs cimport Lbfgs, advance_lbfgs, begin_lbfgs, recall_pairs, take_lbfgs
 from bpcore.solve.levenberg cimport Levenberg, advance_levenberg, begin_levenberg, take_levenberg
 from bpcore.solve.solution cimport (
     EVALUATIONS, GRADIENT, ITERATIONS, LOSS, NONE, NOT_FINITE, STUCK, TIME, Reason, Solution,

@@ -100,6 +100,9 @@ class Solving(Protocol):
         """
         ...
 
+    def remember(self) -> None:
+        """Put what the method has learned into the state: with it another one goes on as if this had never stopped."""
+
 
 # `Core` has methods of these names, which hide them there.
 _Training: TypeAlias = Training

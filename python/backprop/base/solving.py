@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -24,9 +24,19 @@ class SolverState:
     """whole iterations done"""
     evaluations: int = 0
     """how often the loss was computed"""
+    counted: int = 0
+    """how often when the last whole iteration was done; a minimisation that goes on from here counts on from it"""
     loss: float = math.nan
     """at the point"""
     slope: float = math.nan
     """the largest element of the gradient there, without its sign"""
     damping: float = math.nan
-    """of the last step, where the method has one"""
+    """of the next step, where the method has one"""
+    alpha: float = math.nan
+    """the precision of the prior of the parameters, where the method finds one"""
+    beta: float = math.nan
+    """the precision of the noise"""
+    gamma: float = math.nan
+    """the effective number of parameters"""
+    pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+    """the last steps, oldest first, and what each changed in the gradient, as `Solving.remember` has left them"""

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from backprop.base.solving import SolveReason, SolverState
 from backprop.reference.gauss_newton import gauss_newton
+from backprop.reference.losses.loss import denominator
 from backprop.reference.passes import Plan, add_penalty_gradient, loss_and_gradient
+from backprop.reference.solvers.bayesian import Terms
 from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Vector
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ class Minimisation:
             if time.perf_counter() >= end:
                 break
         return "iterations" if self.state.iteration >= last_iteration else "time"
+
+    def remember(self) -> None:
+        """Put what the method has learned into the state; here it is always there."""
 
 
 class Solving(Minimisation):
@@ -91,3 +96,15 @@ class Rows:
                 np.einsum("ii->i", matrix)[array.part] += self.plan.layers[array.layer].settings.l2
         gradient[:] = slopes
         return matrix
+
+    def gaussian(self) -> Terms:
+        """Return what the squared error is to the evidence: the biases of the last layer have no prior."""
+        plan, loss, weight = self.plan, self.function, self.data.sample_weight
+        prior, trainable = np.zeros(plan.n_parameters), np.zeros(plan.n_parameters)
+        for array in plan.arrays:
+            trainable[array.part] = array.trainable
+            prior[array.part] = array.trainable and not (array.name == "biases" and array.layer == len(plan.layers) - 1)
+        rows = len(self.data.X)
+        factor = 2 * loss.scale / denominator(loss, weight, rows, plan.n_outputs)
+        n_rows = rows if weight is None else float(weight.sum(dtype=np.float64))
+        return Terms(factor, n_rows * plan.n_outputs, prior, trainable)

@@ -17,7 +17,10 @@ cdef enum Command:
     GRADIENT
     UPDATE
     AVERAGE
+    TASK
     QUIT
+
+ctypedef void (*Task)(Member *member) noexcept nogil
 
 # A thread of a team.
 cdef struct Member:
@@ -48,6 +51,8 @@ cdef struct Team:
     Partition of_rows  # of weights, their gradient and the optimizer's step; and of units, forward and back
     Barrier barrier
     Command command
+    Task task  # what TASK tells the members to do
+    void *argument  # and with what
     Clock clock
 
 cdef struct Run:

@@ -10,7 +10,7 @@ from bpcore.run.gradient cimport begin_blocks
 from bpcore.run.job cimport Range
 from bpcore.run.muon cimport update_matrices
 from bpcore.run.partition cimport equal_partition, follow_speeds, part_begin
-from bpcore.run.run cimport AVERAGE, GRADIENT, QUIT, UPDATE, Command, Member, Run
+from bpcore.run.run cimport AVERAGE, GRADIENT, QUIT, TASK, UPDATE, Command, Member, Run, Task
 from bpcore.run.shared_gradient cimport member_gradient
 from bpcore.run.team_size cimport follow_costs, present_size
 
@@ -83,6 +83,8 @@ cdef inline void run_command(Member *member) noexcept nogil:
         member_update(member)
     elif member.run.team.command == AVERAGE:
         member_average(member)
+    elif member.run.team.command == TASK:
+        member.run.team.task(member)
     elif member.run.team.command == QUIT:
         pass  # see `worker_main`
 
@@ -107,6 +109,13 @@ cdef inline void command_team(Run *run, Command what) noexcept nogil:
     barrier_wait(&run.team.barrier)
     run_command(run.team.members)
     barrier_wait(&run.team.barrier)
+
+
+cdef inline void share(Run *run, Task task, void *argument) noexcept nogil:
+    """Have all members do a task, which finds its argument in the team."""
+    run.team.task = task
+    run.team.argument = argument
+    command_team(run, TASK)
 
 
 cdef inline int start_members(Run *run, int size) noexcept nogil:

@@ -1,8 +1,16 @@
-"""Cholesky's factors of a symmetric matrix of doubles, and what they solve."""
+"""Cholesky's factors of a symmetric matrix of doubles, what they solve, and their inverse.
+
+Strip of columns by strip: its diagonal block is factorised, the rows below it are solved, and what they take from the
+rest is subtracted, block by block, in the registers. Every sum has one order on every processor, whatever the number of
+threads: these share rows.
+"""
 
 from libc.math cimport sqrt
 
-from bpcore.machine.types cimport PART, dload, dset1, dstore, dvec
+from bpcore.machine.threads cimport now
+from bpcore.machine.types cimport PART, always_inlined, dload, dset1, dstore, dvec
+from bpcore.run.run cimport Member, Run
+from bpcore.run.team cimport share
 from bpcore.solve.doubles cimport add_scaled, dot
 
 
@@ -10,6 +18,28 @@ cdef enum:
     DOTS = 4  # dot products that share a factor
     FEW_LANES = 8  # partial sums of each
     MAX_PARTS = 32  # DOTS * FEW_LANES / PART at most
+    STRIP = 64  # columns
+    TILE = 16  # columns of the rest that a block has; rows are padded to whole ones
+    TILES = 16  # that stay in the cache while all rows meet them
+    BLOCK_ROWS = 4  # of a block at most
+    MAX_BLOCK_PARTS = 64  # BLOCK_ROWS * TILE / PART at most
+    STRIPE = 32  # rows that a thread takes at a time; a divisor of TILES * TILE
+    SHARED_ROWS = 256  # fewer are done sooner than threads have met
+
+cdef enum Outcome:
+    DONE
+    PAUSED
+    NOT_POSITIVE  # definite
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
+    """The length of a row."""
+    return (n + TILE - 1) // TILE * TILE
+
+
+cdef inline Py_ssize_t packed_doubles(Py_ssize_t n) noexcept nogil:
+    """What `factorise` needs room for."""
+    return STRIP * padded(n)
 
 
 cdef inline void dots(const double *x, Py_ssize_t x_row, const double *y, Py_ssize_t n, double *sums) noexcept nogil:
@@ -42,33 +72,164 @@ cdef inline void dots(const double *x, Py_ssize_t x_row, const double *y, Py_ssi
         sums[r] = lanes[0]
 
 
-cdef inline bint factorise(double *a, Py_ssize_t n, Py_ssize_t row_length) noexcept nogil:
-    """The lower triangle of a (n, n) becomes L with L @ L.T = a; False where a is not positive definite.
+# ---- a strip: columns first ... end ----
 
-    Column by column: what is subtracted from a number is a dot product of two rows of L.
-    """
+cdef inline void solve_rows(
+    double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end, Py_ssize_t i, Py_ssize_t end_row,
+) noexcept nogil:
+    """Rows i ... end_row of the strip become those of L."""
     cdef double sums[DOTS]
-    cdef double diagonal
-    cdef double *of_column
-    cdef Py_ssize_t i, j
+    cdef const double *of_column
+    cdef Py_ssize_t j
     cdef int r
-    for j in range(n):
-        of_column = a + j * row_length
-        diagonal = of_column[j] - dot(of_column, of_column, j)
-        if not diagonal > 0:
-            return False
-        diagonal = sqrt(diagonal)
-        of_column[j] = diagonal
-        i = j + 1
-        while i + DOTS <= n:
-            dots(a + i * row_length, row_length, of_column, j, sums)
+    while i + DOTS <= end_row:
+        for j in range(first, end):
+            of_column = a + j * row + first
+            dots(a + i * row + first, row, of_column, j - first, sums)
             for r in range(DOTS):
-                a[(i + r) * row_length + j] = (a[(i + r) * row_length + j] - sums[r]) / diagonal
-            i += DOTS
-        while i < n:
-            a[i * row_length + j] = (a[i * row_length + j] - dot(a + i * row_length, of_column, j)) / diagonal
-            i += 1
+                a[(i + r) * row + j] = (a[(i + r) * row + j] - sums[r]) / of_column[j - first]
+        i += DOTS
+    while i < end_row:
+        for j in range(first, end):
+            of_column = a + j * row + first
+            a[i * row + j] = (a[i * row + j] - dot(a + i * row + first, of_column, j - first)) / of_column[j - first]
+        i += 1
+
+
+cdef inline bint factor_diagonal(double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """The block on the diagonal; False where it is not positive definite."""
+    cdef double *at
+    cdef double pivot
+    cdef Py_ssize_t i, j
+    for i in range(first, end):
+        at = a + i * row
+        for j in range(first, i):
+            at[j] = (at[j] - dot(at + first, a + j * row + first, j - first)) / a[j * row + j]
+        pivot = at[i] - dot(at + first, at + first, i - first)
+        if not pivot > 0:
+            return False
+        at[i] = sqrt(pivot)
     return True
+
+
+cdef inline void pack_rows(
+    const double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end, Py_ssize_t i, Py_ssize_t end_row, double *packed,
+) noexcept nogil:
+    """Rows i ... end_row of the strip to packed [tile][column of the strip][row of the tile]."""
+    cdef Py_ssize_t k, c
+    for k in range(i, end_row):
+        for c in range(end - first):
+            packed[(k - end) // TILE * STRIP * TILE + c * TILE + (k - end) % TILE] = a[k * row + first + c]
+
+
+cdef inline always_inlined update_block(
+    const int rows, double *a, Py_ssize_t row, const double *strip, const double *packed, Py_ssize_t n,
+) noexcept nogil:
+    """a (rows, TILE) -= strip (rows, n) @ packed (n, TILE); rows of a and strip are `row` apart."""
+    cdef dvec acc[MAX_BLOCK_PARTS]
+    cdef dvec x
+    cdef Py_ssize_t c
+    cdef int r, v
+    for r in range(rows):
+        for v in range(TILE // PART):
+            acc[r * (TILE // PART) + v] = dset1(0)
+    for c in range(n):
+        for r in range(rows):
+            x = dset1(strip[r * row + c])
+            for v in range(TILE // PART):
+                acc[r * (TILE // PART) + v] = acc[r * (TILE // PART) + v] + x * dload(packed + c * TILE + v * PART)
+    for r in range(rows):
+        for v in range(TILE // PART):
+            dstore(
+                a + r * row + v * PART, dload(a + r * row + v * PART) - acc[r * (TILE // PART) + v]
+            )
+
+
+cdef inline void update_rows(
+    double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end, Py_ssize_t begin_row, Py_ssize_t end_row,
+    Py_ssize_t column, const double *packed,
+) noexcept nogil:
+    """Subtract the strip from rows begin_row ... end_row of the rest, TILES tiles from `column` on."""
+    cdef Py_ssize_t i = begin_row, k
+    while i < end_row:
+        k = column
+        while k < min(column + TILES * TILE, i + BLOCK_ROWS):
+            if TILE // PART <= 2 and i + BLOCK_ROWS <= end_row:
+                update_block(
+                    BLOCK_ROWS, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first
+                )
+            elif i + 2 <= end_row:
+                update_block(2, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first)
+            else:
+                update_block(1, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first)
+            k += TILE
+        i += BLOCK_ROWS if TILE // PART <= 2 and i + BLOCK_ROWS <= end_row else (2 if i + 2 <= end_row else 1)
+
+
+# ---- all of it ----
+
+# What the threads of a team share: a strip, and what it is subtracted from.
+cdef struct Factoring:
+    double *a
+    Py_ssize_t n
+    Py_ssize_t row
+    double *packed
+    Py_ssize_t first
+    Py_ssize_t end
+
+
+cdef inline void solve_stripes(const Factoring *f, int rank, int n_threads) noexcept nogil:
+    """A thread's stripes of the rows below the diagonal block: solved, and packed."""
+    cdef Py_ssize_t i = f.end + rank * STRIPE, end_row
+    while i < f.n:
+        end_row = min(f.n, i + STRIPE)
+        solve_rows(f.a, f.row, f.first, f.end, i, end_row)
+        pack_rows(f.a, f.row, f.first, f.end, i, end_row, f.packed)
+        i += n_threads * STRIPE
+
+
+cdef inline void update_stripes(const Factoring *f, int rank, int n_threads) noexcept nogil:
+    """A thread's stripes of the rest."""
+    cdef Py_ssize_t column = f.end, i
+    while column < f.n:
+        i = f.end + rank * STRIPE
+        while i < f.n:
+            if i >= column:
+                update_rows(f.a, f.row, f.first, f.end, i, min(f.n, i + STRIPE), column, f.packed)
+            i += n_threads * STRIPE
+        column += TILES * TILE
+
+
+cdef inline void solve_as_member(Member *member) noexcept nogil:
+    solve_stripes(<const Factoring *> member.run.team.argument, member.rank, member.run.team.n_threads)
+
+
+cdef inline void update_as_member(Member *member) noexcept nogil:
+    update_stripes(<const Factoring *> member.run.team.argument, member.rank, member.run.team.n_threads)
+
+
+cdef inline Outcome factorise(
+    Run *run, double *a, Py_ssize_t n, Py_ssize_t row, double *packed, Py_ssize_t *column, double deadline,
+) noexcept nogil:
+    """The lower triangle of a (n, n) becomes L with L @ L.T = a, from column[0] on; above it nothing stays as it was.
+
+    The threads of the run's team share it.
+    """
+    cdef Factoring f = Factoring(a, n, row, packed, 0, 0)
+    while column[0] < n:
+        f.first, f.end = column[0], min(n, column[0] + STRIP)
+        if not factor_diagonal(a, row, f.first, f.end):
+            return NOT_POSITIVE
+        if run.team.n_threads > 1 and n - f.end >= SHARED_ROWS:
+            share(run, solve_as_member, &f)
+            share(run, update_as_member, &f)
+        else:
+            solve_stripes(&f, 0, 1)
+            update_stripes(&f, 0, 1)
+        column[0] = f.end
+        if f.end < n and now() >= deadline:
+            return PAUSED
+    return DONE
 
 
 cdef inline void solve_factorised(const double *a, Py_ssize_t n, Py_ssize_t row_length, double *x) noexcept nogil:
@@ -79,3 +240,27 @@ cdef inline void solve_factorised(const double *a, Py_ssize_t n, Py_ssize_t row_
     for i in range(n - 1, -1, -1):
         x[i] = x[i] / a[i * row_length + i]
         add_scaled(x, -x[i], a + i * row_length, i)
+
+
+cdef inline Outcome invert_factor(
+    double *a, Py_ssize_t n, Py_ssize_t row_length, double *room, Py_ssize_t *at, double deadline,
+) noexcept nogil:
+    """L, in the lower triangle of a, becomes its inverse, from row at[0] on. room: (n,)."""
+    cdef double *own
+    cdef double pivot
+    cdef Py_ssize_t i, k
+    while at[0] < n:
+        i = at[0]
+        own = a + i * row_length
+        pivot = 1 / own[i]
+        for k in range(i):
+            room[k] = 0
+        for k in range(i):
+            add_scaled(room, -own[k] * pivot, a + k * row_length, k + 1)
+        for k in range(i):
+            own[k] = room[k]
+        own[i] = pivot
+        at[0] += 1
+        if at[0] < n and i % STRIP == 0 and now() >= deadline:
+            return PAUSED
+    return DONE

@@ -6,6 +6,7 @@ column of the Jacobian, so the gradient is a column of the product. The whole Ja
 """
 
 from bpcore.formulas.losses cimport HUBER, LOG_COSH, Loss
+from bpcore.machine.threads cimport now
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport GROUP_LANES, LANES, real, vabs, vec, veq, vload, vmax, vselect, vset1, vsqrt, vstore
 from bpcore.machine.vmath cimport vtanh
@@ -15,7 +16,8 @@ from bpcore.passes.network cimport Chunk, Layer, Network, inputs_of
 from bpcore.products.gradients cimport ADD, SET, Sink, outputs_panel, transpose_rows
 from bpcore.run.gradient cimport set_batch, set_chunk
 from bpcore.run.job cimport Job
-from bpcore.run.run cimport Run
+from bpcore.run.run cimport Member, Run
+from bpcore.run.team cimport share
 from bpcore.run.workspace cimport Arena, lanes_of, take_reals
 from bpcore.solve.solution cimport Solution
 
@@ -23,6 +25,7 @@ from bpcore.solve.solution cimport Solution
 cdef enum:
     SHORT_CHUNK = 96  # the rows of the Jacobian that a block of the product reads stay in the first cache
     FEW_FEATURES = 64  # so few stay there with more rows, too
+    SHARED_COLUMNS = 128  # fewer are done sooner than threads have met
 
 cdef struct GaussNewton:
     Py_ssize_t n  # trainable parameters
@@ -149,36 +152,61 @@ cdef inline void rows_of_jacobian(const Network *net, Chunk *chunk, GaussNewton 
 
 # ---- the product ----
 
-cdef inline void add_product(const Tiles *tiles, GaussNewton *gn, const Sink *sink) noexcept nogil:
-    """The product takes jacobian @ jacobian.T, the panels of columns one after the other, down to the diagonal."""
+# What the threads of a team share: the product of a chunk.
+cdef struct Adding:
+    const Tiles *tiles
+    const GaussNewton *gn
+    Sink sink
+
+
+cdef inline void add_panels(const Adding *adding, int rank, int n_threads) noexcept nogil:
+    """A thread's panels of columns of the product take jacobian @ jacobian.T, down to the diagonal."""
+    cdef const GaussNewton *gn = adding.gn
+    cdef const Tiles *tiles = adding.tiles
     cdef Py_ssize_t n = gn.n + 1, first = 0, end, row
-    cdef int n_vecs, height
-    transpose_rows(tiles, n, gn.jacobian, tiles.n_lanes, 0, gn.panels)
+    cdef int n_vecs, height, panel = 0
     while first < n:
         n_vecs = tile_width((n - first + LANES - 1) // LANES)
         end = min(n, first + n_vecs * LANES)
-        row = 0
+        row = 0 if panel % n_threads == rank else end
         while row < end:
             height = <int> min(end - row, <Py_ssize_t> block_rows(n_vecs))
             outputs_panel(
                 n_vecs, height, tiles, n, row, gn.jacobian, gn.panels + first * tiles.n_lanes,
-                gn.product + row * n + first, n, end - first, sink,
+                gn.product + row * n + first, n, end - first, &adding.sink,
             )
             row += height
         first = end
+        panel += 1
 
 
-cdef inline void find_product(Run *run, const Solution *solution, GaussNewton *gn) noexcept nogil:
-    """gn.product at the parameters of the run, over all rows."""
+cdef inline void add_as_member(Member *member) noexcept nogil:
+    add_panels(<const Adding *> member.run.team.argument, member.rank, member.run.team.n_threads)
+
+
+cdef inline void add_product(Run *run, const Tiles *tiles, GaussNewton *gn, const Sink *sink) noexcept nogil:
+    """The product takes jacobian @ jacobian.T; the team shares it where it is large."""
+    cdef Adding adding = Adding(tiles, gn, sink[0])
+    transpose_rows(tiles, gn.n + 1, gn.jacobian, tiles.n_lanes, 0, gn.panels)
+    if run.team.n_threads > 1 and gn.n >= SHARED_COLUMNS:
+        share(run, add_as_member, &adding)
+    else:
+        add_panels(&adding, 0, 1)
+
+
+cdef inline bint find_product(
+    Run *run, const Solution *solution, GaussNewton *gn, Py_ssize_t *done, double deadline,
+) noexcept nogil:
+    """gn.product at the parameters of the run, over all rows, from row done[0] on; False where time is over before."""
     cdef const Network *net = run.job.net
     cdef Chunk *chunk = &run.workspace.chunk
-    cdef Py_ssize_t done = 0, output
-    cdef Sink sink = Sink(SET, 0, 0, NULL, False)
+    cdef Py_ssize_t output
+    cdef Sink sink = Sink(SET if done[0] == 0 else ADD, 0, 0, NULL, False)
     cdef int l
     set_batch(run, &run.workspace.data, 0, run.job.data.n, solution.denominator)
-    while done < run.job.data.n:
+    while done[0] < run.job.data.n:
         set_chunk(
-            run, chunk, done, min(run.workspace.batch.chunk, run.job.data.n - done), run.workspace.batch.factor
+            run, chunk, done[0], min(run.workspace.batch.chunk, run.job.data.n - done[0]), run.workspace.batch.factor
         )
         forward(net, run.state.parameters, chunk)
         for output in range(net.n_outputs):
@@ -187,6 +215,9 @@ cdef inline void find_product(Run *run, const Solution *solution, GaussNewton *g
             for l in range(net.n_layers - 1, net.first_trainable, -1):
                 delta_below(net, l, run.state.parameters, chunk)
             rows_of_jacobian(net, chunk, gn)
-            add_product(&chunk.tiles, gn, &sink)
+            add_product(run, &chunk.tiles, gn, &sink)
             sink.mode = ADD
-        done += run.workspace.batch.chunk
+        done[0] += run.workspace.batch.chunk
+        if done[0] < run.job.data.n and now() >= deadline:
+            return False
+    return True

@@ -96,7 +96,7 @@ cdef inline void keep_pair(Lbfgs *lbfgs, double step, double slope) noexcept nog
     lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
 
 
-cdef inline Reason give_up_search(Lbfgs *lbfgs) noexcept nogil:
+cdef inline Reason give_up_search(Lbfgs *lbfgs, Solution *solution) noexcept nogil:
     """Go back to where it began, and forget the past: it led here. STUCK where there is none."""
     cdef Py_ssize_t n = lbfgs.width
     memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
@@ -105,14 +105,27 @@ cdef inline Reason give_up_search(Lbfgs *lbfgs) noexcept nogil:
     if lbfgs.n_pairs == 0:
         return STUCK
     lbfgs.n_pairs = lbfgs.oldest = 0
+    solution.counted = solution.evaluations
     return NONE
+
+
+cdef inline void recall_pairs(Lbfgs *lbfgs) noexcept nogil:
+    """What follows from the pairs s and y that somebody has filled in, the first n_pairs of them."""
+    cdef Py_ssize_t n = lbfgs.width, at
+    for at in range(lbfgs.n_pairs):
+        lbfgs.r[at] = 1 / dot(lbfgs.s + at * n, lbfgs.y + at * n, n)
+        lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
 
 
 cdef inline Reason begin_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
     """The loss at the start."""
     cdef double value
+    cdef long long evaluations = solution.evaluations
     memcpy(lbfgs.x, solution.point, solution.n * sizeof(double))
     value = evaluate(run, solution, lbfgs.x, lbfgs.gradient)
+    if solution.iteration > 0:
+        solution.evaluations = evaluations
+    solution.begun = True
     enter(solution, lbfgs.x, value, lbfgs.gradient)
     return NONE if isfinite(value) and isfinite(solution.slope) else NOT_FINITE
 
@@ -128,7 +141,7 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     if not lbfgs.searching:
         begin_trials(lbfgs, solution)
     if lbfgs.trials >= MAX_TRIALS:
-        return give_up_search(lbfgs)
+        return give_up_search(lbfgs, solution)
     lbfgs.trials += 1
     tried = lbfgs.search.step
     memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))

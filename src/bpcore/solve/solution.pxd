@@ -2,11 +2,13 @@
 
 from libc.math cimport fabs, isfinite
 
+from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport real
 from bpcore.products.gradients cimport SET, Sink
 from bpcore.run.batch cimport data_loss
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Run
+from bpcore.run.team cimport vary_team
 from bpcore.run.workspace cimport Arena, take
 from bpcore.solve.doubles cimport largest, to_doubles, to_reals
 
@@ -36,13 +38,19 @@ cdef struct Solution:
     double damping
     long long iteration
     long long evaluations
-    bint begun  # the loss at the start is known
+    long long counted  # evaluations when the last whole iteration, or what it has learned last, was done
+    bint shares_rows  # whether the threads of a team compute the loss
+    bint started  # whether there was a call
+    bint begun  # the loss at the start is known, and its slope
 
 
 cdef inline double evaluate(Run *run, Solution *solution, const double *x, double *gradient) noexcept nogil:
     """The loss at x (n,), penalties included; its gradient, unless that is NULL."""
     cdef real *slopes = run.workspace.gradient if gradient != NULL else NULL
-    cdef double value
+    cdef double value, begun = now()
+    cdef int n_threads = run.team.n_threads
+    if not solution.shares_rows:
+        run.team.n_threads = 1
     to_reals(run.state.parameters, x, solution.n)
     value = data_loss(
         run, &run.workspace.data, 0, run.job.data.n, solution.denominator, slopes, Sink(SET, 0, 0, NULL, False)
@@ -50,6 +58,10 @@ cdef inline double evaluate(Run *run, Solution *solution, const double *x, doubl
     value += add_penalties(&run.job, run.state.parameters, slopes, 1)
     if gradient != NULL:
         to_doubles(gradient, slopes, solution.n)
+    run.team.n_threads = n_threads
+    if solution.shares_rows and gradient != NULL:
+        run.team.size.of_step = now() - begun
+        vary_team(run, run.job.batch_size)
     solution.evaluations += 1
     return value
 
@@ -60,6 +72,7 @@ cdef inline void enter(Solution *solution, const double *x, double value, const 
     for i in range(solution.n):
         solution.point[i] = x[i]
     solution.loss = value
+    solution.counted = solution.evaluations
     solution.slope = largest(gradient, solution.n)
 
 

@@ -15,20 +15,31 @@ cdef class Solving:
     cdef Buffers buffers
     cdef object state
 
-    def __init__(self, Plan plan not None, loss, solver, data, state):
+    def __init__(
+        self, Plan plan not None, loss, solver, data, state, int n_threads=1, bint fixed_threads=False,
+    ):
         cdef rn.Run *run = &self.native
         self.plan = plan
         self.buffers = Buffers()
         self.state = state
         fill_job(&run.job, self.buffers, plan, loss, data)
-        set_alone(run)
+        begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads)
+        run.team.n_threads = 1
         self.fill_solution(solver)
         self.fill_method(solver)
         self.slope_pass = take_slope_pass(run, plan, loss)
+        if self.is_lbfgs:
+            self.solution.shares_rows = n_threads > 1 and epochs.gains_by_threads(&run.job)
+        else:  # its chunks are whole: they lie as a team leaves them only where members share blocks of chunks
+            self.solution.shares_rows = n_threads > 1 and shares_blocks(&run.job, most_rows(&run.job))
         self.memory = take_memory(run, True, True)
         fill_ranges(&run.job)
         self.take_own_memory()
         run.state.parameters = <real *> (<char *> self.own.arena.block)
+        if self.lm.evidence.wanted:
+            fill_prior(&self.lm.evidence, &run.job)
+        if self.is_lbfgs:
+            self.recall()
 
     cdef int fill_solution(self, solver) except -1:
         cdef Solution *solution = &self.solution
@@ -40,6 +51,9 @@ cdef class Solving:
         solution.denominator = denominator_of(
             &self.native.job, weight_of(&self.native.job.data, 0, self.native.job.data.n)
         )
+        solution.iteration = self.state.iteration
+        solution.evaluations = solution.counted = self.state.counted
+        solution.damping = self.state.damping
         return 0
 
     cdef int fill_method(self, solver) except -1:
@@ -47,13 +61,26 @@ cdef class Solving:
         self.is_lbfgs = solver.name == "lbfgs"
         if self.is_lbfgs:
             self.lbfgs.history = solver.history
-        elif solver.name == "lm":
+        elif solver.name in ("lm", "bayesian"):
             self.lm.gn.n = trainable_parameters(&self.plan.net)
             self.lm.first_damping = solver.damping
             self.lm.scaled = solver.scaling == "marquardt"
             job.max_chunk = chunk_for(self.lm.gn.n, job.max_chunk)
+            if solver.name == "bayesian":
+                self.fill_evidence()
         else:
             raise AssertionError(f"solver: the core knows no {solver.name!r}")
+        return 0
+
+    cdef int fill_evidence(self) except -1:
+        cdef Evidence *evidence = &self.lm.evidence
+        cdef Job *job = &self.native.job
+        evidence.wanted = True
+        evidence.factor = 2 * factor_of(job, self.solution.denominator)
+        evidence.n_targets = weight_of(&job.data, 0, job.data.n) * self.plan.net.n_outputs
+        if self.solution.iteration > 0:
+            evidence.alpha, evidence.beta, evidence.gamma = self.state.alpha, self.state.beta, self.state.gamma
+            evidence.penalty = evidence.factor * evidence.alpha / evidence.beta
         return 0
 
     cdef int take_own_memory(self) except -1:
@@ -70,7 +97,33 @@ cdef class Solving:
                 take_lbfgs(arena, self.solution.n, &self.lbfgs)
             else:
                 take_levenberg(arena, &self.native.job, self.solution.n, &self.lm)
+                take_evidence(arena, self.solution.n, &self.lm.evidence)
         return 0
+
+    cdef int recall(self) except -1:
+        """Take up the pairs of the state, oldest first."""
+        cdef Buffers buffers
+        cdef Py_ssize_t n = self.solution.n, width = self.lbfgs.width
+        for s, y in self.state.pairs[-self.lbfgs.history:]:
+            buffers = Buffers()
+            memcpy(self.lbfgs.s + self.lbfgs.n_pairs * width, buffers.add(s, sizeof(double), n, False), n * sizeof(double))
+            memcpy(self.lbfgs.y + self.lbfgs.n_pairs * width, buffers.add(y, sizeof(double), n, False), n * sizeof(double))
+            self.lbfgs.n_pairs += 1
+        recall_pairs(&self.lbfgs)
+        return 0
+
+    def remember(self):
+        """Put what the method has learned into the state: what a minimisation that goes on from it needs."""
+        cdef Py_ssize_t n = self.solution.n, width = self.lbfgs.width, k, at
+        if not self.is_lbfgs:
+            return
+        self.state.pairs = pairs = []
+        for k in range(self.lbfgs.n_pairs):
+            at = (self.lbfgs.oldest + k) % self.lbfgs.history
+            pairs.append((
+                copied(self.state.point, self.lbfgs.s + at * width, n),
+                copied(self.state.point, self.lbfgs.y + at * width, n),
+            ))
 
     def run(self, long long last_iteration, double seconds, losses):
         """Go on until `last_iteration`, another reason to end, or the end of the time; which of them."""
@@ -88,32 +141,57 @@ cdef class Solving:
             leave_compute(saved)
         self.state.iteration = self.solution.iteration
         self.state.evaluations = self.solution.evaluations
+        self.state.counted = self.solution.counted
         self.state.loss = self.solution.loss
         self.state.slope = self.solution.slope
         if not self.is_lbfgs:
             self.state.damping = self.solution.damping
+        if self.lm.evidence.wanted:
+            self.state.alpha = self.lm.evidence.alpha
+            self.state.beta = self.lm.evidence.beta
+            self.state.gamma = self.lm.evidence.gamma
         return SOLVE_REASONS[reason]
+
+
+cdef object copied(like, const double *x, Py_ssize_t n):
+    """A new array (n,) of the kind of `like` with these numbers."""
+    cdef Buffers buffers = Buffers()
+    array = like.copy()
+    memcpy(buffers.add(array, sizeof(double), n, True), x, n * sizeof(double))
+    return array
 
 
 cdef Reason solve(
     rn.Run *run, Solution *solution, Lbfgs *lbfgs, Levenberg *lm, long long last_iteration, double seconds,
     double *losses,
 ) noexcept nogil:
-    """One call: evaluation after evaluation, by the one method or the other."""
-    cdef double deadline = now() + seconds
+    """One call: evaluation after evaluation, by the one method or the other, by one thread or by the team."""
+    cdef Reason reason
+    start_team(run, present_size(&run.team.size) if lbfgs == NULL or solution.shares_rows else 1)
+    reason = solve_in_team(run, solution, lbfgs, lm, last_iteration, now() + seconds, losses)
+    stop_team(run)
+    return reason
+
+
+cdef Reason solve_in_team(
+    rn.Run *run, Solution *solution, Lbfgs *lbfgs, Levenberg *lm, long long last_iteration, double deadline,
+    double *losses,
+) noexcept nogil:
     cdef long long first = solution.iteration, before
     cdef Reason reason
     while not solution.begun or solution.iteration < last_iteration:
         before = solution.iteration
-        if solution.begun:
-            reason = advance_lbfgs(run, solution, lbfgs) if lbfgs != NULL else advance_levenberg(run, solution, lm)
+        if lbfgs != NULL:
+            reason = advance_lbfgs(run, solution, lbfgs) if solution.begun else begin_lbfgs(run, solution, lbfgs)
+        elif solution.started:
+            reason = advance_levenberg(run, solution, lm, deadline)
         else:
-            solution.begun = True
-            reason = begin_lbfgs(run, solution, lbfgs) if lbfgs != NULL else begin_levenberg(run, solution, lm)
+            solution.started = True
+            reason = begin_levenberg(run, solution, lm)
         if solution.iteration > before:
             losses[before - first] = solution.loss
         if reason != NONE:
             return reason
         if now() >= deadline:
             break
-    return ITERATIONS if solution.iteration >= last_iteration else TIME
+    return ITERATIONS if solution.begun and solution.iteration >= last_iteration else TIME

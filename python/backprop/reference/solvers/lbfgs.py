@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +16,8 @@ from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Ve
 
 MAX_TRIALS = 20
 """Steps that a line search may try."""
+MOST_KEPT = 10_000
+"""Steps that may be kept."""
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -45,7 +46,7 @@ class LBFGS(Solver):
     max_evaluations
         Stop after the iteration in which the loss is computed for this time.
     history
-        How many of the last steps are kept, >= 1.
+        How many of the last steps are kept, 1 to 10,000.
 
     Examples
     --------
@@ -61,18 +62,18 @@ class LBFGS(Solver):
 
     def __post_init__(self) -> None:
         Solver.__post_init__(self)
-        object.__setattr__(self, "history", check.integer("history", self.history, at_least=1))
+        object.__setattr__(self, "history", check.integer("history", self.history, at_least=1, at_most=MOST_KEPT))
 
     def steps(self, function: Function | LeastSquares, state: SolverState) -> Iterator[SolveReason | None]:
         """As `Solver.steps`."""
         assert callable(function)
         x, g = state.point.copy(), np.empty_like(state.point)
         value = function(x, g)
-        state.evaluations += 1
+        state.evaluations = state.counted + (state.iteration == 0)
         enter(state, x, value, g)
         if not (math.isfinite(value) and math.isfinite(state.slope)):
             yield "not finite"
-        pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=self.history)
+        pairs = state.pairs = state.pairs[-self.history :]
         yield None
         while True:
             if (reason := self.reason_to_stop(state)) is not None:
@@ -99,25 +100,27 @@ class LBFGS(Solver):
                 if not pairs:
                     yield "stuck"
                 pairs.clear()
+                state.counted = state.evaluations
                 continue
             state.iteration += 1
             enter(state, x, value, g)
             if (slope - slope_before) * tried > _EPS * -slope_before * tried:
-                s, y = tried * d, g - g_before
-                pairs.append((s, y, 1 / float(s @ y)))
+                pairs.append((tried * d, g - g_before))
+                del pairs[: -self.history]
             yield self.reason_to_stop(state) or ("loss" if is_flat(self, value_before, value) else None)
 
 
-def _direction(pairs: deque[tuple[Vector, Vector, float]], g: Vector) -> Vector:
+def _direction(pairs: list[tuple[Vector, Vector]], g: Vector) -> Vector:
     """Return minus the gradient times the estimate of the inverse Hessian."""
     q = -g
+    rs = [1 / float(s @ y) for s, y in pairs]
     shares = []
-    for s, y, r in reversed(pairs):
+    for (s, y), r in zip(reversed(pairs), reversed(rs), strict=True):
         shares.append(share := r * float(s @ q))
         q -= share * y
     if pairs:
-        _, y, r = pairs[-1]
-        q *= 1 / (r * float(y @ y))
-    for (s, y, r), share in zip(pairs, reversed(shares), strict=True):
+        y = pairs[-1][1]
+        q *= 1 / (rs[-1] * float(y @ y))
+    for (s, y), r, share in zip(pairs, rs, reversed(shares), strict=True):
         q += (share - r * float(y @ q)) * s
     return q

@@ -30,6 +30,9 @@ class LevenbergMarquardt(Solver):
         taken:      damping *= max(1/3, 1 - (2 gain - 1)**3),    growth = 2
         refused:    damping *= growth,    growth *= 2
 
+    A damping outside of [eps, 1 / eps] times the largest diagonal element of M is as good as the nearer end. Where a
+    step promises less than rounding shows, damping that is larger than this element is to blame: it is lowered to it.
+
     Parameters
     ----------
     tolerance
@@ -63,55 +66,102 @@ class LevenbergMarquardt(Solver):
     def steps(self, function: Function | LeastSquares, state: SolverState) -> Iterator[SolveReason | None]:
         """As `Solver.steps`; the function is a `LeastSquares`."""
         assert isinstance(function, LeastSquares)
+        fit = self.fit(function, state)
         x, g = state.point.copy(), np.empty_like(state.point)
-        value = function.loss(x)
-        M = function.gauss_newton(x, g)
-        state.evaluations += 1
-        enter(state, x, value, g)
+        value = fit.loss(x)
+        M = fit.gauss_newton(x, g)
+        value = fit.begin(x, value, g, M)
+        state.evaluations = state.counted + (state.iteration == 0)
+        if state.iteration == 0:
+            state.damping = min(max(self.damping, ROUNDING), 1 / ROUNDING) * self._unit(M)
+        enter(state, x, fit.shown(x, value), g)
         if not (math.isfinite(value) and math.isfinite(state.slope)):
             yield "not finite"
-        damping, growth = self._first_damping(M), 2.0
-        state.damping = damping
         yield None
         while True:
             if (reason := self.reason_to_stop(state)) is not None:
                 yield reason
-            before, taken = value, False
+            damping, growth = state.damping, 2.0
+            before, taken, refused, unit = value, False, False, self._unit(M)
             for _ in range(MAX_TRIALS):
                 scale = np.diag(M).copy() if self.scaling == "marquardt" else np.ones_like(g)
                 scale[np.diag(M) == 0] = 1  # what is not trainable, or has no influence
                 d = _step(M, damping * scale, g)
-                tried = x + d
-                value = function.loss(tried)
-                state.evaluations += 1
-                promised = 0.5 * float(d @ (damping * scale * d) - g @ d)
-                if value < before:
-                    gain = (before - value) / promised
-                    damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
-                    growth, taken = 2.0, True
+                promised = math.inf
+                if d is not None:
+                    tried = x + d
+                    value = fit.loss(tried)
+                    state.evaluations += 1
+                    promised = 0.5 * float(d @ (damping * scale * d) - g @ d)
+                    if value < before:
+                        gain = (before - value) / promised
+                        damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                        taken = True
+                        break
+                if not promised <= ROUNDING * abs(before):
+                    damping, refused = max(damping * growth, ROUNDING * unit), True
+                    growth *= 2
+                    yield None
+                elif damping <= unit:
+                    yield "loss"
+                elif refused:
                     break
-                damping *= growth
-                growth *= 2
-                yield "loss" if promised <= ROUNDING * abs(before) else None
+                else:
+                    damping = unit
+                    yield None
             if not taken:
                 value = before
                 yield "stuck"
                 continue
             x = tried
-            M = function.gauss_newton(x, g)
+            M = fit.gauss_newton(x, g)
+            after, value = value, fit.follow(x, value, g, M)
             state.iteration += 1
             state.damping = damping
-            enter(state, x, value, g)
-            yield self.reason_to_stop(state) or ("loss" if is_flat(self, before, value) else None)
+            enter(state, x, fit.shown(x, value), g)
+            yield self.reason_to_stop(state) or ("loss" if is_flat(self, before, after) else None)
 
-    def _first_damping(self, M: Vector) -> float:
-        return self.damping if self.scaling == "marquardt" else self.damping * float(np.diag(M).max(initial=0.0))
+    def fit(self, function: LeastSquares, state: SolverState) -> Fit:
+        """Return what the method minimises."""
+        return Fit(function)
+
+    def _unit(self, M: Vector) -> float:
+        """Return the damping of a step of the size of one along the gradient."""
+        return 1.0 if self.scaling == "marquardt" else float(np.diag(M).max(initial=0.0))
 
 
-def _step(M: Vector, damping: Vector, g: Vector) -> Vector:
-    """Return the step; NaN where the matrix is not positive definite to rounding."""
+@dataclass(slots=True)
+class Fit:
+    """A loss of residuals that stays the same from step to step."""
+
+    function: LeastSquares
+
+    def loss(self, point: Vector) -> float:
+        """Return the loss."""
+        return self.function.loss(point)
+
+    def gauss_newton(self, point: Vector, gradient: Vector) -> Vector:
+        """Return the Gauss-Newton matrix; put the gradient into the other vector."""
+        return self.function.gauss_newton(point, gradient)
+
+    def begin(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
+        """Return the loss at the start; change what depends on the loss."""
+        return value
+
+    def follow(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
+        """Return the loss with which the next step begins; change what depends on the loss."""
+        return value
+
+    def shown(self, point: Vector, value: float) -> float:
+        """Return the loss that users see."""
+        return value
+
+
+def _step(M: Vector, damping: Vector, g: Vector) -> Vector | None:
+    """Return the step; None where the matrix is not positive definite to rounding."""
     try:
         L = np.linalg.cholesky(M + np.diag(damping))
     except np.linalg.LinAlgError:
-        return np.full_like(g, np.nan)
-    return -np.linalg.solve(L.T, np.linalg.solve(L, g))
+        return None
+    d: Vector = -np.linalg.solve(L.T, np.linalg.solve(L, g))
+    return d

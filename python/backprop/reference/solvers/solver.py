@@ -49,7 +49,7 @@ class Solver:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tolerance", check.number("tolerance", self.tolerance, at_least=0))
         object.__setattr__(self, "loss_tolerance", check.number("loss_tolerance", self.loss_tolerance, at_least=0))
-        count = check.integer("max_evaluations", self.max_evaluations, at_least=1)
+        count = check.integer("max_evaluations", self.max_evaluations, at_least=1, at_most=MAX_EVALUATIONS)
         object.__setattr__(self, "max_evaluations", count)
 
     def steps(self, function: Function | LeastSquares, state: SolverState) -> Iterator[SolveReason | None]:
@@ -72,6 +72,7 @@ def enter(state: SolverState, point: Vector, value: float, gradient: Vector) -> 
     """Make a point that of the state."""
     state.point[:] = point
     state.loss = value
+    state.counted = state.evaluations
     state.slope = slope_of(gradient)
 
 

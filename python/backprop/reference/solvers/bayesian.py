@@ -1,0 +1,141 @@
+"""Bayesian regularisation: Levenberg-Marquardt that finds the penalty, and the noise, by the evidence of the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, cast
+
+import numpy as np
+
+from backprop.base.solving import SolverState
+from backprop.reference.solvers.levenberg_marquardt import Fit, LevenbergMarquardt
+from backprop.reference.solvers.solver import LeastSquares, Vector
+
+FIRST_PENALTY = 1e-2
+"""The l2 of the first step, relative to the mean of the diagonal of the Gauss-Newton matrix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BayesianRegularization(LevenbergMarquardt):
+    """Levenberg-Marquardt with a penalty that comes from the data, by the evidence.
+
+    From D. MacKay, "A practical Bayesian framework for backpropagation networks", Neural Computation 4 (1992), and
+    F. Foresee and M. Hagan, "Gauss-Newton approximation to Bayesian learning" (1997). Targets are outputs plus Gaussian
+    noise of the precision beta; parameters have a Gaussian prior of the precision alpha. With the sum of squared errors
+    ``S`` over N targets and ``P``, that of the parameters, what is minimised is ``beta S / 2 + alpha P / 2``. After
+    each step, with the Jacobian J of the outputs and ``A = beta J^T J + alpha I``,
+
+        gamma = n - alpha trace(A^-1)        alpha = gamma / P        beta = (N - gamma - f) / S
+
+    gamma is the effective number of parameters: how many of the n the data determine. The f biases of the last layer
+    have no prior, as the intercept of a ridge regression, and their rows of I are 0. Where A is not positive definite,
+    or a number not finite and positive, alpha and beta stay as they were. All outputs have the same noise. The weight
+    of a row counts it as often: N is the sum of the weights times the outputs. What is not trainable has no prior and
+    does not count.
+
+    Parameters
+    ----------
+    tolerance, loss_tolerance, max_evaluations, damping, scaling
+        As for `LevenbergMarquardt`. The loss there is that with the penalty, ``alpha / beta`` times the factor of S in
+        the loss; `History` has the loss without it.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> bp.solvers.BayesianRegularization().damping
+    0.1
+    """
+
+    name: ClassVar[str] = "bayesian"
+
+    def fit(self, function: LeastSquares, state: SolverState) -> Fit:
+        """As `LevenbergMarquardt.fit`."""
+        assert hasattr(function, "gaussian")
+        return Evidence(function, state, cast("Gaussian", function).gaussian())
+
+
+class Terms(NamedTuple):
+    """What the loss and the parameters are to the evidence."""
+
+    factor: float
+    """what half of the sum of squared errors is multiplied by in the loss"""
+    n_targets: float
+    prior: Vector
+    """(n_parameters,): 1 for the parameters with a prior, else 0"""
+    trainable: Vector
+    """(n_parameters,): likewise"""
+
+
+class Gaussian(Protocol):
+    """A loss that is a sum of squared errors."""
+
+    def gaussian(self) -> Terms:
+        """Return what it is to the evidence."""
+
+
+@dataclass(slots=True)
+class Evidence(Fit):
+    """The loss with a penalty that follows the evidence; alpha, beta and gamma are those of the state."""
+
+    state: SolverState
+    terms: Terms
+
+    @property
+    def penalty(self) -> float:
+        """The l2 of the loss."""
+        return self.terms.factor * self.state.alpha / self.state.beta
+
+    def shown(self, point: Vector, value: float) -> float:
+        """Return the loss without the penalty."""
+        return value - self._penalty_of(point)
+
+    def loss(self, point: Vector) -> float:
+        """Return the loss with the penalty, once there is one."""
+        value = self.function.loss(point)
+        return value if math.isnan(self.state.alpha) else value + self._penalty_of(point)
+
+    def gauss_newton(self, point: Vector, gradient: Vector) -> Vector:
+        """Return the matrix with the penalty, once there is one; put the gradient into the other vector."""
+        M = self.function.gauss_newton(point, gradient)
+        if not math.isnan(self.state.alpha):
+            self._add(point, gradient, M, self.penalty)
+        return M
+
+    def begin(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
+        """Return the loss with the first penalty."""
+        if not math.isnan(self.state.alpha):
+            return value
+        n = float(self.terms.prior.sum())
+        mean = float(np.diag(M) @ self.terms.prior) / n if n else 0.0
+        self.state.beta = 1 / self.terms.factor
+        self.state.alpha = FIRST_PENALTY * mean / self.terms.factor * self.state.beta
+        self.state.gamma = n
+        self._add(point, gradient, M, self.penalty)
+        return value + self._penalty_of(point)
+
+    def follow(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
+        """Return the loss with the penalty by the evidence."""
+        prior, trainable, state = self.terms.prior, self.terms.trainable, self.state
+        data, before = self.shown(point, value), self.penalty
+        try:
+            L = np.linalg.cholesky(M + np.diag(1 - trainable))
+        except np.linalg.LinAlgError:
+            return value
+        inverse = np.linalg.inv(L)
+        gamma = float(prior.sum() - before * (prior @ (inverse * inverse).sum(axis=0)))
+        alpha = gamma / float(prior @ (point * point))
+        rest = self.terms.n_targets - gamma - float((trainable - prior).sum())
+        beta = rest / (2 * data / self.terms.factor)
+        if not (0 < alpha < math.inf and 0 < beta < math.inf):
+            return value
+        state.alpha, state.beta, state.gamma = alpha, beta, gamma
+        self._add(point, gradient, M, self.penalty - before)
+        return data + self._penalty_of(point)
+
+    def _penalty_of(self, point: Vector) -> float:
+        return 0.5 * self.penalty * float(self.terms.prior @ (point * point))
+
+    def _add(self, point: Vector, gradient: Vector, M: Vector, penalty: float) -> None:
+        gradient += penalty * self.terms.prior * point
+        np.einsum("ii->i", M)[...] += penalty * self.terms.prior
