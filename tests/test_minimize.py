@@ -21,7 +21,7 @@ def data(rng):
 EXACT = {"lbfgs": {"loss_tolerance": 0}, "lm": None, "L-BFGS-B": {"ftol": 0}, "BFGS": None, "CG": None}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EXACT)
 def test_least_squares(method, data, backend):
     X, y = data
     net = bp.Network(4, [bp.Dense(1)], dtype="float64", seed=0, backend=backend)
@@ -188,7 +188,7 @@ def test_before_and_after_fit(data, backend):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"method": "SLSQP"}, ValueError, "method: needs one of 'lbfgs', 'lm', 'L-BFGS-B', 'BFGS', 'CG', got 'SLSQP'"),
+        ({"method": "SLSQP"}, ValueError, "method: needs one of 'lbfgs', 'lm', 'bayesian', 'L-BFGS-B', .* got 'SLSQP'"),
         ({"max_iter": 0}, ValueError, "max_iter: needs an integer >= 1"),
         ({"tolerance": -1.0}, ValueError, "tolerance: needs a number >= 0"),
         ({"penalty_per_row": 1}, TypeError, "penalty_per_row: needs True or False"),

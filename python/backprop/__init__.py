@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from backprop.gradcheck import check_gradients
     from backprop.importing import from_keras, from_onnx, from_sklearn, from_torch
     from backprop.io import load
+    from backprop.laplace import Laplace
     from backprop.tables.loading import load_table_model
     from backprop.training import DivergedError, FleetDivergedError
 
@@ -38,6 +39,7 @@ __all__ = [
     "FleetDivergedError",
     "FleetHistory",
     "History",
+    "Laplace",
     "Network",
     "__version__",
     "callbacks",
@@ -70,6 +72,7 @@ _LAZY = {
     "Fleet": "fleet",
     "FleetDivergedError": "training",
     "FleetHistory": "history",
+    "Laplace": "laplace",
     "check_gradients": "gradcheck",
     "descend": "descent",
     "from_keras": "importing",

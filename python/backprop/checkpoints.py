@@ -19,7 +19,8 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
     """Read a network or a fleet and its training from a file that `save_checkpoint` or `callbacks.Checkpoint` wrote.
 
     ``fit(..., resume=True)`` with the same data and arguments then goes on where the training was, bit for bit as if it
-    had never stopped; a plain ``fit`` begins a new run with the optimizer's memory that it finds.
+    had never stopped, and so does ``minimize(..., resume=True)``; a plain ``fit`` begins a new run with the optimizer's
+    memory that it finds.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
         network = network_of(metadata, tensors, backend)
         if checkpoints.KEY in metadata:
             checkpoints.restore(network, metadata[checkpoints.KEY], tensors)
+        if checkpoints.SOLVING_KEY in metadata:
+            checkpoints.restore_solving(network, metadata[checkpoints.SOLVING_KEY], tensors)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name!s}: not a valid checkpoint: {error}") from error
     return network

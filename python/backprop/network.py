@@ -460,26 +460,34 @@ class Network(Model):
         X: ArrayLike,
         y: ArrayLike,
         *,
-        method: Literal["lbfgs", "lm", "L-BFGS-B", "BFGS", "CG"] = "lbfgs",
+        method: Literal["lbfgs", "lm", "bayesian", "L-BFGS-B", "BFGS", "CG"] = "lbfgs",
         loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,
+        validation_data: Rows | None = None,
+        validation_split: float = 0.0,
+        metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
         max_iter: int = 200,
         tolerance: float = 1e-5,
         penalty_per_row: bool = False,
         callback: Callable[[int, float], Any] | None = None,
-        progress: bool = False,
+        callbacks: Iterable[Callback] = (),
+        log: Callable[[int, dict[str, float]], Any] | None = None,
+        resume: bool = False,
+        n_threads: int | Literal["auto"] = "auto",
+        progress: bool | Literal["auto"] = False,
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Train on the full batch with a minimizer, L-BFGS for one: for small data often the shortest way.
 
         Parameters
         ----------
-        X, y, loss, sample_weight
-            As in `fit`.
+        X, y, loss, sample_weight, validation_data, validation_split, metrics
+            As in `fit`; an epoch is an iteration. With ``"bayesian"`` `sample_weight` says how often a row counts.
         method
-            ``"lbfgs"`` and ``"lm"``, Levenberg-Marquardt, are computed by the core (`backprop.solvers`);
-            ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are those of `scipy.optimize.minimize`. ``"lm"`` is for
-            squared_error, huber and log_cosh and for up to 5,000 trainable parameters: there it needs few iterations.
+            ``"lbfgs"``, ``"lm"``, Levenberg-Marquardt, and ``"bayesian"``, Bayesian regularisation, are computed by the
+            core (`backprop.solvers`); ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are those of `scipy.optimize.minimize`.
+            ``"lm"`` is for squared_error, huber and log_cosh and for up to 5,000 trainable parameters: there it needs
+            few iterations. ``"bayesian"`` is for squared_error; it finds an l2 penalty and the noise by itself.
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance
@@ -491,17 +499,28 @@ class Network(Model):
         callback
             ``callback(iteration, loss)`` is called after each iteration, counted from 1; where it returns something
             true, that was the last one.
+        callbacks, log
+            As in `fit`, with the iterations that are in `history` for epochs and for steps. None that scales learning
+            rates.
+        resume
+            Go on with the minimisation that was interrupted, or that `backprop.resume` has read: `max_iter` counts from
+            its start, and the result is, bit for bit, that of one that was not. Data and other arguments must be the
+            same again. Nothing happens if it is over; without one, one begins.
+        n_threads
+            As in `fit`; small problems get one. The results do not depend on it, to the last bit.
         progress
-            Whether to show a progress bar; not with SciPy's methods.
+            Whether to show a progress bar on stderr; ``"auto"`` does when it has taken two seconds.
         options
             More options of the method: the parameters of its class in `backprop.solvers`, such as
-            ``{"history": 20, "loss_tolerance": 0}``, or SciPy's, such as ``{"maxfun": 15000, "ftol": 1e-9}``.
+            ``{"history": 20, "loss_tolerance": 0}``, or SciPy's, such as ``{"maxfun": 15000, "ftol": 1e-9}``. SciPy's
+            methods take no validation, metrics, callbacks, resuming and progress.
 
         Returns
         -------
         backprop.solvers.Solution or scipy.optimize.OptimizeResult
             Their attributes have the same names; ``x`` are the trainable parameters in float64. The network has the
-            parameters of the last iteration, and `history` the loss after each.
+            parameters of the last iteration, and `history` the loss after each, with ``"bayesian"`` also ``"alpha"``,
+            ``"beta"`` and ``"gamma"``.
 
         Raises
         ------
@@ -532,10 +551,17 @@ class Network(Model):
             method=method,
             loss=loss,
             sample_weight=sample_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            metrics=metrics,
             max_iter=max_iter,
             tolerance=tolerance,
             penalty_per_row=penalty_per_row,
             callback=callback,
+            callbacks=callbacks,
+            log=log,
+            resume=resume,
+            n_threads=n_threads,
             progress=progress,
             options=options,
         )

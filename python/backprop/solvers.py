@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from backprop.learn.solve import Solution
+from backprop.learn.solution import Solution
 from backprop.reference.solvers import *
 
 if not TYPE_CHECKING:  # type checkers read the imports

@@ -175,10 +175,20 @@ class Core(Protocol[P]):
         """
         ...
 
-    def Solving(self, plan: P, loss: Loss, solver: Solver, data: Data, state: SolverState) -> _Solving:
+    def Solving(
+        self,
+        plan: P,
+        loss: Loss,
+        solver: Solver,
+        data: Data,
+        state: SolverState,
+        n_threads: int = 1,
+        fixed_threads: bool = False,
+    ) -> _Solving:
         """Return a minimisation of the loss over all rows, penalties included, without dropout.
 
-        The numbers of the method are doubles, whatever the backend's dtype, in which the loss is computed.
+        It goes on from the state. The numbers of the method are doubles, whatever the backend's dtype, in which the
+        loss is computed. Threads are as in `TrainingSettings`.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +40,16 @@ class SolverState:
     """the effective number of parameters"""
     pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
     """the last steps, oldest first, and what each changed in the gradient, as `Solving.remember` has left them"""
+
+
+@dataclass(slots=True)
+class SolverRun:
+    """A minimisation, as it was left: what another call needs to go on with it."""
+
+    solver: Any
+    """its settings"""
+    state: SolverState
+    reason: str = "interrupted"
+    """why it ended"""
+    callbacks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """class and state of each callback"""

@@ -2,8 +2,9 @@
 
 A checkpoint is a model file (`backprop.load` reads it) with more tensors in it, whose names begin with ``training.``,
 and with one more entry in its metadata: counters, the state of the random numbers, the optimizer, the stop rule, the
-callbacks and the history. Training that goes on from it gives the same numbers, bit for bit, as if it had never
-stopped. A SHA-256 over all of it tells a damaged file from a whole one. Nothing in it can name code.
+callbacks and the history; a minimisation has an entry of its own. Training that goes on from it gives the same numbers,
+bit for bit, as if it had never stopped. A SHA-256 over all of it tells a damaged file from a whole
+one. Nothing in it can name code.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -20,23 +21,38 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
+from backprop.base.history import History
+from backprop.base.solving import SolverRun, SolverState
 from backprop.base.state import TrainingState
 from backprop.files import columns, models
 from backprop.model.model import Model
 from backprop.reference.optimizers import OPTIMIZERS
+from backprop.reference.solvers import SOLVERS
 
-KEY = "training"
+KEY, SOLVING_KEY = "training", "solving"
 _INTEGERS = ("step", "epoch", "cursor", "first_epoch", "best_epoch", "stale_epochs")
 _REALS = ("loss_sum", "weight_sum", "best_loss", "rate_scale")
+_SOLVER_INTEGERS = ("iteration", "evaluations", "counted")
+_SOLVER_REALS = ("loss", "slope", "damping", "alpha", "beta", "gamma")
 _MOST = 2**62  # of a counter
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a checkpoint; `Network.save_checkpoint` documents it."""
     tensors, metadata = models.contents(model, None)
+    if model._run is not None:
+        model._run.note_callbacks()
     if model._state is not None:
         more, metadata[KEY] = _training(model, model._state)
         tensors.update(more)
+    if model._solved is not None:
+        more, metadata[SOLVING_KEY] = _solving(model._solved)
+        tensors.update(more)
+    for key in (KEY, SOLVING_KEY):
+        if key in metadata:
+            more, metadata[key]["history"] = _history(model.history)
+            tensors.update(more)
+            break
     metadata["sha256"] = digest(tensors, metadata)
     write_atomically(path, models.serialized(tensors, metadata))
 
@@ -58,9 +74,7 @@ def digest(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> 
 
 def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the tensors and the metadata of a training."""
-    optimizer, history = model._optimizer, model.history
-    if model._run is not None:
-        model._run.note_callbacks()
+    optimizer = model._optimizer
     tensors: dict[str, NDArray[Any]] = {
         "training.slots": state.slots,
         "training.permutation": state.permutation,
@@ -68,13 +82,8 @@ def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any
     }
     if state.average.size:
         tensors["training.average"] = state.average
-    tensors.update((f"training.history.{k}", history[name]) for k, name in enumerate(history))
-    callbacks = []
-    for k, (kind, values) in enumerate(state.callbacks):
-        arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
-        tensors.update((f"training.callbacks.{k}.{key}", value) for key, value in arrays.items())
-        rest = {key: columns.pack(value) for key, value in values.items() if key not in arrays}
-        callbacks.append({"class": kind, "values": rest, "arrays": sorted(arrays)})
+    more, callbacks = _callbacks("training", state.callbacks)
+    tensors.update(more)
     metadata = {
         **{name: int(getattr(state, name)) for name in _INTEGERS},
         **{name: float(getattr(state, name)).hex() for name in _REALS},
@@ -83,19 +92,54 @@ def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any
         if optimizer is None
         else {"name": optimizer.name, **{field.name: getattr(optimizer, field.name) for field in fields(optimizer)}},
         "callbacks": callbacks,
-        "history": {
-            "names": list(history),
-            "stop_reason": history.stop_reason,
-            "elapsed": float(history.elapsed).hex(),
-        },
+    }
+    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata
+
+
+def _callbacks(
+    prefix: str, states: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
+    """Return the tensors and the metadata of the callbacks' states."""
+    tensors: dict[str, NDArray[Any]] = {}
+    callbacks = []
+    for k, (kind, values) in enumerate(states):
+        arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+        tensors.update((f"{prefix}.callbacks.{k}.{key}", value) for key, value in arrays.items())
+        rest = {key: columns.pack(value) for key, value in values.items() if key not in arrays}
+        callbacks.append({"class": kind, "values": rest, "arrays": sorted(arrays)})
+    return tensors, callbacks
+
+
+def _history(history: History) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tensors and the metadata of a history."""
+    tensors = {f"training.history.{k}": np.ascontiguousarray(history[name]) for k, name in enumerate(history)}
+    elapsed = float(history.elapsed).hex()
+    return tensors, {"names": list(history), "stop_reason": history.stop_reason, "elapsed": elapsed}
+
+
+def _solving(left: SolverRun) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the tensors and the metadata of a minimisation."""
+    state, solver = left.state, left.solver
+    pairs = np.array(state.pairs, np.float64).reshape(len(state.pairs), 2, len(state.point))
+    tensors, callbacks = _callbacks("training.solving", left.callbacks)
+    tensors.update({"training.solving.point": state.point, "training.solving.pairs": pairs})
+    settings = {each.name: getattr(solver, each.name) for each in fields(solver)}
+    metadata = {
+        **{name: int(getattr(state, name)) for name in _SOLVER_INTEGERS},
+        **{name: float(getattr(state, name)).hex() for name in _SOLVER_REALS},
+        "solver": {"name": solver.name, **settings},
+        "reason": left.reason,
+        "callbacks": callbacks,
     }
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata
 
 
 def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
     """Give the model its training back; every size is checked against the model."""
-    settings = dict(metadata["optimizer"])
-    optimizer = OPTIMIZERS[check.choice("optimizer", settings.pop("name"), OPTIMIZERS)](**settings)
+    optimizer = None
+    if metadata["optimizer"] is not None:  # as it is where a minimisation came after
+        settings = dict(metadata["optimizer"])
+        optimizer = OPTIMIZERS[check.choice("optimizer", settings.pop("name"), OPTIMIZERS)](**settings)
     integers = {name: check.integer(name, metadata[name], at_least=-_MOST, at_most=_MOST) for name in _INTEGERS}
     if min(integers[name] for name in ("step", "epoch", "cursor", "first_epoch", "best_epoch")) < 0:
         raise ValueError("counters: need numbers >= 0")
@@ -114,23 +158,47 @@ def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDA
     best = tensors["training.best_parameters"]
     state = TrainingState(
         model.parameters,
-        _tensor(tensors, "training.slots", model.dtype, (optimizer.n_slots, n)).copy(),
+        _tensor(tensors, "training.slots", model.dtype, (None if optimizer is None else optimizer.n_slots, n)).copy(),
         bit_generator,
         permutation=permutation.copy(),
         best_parameters=_tensor(tensors, "training.best_parameters", model.dtype, (n if best.size else 0,)).copy(),
         average=_tensor(tensors, "training.average", model.dtype, (n,)).copy()
         if "training.average" in tensors
         else np.empty(0),
-        callbacks=[
-            (str(each["class"]), _callback_values(f"training.callbacks.{k}", each, tensors))
-            for k, each in enumerate(metadata["callbacks"])
-        ],
+        callbacks=_restored_callbacks("training", metadata, tensors),
         **numbers,
     )
     if not np.isfinite(state.slots).all():
         raise ValueError("training.slots: needs finite numbers")
     model._state, model._optimizer = state, optimizer
     _restore_history(model, metadata["history"], tensors)
+
+
+def restore_solving(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Give the model its minimisation back."""
+    settings = dict(metadata["solver"])
+    solver = SOLVERS[check.choice("solver", settings.pop("name"), SOLVERS)](**settings)
+    integers = {name: check.integer(name, metadata[name], at_least=0, at_most=_MOST) for name in _SOLVER_INTEGERS}
+    numbers: dict[str, Any] = {**integers, **{name: columns.real(metadata[name]) for name in _SOLVER_REALS}}
+    real, n = np.dtype(np.float64), model.n_parameters
+    point = _tensor(tensors, "training.solving.point", real, (n,)).copy()
+    pairs = _tensor(tensors, "training.solving.pairs", real, (None, 2, n))
+    if not (np.isfinite(point).all() and np.isfinite(pairs).all()):
+        raise ValueError("solving: needs finite numbers")
+    state = SolverState(point, pairs=[(s.copy(), y.copy()) for s, y in pairs], **numbers)
+    callbacks = _restored_callbacks("training.solving", metadata, tensors)
+    model._solved = SolverRun(solver, state, str(metadata["reason"]), callbacks)
+    if "history" in metadata:
+        _restore_history(model, metadata["history"], tensors)
+
+
+def _restored_callbacks(
+    prefix: str, metadata: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (str(each["class"]), _callback_values(f"{prefix}.callbacks.{k}", each, tensors))
+        for k, each in enumerate(metadata["callbacks"])
+    ]
 
 
 def _restore_history(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,21 +13,25 @@ from numpy.typing import ArrayLike, NDArray
 from backprop.backends.custom import Custom, LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
+from backprop.base.solving import SolverRun, SolverState
 from backprop.base.types import Data
-from backprop.learn.solve import check_solver, solve, solver
+from backprop.learn.callbacks import Callback, LambdaCallback
+from backprop.learn.fit import all_callbacks, checked_threads, progress_bar, recorded
+from backprop.learn.measures import Measures
+from backprop.learn.solve import Listeners, Minimising, check_solver, flops, solution_of, solver
 from backprop.model import rows
 from backprop.model.objective import Objective
 from backprop.reference.dense import Dense
 from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import denominator
-from backprop.reference.solvers import SOLVERS
+from backprop.reference.solvers import SOLVERS, Solver
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
 
-Method = Literal["lbfgs", "lm", "L-BFGS-B", "BFGS", "CG"]
-METHODS: tuple[Method, ...] = ("lbfgs", "lm", "L-BFGS-B", "BFGS", "CG")
+Method = Literal["lbfgs", "lm", "bayesian", "L-BFGS-B", "BFGS", "CG"]
+METHODS: tuple[Method, ...] = ("lbfgs", "lm", "bayesian", "L-BFGS-B", "BFGS", "CG")
 # What SciPy's methods call it when they have done all their iterations.
 _ITERATIONS_DONE = 1
 
@@ -40,27 +44,41 @@ def minimize(
     method: Method = "lbfgs",
     loss: LossLike = "auto",
     sample_weight: ArrayLike | None = None,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    metrics: Any = (),
     max_iter: int = 200,
     tolerance: float = 1e-5,
     penalty_per_row: bool = False,
     callback: Callable[[int, float], Any] | None = None,
-    progress: bool = False,
+    callbacks: Iterable[Callback] = (),
+    log: Callable[[int, dict[str, float]], Any] | None = None,
+    resume: bool = False,
+    n_threads: int | str = "auto",
+    progress: bool | str = False,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Train with a minimizer; `Network.minimize` documents it."""
     check.choice("method", method, METHODS)
     scipy_minimize = None if method in SOLVERS else _scipy_minimize()
-    progress = check.boolean("progress", progress)
     max_iter = check.integer("max_iter", max_iter, at_least=1)
     tolerance = check.number("tolerance", tolerance, at_least=0)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: needs a function of iteration and loss, got {check.shown(callback)}")
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options: needs a mapping from names to values, got {check.shown(options)}")
+    resume = check.boolean("resume", resume)
+    every_callback = _callbacks(network, callbacks, log)
+    bar = progress_bar(progress, every_callback)
     _refuse(network, "dropout", 0.0)
     _refuse(network, "max_norm", None)
     X, columns = rows.opened(network, "X", X)
     checked, data = network._data(X, y, loss, sample_weight, custom=True)
+    data, validation = rows.validation(network, checked, data, validation_data, validation_split, columns)
+    measures = Measures(network, checked, metrics, data, validation)
+    names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
+    names += ["alpha", "beta", "gamma"] * (method == "bayesian")
+    recorded(names, None, every_callback)
     layers = network.layers
     if check.boolean("penalty_per_row", penalty_per_row):
         layers = _per_row(layers, denominator(checked, data.sample_weight, len(data.X), n_outputs=1))
@@ -68,18 +86,68 @@ def minimize(
     run = _Run(network, layers, checked, data, callback)
     if not run.start.size:
         raise ValueError("layers: needs at least one that is trainable, got none")
-    if scipy_minimize is None:
-        settings = solver(method, tolerance, options)
-        check_solver(settings, layers, checked, data, run.start.size)
-        with HeldInterrupts() as interrupts, network._guard:
-            network._feature_names = columns
-            return solve(
-                network, run.objective, settings, run.free, interrupts,
-                max_iter=max_iter, callback=callback, progress=progress,
-            )  # fmt: skip
+    if scipy_minimize is not None:
+        extras = {"validation_data": validation, "metrics": measures.sets, "callbacks": every_callback}
+        for name, given in {**extras, "resume": resume, "progress": progress is True}.items():
+            if given:
+                raise ValueError(f"{name}: needs method='lbfgs', 'lm' or 'bayesian', got method={method!r}")
+        return _by_scipy(network, columns, run, scipy_minimize, method, max_iter, tolerance, options)
+    settings = solver(method, tolerance, options)
+    check_solver(settings, layers, checked, data, run.start.size)
+    work = flops(settings, run.start.size, len(data.X), network.n_outputs)
+    used = checked_threads(n_threads, work, network._core.MAX_THREADS)
+    measured = None if validation is None else run.objective.of(rows.as_float64(validation))
+    listeners = Listeners(callback=callback, callbacks=every_callback, measures=measures, validation=measured, bar=bar)
+    with HeldInterrupts() as interrupts, network._guard:
+        network._feature_names = columns
+        left = _left(network, settings) if resume else None
+        if left is None:
+            left = SolverRun(settings, SolverState(run.point))
+        elif network.history.stop_reason == "tolerance" or left.state.iteration >= max_iter:
+            return solution_of(left, run.free)
+        return Minimising(network, run.objective, left, run.free, interrupts, listeners, max_iter, used).train()
+
+
+def _callbacks(network: Model, callbacks: Any, log: Any) -> list[Callback]:
+    """Return all callbacks, that for `log` included."""
+    found = all_callbacks(callbacks, None, None, 1)
+    for callback in found:
+        if callback.scales_learning_rate:
+            raise ValueError(f"callbacks: needs such as scale no learning rate, minimize has none; got {callback!r}")
+    if log is not None:
+        if not callable(log):
+            raise TypeError(f"log: needs a function of iteration and metrics, got {check.shown(log)}")
+        found.append(LambdaCallback(on_epoch_end=lambda _, epoch, logs: log(epoch, dict(logs))))
+    return found
+
+
+def _left(network: Model, settings: Solver) -> SolverRun | None:
+    """Return the minimisation that was interrupted; None where there was none."""
+    left = network._solved
+    if left is None:
+        return None
+    if left.solver != settings:
+        raise ValueError(f"resume: needs the method and the options of the run to be resumed, {left.solver!r}; "
+                         f"got {settings!r}")  # fmt: skip
+    is_over = network.history.stop_reason == "tolerance"  # then the parameters may be those of the best iteration
+    if not is_over and (left.state.point.astype(network.dtype) != network.parameters).any():
+        raise ValueError("resume: needs the parameters that minimize has left, but they were changed since")
+    return left
+
+
+def _by_scipy(
+    network: Model,
+    columns: Any,
+    run: _Run,
+    scipy_minimize: Callable[..., Any],
+    method: str,
+    max_iter: int,
+    tolerance: float,
+    options: Mapping[str, Any] | None,
+) -> Any:
+    """Minimise with one of SciPy's methods."""
     if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
         raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
-
     began = time.perf_counter()
     with HeldInterrupts() as interrupts, network._guard:
         network._feature_names = columns
@@ -146,7 +214,7 @@ class _Run:
         history.extend(len(self.losses), {"loss": np.array(self.losses)})
         history.stop_reason = self.reason
         history.elapsed += elapsed
-        self.network._optimizer = None
+        self.network._optimizer = self.network._solved = None
 
 
 def _scipy_minimize() -> Callable[..., Any]:

@@ -1,12 +1,12 @@
-"""The loss over all rows, minimised by the backend: L-BFGS and Levenberg-Marquardt."""
+"""The loss over all rows, minimised by the backend: L-BFGS, Levenberg-Marquardt and Bayesian regularisation."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from backprop.backends.contract import Solving
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
+from backprop.base import threads
 from backprop.base.interrupts import HeldInterrupts
-from backprop.base.solving import SolveReason, SolverState
+from backprop.base.solving import SolverRun, SolverState
 from backprop.base.types import Data
 from backprop.learn import pace
-from backprop.learn.callbacks import Progress
+from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.measures import Measures
+from backprop.learn.solution import Solution
 from backprop.model.objective import Objective
 from backprop.reference.gauss_newton import WEIGHTS
-from backprop.reference.solvers import SOLVERS, LevenbergMarquardt, Solver
+from backprop.reference.solvers import SOLVERS, BayesianRegularization, LevenbergMarquardt, Solver
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -30,64 +33,6 @@ if TYPE_CHECKING:
 
 MOST_PARAMETERS = 5000
 """that Levenberg-Marquardt trains: its matrix has 200 MB then"""
-
-_MESSAGES: dict[SolveReason | Literal["stopped"], str] = {
-    "iterations": "all iterations are done",
-    "gradient": "no element of the gradient is larger than the tolerance",
-    "loss": "the loss hardly falls any more",
-    "evaluations": "the loss was computed as often as is allowed",
-    "stuck": "no step makes the loss fall: rounding hides what is left",
-    "stopped": "the callback asked to stop",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Solution:
-    """Where a minimisation has come to; names and meanings are those of SciPy's `OptimizeResult`.
-
-    Attributes
-    ----------
-    x : ndarray
-        The trainable parameters, float64.
-    fun : float
-        The loss there.
-    slope : float
-        The largest element of its gradient, without its sign.
-    nit, nfev : int
-        Iterations done, and how often the loss was computed.
-    reason : str
-        Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``.
-
-    Examples
-    --------
-    >>> import backprop as bp
-    >>> net = bp.Network(1, [bp.Dense(1)], dtype="float64", seed=0)
-    >>> result = net.minimize([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
-    >>> result.success, result.message
-    (True, 'no element of the gradient is larger than the tolerance')
-    """
-
-    x: NDArray[np.float64]
-    fun: float
-    slope: float
-    nit: int
-    nfev: int
-    reason: str
-
-    @property
-    def success(self) -> bool:
-        """Whether it came to a minimum: the gradient or the fall of the loss is within its tolerance."""
-        return self.reason in ("gradient", "loss")
-
-    @property
-    def status(self) -> int:
-        """0 for success, 1 where iterations or evaluations were over, 2 for the rest, as L-BFGS-B has it."""
-        return 0 if self.success else 1 if self.reason in ("iterations", "evaluations") else 2
-
-    @property
-    def message(self) -> str:
-        """The reason in words."""
-        return _MESSAGES[self.reason]  # type: ignore[index]
 
 
 def solver(method: str, tolerance: float, options: Mapping[str, Any] | None) -> Solver:
@@ -103,93 +48,225 @@ def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom,
     """Raise where a method cannot minimise this."""
     if not isinstance(settings, LevenbergMarquardt):
         return
-    if loss.name not in WEIGHTS:
-        raise ValueError(f"loss: needs one of {', '.join(map(repr, WEIGHTS))} for method='lm', got {loss.name!r}")
+    method, is_bayesian = f"method={settings.name!r}", isinstance(settings, BayesianRegularization)
+    known = ["squared_error"] if is_bayesian else list(WEIGHTS)
+    if loss.name not in known:
+        raise ValueError(f"loss: needs {'one of ' * (len(known) > 1)}{', '.join(map(repr, known))} for {method}, "
+                         f"got {loss.name!r}")  # fmt: skip
     if data.weighs_outputs:
-        raise ValueError("sample_weight: needs a weight for each row, not for each output, for method='lm'")
+        raise ValueError(f"sample_weight: needs a weight for each row, not for each output, for {method}")
     if n_trainable > MOST_PARAMETERS:
         raise ValueError(
-            f"layers: needs at most {MOST_PARAMETERS} trainable parameters for method='lm', whose matrix has a number "
+            f"layers: needs at most {MOST_PARAMETERS} trainable parameters for {method}, whose matrix has a number "
             f"for each pair of them; got {n_trainable}: use method='lbfgs'"
         )
     for k, layer in enumerate(layers):
         if layer.l1:
-            raise ValueError(f"layers[{k}]: needs l1=0 for method='lm', which takes squares only; got {layer.l1}")
+            raise ValueError(f"layers[{k}]: needs l1=0 for {method}, which takes squares only; got {layer.l1}")
+        if layer.l2 and is_bayesian:
+            raise ValueError(f"layers[{k}]: needs l2=0 for {method}, which finds the penalty itself; got {layer.l2}")
 
 
-def solving(objective: Objective, settings: Solver, state: SolverState) -> Solving:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Who is told about a minimisation, and what is measured in it."""
+
+    callback: Callable[[int, float], Any] | None = None
+    callbacks: Sequence[Callback] = ()
+    measures: Measures | None = None
+    validation: Objective | None = None
+    """the loss of the validation rows"""
+    bar: Progress
+
+    def periods(self) -> list[int]:
+        """Return after how many iterations each of them has something to do."""
+        names = ("on_epoch_begin", "on_epoch_end")
+        called = [each.every for each in self.callbacks if any(overrides(each, name) for name in names)]
+        own = self.callback is not None or self.validation is not None
+        own = own or bool(self.measures is not None and self.measures.sets)
+        return called + [1] * own
+
+
+class Minimising:
+    """One call of `minimize` while it works; the caller holds Ctrl-C and the network's guard."""
+
+    measured = None
+    """as `Run.measured`: here the loss of an iteration is that of the parameters at its end"""
+
+    def __init__(
+        self,
+        network: Model,
+        objective: Objective,
+        left: SolverRun,
+        free: NDArray[np.bool_],
+        interrupts: HeldInterrupts,
+        listeners: Listeners,
+        max_iter: int,
+        n_threads: int,
+    ) -> None:
+        self.network, self.objective, self.left, self.state = network, objective, left, left.state
+        self.free, self.interrupts, self.call, self.listeners = free, interrupts, interrupts.call, listeners
+        self.max_iter = max_iter
+        self.is_bayesian = isinstance(left.solver, BayesianRegularization)
+        self.periods = listeners.periods() + [1] * self.is_bayesian
+        self.resumes = bool(left.state.iteration or left.callbacks)
+        self.first = network.history.epochs - left.state.iteration
+        self.n_threads = n_threads
+        self.logs: dict[str, float] = {}
+        self.asked: str | None = None
+        self.run: Solving | None = None
+
+    # What `Network.stop` asks for, perhaps from another thread, is done between two calls of the core.
+
+    def stop(self, reason: str) -> None:
+        """End as soon as the core returns."""
+        self.asked = reason
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Refuse: there is none."""
+        raise ValueError("learning_rate: minimize has none, use a callback that scales it in fit only")
+
+    def note_callbacks(self) -> None:
+        """Put the states of solver and callbacks where a checkpoint finds them."""
+        if self.run is not None:
+            self.run.remember()
+        callbacks = self.listeners.callbacks
+        self.left.callbacks = [(type(callback).__name__, callback.state()) for callback in callbacks]
+
+    def train(self) -> Solution:
+        """Minimise, and write each whole iteration into the network and its history."""
+        network, history, left, bar = self.network, self.network.history, self.left, self.listeners.bar
+        began = time.perf_counter()
+        network._optimizer, network._solved = None, left  # what an optimizer remembers does not fit the new parameters
+        network._run = self
+        left.reason = history.stop_reason = "interrupted"
+        with ExitStack() as ends:
+            try:
+                for callback in self.listeners.callbacks:
+                    if overrides(callback, "on_train_begin"):
+                        self.call(callback.on_train_begin, network, self.logs)
+                    if overrides(callback, "on_train_end"):
+                        ends.callback(self.call, callback.on_train_end, network, self.logs)
+                if self.resumes:
+                    for callback, (kind, state) in zip(self.listeners.callbacks, left.callbacks, strict=False):
+                        if kind == type(callback).__name__ and state:
+                            callback.resume(state)
+                bar.begin(self.max_iter, "iteration")
+                left.reason = self.loop()
+                history.stop_reason = _stop_reason(left.reason, self.asked)
+            finally:
+                network._run = None
+                history.elapsed += time.perf_counter() - began
+                bar.close(self.state.iteration, self.state.loss)
+                self.note_callbacks()
+        return self.solution()
+
+    def loop(self) -> str:
+        """Let the core work until there is a reason to end."""
+        state, bar = self.state, self.listeners.bar
+        objective, settings = self.objective, self.left.solver
+        self.run = run = solving(objective, settings, state, self.n_threads)
+        ended: str = "time"
+        while ended == "time":
+            ended = run.run(state.iteration, pace.SLICE_SECONDS, np.empty(0))
+            self.interrupts.deliver()
+        if ended == "not finite":
+            raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {state.loss}")
+        begins = True
+        while True:
+            if begins and state.iteration < self.max_iter:
+                self.tell("on_epoch_begin", self.first + state.iteration)
+            first = state.iteration
+            ended = self.advance()
+            if begins := state.iteration > first:
+                self.after_iterations()
+            bar.show(state.iteration, state.loss)
+            if self.asked is not None:
+                return "stopped"
+            if ended not in ("time", "iterations") or state.iteration == self.max_iter:
+                return ended
+            self.interrupts.deliver()
+
+    def advance(self) -> str:
+        """Go on for a while; the network follows."""
+        assert self.run is not None
+        state = self.state
+        first = state.iteration
+        last = min(self.max_iter, first + pace.WINDOW)
+        for every in self.periods:
+            last = min(last, ((self.first + first) // every + 1) * every - self.first)
+        losses = np.empty(last - first)
+        ended = self.run.run(last, pace.SLICE_SECONDS, losses)
+        if (done := state.iteration - first) > 0:
+            self.network.parameters[self.free] = state.point[self.free]
+            self.record(losses[:done])
+        return ended
+
+    def record(self, losses: NDArray[np.float64]) -> None:
+        """Add iterations to the history; `logs` are those of the last one."""
+        state, listeners = self.state, self.listeners
+        values: dict[str, Any] = {"loss": losses}
+        try:
+            if listeners.validation is not None:
+                values["val_loss"] = np.array([listeners.validation(state.point)])
+            if listeners.measures is not None and listeners.measures.sets:
+                measured = self.call(listeners.measures)
+                values.update((name, np.array([value])) for name, value in measured.items())
+        finally:  # a metric that raises takes nothing else away
+            if self.is_bayesian:
+                values.update((name, np.array([getattr(state, name)])) for name in ("alpha", "beta", "gamma"))
+            self.network.history.extend(len(losses), values)
+            self.logs = {name: float(array[-1]) for name, array in values.items()}
+
+    def after_iterations(self) -> None:
+        """Tell who wants to know."""
+        state = self.state
+        if self.listeners.callback is not None and self.call(self.listeners.callback, state.iteration, state.loss):
+            self.stop("stopped")
+        self.tell("on_epoch_end", self.first + state.iteration)
+
+    def tell(self, name: str, done: int) -> None:
+        """Call this method of the callbacks for which it is due after so many epochs."""
+        for callback in self.listeners.callbacks:
+            if done % callback.every == 0 and overrides(callback, name):
+                epoch = done + 1 if name == "on_epoch_begin" else done
+                self.call(getattr(callback, name), self.network, epoch, self.logs)
+
+    def solution(self) -> Solution:
+        """Return where it has come to."""
+        return solution_of(self.left, self.free)
+
+
+def solution_of(left: SolverRun, free: NDArray[np.bool_]) -> Solution:
+    """Return where a minimisation has come to."""
+    state = left.state
+    names = ("alpha", "beta", "gamma") if isinstance(left.solver, BayesianRegularization) else ()
+    return Solution(
+        x=state.point[free], fun=state.loss, slope=state.slope, nit=state.iteration, nfev=state.evaluations,
+        reason=left.reason, **{name: getattr(state, name) for name in names},
+    )  # fmt: skip
+
+
+def solving(objective: Objective, settings: Solver, state: SolverState, n_threads: int = 1) -> Solving:
     """Return the backend's minimisation, or for a loss that no core knows, the reference's loop over its parts."""
     loss, data = objective.loss, objective.data
     if not isinstance(loss, Custom) and not data.weighs_outputs:
-        return objective.module.Solving(objective.plan, loss, settings, data, state)
+        fixed = threads.are_fixed()
+        return objective.module.Solving(objective.plan, loss, settings, data, state, n_threads, fixed)
     from backprop.reference.solving import Minimisation
 
     return Minimisation(objective, settings, state)
 
 
-def solve(
-    network: Model,
-    objective: Objective,
-    settings: Solver,
-    free: NDArray[np.bool_],
-    interrupts: HeldInterrupts,
-    *,
-    max_iter: int,
-    callback: Callable[[int, float], Any] | None,
-    progress: bool,
-) -> Solution:
-    """Minimise, and write each whole iteration into the network: the parameters where `free`, and the history.
-
-    The caller holds Ctrl-C and the network's guard: it comes to `interrupts`.
-    """
-    state = SolverState(network.parameters.astype(np.float64))
-    run = solving(objective, settings, state)
-    bar = Progress(after=0.0 if progress else math.inf)
-    reason: str = "interrupted"
-    told = 0
-    began = time.perf_counter()
-    bar.begin(max_iter, "iteration")
-    try:
-        if run.run(0, math.inf, np.empty(0)) == "not finite":
-            raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {state.loss}")
-        while True:
-            ended = _advance(network, run, state, free, max_iter if callback is None else state.iteration + 1)
-            if callback is not None and state.iteration > told:
-                told = state.iteration
-                if interrupts.call(callback, told, state.loss):
-                    ended = "stopped"
-            bar.show(state.iteration, state.loss)
-            if ended not in ("time", "iterations") or state.iteration == max_iter:
-                reason = ended
-                break
-            interrupts.deliver()
-    finally:
-        bar.close(state.iteration, state.loss)
-        history = network.history
-        history.stop_reason = _STOP_REASONS.get(reason, "tolerance")
-        history.elapsed += time.perf_counter() - began
-        network._optimizer = None  # what it remembers does not fit the new parameters
-    return Solution(
-        x=state.point[free], fun=state.loss, slope=state.slope, nit=state.iteration, nfev=state.evaluations,
-        reason=reason,
-    )  # fmt: skip
+def flops(settings: Solver, n_parameters: int, n_rows: int, n_outputs: int) -> float:
+    """Return about how much arithmetic comes between two meetings of threads."""
+    if isinstance(settings, LevenbergMarquardt):
+        return float(n_rows) * n_outputs * n_parameters**2
+    return 6.0 * n_parameters * n_rows
 
 
-_STOP_REASONS = {
-    "interrupted": "interrupted",
-    "iterations": "epochs",
-    "evaluations": "epochs",
-    "stopped": "stopped",
-}
-
-
-def _advance(network: Model, run: Solving, state: SolverState, free: NDArray[np.bool_], last_iteration: int) -> str:
-    """Go on for a while; the network follows."""
-    first = state.iteration
-    last_iteration = min(last_iteration, first + pace.WINDOW)
-    losses = np.empty(last_iteration - first)
-    ended = run.run(last_iteration, pace.SLICE_SECONDS, losses)
-    if (done := state.iteration - first) > 0:
-        network.parameters[free] = state.point[free]
-        network.history.extend(done, {"loss": losses[:done]})
-    return ended
+def _stop_reason(reason: str, asked: str | None) -> str:
+    """Return what the history says."""
+    if asked is not None:
+        return asked
+    return "epochs" if reason in ("iterations", "evaluations") else "tolerance"

@@ -24,7 +24,7 @@ def begin(
     elif type(optimizer) is not type(last) or optimizer.hyperparameters != last.hyperparameters:
         state.slots = optimizer.new_slots(network.n_parameters, network.dtype)
         state.step = 0
-    network._optimizer = optimizer
+    network._optimizer, network._solved = optimizer, None
     if initial_epoch is not None:
         state.epoch = initial_epoch
     state.first_epoch, state.rate_scale, state.callbacks = state.epoch, 1.0, []

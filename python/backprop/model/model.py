@@ -23,20 +23,18 @@ from backprop.reference.layout import by_layer, end, layout
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom, LossLike
+    from backprop.base.solving import SolverRun
     from backprop.model.objective import Objective
     from backprop.reference.losses import Loss
     from backprop.reference.optimizers import Optimizer
 
 
 class Run(Protocol):
-    """A `fit` at work."""
+    """A `fit` or a `minimize` at work."""
 
     @property
     def measured(self) -> RealArray | None:
-        """The parameters that had the training loss of the epoch, where that is known: before the step of a full batch.
-
-        None where nobody has asked for them, or where the loss is a mean over several steps.
-        """
+        """The parameters that had the training loss of the epoch, where they are known and not those at its end."""
 
     def stop(self, reason: str) -> None:
         """End training soon."""
@@ -98,6 +96,7 @@ class Model:
         self._forward = self._core.forward
         self._state: TrainingState | None = None
         self._optimizer: Optimizer | None = None
+        self._solved: SolverRun | None = None
         self._feature_names: Names | None = None
         self._is_member = False
         self._guard = Guard()
@@ -529,8 +528,8 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""
-        names = ("_n_inputs", "_layers", "_dtype", "_seed", "_parameters", "_state", "_optimizer", "history", "backend")
-        return {name: getattr(self, name) for name in (*names, "_feature_names")}
+        names = "_n_inputs _layers _dtype _seed _parameters _state _optimizer history backend _feature_names _solved"
+        return {name: getattr(self, name) for name in names.split()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         backend = state["backend"] if state["backend"] in choice.available() else None
@@ -538,7 +537,7 @@ class Model:
         self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
         self._parameters[...] = state["_parameters"]
         self._state, self._optimizer, self.history = state["_state"], state["_optimizer"], state["history"]
-        self._feature_names = state.get("_feature_names")  # older pickles have none
+        self._feature_names, self._solved = state.get("_feature_names"), state.get("_solved")  # older pickles have none
         if self._state is not None:
             self._state.parameters = self._parameters
 

@@ -50,6 +50,10 @@ class Objective:
             self.module.loss_and_gradient(self.plan, self.loss, parameters, self.data, gradient, input_gradient)
         )
 
+    def of(self, data: Data) -> Objective:
+        """Return the same loss over other rows."""
+        return Objective(self.module, self.plan, self.layers, self.loss, data)
+
     def _in_parts(
         self,
         on_backend: OnBackend,

@@ -58,7 +58,16 @@ class Minimisation:
 class Solving(Minimisation):
     """A minimisation of the loss over fixed data, penalties included, without dropout: changes `state` in place."""
 
-    def __init__(self, plan: Plan, loss: Loss, solver: Solver, data: Data, state: SolverState) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        loss: Loss,
+        solver: Solver,
+        data: Data,
+        state: SolverState,
+        n_threads: int = 1,
+        fixed_threads: bool = False,
+    ) -> None:
         super().__init__(Rows(plan, loss, data), solver, state)
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.multiclass import unique_labels
 
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
+from backprop.base.solving import SolverState
 from backprop.base.types import RealArray
 from backprop.learn import metrics
 from backprop.learn.callbacks import Callback
+from backprop.learn.laplace import Laplace
 from backprop.model.target_scale import TargetScale
 from backprop.reference.losses import BinaryCrossEntropy, CrossEntropy, Loss, Poisson, SquaredError
 from backprop.reference.optimizers import Optimizer
@@ -25,7 +27,8 @@ from backprop.sklearn.converting import Convertible
 from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.packing import arrays, unpack
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
-from backprop.sklearn.solvers import LossAndOutput, Score
+from backprop.sklearn.rows import dense_rows, features, is_multilabel
+from backprop.sklearn.solvers import LossAndOutput, Problem, Score
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -46,7 +49,7 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
     solver
         ``"adam"``, ``"sgd"`` and ``"lbfgs"`` as in scikit-learn; the name of any other optimizer, such as ``"adamw"``,
         with `learning_rate_init`; or an object from `backprop.optimizers`, whose own settings then count. ``"lbfgs"``
-        is SciPy's, in float64.
+        computes in float64. `MLPRegressor` also has ``"bayesian"``.
     alpha
         Strength of the L2 penalty, >= 0.
     batch_size
@@ -221,7 +224,7 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
 
     def _learned(self, y: Any, incremental: bool) -> NDArray[Any]:
         """Return y encoded; learn the classes, or see that they are the known ones."""
-        multilabel = _is_multilabel(y)
+        multilabel = is_multilabel(y)
         learns = not hasattr(self, "classes_") or not (self.warm_start or incremental)
         if learns or not hasattr(self, "_multilabel"):  # the second in the first partial_fit
             self._multilabel, self._sparse_labels = multilabel, hasattr(y, "toarray")
@@ -353,6 +356,9 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
         ``"squared_error"`` (half of it, with identity outputs) and ``"poisson"`` (half the deviance, exp outputs) as in
         scikit-learn; or another name or an object from `backprop.losses`, as it is defined there. The outputs are
         sigmoid for binary_cross_entropy, softmax for cross_entropy and the identity for all others.
+    solver
+        Also ``"bayesian"``: Bayesian regularisation (`backprop.solvers`), in float64, for squared_error and up to 5,000
+        parameters. It finds the penalty itself, so `alpha` does not count, and `predict` has ``return_std=True``.
     scale_targets
         Whether each column of y is scaled to mean 0 and standard deviation 1 for training, by the weights of the
         samples, as `sklearn.compose.TransformedTargetRegressor` with a `StandardScaler` does it. Predictions, scores,
@@ -364,6 +370,9 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     ----------
     target_mean_, target_scale_ : ndarrays of shape (n_outputs,)
         What is taken from y, and what it is then divided by, with `scale_targets`.
+    posterior_ : backprop.Laplace
+        With ``solver="bayesian"`` what the samples leave open: noise, effective number of parameters, evidence; of the
+        scaled targets with `scale_targets`.
     validation_scores_, best_validation_score_ : list of floats, float; or None
         R² on the validation samples after each epoch, with `early_stopping`.
 
@@ -376,6 +385,8 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     >>> bool(model.fit(X, np.sin(X[:, 0])).score(X, np.sin(X[:, 0])) > 0.999)
     True
     """
+
+    _minimizers: ClassVar[tuple[str, ...]] = ("lbfgs", "bayesian")
 
     def __init__(
         self,
@@ -486,15 +497,37 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
 
         return score
 
-    def predict(self, X: Any) -> Any:
-        """Return the predictions, (n_samples,) or (n_samples, n_outputs)."""
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Return the predictions, (n_samples,) or (n_samples, n_outputs).
+
+        With ``solver="bayesian"`` and `return_std` also how far targets may be from them: the standard deviations.
+        """
         outputs = self._outputs(X)
-        return self._given(X, outputs[:, 0] if outputs.shape[1] == 1 else outputs)
+        predictions = self._given(X, _columns(outputs))
+        if not check.boolean("return_std", return_std):
+            return predictions
+        if not hasattr(self, "posterior_"):
+            raise ValueError(f"return_std: needs to be fitted with solver='bayesian', got solver={self.solver!r}")
+        std = self.posterior_.predict(dense_rows(features(self, X), np.dtype(np.float64)), True)[1]
+        std *= 1 if (scale := self._scale()) is None else scale.deviation
+        return predictions, _columns(std)
+
+    def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
+        self.__dict__.pop("posterior_", None)
+        if self._is_bayesian():
+            X, y, weight = problem.data
+            problem.parameters[...] = state.point
+            found = {"alpha": state.alpha, "beta": state.beta}
+            self.posterior_ = Laplace(problem.network(), X, y, sample_weight=weight, **found)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _columns(outputs: Any) -> Any:
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
 def _decided(outputs: RealArray, multilabel: bool) -> NDArray[Any]:
@@ -511,14 +544,3 @@ def _accuracy(decided: NDArray[Any], targets: NDArray[Any], weight: RealArray | 
     if right.ndim == 2:
         right = right.all(axis=1)
     return float(right.mean() if weight is None else np.average(right, weights=weight))
-
-
-def _is_multilabel(y: Any) -> bool:
-    """Return whether y has columns of zeros and ones, and not one class for each sample; ValueError for others."""
-    if y.ndim == 1 and y.dtype.kind in "biuU":  # the usual case; the general one takes scikit-learn long to decide
-        return False
-    check_classification_targets(y)
-    kind = type_of_target(y, input_name="y")
-    if "multioutput" in kind:
-        raise ValueError("y: needs one column of classes, or columns of zeros and ones, got several columns of classes")
-    return bool(kind.startswith("multilabel"))

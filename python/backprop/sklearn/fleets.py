@@ -133,7 +133,7 @@ class Together:
 def can_join(estimator: Any) -> bool:
     """Return whether an estimator can be trained beside others: no L-BFGS, and nothing that needs Python on the way."""
     is_plain = isinstance(estimator.loss, (str, Loss)) and not (estimator.callbacks or estimator.verbose)
-    return is_plain and not estimator._is_lbfgs()
+    return is_plain and not estimator._is_full_batch()
 
 
 def kind_of(descent: Descent) -> Hashable:

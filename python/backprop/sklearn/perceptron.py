@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from backprop.backends import choice
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.frames import eager
+from backprop.base.solving import SolverState
 from backprop.base.types import Data, RealArray
 from backprop.learn import schedules
 from backprop.reference import MAX_THREADS
@@ -36,7 +37,6 @@ from backprop.sklearn.sparse import DENSE_NUMBERS
 _OUR_NAMES = {"logistic": "sigmoid"}
 _THEIR_NAMES = {ours: theirs for theirs, ours in _OUR_NAMES.items()}
 _HIDDEN = tuple(name for name in (*_OUR_NAMES, *ACTIVATIONS) if name != "softmax")
-_SOLVERS = ("lbfgs", *OPTIMIZERS)
 _SCHEDULES = ("constant", "invscaling", "adaptive")
 _DATA = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
 
@@ -47,13 +47,15 @@ class InvalidParameterError(ValueError, TypeError):
 
 def is_stochastic(estimator: Perceptron) -> bool:
     """Return True; AttributeError where there is no `partial_fit`."""
-    if estimator._is_lbfgs():
-        raise AttributeError("partial_fit: needs a stochastic solver, lbfgs is not stochastic")
+    if estimator._is_full_batch():
+        raise AttributeError(f"partial_fit: needs a stochastic solver, {estimator.solver} is not stochastic")
     return True
 
 
 class Perceptron(BaseEstimator):  # type: ignore[misc]
     """What the two estimators share."""
+
+    _minimizers: ClassVar[tuple[str, ...]] = ("lbfgs",)
 
     # --- parameters ------------------------------------------------------------------------------------------------
 
@@ -73,7 +75,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         for rate in self._dropout_rates(len(hidden)):
             check.number("dropout", rate, at_least=0, below=1)
         if not isinstance(self.solver, Optimizer):
-            check.choice("solver", self.solver, _SOLVERS)
+            check.choice("solver", self.solver, (*self._minimizers, *OPTIMIZERS))
         check.number("alpha", self.alpha, at_least=0)
         if not check.is_auto("batch_size", self.batch_size, "an integer >= 1"):
             check.integer("batch_size", self.batch_size, at_least=1)
@@ -107,13 +109,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             check.integer("bagging", self.bagging, at_least=2)
             if self.callbacks or self.warm_start:
                 raise ValueError("bagging: needs callbacks=None and warm_start=False, which are for one network")
-        if self._is_lbfgs():
+        if self._is_full_batch():
             if any(self._dropout_rates(len(hidden))):
-                raise ValueError("dropout: needs a stochastic solver, got solver='lbfgs'")
+                raise ValueError(f"dropout: needs a stochastic solver, got solver={self.solver!r}")
             if not isinstance(self.loss, (str, Loss)):
-                raise ValueError(f"loss: needs a loss of the library for solver='lbfgs', got {check.shown(self.loss)}")
+                got = check.shown(self.loss)
+                raise ValueError(f"loss: needs a loss of the library for solver={self.solver!r}, got {got}")
             if self.callbacks:
-                raise ValueError("callbacks: need a stochastic solver, got solver='lbfgs'")
+                raise ValueError(f"callbacks: need a stochastic solver, got solver={self.solver!r}")
 
     def _hidden_units(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
@@ -134,8 +137,11 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         """Return the initial learning rate."""
         return float(self.solver.learning_rate if isinstance(self.solver, Optimizer) else self.learning_rate_init)
 
-    def _is_lbfgs(self) -> bool:
-        return isinstance(self.solver, str) and self.solver == "lbfgs"
+    def _is_full_batch(self) -> bool:
+        return isinstance(self.solver, str) and self.solver in self._minimizers
+
+    def _is_bayesian(self) -> bool:
+        return isinstance(self.solver, str) and self.solver == "bayesian"
 
     def _schedule(self) -> str | schedules.Schedule:
         """Return what changes the learning rate; as in scikit-learn, its own rules do not with "adam"."""
@@ -212,7 +218,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Any:
         problem, random_state = self._prepared(X, y, sample_weight, validation, incremental)
-        if self._is_lbfgs():
+        if self._is_full_batch():
             self._minimize(problem)
         else:
             self._descend(Descent(self, problem, random_state, incremental))
@@ -224,7 +230,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     ) -> tuple[Problem, Callable[[], np.random.RandomState]]:
         """Return what a solver needs, and the generator for the rest of what is random; notes what y holds."""
         self._check_parameters()
-        stochastic = not self._is_lbfgs()
+        stochastic = not self._is_full_batch()
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         for name, array in zip(_DATA, (X, y, sample_weight, *validation), strict=True):
             check.fits(name, array)
@@ -268,8 +274,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             )
 
     def _working_dtype(self, given: np.dtype[Any]) -> np.dtype[Any]:
-        """Return what is computed in: float64 unless X or `dtype` says float32; always float64 with L-BFGS."""
-        if self._is_lbfgs():
+        """Return what is computed in: float64 unless X or `dtype` says float32; always float64 with minimizers."""
+        if self._is_full_batch():
             return check.real_dtype("dtype", np.float64)
         return check.real_dtype("dtype", given if self.dtype is None else self.dtype)
 
@@ -285,12 +291,15 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             if X is not None or y is not None or sample_weight is not None:
                 raise ValueError("X_val, y_val: need to come together")
             return None
-        if self._is_lbfgs():
-            raise ValueError("X_val: needs a stochastic solver, got solver='lbfgs'")
+        if self._is_full_batch():
+            raise ValueError(f"X_val: needs a stochastic solver, got solver={self.solver!r}")
         X, y = checked(self, X, y, reset=False)
         dtype = self._working_dtype(X.dtype)
         weight = self._weights("sample_weight_val", sample_weight, y, dtype)
         return dense_rows(X, dtype), self._scaled(self._encode(y)), weight
+
+    def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
+        """Keep what a minimizer has found out beside the parameters."""
 
     def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None) -> None:
         """Learn how the targets are scaled, if they are."""
@@ -376,8 +385,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         dtype = parameters.dtype
         X, targets, weight = learning
         alpha = float(self.alpha)
-        if self._is_lbfgs():
+        if self._is_full_batch():
             alpha /= X.shape[0] if weight is None else float(weight.sum())
+        if self._is_bayesian():  # which finds it itself
+            alpha = 0.0
         backend = choice.default()
         n_hidden = len(sizes) - 2
         layers = layers_of(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
@@ -417,16 +428,17 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     # --- solvers ---------------------------------------------------------------------------------------------------
 
     def _minimize(self, problem: Problem) -> None:
-        """Train with L-BFGS."""
-        state, reason = minimize(problem, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+        """Train with a minimizer."""
+        state, reason = minimize(problem, self.solver, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+        self._learn_uncertainty(problem, state)
         self.n_iter_ = state.iteration
         self.loss_ = state.loss * problem.objective.unit
         self._store(state.point if self.dtype is None else state.point.astype(self.dtype), problem.sizes)
         if reason not in ("gradient", "loss"):
             warnings.warn(
-                f"lbfgs failed to converge after {self.n_iter_} iteration(s): it ended by {reason!r}. More iterations "
-                f"(max_iter={self.max_iter}), more calls of the loss "
-                f"(max_fun={self.max_fun}) or scaled columns of X may help",
+                f"{self.solver} failed to converge after {self.n_iter_} iteration(s): it ended by {reason!r}. More "
+                f"iterations (max_iter={self.max_iter}), more calls of the loss (max_fun={self.max_fun}) or scaled "
+                "columns of X may help",
                 ConvergenceWarning,
                 stacklevel=choice._caller_level(),
             )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_X_y, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from backprop.base import checks as check
@@ -114,3 +115,14 @@ def dense_rows(X: Any, dtype: np.dtype[Any]) -> RealArray:
         return check.features("X", X, dtype, X.shape[1])
     rows: RealArray = np.require(X, requirements=["C", "A"])
     return rows
+
+
+def is_multilabel(y: Any) -> bool:
+    """Return whether y has columns of zeros and ones, and not one class for each sample; ValueError for others."""
+    if y.ndim == 1 and y.dtype.kind in "biuU":  # the usual case; the general one takes scikit-learn long to decide
+        return False
+    check_classification_targets(y)
+    kind = type_of_target(y, input_name="y")
+    if "multioutput" in kind:
+        raise ValueError("y: needs one column of classes, or columns of zeros and ones, got several columns of classes")
+    return bool(kind.startswith("multilabel"))

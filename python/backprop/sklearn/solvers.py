@@ -28,10 +28,11 @@ from backprop.learn.callbacks.averages import only_average
 from backprop.learn.callbacks.plateaus import keeps_measured
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
+from backprop.learn.solve import check_solver
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
-from backprop.reference.solvers import LBFGS
+from backprop.reference.solvers import SOLVERS
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -121,15 +122,18 @@ class Problem(NamedTuple):
             return self.score(out)
 
 
-# --- L-BFGS --------------------------------------------------------------------------------------------------------
+# --- minimizers ----------------------------------------------------------------------------------------------------
 
 
-def minimize(problem: Problem, *, max_iter: int, max_fun: int, tol: float) -> tuple[SolverState, SolveReason]:
-    """Minimise with L-BFGS, with scikit-learn's settings for it; returns where that came to, and why it ended."""
+def minimize(
+    problem: Problem, solver_name: str, *, max_iter: int, max_fun: int, tol: float
+) -> tuple[SolverState, SolveReason]:
+    """Minimise, with scikit-learn's settings for L-BFGS; returns where that came to, and why it ended."""
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
-    assert isinstance(loss, Loss)  # this solver refuses custom ones
+    assert isinstance(loss, Loss)  # these solvers refuse custom ones
     state = SolverState(problem.parameters.astype(np.float64))
-    solver = LBFGS(tolerance=tol, max_evaluations=max_fun)
+    solver = SOLVERS[solver_name](tolerance=tol, max_evaluations=max_fun)
+    check_solver(solver, problem.layers, loss, data, plan.n_parameters)
     run = core.Solving(plan, loss, solver, data, state)
     reason: SolveReason = "time"
     with HeldInterrupts() as interrupts:

@@ -76,11 +76,11 @@ cdef inline void begin_evidence(Evidence *evidence, const Job *job, const GaussN
     evidence.penalty = evidence.factor * evidence.alpha / evidence.beta
 
 
-cdef inline double weigh(
-    Evidence *evidence, const Job *job, const double *inverse, Py_ssize_t row_length, const double *x, double value,
+cdef inline void weigh(
+    Evidence *evidence, const Job *job, const double *inverse, Py_ssize_t row_length, const double *x, double data,
 ) noexcept nogil:
-    """The loss at x with the penalty that the evidence asks for. inverse: of the factor of the matrix."""
-    cdef double trace = 0, square, data = value - penalty_of(evidence, x), alpha, beta, gamma
+    """Take the penalty that the evidence asks for at x, where the loss is `data`. inverse: of the matrix's factor."""
+    cdef double trace = 0, square, alpha, beta, gamma
     cdef Py_ssize_t at = 0, i, k, count = 0, n = 0
     cdef int r
     for r in range(job.n_ranges):
@@ -98,8 +98,6 @@ cdef inline double weigh(
     alpha = gamma / square_of(evidence, x)
     beta = (evidence.n_targets - gamma - evidence.n_flat) / (2 * data / evidence.factor)
     evidence.weighed = True
-    if not (0 < alpha and isfinite(alpha) and 0 < beta and isfinite(beta)):
-        return value
-    evidence.alpha, evidence.beta, evidence.gamma = alpha, beta, gamma
-    evidence.penalty = evidence.factor * alpha / beta
-    return data + penalty_of(evidence, x)
+    if 0 < alpha and isfinite(alpha) and 0 < beta and isfinite(beta):
+        evidence.alpha, evidence.beta, evidence.gamma = alpha, beta, gamma
+        evidence.penalty = evidence.factor * alpha / beta

@@ -50,6 +50,7 @@ cdef struct Levenberg:
     double *slopes  # (n_parameters,): the gradient
     double value  # what is minimised, at the point
     double after  # and where the step leads
+    double data  # likewise, without the penalty that the evidence asks for
     int trials
     bint refused  # whether this iteration has tried a step that promised something
     Piece piece
@@ -155,8 +156,8 @@ cdef inline void go_to(Levenberg *lm, Piece piece) noexcept nogil:
 cdef inline Reason begin_levenberg(Run *run, Solution *solution, Levenberg *lm) noexcept nogil:
     """The loss at the start; `advance_levenberg` goes on with the matrix there."""
     cdef long long evaluations = solution.evaluations
-    lm.after = evaluate(run, solution, solution.point, NULL)
-    lm.after += penalty_of(&lm.evidence, solution.point)
+    lm.data = evaluate(run, solution, solution.point, NULL)
+    lm.after = lm.data + penalty_of(&lm.evidence, solution.point)
     if solution.iteration > 0:
         solution.evaluations = evaluations
     fill_penalties(&run.job, lm)
@@ -192,7 +193,8 @@ cdef inline Reason advance_levenberg(Run *run, Solution *solution, Levenberg *lm
     elif lm.piece == INVERT:
         if invert_factor(lm.matrix, lm.gn.n, lm.row, lm.packed, &lm.done, deadline) == DONE:
             lm.evidence.before = lm.after
-            lm.after = weigh(&lm.evidence, &run.job, lm.matrix, lm.row, lm.tried, lm.after)
+            weigh(&lm.evidence, &run.job, lm.matrix, lm.row, lm.tried, lm.data)
+            lm.after = lm.data + penalty_of(&lm.evidence, lm.tried)
             read_product(&run.job, lm.tried, lm)
             return end_iteration(run, solution, lm)
     return NONE
@@ -207,7 +209,7 @@ cdef inline Reason end_matrix(Run *run, Solution *solution, Levenberg *lm) noexc
     if lm.evidence.wanted and lm.evidence.penalty == 0:
         begin_evidence(&lm.evidence, &run.job, &lm.gn)
         read_product(&run.job, lm.tried, lm)
-        lm.after += penalty_of(&lm.evidence, lm.tried)
+        lm.after = lm.data + penalty_of(&lm.evidence, lm.tried)
     return end_iteration(run, solution, lm)
 
 
@@ -221,7 +223,7 @@ cdef inline Reason end_iteration(Run *run, Solution *solution, Levenberg *lm) no
     lm.refused = False
     lm.growth = 2
     go_to(lm, FACTOR)
-    enter(solution, lm.tried, lm.value - penalty_of(&lm.evidence, lm.tried), lm.slopes)
+    enter(solution, lm.tried, lm.data, lm.slopes)
     if not solution.begun:
         solution.begun = True
         if solution.iteration == 0:
@@ -270,8 +272,8 @@ cdef inline Reason try_step(Run *run, Solution *solution, Levenberg *lm) noexcep
     solve_factorised(lm.matrix, lm.gn.n, lm.row, lm.step)
     memcpy(lm.tried, solution.point, solution.n * sizeof(double))
     add_to_parameters(&run.job, lm.step, lm.tried)
-    lm.after = evaluate(run, solution, lm.tried, NULL)
-    lm.after += penalty_of(&lm.evidence, lm.tried)
+    lm.data = evaluate(run, solution, lm.tried, NULL)
+    lm.after = lm.data + penalty_of(&lm.evidence, lm.tried)
     lm.trials += 1
     promised = promised_fall(lm)
     if lm.after < lm.value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -80,6 +80,10 @@ class Evidence(Fit):
 
     state: SolverState
     terms: Terms
+    data: float = math.nan
+    """the loss without the penalty where it was computed last"""
+    bare: tuple[Vector, Vector] = field(init=False)
+    """the diagonal of the matrix and the gradient without the penalty, likewise"""
 
     @property
     def penalty(self) -> float:
@@ -88,18 +92,19 @@ class Evidence(Fit):
 
     def shown(self, point: Vector, value: float) -> float:
         """Return the loss without the penalty."""
-        return value - self._penalty_of(point)
+        return self.data
 
     def loss(self, point: Vector) -> float:
         """Return the loss with the penalty, once there is one."""
-        value = self.function.loss(point)
-        return value if math.isnan(self.state.alpha) else value + self._penalty_of(point)
+        self.data = self.function.loss(point)
+        return self.data if math.isnan(self.state.alpha) else self.data + self._penalty_of(point)
 
     def gauss_newton(self, point: Vector, gradient: Vector) -> Vector:
         """Return the matrix with the penalty, once there is one; put the gradient into the other vector."""
         M = self.function.gauss_newton(point, gradient)
+        self.bare = np.diag(M).copy(), gradient.copy()
         if not math.isnan(self.state.alpha):
-            self._add(point, gradient, M, self.penalty)
+            self._add(point, gradient, M)
         return M
 
     def begin(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
@@ -111,13 +116,12 @@ class Evidence(Fit):
         self.state.beta = 1 / self.terms.factor
         self.state.alpha = FIRST_PENALTY * mean / self.terms.factor * self.state.beta
         self.state.gamma = n
-        self._add(point, gradient, M, self.penalty)
+        self._add(point, gradient, M)
         return value + self._penalty_of(point)
 
     def follow(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
         """Return the loss with the penalty by the evidence."""
-        prior, trainable, state = self.terms.prior, self.terms.trainable, self.state
-        data, before = self.shown(point, value), self.penalty
+        prior, trainable, state, before = self.terms.prior, self.terms.trainable, self.state, self.penalty
         try:
             L = np.linalg.cholesky(M + np.diag(1 - trainable))
         except np.linalg.LinAlgError:
@@ -126,16 +130,18 @@ class Evidence(Fit):
         gamma = float(prior.sum() - before * (prior @ (inverse * inverse).sum(axis=0)))
         alpha = gamma / float(prior @ (point * point))
         rest = self.terms.n_targets - gamma - float((trainable - prior).sum())
-        beta = rest / (2 * data / self.terms.factor)
+        beta = rest / (2 * self.data / self.terms.factor)
         if not (0 < alpha < math.inf and 0 < beta < math.inf):
             return value
         state.alpha, state.beta, state.gamma = alpha, beta, gamma
-        self._add(point, gradient, M, self.penalty - before)
-        return data + self._penalty_of(point)
+        self._add(point, gradient, M)
+        return self.data + self._penalty_of(point)
 
     def _penalty_of(self, point: Vector) -> float:
         return 0.5 * self.penalty * float(self.terms.prior @ (point * point))
 
-    def _add(self, point: Vector, gradient: Vector, M: Vector, penalty: float) -> None:
-        gradient += penalty * self.terms.prior * point
-        np.einsum("ii->i", M)[...] += penalty * self.terms.prior
+    def _add(self, point: Vector, gradient: Vector, M: Vector) -> None:
+        """Add the penalty to what there is without one."""
+        diagonal, slopes = self.bare
+        gradient[:] = slopes + self.penalty * self.terms.prior * point
+        np.einsum("ii->i", M)[...] = diagonal + self.penalty * self.terms.prior

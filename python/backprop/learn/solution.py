@@ -1,0 +1,73 @@
+"""What comes out of a minimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MESSAGES = {
+    "iterations": "all iterations are done",
+    "gradient": "no element of the gradient is larger than the tolerance",
+    "loss": "the loss hardly falls any more",
+    "evaluations": "the loss was computed as often as is allowed",
+    "stuck": "no step makes the loss fall: rounding hides what is left",
+    "stopped": "the callback asked to stop",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solution:
+    """Where a minimisation has come to; names and meanings are those of SciPy's `OptimizeResult`.
+
+    Attributes
+    ----------
+    x : ndarray
+        The trainable parameters, float64.
+    fun : float
+        The loss there; with ``method="bayesian"`` without the penalty that it has found.
+    slope : float
+        The largest element of the gradient of what is minimised, without its sign.
+    nit, nfev : int
+        Iterations done, and how often the loss was computed.
+    reason : str
+        Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``.
+    alpha, beta : float or None
+        With ``method="bayesian"`` the precisions of the prior of the parameters and of the noise of the targets.
+    gamma : float or None
+        Likewise the effective number of parameters.
+
+    Examples
+    --------
+    >>> import backprop as bp
+    >>> net = bp.Network(1, [bp.Dense(1)], dtype="float64", seed=0)
+    >>> result = net.minimize([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+    >>> result.success, result.message
+    (True, 'no element of the gradient is larger than the tolerance')
+    """
+
+    x: NDArray[np.float64]
+    fun: float
+    slope: float
+    nit: int
+    nfev: int
+    reason: str
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether it came to a minimum: the gradient or the fall of the loss is within its tolerance."""
+        return self.reason in ("gradient", "loss")
+
+    @property
+    def status(self) -> int:
+        """0 for success, 1 where iterations or evaluations were over, 2 for the rest, as L-BFGS-B has it."""
+        return 0 if self.success else 1 if self.reason in ("iterations", "evaluations") else 2
+
+    @property
+    def message(self) -> str:
+        """The reason in words."""
+        return _MESSAGES[self.reason]
