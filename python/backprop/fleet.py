@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backprop.learn.callbacks import Callback
     from backprop.learn.metrics import Metric
     from backprop.learn.schedules import Schedule
+    from backprop.learn.solution import Solution
     from backprop.model.model import LayerArrays
     from backprop.reference.optimizers import Optimizer
 
@@ -380,6 +381,55 @@ class Fleet(FleetModel):
         from backprop.learn.fleet_fit import fit
 
         return fit(self, X, y, **arguments)
+
+    def minimize(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        method: Literal["lbfgs", "lm", "bayesian"] = "lbfgs",
+        loss: LossLike = "auto",
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
+        max_iter: int = 200,
+        tolerance: float = 1e-5,
+        penalty_per_row: bool = False,
+        callbacks: Iterable[Callback] = (),
+        log: Callable[[int, int, dict[str, float]], Any] | None = None,
+        resume: bool = False,
+        n_threads: int | Literal["auto"] = "auto",
+        progress: bool | Literal["auto"] = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[Solution]:
+        """Train every member as `Network.minimize` does, bit for bit, as many at a time as there are threads.
+
+        Rows, weights, validation, callbacks and log are given as to `fit`, all else as to `Network.minimize`. Callbacks
+        come from several threads, one at a time. What one of them raises, and Ctrl-C, end all.
+
+        Returns
+        -------
+        list of backprop.solvers.Solution
+            One for each member. One that fails ends alone: where its loss at the start is not finite, its `reason` is
+            ``"not finite"``, and its parameters stay.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> fleet = bp.Fleet(1, [bp.Dense(1)], size=3, seed=0, dtype="float64")
+        >>> results = fleet.minimize([[0.0], [1.0]], [[1.0, 3.0], [2.0, 1.0], [0.0, 5.0]], method="lm")
+        >>> fleet.weights[0].ravel().round(3), results[0].success
+        (array([ 2., -1.,  5.]), True)
+        """
+        from backprop.learn.fleet_minimize import minimize
+
+        return minimize(
+            self, X, y, method=method, loss=loss, sample_weight=sample_weight, validation_data=validation_data,
+            validation_split=validation_split, metrics=metrics, max_iter=max_iter, tolerance=tolerance,
+            penalty_per_row=penalty_per_row, callbacks=callbacks, log=log, resume=resume, n_threads=n_threads,
+            progress=progress, options=options,
+        )  # fmt: skip
 
     def stop(self, members: Any = None, reason: str = "stopped") -> bool:
         """Let the `fit` that trains some members, or all for None, end soon; for callbacks and other threads.

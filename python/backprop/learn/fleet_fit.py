@@ -218,6 +218,7 @@ def _begin(
             is_over = (reasons == "tolerance") | (reasons == "diverged")
             is_over |= record["epoch"] - record["first_epoch"] >= epochs
             active[group.members] = ~(going_on & is_over)
+    fleet._solved = {}
     if not resume:
         fleet._callbacks = []
     return active

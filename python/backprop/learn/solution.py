@@ -14,6 +14,7 @@ _MESSAGES = {
     "evaluations": "the loss was computed as often as is allowed",
     "stuck": "no step makes the loss fall: rounding hides what is left",
     "stopped": "the callback asked to stop",
+    "not finite": "the loss at the start is not finite",
 }
 
 
@@ -32,7 +33,8 @@ class Solution:
     nit, nfev : int
         Iterations done, and how often the loss was computed.
     reason : str
-        Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``.
+        Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``;
+        of a member of a fleet also ``"not finite"``: its loss at the start is not.
     alpha, beta : float or None
         With ``method="bayesian"`` the precisions of the prior of the parameters and of the noise of the targets.
     gamma : float or None

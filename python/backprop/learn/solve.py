@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from backprop.backends.contract import Solving
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base import threads
-from backprop.base.interrupts import HeldInterrupts
 from backprop.base.solving import SolverRun, SolverState
 from backprop.base.types import Data
 from backprop.learn import pace
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from backprop.model.model import Model
     from backprop.reference.dense import Dense
     from backprop.reference.losses import Loss
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOST_PARAMETERS = 5000
 """that Levenberg-Marquardt trains: its matrix has 200 MB then"""
@@ -67,6 +69,17 @@ def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom,
             raise ValueError(f"layers[{k}]: needs l2=0 for {method}, which finds the penalty itself; got {layer.l2}")
 
 
+class Interrupts(Protocol):
+    """What `HeldInterrupts` does: holds Ctrl-C back but for moments."""
+
+    def deliver(self) -> None:
+        """Raise if it has come."""
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call what is not ours."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
     """Who is told about a minimisation, and what is measured in it."""
@@ -87,6 +100,14 @@ class Listeners:
         return called + [1] * own
 
 
+class NotFiniteError(ValueError):
+    """The loss at the start is not finite."""
+
+    def __init__(self, solution: Solution) -> None:
+        self.solution = solution
+        super().__init__(f"parameters: needs a start where the loss is finite, got a loss of {solution.fun}")
+
+
 class Minimising:
     """One call of `minimize` while it works; the caller holds Ctrl-C and the network's guard."""
 
@@ -99,7 +120,7 @@ class Minimising:
         objective: Objective,
         left: SolverRun,
         free: NDArray[np.bool_],
-        interrupts: HeldInterrupts,
+        interrupts: Interrupts,
         listeners: Listeners,
         max_iter: int,
         n_threads: int,
@@ -171,9 +192,10 @@ class Minimising:
             ended = run.run(state.iteration, pace.SLICE_SECONDS, np.empty(0))
             self.interrupts.deliver()
         if ended == "not finite":
-            raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {state.loss}")
+            self.left.reason = ended
+            raise NotFiniteError(self.solution())
         begins = True
-        while True:
+        while self.asked is None:
             if begins and state.iteration < self.max_iter:
                 self.tell("on_epoch_begin", self.first + state.iteration)
             first = state.iteration
@@ -181,11 +203,11 @@ class Minimising:
             if begins := state.iteration > first:
                 self.after_iterations()
             bar.show(state.iteration, state.loss)
-            if self.asked is not None:
-                return "stopped"
-            if ended not in ("time", "iterations") or state.iteration == self.max_iter:
-                return ended
-            self.interrupts.deliver()
+            if self.asked is None:
+                if ended not in ("time", "iterations") or state.iteration == self.max_iter:
+                    return ended
+                self.interrupts.deliver()
+        return "stopped"
 
     def advance(self) -> str:
         """Go on for a while; the network follows."""

@@ -27,6 +27,7 @@ from backprop.reference.dense import Dense, checked_layers
 from backprop.reference.layout import ArrayLayout, layout, parameter_count
 
 if TYPE_CHECKING:
+    from backprop.base.solving import SolverRun
     from backprop.reference.optimizers import Optimizer
 
 
@@ -158,7 +159,7 @@ class FleetModel:
 
     __slots__ = (
         "__weakref__", "_backend", "_callbacks", "_core", "_dtype", "_groups", "_guard", "_numbers", "_run", "_size",
-        "history",
+        "_solved", "history",
     )  # fmt: skip
     # A wrong name is no new attribute: fleet.seed = 1 would change nothing.
 
@@ -198,6 +199,8 @@ class FleetModel:
         self._guard = Guard()
         self._run: Run | None = None
         self._callbacks: list[tuple[str, list[dict[str, Any]]]] = []
+        self._solved: dict[int, SolverRun] = {}
+        """the last minimisation of each member that had one after its last training"""
         self._numbers: NDArray[np.int64] | None = None
         """what callbacks call the members, (size,), where the fleet is a piece of another one"""
         self.history = FleetHistory(self._size) if history is None else history
@@ -363,7 +366,7 @@ class FleetModel:
         if state is not None:
             network._state, network._optimizer = deepcopy(state), group.optimizer_of(row)
             network._state.parameters = network._parameters
-        network.history = self.history.of(k)
+        network.history, network._solved = self.history.of(k), self._solved.get(k)
         return network
 
     def _part(self, index: Any) -> Self:
@@ -463,6 +466,7 @@ class FleetModel:
             "backend": self.backend,
             "history": self.history,
             "callbacks": self._callbacks,
+            "solved": self._solved,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -476,7 +480,7 @@ class FleetModel:
             if group.state is not None:
                 group.state.parameters = parameters
         self._assemble(groups, dtype, backend, state["history"])
-        self._callbacks = state["callbacks"]
+        self._callbacks, self._solved = state["callbacks"], state.get("solved", {})
 
 
 def _seeds(size: Any, seed: Any) -> Sequence[int]:

@@ -1,0 +1,162 @@
+"""What a call of `minimize` asks for, of a network or of each member of a fleet, and how it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.backends.custom import Custom
+from backprop.base import checks as check
+from backprop.base.solving import SolverRun, SolverState
+from backprop.base.types import Data
+from backprop.learn.callbacks import Callback, Progress
+from backprop.learn.fit import all_callbacks, recorded
+from backprop.learn.measures import Measures
+from backprop.learn.solution import Solution
+from backprop.learn.solve import Interrupts, Listeners, Minimising, check_solver, flops, solution_of, solver
+from backprop.model import rows
+from backprop.model.objective import Objective
+from backprop.reference.dense import Dense
+from backprop.reference.layout import layout
+from backprop.reference.losses import Loss
+from backprop.reference.losses.loss import denominator
+from backprop.reference.solvers import BayesianRegularization, Solver
+
+if TYPE_CHECKING:
+    from backprop.model.model import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is wanted, checked; `Network.minimize` documents it."""
+
+    solver: Solver
+    max_iter: int
+    penalty_per_row: bool = False
+    metrics: Any = ()
+    callback: Callable[[int, float], Any] | None = None
+    resume: bool = False
+
+    @classmethod
+    def of(cls, method: str, tolerance: Any, options: Any, max_iter: Any, callback: Any = None, **rest: Any) -> Request:
+        """Return a request for one of the core's methods."""
+        check_options(options, callback)
+        settings = solver(method, check.number("tolerance", tolerance, at_least=0), options)
+        for name in ("penalty_per_row", "resume"):
+            check.boolean(name, rest[name])
+        return cls(solver=settings, max_iter=check.integer("max_iter", max_iter, at_least=1), callback=callback, **rest)
+
+
+def check_options(options: Any, callback: Any) -> None:
+    """Raise unless they are a mapping and a function, or None."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: needs a function of iteration and loss, got {check.shown(callback)}")
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options: needs a mapping from names to values, got {check.shown(options)}")
+
+
+class Problem:
+    """The loss of a network over rows, as a function of its parameters in float64."""
+
+    def __init__(self, network: Model, loss: Loss | Custom, data: Data, penalty_per_row: bool) -> None:
+        _refuse(network, "dropout", 0.0)
+        _refuse(network, "max_norm", None)
+        self.loss, self.layers, self.data = loss, network.layers, rows.as_float64(data)
+        if penalty_per_row:
+            self.layers = _per_row(self.layers, denominator(loss, data.sample_weight, len(data.X), n_outputs=1))
+        module = network._backend.module(np.float64)
+        plan = module.Plan(network.n_inputs, self.layers)
+        self.objective = Objective(module, plan, self.layers, loss, self.data)
+        self.free = np.zeros(network.n_parameters, bool)
+        for array in layout(network.n_inputs, self.layers):
+            self.free[array.part] = array.trainable
+        if not self.free.any():
+            raise ValueError("layers: needs at least one that is trainable, got none")
+        self.point: NDArray[np.float64] = network.parameters.astype(np.float64)
+
+
+class Ready:
+    """A minimisation of a network that only has to begin."""
+
+    def __init__(
+        self,
+        request: Request,
+        network: Model,
+        loss: Loss | Custom,
+        data: Data,
+        validation: Data | None,
+        callbacks: Sequence[Callback],
+        bar: Progress,
+    ) -> None:
+        self.request, self.network = request, network
+        measures = Measures(network, loss, request.metrics, data, validation)
+        names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
+        names += ["alpha", "beta", "gamma"] * isinstance(request.solver, BayesianRegularization)
+        recorded(names, None, callbacks)
+        self.problem = problem = Problem(network, loss, data, request.penalty_per_row)
+        check_solver(request.solver, problem.layers, loss, problem.data, int(problem.free.sum()))
+        measured = None if validation is None else problem.objective.of(rows.as_float64(validation))
+        self.listeners = Listeners(
+            callback=request.callback, callbacks=callbacks, measures=measures, validation=measured, bar=bar
+        )
+
+    @property
+    def flops(self) -> float:
+        """About how much arithmetic comes between two meetings of threads."""
+        problem = self.problem
+        n_rows, n_outputs = len(problem.data.X), self.network.n_outputs
+        return flops(self.request.solver, int(problem.free.sum()), n_rows, n_outputs)
+
+    def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
+        """Minimise; the caller holds Ctrl-C and the network's guard."""
+        request, network, problem = self.request, self.network, self.problem
+        left = _left(network, request.solver) if request.resume else None
+        if left is None:
+            left = SolverRun(request.solver, SolverState(problem.point))
+        elif network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter:
+            return solution_of(left, problem.free)
+        run = Minimising(
+            network, problem.objective, left, problem.free, interrupts, self.listeners, request.max_iter, n_threads
+        )
+        return run.train()
+
+
+def callbacks_of(callbacks: Any) -> list[Callback]:
+    """Return the callbacks, checked."""
+    found = all_callbacks(callbacks, None, None, 1)
+    for callback in found:
+        if callback.scales_learning_rate:
+            raise ValueError(f"callbacks: needs such as scale no learning rate, minimize has none; got {callback!r}")
+    return found
+
+
+def _left(network: Model, settings: Solver) -> SolverRun | None:
+    """Return the minimisation that was interrupted; None where there was none."""
+    left = network._solved
+    if left is None:
+        return None
+    if left.solver != settings:
+        raise ValueError(f"resume: needs the method and the options of the run to be resumed, {left.solver!r}; "
+                         f"got {settings!r}")  # fmt: skip
+    is_over = network.history.stop_reason == "tolerance"  # then the parameters may be those of the best iteration
+    if not is_over and (left.state.point.astype(network.dtype) != network.parameters).any():
+        raise ValueError("resume: needs the parameters that minimize has left, but they were changed since")
+    return left
+
+
+def _refuse(network: Model, setting: str, none: Any) -> None:
+    """Raise where a layer has a setting that is about steps, of which there are none here."""
+    for k, layer in enumerate(network.layers):
+        if (value := getattr(layer, setting)) != none:
+            raise ValueError(
+                f"layers[{k}]: needs {setting}={none} for minimize, which follows one function; got {value}"
+            )
+
+
+def _per_row(layers: tuple[Dense, ...], n_rows: float) -> tuple[Dense, ...]:
+    """Return the layers with their penalties divided by the rows."""
+    return tuple(replace(layer, l1=layer.l1 / n_rows, l2=layer.l2 / n_rows) for layer in layers)

@@ -1,0 +1,192 @@
+"""Fleets by minimizers: each member as if it were alone, members that fail or stop alone."""
+
+import pickle
+import signal
+import threading
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop.callbacks import CSVLogger, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from backprop.solvers import SOLVERS
+
+each_method = pytest.mark.parametrize("method", SOLVERS)
+
+
+@pytest.fixture
+def rows(rng):
+    X = rng.uniform(-1, 1, (5, 40, 2))
+    return X, np.sin(3 * X[:, :, :1]) * X[:, :, 1:] + 0.1 * rng.normal(size=(5, 40, 1))
+
+
+def fleet_of(size=5, dtype="float64", **settings):
+    return bp.Fleet(2, [bp.Dense(6, "tanh", **settings), bp.Dense(1, **settings)], size=size, seed=3, dtype=dtype)
+
+
+def same(fleet, networks):
+    for k, network in enumerate(networks):
+        member = fleet[k]
+        np.testing.assert_array_equal(member.parameters, network.parameters)
+        assert (member.history.epochs, member.history.stop_reason) == (
+            network.history.epochs,
+            network.history.stop_reason,
+        )
+        for name in network.history:
+            np.testing.assert_array_equal(member.history[name], network.history[name])
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_method
+def test_every_member_is_as_if_it_were_alone(method, dtype, n_threads, rows):
+    X, y = rows
+    fleet, networks = fleet_of(dtype=dtype), [net.copy() for net in fleet_of(dtype=dtype)]
+    settings = {"method": method, "max_iter": 12, "validation_split": 0.25, "metrics": "r2", "tolerance": 0}
+    results = fleet.minimize(X, y, n_threads=n_threads, **settings)
+    expected = [net.minimize(X[k], y[k], **settings) for k, net in enumerate(networks)]
+    same(fleet, networks)
+    for result, alone in zip(results, expected, strict=True):
+        assert (result.fun, result.nit, result.nfev, result.beta) == (alone.fun, alone.nit, alone.nfev, alone.beta)
+
+
+@each_method
+def test_forms_of_rows(method, rows):
+    """Shared X, targets and weights of each member; a list with rows for each."""
+    X, y = rows
+    weight = np.random.default_rng(0).uniform(0.5, 2, (5, 40))
+    fleet, networks = fleet_of(), [net.copy() for net in fleet_of()]
+    fleet.minimize(X[0], y, method=method, sample_weight=weight, max_iter=5)
+    for k, net in enumerate(networks):
+        net.minimize(X[0], y[k], method=method, sample_weight=weight[k], max_iter=5)
+    same(fleet, networks)
+    fleet.minimize([X[k, : 20 + k] for k in range(5)], [y[k, : 20 + k] for k in range(5)], method=method, max_iter=3,
+                   validation_data=(X[0], y[0]))  # fmt: skip
+    for k, net in enumerate(networks):
+        net.minimize(X[k, : 20 + k], y[k, : 20 + k], method=method, max_iter=3, validation_data=(X[0], y[0]))
+    same(fleet, networks)
+
+
+def test_members_of_several_shapes_and_penalties(rows):
+    X, y = rows
+    networks = [bp.Network(2, [bp.Dense(units, "tanh", l2=0.01 * units), bp.Dense(1)], dtype="float64", seed=units)
+                for units in (3, 5, 3, 4)]  # fmt: skip
+    fleet = bp.Fleet.of(networks)
+    fleet.minimize(X[:4], y[:4], method="lm", max_iter=6, penalty_per_row=True)
+    for k, net in enumerate(networks):
+        net.minimize(X[k], y[k], method="lm", max_iter=6, penalty_per_row=True)
+    same(fleet, networks)
+
+
+@each_method
+def test_a_member_that_fails_ends_alone(method, rows):
+    X, y = rows
+    fleet, networks = fleet_of(), [net.copy() for net in fleet_of()]
+    fleet.parameters[2] = 1e200
+    y = y.copy()
+    y[2] = 1e200
+    results = fleet.minimize(X, y, method=method, max_iter=4)
+    assert results[2].reason == "not finite"
+    assert not results[2].success
+    assert "not finite" in results[2].message
+    assert fleet.history.stop_reason[2] == "diverged"
+    assert fleet.history.epochs.tolist() == [4, 4, 0, 4, 4]
+    assert (fleet.parameters[2] == 1e200).all()
+    for k in (0, 1, 3, 4):
+        networks[k].minimize(X[k], y[k], method=method, max_iter=4)
+        np.testing.assert_array_equal(fleet.parameters[k], networks[k].parameters)
+
+
+def test_callbacks_of_each_member(rows, tmp_path):
+    X, y = rows
+    fleet, networks, seen = fleet_of(), [net.copy() for net in fleet_of()], set()
+    stop = EarlyStopping("val_loss", patience=3, restore_best=True)
+    settings = {"method": "lm", "validation_split": 0.5, "max_iter": 100, "tolerance": 0}
+    fleet.minimize(X, y, callbacks=[stop, CSVLogger(tmp_path / "{member}.csv")], n_threads=2,
+                   log=lambda member, iteration, logs: seen.add((member, iteration)), **settings)  # fmt: skip
+    stops = [EarlyStopping("val_loss", patience=3, restore_best=True) for _ in networks]
+    for k, net in enumerate(networks):
+        net.minimize(X[k], y[k], callbacks=[stops[k]], **settings)
+    same(fleet, networks)
+    assert stop.best.tolist() == [each.best for each in stops]
+    assert stop.best_epoch.tolist() == [each.best_epoch for each in stops]
+    assert seen == {(k, i + 1) for k in range(5) for i in range(fleet.history.epochs[k])}
+    lines = [(tmp_path / f"{k}.csv").read_text().count("\n") - 1 for k in range(5)]
+    assert lines == fleet.history.epochs.tolist()
+
+
+@each_method
+def test_it_goes_on_bit_for_bit(method, rows):
+    X, y = rows
+    whole, fleet = fleet_of(), fleet_of()
+    whole.minimize(X, y, method=method, max_iter=20, tolerance=0)
+    halt = LambdaCallback(on_epoch_end=lambda net, epoch, logs: net.stop() if epoch == 2 * (net.seed - 1) else None)
+    fleet.minimize(X, y, method=method, max_iter=20, tolerance=0, callbacks=[halt])
+    assert fleet.history.epochs.tolist() == [4, 6, 8, 10, 12]
+    for again in (fleet, pickle.loads(pickle.dumps(fleet))):
+        again.minimize(X, y, method=method, max_iter=20, tolerance=0, resume=True)
+        np.testing.assert_array_equal(again.parameters, whole.parameters)
+        np.testing.assert_array_equal(again.history["loss"], whole.history["loss"])
+
+
+def test_before_and_after_fit(rows):
+    X, y = rows
+    fleet, networks = fleet_of(), [net.copy() for net in fleet_of()]
+    for train in (fleet, *networks):
+        k = None if train is fleet else networks.index(train)
+        own = (X, y) if k is None else (X[k], y[k])
+        train.fit(*own, epochs=2, batch_size=10)
+        train.minimize(*own, max_iter=3)
+        train.fit(*own, epochs=2, batch_size=10)
+    same(fleet, networks)
+
+
+def test_an_exception_and_ctrl_c_end_all(rows):
+    X, y = rows
+    fleet = fleet_of()
+
+    def fail(network, epoch, logs):
+        if network.seed == 4 and epoch == 3:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fleet.minimize(X, y, max_iter=10, callbacks=[LambdaCallback(on_epoch_end=fail)], n_threads=1)
+    assert fleet.history.epochs[1] == 3
+    fleet.minimize(X, y, max_iter=1)  # the guard is open
+    big = bp.Fleet(2, [bp.Dense(300, "tanh"), bp.Dense(1)], size=40, seed=0, dtype="float64")
+    X, y = np.repeat(X[:1], 40, axis=0), np.repeat(y[:1], 40, axis=0)
+    main = threading.get_ident()
+    threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        big.minimize(X, y, method="lm", max_iter=10_000, tolerance=0, n_threads=2)
+    assert "interrupted" in big.history.stop_reason
+
+
+def test_stop(rows):
+    X, y = rows
+    fleet = fleet_of()
+    halt = LambdaCallback(on_epoch_end=lambda net, epoch, logs: fleet.stop([1, 3]) if epoch == 2 else None)
+    results = fleet.minimize(X, y, method="lm", max_iter=6, tolerance=0, callbacks=[halt], n_threads=1)
+    assert fleet.history.epochs.tolist() == [6, 0, 6, 0, 6]
+    assert [result.reason for result in results] == ["iterations", "stopped"] * 2 + ["iterations"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "BFGS"}, "method: needs one of 'lbfgs', 'lm', 'bayesian', got 'BFGS'"),
+        ({"max_iter": 0}, "max_iter: needs an integer >= 1"),
+        ({"options": {"history": 0}}, "history: needs an integer"),
+        ({"callbacks": [ReduceLROnPlateau("loss")]}, "callbacks: needs such as scale no learning rate"),
+        ({"callbacks": [CSVLogger("x.csv")]}, "callbacks: CSVLogger needs a path with the field"),
+        ({"method": "lm", "loss": "absolute_error"}, "loss: needs one of 'squared_error', 'huber', 'log_cosh'"),
+        ({"n_threads": 0}, "n_threads: needs an integer >= 1"),
+        ({"validation_split": 2}, "validation_split: needs"),
+    ],
+)
+def test_wrong_arguments(settings, message, rows):
+    fleet = fleet_of()
+    before = fleet.parameters.copy()
+    with pytest.raises(ValueError, match=message):
+        fleet.minimize(*rows, **settings)
+    np.testing.assert_array_equal(fleet.parameters, before)
+    assert not fleet.history.epochs.any()
