@@ -1,7 +1,9 @@
 """L-BFGS and Levenberg-Marquardt on three small regressions: python -m bench.solvers.
 
 One thread. For each problem: seconds to a mean squared error, the best of five seeds, by Levenberg-Marquardt; and
-iterations per second of L-BFGS, beside those of SciPy's L-BFGS-B on the loss and gradient of the same core.
+iterations per second of L-BFGS, beside those of SciPy's L-BFGS-B on the loss and gradient of the same core. Then, for
+several numbers of parameters, an iteration of Levenberg-Marquardt on 32 rows, which is the factorisation and little
+else, beside that of SciPy's LAPACK alone.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from typing import Any, NamedTuple
 
 import backprop as bp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 SEEDS = range(5)
+PARAMETERS = (100, 500, 2000, 5000)
 
 
 class Problem(NamedTuple):
@@ -71,6 +75,28 @@ def iterations_per_second(problem: Problem, iterations: int = 300, **settings: A
     return max(runs)
 
 
+def seconds_of_factors(n: int) -> tuple[float, float]:
+    """Return the seconds of an iteration with a matrix (n, n), and of SciPy's Cholesky of one; the best of three."""
+    from scipy.linalg import cho_factor
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(32, n)), rng.normal(size=(32, 1))
+    matrix = X.T @ X + np.eye(n)
+    ours, theirs = [], []
+    for _ in range(3):
+        begun = time.perf_counter()
+        cho_factor(matrix, lower=True, check_finite=False)
+        theirs.append(time.perf_counter() - begun)
+        took = []
+        for iterations in (1, 3):
+            net = bp.Network(n, [bp.Dense(1, bias=False, l2=1e-3)], dtype="float64", seed=0)
+            begun = time.perf_counter()
+            result = net.minimize(X, y, method="lm", tolerance=0, max_iter=iterations, n_threads=1)
+            took.append((time.perf_counter() - begun, result.nit))
+        ours.append((took[1][0] - took[0][0]) / (took[1][1] - took[0][1]))
+    return min(ours), min(theirs)
+
+
 def main(show: Callable[[str], None] = print) -> None:
     """Print a line for each problem."""
     show("problem  goal     lm: seconds  loss      L-BFGS it/s  SciPy it/s  ratio")
@@ -82,6 +108,11 @@ def main(show: Callable[[str], None] = print) -> None:
             f"{problem.name:<8} {problem.goal:<8.1e} {seconds:<12.4f} {loss:<9.2e} {ours:<12.0f} {scipy:<11.0f} "
             f"{ours / scipy:.1f}"
         )
+    show("parameters  an iteration  LAPACK's factors  ratio")
+    with threadpool_limits(1):
+        for n in PARAMETERS:
+            own, lapack = seconds_of_factors(n)
+            show(f"{n:<11} {own:<13.5f} {lapack:<17.5f} {own / lapack:.1f}")
 
 
 if __name__ == "__main__":

@@ -74,11 +74,14 @@ def test_a_minimisation(solver, backend, dtype):
         "solver": solver(),
         "data": problem.data,
         "state": SolverState(problem.parameters.astype(np.float64)),
+        "n_threads": 1,
+        "fixed_threads": False,
     }
     assert list(given) == [name for name, _ in expected("Solving")]
     for run in (core.Solving(**given), core.Solving(*given.values())):
         assert run.run(1, 60.0, np.empty(1)) == "iterations"
-    assert parameters(core.Solving.run) == parameters(contract.Solving.run)
+    for name in ("run", "remember"):
+        assert parameters(getattr(core.Solving, name)) == parameters(getattr(contract.Solving, name))
 
 
 @each_backend

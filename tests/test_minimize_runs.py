@@ -10,7 +10,14 @@ from dataclasses import fields
 import backprop as bp
 import numpy as np
 import pytest
-from backprop.callbacks import Checkpoint, CSVLogger, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from backprop.callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    ExponentialMovingAverage,
+    LambdaCallback,
+    ReduceLROnPlateau,
+)
 
 METHODS = ("lbfgs", "lm", "bayesian")
 each_method = pytest.mark.parametrize("method", METHODS)
@@ -158,6 +165,7 @@ def test_a_checkpoint_after_fit_and_minimize(data, tmp_path):
     ("settings", "error", "message"),
     [
         ({"callbacks": [ReduceLROnPlateau("loss")]}, ValueError, "callbacks: needs such as scale no learning rate"),
+        ({"callbacks": [ExponentialMovingAverage()]}, ValueError, "callbacks: needs such as average no steps"),
         ({"callbacks": [EarlyStopping("val_loss")]}, ValueError, "callbacks: .* needs a monitor that is recorded"),
         ({"callbacks": 3}, TypeError, "callbacks: needs a sequence of Callback"),
         ({"log": 3}, TypeError, "log: needs a function of iteration and metrics, got 3"),

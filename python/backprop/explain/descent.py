@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
+from backprop.explain.minimizers import SumOfSquares, Walk, by_lbfgs, by_levenberg_marquardt, jacobian_of
 from backprop.model.records import DescentRecord, Method, Reason
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _REASONS: dict[str, str] = {
     "steps": "all steps are done",
     "rising": "all steps are done and the value is higher than at the start: try a smaller learning_rate",
     "not finite": "a value or a gradient is not finite: try a smaller learning_rate",
+    "stuck": "no step makes the value fall any more: rounding hides what is left",
 }
 
 
@@ -52,7 +55,7 @@ class Descent(DescentRecord):
         Whether the norm of the last gradient is within the tolerance.
     diverged : bool
         Whether a number was not finite, or the last value is higher than the first.
-    reason : {"tolerance", "steps", "rising", "not finite"}
+    reason : {"tolerance", "steps", "rising", "not finite", "stuck"}
         Why it ended; `explanation` says it in words.
     method : {"given", "complex step", "central difference"}
         Where the gradients are from.
@@ -87,26 +90,32 @@ def descend(
     x0: ArrayLike,
     gradient: Callable[[Any], Any] | None = None,
     *,
+    solver: Literal["gradient descent", "lbfgs", "lm"] = "gradient descent",
     learning_rate: float = 0.1,
     steps: int = 100,
     tolerance: float = 1e-8,
     momentum: float = 0.0,
 ) -> Descent:
-    """Walk down a function of one, two or n variables by gradient descent.
+    """Walk down a function of one, two or n variables by gradient descent, L-BFGS or Levenberg-Marquardt.
 
-    Each step is, with ``velocity = 0`` before the first, ``velocity = momentum * velocity + gradient(x)`` and
-    ``x = x - learning_rate * velocity``: what `backprop.SGD` does to the parameters of a network.
+    Each step of gradient descent is, with ``velocity = 0`` before the first, ``velocity = momentum * velocity +
+    gradient(x)`` and ``x = x - learning_rate * velocity``: what `backprop.SGD` does to the parameters of a network.
 
     Parameters
     ----------
     f
-        The function. It is given what x0 is: a number, or a float64 array (n,); it returns a number.
+        The function. It is given what x0 is: a number, or a float64 array (n,); it returns a number. With ``"lm"`` it
+        returns residuals (m,), and the sum of their squares is to fall.
     x0
         Where to start: a number or n numbers.
     gradient
         The gradient of f, of the shape of x. None takes complex steps, ``Im f(x + ih) / h`` with ``h = 1e-100``, exact
         to the last digits, where f takes complex numbers (tried at x0, beside a central difference), and central
-        differences, ``(f(x + h) - f(x - h)) / 2h``, good for about ten digits, where it does not.
+        differences, ``(f(x + h) - f(x - h)) / 2h``, good for about ten digits, where it does not. With ``"lm"`` the
+        Jacobian of the residuals, (m, n).
+    solver
+        ``"gradient descent"``, or ``"lbfgs"`` or ``"lm"``, the minimizers of `Network.minimize` (`backprop.solvers`),
+        which use no `learning_rate` and no `momentum`. Each step is one of their iterations.
     learning_rate
         Factor on every step, > 0.
     steps
@@ -145,6 +154,12 @@ def descend(
     >>> bowl = lambda p: p[0] ** 2 + 10 * p[1] ** 2
     >>> bp.descend(bowl, [4.0, 1.0], learning_rate=0.04, momentum=0.5, steps=500).converged
     True
+    >>> valley = lambda p: (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+    >>> bp.descend(valley, [-1.2, 1.0], solver="lbfgs").x.round(6)
+    array([1., 1.])
+    >>> residuals = lambda p: [1 - p[0], 10 * (p[1] - p[0] ** 2)]
+    >>> bp.descend(residuals, [-1.2, 1.0], solver="lm").x.round(6)
+    array([1., 1.])
     """
     start, call = _point(f, x0)
     learning_rate = check.number("learning_rate", learning_rate, above=0)
@@ -152,27 +167,31 @@ def descend(
     tolerance = check.number("tolerance", tolerance, at_least=0)
     momentum = check.number("momentum", momentum, at_least=0, below=1)
     shape = np.shape(x0)
+    check.choice("solver", solver, ("gradient descent", "lbfgs", "lm"))
 
     with np.errstate(all="ignore"):
-        first = _value(call, start)
+        if solver == "lm":
+            squares = SumOfSquares(call, jacobian_of(call, gradient, shape, start))
+            value, function = squares.loss, squares.function()
+        else:
+            value, function = partial(_value, call), f
+        first = value(start)
         if not np.isfinite(first):
             raise ValueError(f"x0: needs a point at which f is finite, got {first} at {check.shown(x0)}")
-        method, slope = _slope(call, gradient, start, shape)
-        velocity = np.zeros_like(start)
-        path, values, gradients = [start], [first], [slope(start)]
-        if not np.isfinite(gradients[0]).all():
-            raise ValueError(f"x0: needs a point at which the gradient of f is finite, got {gradients[0]}")
-        while len(path) <= steps and np.isfinite(values[-1]) and np.isfinite(gradients[-1]).all():
-            if _norm(gradients[-1]) <= tolerance:
-                break
-            velocity = momentum * velocity + gradients[-1]
-            path.append(path[-1] - learning_rate * velocity)
-            values.append(_value(call, path[-1]))
-            gradients.append(slope(path[-1]) if np.isfinite(values[-1]) else np.full_like(start, np.nan))
-
+        slopes = (squares.jacobian.method, squares.gradient) if solver == "lm" else None
+        method, slope = _slope(call, gradient, start, shape) if slopes is None else slopes
+        if not np.isfinite(first_slope := slope(start)).all():
+            raise ValueError(f"x0: needs a point at which the gradient of f is finite, got {first_slope}")
+        if solver == "gradient descent":
+            walk = _walk(value, slope, start, steps, tolerance, learning_rate, momentum)
+        elif solver == "lbfgs":
+            walk = by_lbfgs(value, slope, start, steps, tolerance)
+        else:
+            walk = by_levenberg_marquardt(squares, start, steps, tolerance)
+        path, values, gradients = walk
         finite = bool(np.isfinite(path[-1]).all() and np.isfinite(values[-1]) and np.isfinite(gradients[-1]).all())
         converged = finite and _norm(gradients[-1]) <= tolerance
-    reason: Reason = "steps"
+    reason: Reason = "steps" if len(path) > steps else "stuck"
     if not finite:
         reason = "not finite"
     elif converged:
@@ -191,8 +210,30 @@ def descend(
         method=method,
         learning_rate=learning_rate,
         momentum=momentum,
-        function=f,
+        function=function,
     )
+
+
+def _walk(
+    value: Callable[[NDArray[np.float64]], float],
+    slope: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    start: NDArray[np.float64],
+    steps: int,
+    tolerance: float,
+    learning_rate: float,
+    momentum: float,
+) -> Walk:
+    """Walk down by gradient descent."""
+    velocity = np.zeros_like(start)
+    path, values, gradients = [start], [value(start)], [slope(start)]
+    while len(path) <= steps and np.isfinite(values[-1]) and np.isfinite(gradients[-1]).all():
+        if _norm(gradients[-1]) <= tolerance:
+            break
+        velocity = momentum * velocity + gradients[-1]
+        path.append(path[-1] - learning_rate * velocity)
+        values.append(value(path[-1]))
+        gradients.append(slope(path[-1]) if np.isfinite(values[-1]) else np.full_like(start, np.nan))
+    return path, values, gradients
 
 
 def _norm(vector: NDArray[np.float64]) -> float:

@@ -16,7 +16,7 @@ from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base import threads
 from backprop.base.solving import SolverRun, SolverState
-from backprop.base.types import Data
+from backprop.base.types import Data, RealArray
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
 from backprop.learn.measures import Measures
@@ -143,6 +143,10 @@ class Minimising:
         """End as soon as the core returns."""
         self.asked = reason
 
+    def evaluated(self) -> RealArray:
+        """Return the parameters that are measured: those that the network has."""
+        return self.network._parameters
+
     def scale_learning_rate(self, factor: float) -> None:
         """Refuse: there is none."""
         raise ValueError("learning_rate: minimize has none, use a callback that scales it in fit only")
@@ -232,7 +236,7 @@ class Minimising:
             if listeners.validation is not None:
                 values["val_loss"] = np.array([listeners.validation(state.point)])
             if listeners.measures is not None and listeners.measures.sets:
-                measured = self.call(listeners.measures)
+                measured = self.call(listeners.measures, self.network._parameters)
                 values.update((name, np.array([value])) for name, value in measured.items())
         finally:  # a metric that raises takes nothing else away
             if self.is_bayesian:

@@ -14,6 +14,7 @@ from backprop.base import checks as check
 from backprop.base.solving import SolverRun, SolverState
 from backprop.base.types import Data
 from backprop.learn.callbacks import Callback, Progress
+from backprop.learn.callbacks.averages import only_average
 from backprop.learn.fit import all_callbacks, recorded
 from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
@@ -131,6 +132,8 @@ def callbacks_of(callbacks: Any) -> list[Callback]:
     for callback in found:
         if callback.scales_learning_rate:
             raise ValueError(f"callbacks: needs such as scale no learning rate, minimize has none; got {callback!r}")
+    if (averaging := only_average(found)) is not None:
+        raise ValueError(f"callbacks: needs such as average no steps, minimize has none; got {averaging!r}")
     return found
 
 

@@ -15,7 +15,7 @@ from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
 
 Method = Literal["given", "complex step", "central difference"]
-Reason = Literal["tolerance", "steps", "rising", "not finite"]
+Reason = Literal["tolerance", "steps", "rising", "not finite", "stuck"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
