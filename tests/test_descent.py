@@ -148,3 +148,83 @@ def test_errors(settings, error, message):
     arguments = {"f": lambda x: x * x, "x0": 1.0, **settings}
     with pytest.raises(error, match=message):
         descend(arguments.pop("f"), arguments.pop("x0"), **arguments)
+
+
+# --- L-BFGS and Levenberg-Marquardt --------------------------------------------------------------------------------
+
+
+def residuals(p):
+    return np.array([1 - p[0], 10 * (p[1] - p[0] ** 2)])
+
+
+def jacobian(p):
+    return np.array([[-1.0, 0.0], [-20 * p[0], 10.0]])
+
+
+@pytest.mark.parametrize(
+    ("f", "gradient", "solver", "method"),
+    [
+        (rosenbrock, None, "lbfgs", "complex step"),
+        (rosenbrock, lambda p: 2 * jacobian(p).T @ residuals(p), "lbfgs", "given"),
+        (lambda p: float(rosenbrock(p)), None, "lbfgs", "central difference"),
+        (residuals, None, "lm", "complex step"),
+        (residuals, jacobian, "lm", "given"),
+        (lambda p: [float(each) for each in residuals(p)], None, "lm", "central difference"),
+    ],
+)
+def test_minimizers_walk_down_any_function(f, gradient, solver, method):
+    result = descend(f, [-1.2, 1.0], gradient, solver=solver, tolerance=1e-6)
+    assert result.converged
+    assert (result.reason, result.method) == ("tolerance", method)
+    np.testing.assert_allclose(result.x, 1, atol=1e-6)
+    assert result.path.shape == result.gradients.shape == (result.steps + 1, 2)
+    np.testing.assert_allclose(result.values, [rosenbrock(p) for p in result.path], rtol=1e-12, atol=1e-15)
+    assert (np.diff(result.values) < 0).all()
+    assert result.function(np.array([0.0, 2.0])) == pytest.approx(401.0)
+
+
+def test_the_path_of_lbfgs_is_that_of_scipy():
+    minimize = pytest.importorskip("scipy.optimize").minimize
+    ours = descend(rosenbrock, [-1.2, 1.0], lambda p: 2 * jacobian(p).T @ residuals(p), solver="lbfgs", steps=8)
+    theirs = minimize(
+        lambda p: (rosenbrock(p), 2 * jacobian(p).T @ residuals(p)), [-1.2, 1.0], jac=True, method="L-BFGS-B",
+        options={"maxiter": 8},
+    )  # fmt: skip
+    # the two add up in different orders, and quasi-Newton steps multiply what they start with
+    np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-8)
+
+
+def test_one_variable_and_a_wall():
+    assert descend(lambda x: (x - 3) ** 2, 0.0, solver="lbfgs").x == pytest.approx(3)
+    assert descend(lambda x: [x - 3, 0.1 * x], 0.0, solver="lm").x == pytest.approx(3 / 1.01)
+    walled = descend(lambda p: -p[0] if p[0] < 2 else np.inf, [0.0], lambda p: [-1.0], solver="lbfgs", steps=50)
+    assert walled.x[0] < 2
+    assert not walled.converged
+    assert walled.reason in ("stuck", "steps")
+    assert walled.explanation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "error", "message"),
+    [
+        (
+            (rosenbrock, [1.0, 1.0]),
+            {"solver": "newton"},
+            ValueError,
+            "solver: needs one of 'gradient descent', 'lbfgs'",
+        ),
+        ((residuals, [1.0, 2.0]), {"solver": "lbfgs"}, TypeError, "f: needs to return one real number"),
+        ((lambda p: "no", [1.0]), {"solver": "lm"}, TypeError, "f: needs to return real numbers"),
+        ((residuals, [1.0, 2.0], 3), {"solver": "lm"}, TypeError, "gradient: needs a function or None"),
+        (
+            (residuals, [1.0, 2.0], lambda p: [1.0] * 3),
+            {"solver": "lm"},
+            ValueError,
+            "gradient: needs to return the Jac",
+        ),
+        ((lambda p: p / 0.0, [0.0]), {"solver": "lm"}, ValueError, "x0: needs a point at which f is finite"),
+    ],
+)
+def test_wrong_arguments_of_minimizers(arguments, settings, error, message):
+    with np.errstate(all="ignore"), pytest.raises(error, match=message):
+        descend(*arguments, **settings)

@@ -59,6 +59,8 @@ class Descent(DescentRecord):
         Why it ended; `explanation` says it in words.
     method : {"given", "complex step", "central difference"}
         Where the gradients are from.
+    solver : {"gradient descent", "lbfgs", "lm"}
+        Who chose the steps.
 
     Examples
     --------
@@ -211,6 +213,7 @@ def descend(
         learning_rate=learning_rate,
         momentum=momentum,
         function=function,
+        solver=solver,
     )
 
 

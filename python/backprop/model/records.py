@@ -108,6 +108,7 @@ class DescentRecord:
     learning_rate: float
     momentum: float
     function: Callable[[Any], Any] = field(repr=False)
+    solver: str = "gradient descent"
 
     @property
     def steps(self) -> int:

@@ -52,7 +52,8 @@ def plot_descent(
     ax = axes_or_new(ax, (6.4, 4.6))
     state = "converged" if result.converged else "diverged" if result.diverged else "not converged"
     steps = "1 step" if result.steps == 1 else f"{result.steps:,} steps"
-    ax.set_title(f"{steps}, learning rate {result.learning_rate:g}: {state}", fontsize="medium")
+    how = f"learning rate {result.learning_rate:g}" if result.solver == "gradient descent" else result.solver
+    ax.set_title(f"{steps}, {how}: {state}", fontsize="medium")
     if n == 1:
         _plot_curve(result, ax, whole, None if span is None else check.span("span", span), tangents, resolution)
     elif n == 2:
