@@ -40,7 +40,7 @@ _MOST = 2**62  # of a counter
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a checkpoint; `Network.save_checkpoint` documents it."""
     tensors, metadata = models.contents(model, None)
-    if model._run is not None:
+    if model._run is not None and (model._state is not None or model._solved is not None):
         model._run.note_callbacks()
     if model._state is not None:
         more, metadata[KEY] = _training(model, model._state)
