@@ -55,13 +55,13 @@ def network(problem: Problem, seed: int) -> bp.Network:
 def seconds_to_goal(problem: Problem, seed: int, max_iter: int) -> tuple[float, float]:
     """Return the seconds that Levenberg-Marquardt takes to the goal, infinite if it does not reach it, and the loss."""
     losses = network(problem, seed)
-    losses.minimize(problem.X, problem.y, method="lm", tolerance=0, max_iter=max_iter)
+    losses.minimize(problem.X, problem.y, method="lm", tolerance=0, max_iter=max_iter, n_threads=1)
     below = losses.history.loss < problem.goal
     if not below.any():
         return np.inf, float(losses.history.loss[-1])
     net = network(problem, seed)
     begun = time.perf_counter()
-    net.minimize(problem.X, problem.y, method="lm", tolerance=0, max_iter=int(below.argmax()) + 1)
+    net.minimize(problem.X, problem.y, method="lm", tolerance=0, max_iter=int(below.argmax()) + 1, n_threads=1)
     return time.perf_counter() - begun, float(net.history.loss[-1])
 
 
@@ -71,7 +71,7 @@ def iterations_per_second(problem: Problem, iterations: int = 300, **settings: A
     for seed in range(3):
         net = network(problem, seed)
         begun = time.perf_counter()
-        net.minimize(problem.X, problem.y, tolerance=0, max_iter=iterations, **settings)
+        net.minimize(problem.X, problem.y, tolerance=0, max_iter=iterations, n_threads=1, **settings)
         runs.append(net.history.epochs / (time.perf_counter() - begun))
     return max(runs)
 

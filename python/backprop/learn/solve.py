@@ -35,6 +35,8 @@ R = TypeVar("R")
 
 MOST_PARAMETERS = 5000
 """that Levenberg-Marquardt trains: its matrix has 200 MB then"""
+_ROWS_OF_A_CHUNK, _MEETINGS = 96, 6
+"""Threads meet after each chunk, and where a CPU is busy, such short waits cost more than they do in training."""
 
 
 def solver(method: str, tolerance: float, options: Mapping[str, Any] | None) -> Solver:
@@ -284,10 +286,10 @@ def solving(objective: Objective, settings: Solver, state: SolverState, n_thread
     return Minimisation(objective, settings, state)
 
 
-def flops(settings: Solver, n_parameters: int, n_rows: int, n_outputs: int) -> float:
+def flops(settings: Solver, n_parameters: int, n_rows: int) -> float:
     """Return about how much arithmetic comes between two meetings of threads."""
     if isinstance(settings, LevenbergMarquardt):
-        return float(n_rows) * n_outputs * n_parameters**2
+        return min(n_rows, _ROWS_OF_A_CHUNK) * n_parameters**2 / _MEETINGS
     return 6.0 * n_parameters * n_rows
 
 

@@ -108,9 +108,7 @@ class Ready:
     @property
     def flops(self) -> float:
         """About how much arithmetic comes between two meetings of threads."""
-        problem = self.problem
-        n_rows, n_outputs = len(problem.data.X), self.network.n_outputs
-        return flops(self.request.solver, int(problem.free.sum()), n_rows, n_outputs)
+        return flops(self.request.solver, int(self.problem.free.sum()), len(self.problem.data.X))
 
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""
