@@ -124,6 +124,12 @@ def batch_sizes(ax):
     return plotting.plot_batch_sizes(net, X, y, (None, 32, 1), ax, optimizer=bp.SGD(learning_rate=0.1), epochs=30)
 
 
+def range_test(ax):
+    X, y = moons(200)
+    net = bp.mlp([2, 16, 1], hidden="tanh", output="sigmoid", seed=0)
+    return bp.find_learning_rate(net, X, y).plot(ax)
+
+
 def descent_of_one(ax):
     return bp.descend(lambda x: x**4 / 4 - x**2 + 0.3 * x, 2.0, learning_rate=0.06, steps=30).plot(ax)
 
@@ -190,6 +196,7 @@ PICTURES = {
         weights,
         gradients,
         batch_sizes,
+        range_test,
         descent_of_one,
         descent_of_two,
         descent_with_momentum,

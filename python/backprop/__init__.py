@@ -28,6 +28,7 @@ if _TYPE_CHECKING:
     from backprop.importing import from_keras, from_onnx, from_sklearn, from_torch
     from backprop.io import load
     from backprop.laplace import Laplace
+    from backprop.range_test import find_learning_rate
     from backprop.tables.loading import load_table_model
     from backprop.training import DivergedError, FleetDivergedError
 
@@ -45,6 +46,7 @@ __all__ = [
     "callbacks",
     "check_gradients",
     "descend",
+    "find_learning_rate",
     "from_keras",
     "from_onnx",
     "from_sklearn",
@@ -75,6 +77,7 @@ _LAZY = {
     "Laplace": "laplace",
     "check_gradients": "gradcheck",
     "descend": "descent",
+    "find_learning_rate": "range_test",
     "from_keras": "importing",
     "from_onnx": "importing",
     "from_sklearn": "importing",

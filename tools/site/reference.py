@@ -30,6 +30,7 @@ MODULES = {
     "backprop.importing": "Import",
     "backprop.bits": "Reproducible bits",
     "backprop.descent": "Descent on any function",
+    "backprop.range_test": "Learning rates, found",
     "backprop.gradcheck": "Checked gradients",
     "backprop.trace": "A step, number by number",
     "backprop.plotting": "Plots",

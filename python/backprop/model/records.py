@@ -93,6 +93,17 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class RangeRecord:
+    """A learning-rate range test, step by step; `backprop.explain.range_test.RangeTest` says what its numbers mean."""
+
+    rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    smoothed: NDArray[np.float64]
+    suggestion: float
+    diverged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class DescentRecord:
     """A gradient descent, point by point; `backprop.explain.descent.Descent` says what its numbers mean."""
 

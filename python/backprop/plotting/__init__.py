@@ -5,7 +5,7 @@ Colours are of Okabe and Ito's palette, which everyone can tell apart, and lines
 has no colour of its own takes matplotlib's, so that dark styles work.
 """
 
-from backprop.plotting.curves import check_path, plot_batch_sizes, plot_history, plot_loss
+from backprop.plotting.curves import check_path, plot_batch_sizes, plot_history, plot_loss, plot_range_test
 from backprop.plotting.descents import plot_descent
 from backprop.plotting.networks import plot_activation, plot_gradients, plot_network, plot_trace, plot_weights
 from backprop.plotting.surfaces import plot_decision_boundary, plot_loss_surface
@@ -21,6 +21,7 @@ __all__ = [
     "plot_loss",
     "plot_loss_surface",
     "plot_network",
+    "plot_range_test",
     "plot_trace",
     "plot_weights",
 ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from backprop.base.history import History
     from backprop.model.model import Model
+    from backprop.model.records import RangeRecord
     from backprop.reference.losses import Loss
     from backprop.reference.optimizers import Optimizer
 
@@ -225,6 +226,48 @@ def plot_batch_sizes(
     ax.set_xlim(0, epochs)
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss over all rows")
+    ax.legend(frameon=False)
+    tidy(ax)
+    return ax
+
+
+def plot_range_test(test: RangeRecord, ax: Axes | None = None) -> Axes:
+    """Draw a learning-rate range test: each step's loss and their moving average over the rates, and the suggestion.
+
+    Parameters
+    ----------
+    test
+        What `backprop.find_learning_rate` returned.
+    ax
+        Where to draw; None makes a figure.
+
+    Returns
+    -------
+    Axes
+        With a logarithmic axis of rates. Losses far above where the test began are left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import backprop as bp
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> bp.find_learning_rate(bp.mlp([1, 4, 1], seed=0), X, X**2).plot().get_xlabel()
+    'learning rate'
+    """
+    ax = axes_or_new(ax)
+    low, smoothed = float(test.losses.min()), test.smoothed
+    ax.plot(test.rates, test.losses, ".", color=GREY, markersize=4, label="loss of a batch")
+    ax.plot(test.rates, smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
+    text = f"suggestion {test.suggestion:.2g}"
+    ax.axvline(test.suggestion, color=COLOURS[1], linestyle="--", linewidth=2, label=text)
+    ax.set_xscale("log")
+    # What explodes in the end would press the rest flat.
+    high = max(float(np.quantile(test.losses, 0.8)), float(smoothed[: int(smoothed.argmin()) + 1].max()))
+    margin = 0.1 * (high - low)
+    if high > low:
+        ax.set_ylim(low - margin, high + 3 * margin)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
     ax.legend(frameon=False)
     tidy(ax)
     return ax
