@@ -161,6 +161,8 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
         "classes": np.arange(3),
         "head": np.arange(N * net.n_outputs).reshape(N, -1) / 4 - 1,
         "values": np.asarray(values, np.float64),
+        "v": np.full(net.n_parameters, 0.25),
+        "gradients": np.full(net.n_parameters, 0.25),
         "learning_rate": np.arange(1.0, SIZE + 1) / 4,
         "l1": np.arange(1.0, SIZE + 1) / 4,
         "l2": np.arange(1.0, SIZE + 1) / 4,
@@ -191,7 +193,9 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
 
 
 def is_classification(owner: type | None, task: str) -> bool:
-    """An estimator has its own task."""
+    """An estimator has its own task, and a posterior is one of real targets."""
+    if owner is bp.Laplace:
+        return False
     known = owner in (*ESTIMATORS, *ENSEMBLES)
     return "Classifier" in owner.__name__ if known and owner is not None else task == "classification"
 
@@ -204,6 +208,8 @@ def instance(owner: type, net: bp.Network, method: str, given: Mapping[str, Any]
         return net.weights
     if owner is bp.Fleet:
         return bp.Fleet.of([net] * SIZE)
+    if owner is bp.Laplace:
+        return bp.Laplace(net, given["X"], given["y"], alpha=1.0, beta=4.0)
     known = inspect.signature(owner).parameters
     if owner in (*ESTIMATORS, *ENSEMBLES):
         given = {name: value for name, value in given.items() if name not in ("learning_rate", "dropout")}
@@ -227,7 +233,7 @@ def of_layers(entry: Entry, net: bp.Network) -> Any:
 
 def call(entry: Entry, value: Any, backend: str, dtype: str, task: str) -> Any:
     """What the function makes of the value: what it returns, and the parameters of the network after it."""
-    net = network(backend, dtype, task, hidden_for(entry))
+    net = network(backend, dtype, "regression" if entry.owner is bp.Laplace else task, hidden_for(entry))
     known = inspect.signature(entry.function).parameters
     given = arguments(net, entry.owner, task)
     needed = {name for name, p in known.items() if p.default is p.empty and name != "self" and p.kind != p.VAR_KEYWORD}

@@ -27,6 +27,7 @@ MODULES = {
     "backprop.checkpoints": "Checkpoints",
     "backprop.solvers": "Solvers on all rows",
     "backprop.minimize": "SciPy's minimizers",
+    "backprop.laplace": "How sure a network is",
     "backprop.importing": "Import",
     "backprop.bits": "Reproducible bits",
     "backprop.descent": "Descent on any function",
