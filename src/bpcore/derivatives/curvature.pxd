@@ -1,6 +1,8 @@
 """Products of a vector with the Hessian of the loss, or with its Gauss-Newton matrix."""
 
-from bpcore.derivatives.tangents cimport Tangents, tangents_backward, tangents_forward
+from bpcore.derivatives.tangents cimport (
+    Tangents, gradient_of, output_tangent, share_outputs, tangents_backward, tangents_forward,
+)
 from bpcore.formulas.activations cimport IDENTITY
 from bpcore.formulas.loss_curvatures cimport loss_tangent
 from bpcore.formulas.losses cimport from_scores, loss_and_delta
@@ -23,11 +25,12 @@ cdef inline void chunk_product(
     cdef int n = net.n_layers
     cdef const Layer *last = net.layers + n - 1
     cdef bint scores = from_scores(job.loss.kind, last.activation)
+    share_outputs(net, chunk, t)
     forward(net, parameters, chunk)
     tangents_forward(net, parameters, chunk, t)
     loss_tangent(
         &job.loss, last.activation, &chunk.tiles, last.n_out, chunk.a[n], chunk.z[n], chunk.y, chunk.factor,
-        t.scores[n], t.outputs[n], chunk.delta[n] if gauss_newton else t.bent,
+        t.scores[n], output_tangent(t, last, chunk, n, 0), chunk.delta[n] if gauss_newton else t.bent,
     )
     if gauss_newton:
         if not scores:
@@ -36,7 +39,7 @@ cdef inline void chunk_product(
         return
     loss_and_delta(
         &job.loss, last.activation if scores else IDENTITY, last.alpha, &chunk.tiles, last.n_out, chunk.a[n],
-        chunk.z[n], chunk.y, chunk.factor, t.g, chunk.value,
+        chunk.z[n], chunk.y, chunk.factor, gradient_of(t, last, chunk, 0), chunk.value,
     )
     tangents_backward(net, parameters, chunk, t, scores, target, sink)
 

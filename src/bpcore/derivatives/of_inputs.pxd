@@ -4,7 +4,7 @@ from libc.string cimport memset
 
 from bpcore.derivatives.row_gradients cimport one_hot
 from bpcore.derivatives.tangents cimport (
-    Tangents, backward_product, forward_product, multiply_arrays, tangent_of, tangents_forward,
+    Tangents, backward_product, forward_product, multiply_arrays, share_outputs, tangents_forward,
 )
 from bpcore.formulas.activations cimport multiply_derivative
 from bpcore.formulas.second_derivatives cimport bends
@@ -47,7 +47,7 @@ cdef inline void add_pairs(
 
     weighted: room for [n][lanes of a tile].
     """
-    cdef Py_ssize_t stride = n * t.lanes, i, j, u, width, at
+    cdef Py_ssize_t stride = n * tiles.n_lanes, i, j, u, width, at
     cdef const real *one
     cdef real *pair
     cdef vec total
@@ -119,6 +119,7 @@ cdef inline void input_hessian(Run *run, Tangents *t, real *pairs, real *out) no
     cdef Chunk *chunk = &run.workspace.chunk
     cdef Py_ssize_t done = 0, output, square = net.n_inputs * net.n_inputs
     cdef Py_ssize_t length = chunk_length(run.job.data.n, run.job.max_chunk)
+    share_outputs(net, chunk, t)
     while done < run.job.data.n:
         outputs_of_chunk(run, done, min(length, run.job.data.n - done))
         tangents_forward(net, run.state.parameters, chunk, t)
@@ -136,7 +137,7 @@ cdef inline void add_squares(
     const Layer *layer, int at, const Tiles *tiles, const Tangents *t, real *sums,
 ) noexcept nogil:
     """sums [n_out][lanes] of the scores become those of the outputs: f' sums + f'' times the squares of tangents."""
-    cdef Py_ssize_t stride = layer.n_out * t.lanes, v, k
+    cdef Py_ssize_t stride = layer.n_out * tiles.n_lanes, v, k
     cdef vec total, x
     for v in range(layer.n_out * tiles.n_lanes // LANES):
         total = vset1(0)
@@ -151,7 +152,7 @@ cdef inline void add_softmax_squares(
     const Layer *layer, const real *a, const Tiles *tiles, const Tangents *t, const real *scores, real *sums,
 ) noexcept nogil:
     """The same for softmax: a (sums + squares) less a times its mean; the tangents are less their mean."""
-    cdef Py_ssize_t n = layer.n_out, stride = n * t.lanes, u, k, at
+    cdef Py_ssize_t n = layer.n_out, stride = n * tiles.n_lanes, u, k, at
     cdef vec total, mean, x
     cdef int s, v
     for s in range(tiles.n_tiles):
@@ -197,6 +198,7 @@ cdef inline void input_laplacian(Run *run, Tangents *t, real *out) noexcept nogi
     cdef const Network *net = run.job.net
     cdef Chunk *chunk = &run.workspace.chunk
     cdef Py_ssize_t done = 0, length = chunk_length(run.job.data.n, run.job.max_chunk)
+    share_outputs(net, chunk, t)
     while done < run.job.data.n:
         outputs_of_chunk(run, done, min(length, run.job.data.n - done))
         tangents_forward(net, run.state.parameters, chunk, t)

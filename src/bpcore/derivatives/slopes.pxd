@@ -7,7 +7,8 @@ the tangents. To the chunk's own value and factor, those of the derivatives are 
 from libc.string cimport memset
 
 from bpcore.derivatives.tangents cimport (
-    Tangents, add_arrays, gradient_of, take_tangents, tangent_of, tangents_backward, tangents_forward, to_scores,
+    Tangents, add_arrays, gradient_of, output_tangent, share_outputs, take_tangents, tangents_backward,
+    tangents_forward, to_scores,
 )
 from bpcore.formulas.activations cimport IDENTITY
 from bpcore.formulas.losses cimport from_scores, loss_and_delta
@@ -63,9 +64,10 @@ cdef inline void slope_errors(const Job *job, Chunk *chunk, Slopes *slopes) noex
             for o in range(n):
                 at = n * tiles.start[s] + o * width + v * LANES
                 for i in range(t.k):
-                    e = vload(tangent_of(t, t.outputs, last, net.n_layers, i) + at) - vload(y + (o * t.k + i) * width)
+                    e = vload(output_tangent(t, last, chunk, net.n_layers, i) + at)
+                    e = e - vload(y + (o * t.k + i) * width)
                     total = vfma(e, e, total)
-                    vstore(gradient_of(t, t.g, net, i) + at, f * e)
+                    vstore(gradient_of(t, last, chunk, i) + at, f * e)
             at = tiles.start[s] + v * LANES
             vstore(chunk.value + at, vfma(ratio, total, vload(chunk.value + at)))
 
@@ -81,6 +83,7 @@ cdef inline void slopes_pass(
     cdef const Layer *last = net.layers + n - 1
     cdef bint scores = from_scores(job.loss.kind, last.activation)
     copy_targets(&chunk.tiles, net.n_outputs, targets_per_row(job), chunk.y, slopes.y)
+    share_outputs(net, chunk, t)
     forward(net, parameters, chunk)
     tangents_forward(net, parameters, chunk, t)
     loss_and_delta(
@@ -92,6 +95,6 @@ cdef inline void slopes_pass(
         return
     if scores:
         memset(t.bent, 0, last.n_out * chunk.tiles.n_lanes * sizeof(real))
-        to_scores(last, n, net, chunk, t)
+        to_scores(last, n, chunk, t)
         add_arrays(last.n_out * chunk.tiles.n_lanes // LANES, chunk.delta[n], t.bent)
     tangents_backward(net, parameters, chunk, t, scores, target, sink)

@@ -12,31 +12,31 @@ the gradient of the loss and the tangent of it.
 from bpcore.formulas.activations cimport multiply_derivative
 from bpcore.formulas.second_derivatives cimport both_derivatives, softmax_backward_tangent, softmax_tangent
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport GROUP_LANES, LANES, real, vec, vfma, vle, vload, vmin, vselect, vset1, vstore
+from bpcore.machine.types cimport GROUP_LANES, LANES, MAX_TILES, real, vec, vfma, vle, vload, vmin, vselect, vset1, vstore
 from bpcore.passes.layers cimport layer_gradient
 from bpcore.passes.network cimport (
     DENSE, NETWORK_INPUTS, NO_KIND, Chunk, Layer, Network, inputs_of, mixes_units, needs_panels,
 )
 from bpcore.products.gradients cimport ADD, Sink, sums_of_units, transpose_rows
 from bpcore.products.samples cimport Product, samples_product
-from bpcore.run.workspace cimport Arena, set_array, take, take_reals
+from bpcore.run.workspace cimport Arena, set_array, take, take_reals, whole_groups
 
 
-# Index 0 of an array of arrays is the network's input, index l + 1 the layer l.
+# Index 0 of an array of arrays is the network's input, index l + 1 the layer l. What goes through the same product lies
+# together, [n][lanes] after [n][lanes], so that the product reads its weights once: the outputs of a layer and their
+# tangents, `bent` and g of all directions.
 cdef struct Tangents:
     Py_ssize_t k  # directions
     const real *moves  # the direction of the parameters; NULL: the directions are those of the inputs, one by one
-    Py_ssize_t lanes  # there is room for
     real **first  # [n_out][lanes]: activation'(z)
     real **second  # activation''(z)
     real **scores  # [k][n_out][lanes]; of softmax less their mean, see `softmax_tangent`
-    real **outputs
-    real *g  # [k][width_max][lanes]
-    real *g_below
-    real *bent  # [width_max][lanes]
+    real **outputs  # [1 + k][n_out][lanes]: the outputs, where the chunk has them too, and their tangents
+    real *bent  # [1 + k][units][lanes]: bent and all g
     real *bent_below
-    real *product
+    real *product  # [width_max][lanes]
     real *bent_slopes
+    real *scratch  # of the chunk, with room for `joint_lanes`
 
 
 cdef inline Py_ssize_t tangents_chunk(Py_ssize_t max_chunk, Py_ssize_t k) noexcept nogil:
@@ -44,11 +44,30 @@ cdef inline Py_ssize_t tangents_chunk(Py_ssize_t max_chunk, Py_ssize_t k) noexce
     return max(max_chunk * 3 // (3 + 2 * k) // GROUP_LANES * GROUP_LANES, <Py_ssize_t> GROUP_LANES)
 
 
+cdef inline Py_ssize_t joint_arrays(Py_ssize_t lanes) noexcept nogil:
+    """How many arrays go through a product together: no more tiles than there may be, on any instruction set."""
+    return max(MAX_TILES * GROUP_LANES // whole_groups(lanes), <Py_ssize_t> 1)
+
+
+cdef inline void repeat_tiles(const Tiles *tiles, Py_ssize_t times, Tiles *joint) noexcept nogil:
+    """The tiles of so many arrays that lie together."""
+    cdef Py_ssize_t j
+    cdef int t, at = 0
+    joint.n_tiles = <int> (tiles.n_tiles * times)
+    joint.n_rows = tiles.n_rows * times
+    joint.n_lanes = tiles.n_lanes * times
+    for j in range(times):
+        for t in range(tiles.n_tiles):
+            joint.start[at] = j * tiles.n_lanes + tiles.start[t]
+            joint.vecs[at] = tiles.vecs[t]
+            joint.rows[at] = tiles.rows[t]
+            at += 1
+
+
 cdef inline void take_tangents(Arena *arena, const Network *net, Py_ssize_t lanes, Tangents *t) noexcept nogil:
     """Room for t.k directions."""
     cdef Py_ssize_t pointers = (net.n_layers + 1) * sizeof(real *), n, widest = net.width_max * lanes
     cdef int l
-    t.lanes = lanes
     t.first = <real **> take(arena, pointers)
     t.second = <real **> take(arena, pointers)
     t.scores = <real **> take(arena, pointers)
@@ -58,22 +77,38 @@ cdef inline void take_tangents(Arena *arena, const Network *net, Py_ssize_t lane
         set_array(t.first, l + 1, take_reals(arena, n))
         set_array(t.second, l + 1, take_reals(arena, n))
         set_array(t.scores, l + 1, take_reals(arena, t.k * n))
-        set_array(t.outputs, l + 1, take_reals(arena, t.k * n))
-    t.g = take_reals(arena, t.k * widest)
-    t.g_below = take_reals(arena, t.k * widest)
-    t.bent = take_reals(arena, widest)
-    t.bent_below = take_reals(arena, widest)
+        set_array(t.outputs, l + 1, take_reals(arena, (1 + t.k) * n))
+    t.bent = take_reals(arena, (1 + t.k) * widest)
+    t.bent_below = take_reals(arena, (1 + t.k) * widest)
     t.product = take_reals(arena, widest)
     t.bent_slopes = take_reals(arena, widest)
+    # a chunk that is not full has fewer lanes, of which more arrays go together
+    t.scratch = take_reals(
+        arena, (net.width_max + GROUP_LANES) * max(lanes, min((1 + t.k) * lanes, <Py_ssize_t> MAX_TILES * GROUP_LANES))
+    )
 
 
-cdef inline real *tangent_of(const Tangents *t, real **arrays, const Layer *layer, int at, Py_ssize_t i) noexcept nogil:
-    """The i-th direction of the arrays of a layer, which stand at index `at`."""
-    return arrays[at] + i * layer.n_out * t.lanes
+cdef inline void share_outputs(const Network *net, Chunk *chunk, Tangents *t) noexcept nogil:
+    """Let the chunk have its outputs and its scratch here: before `forward`."""
+    cdef int l
+    for l in range(1, net.n_layers + 1):
+        chunk.a[l] = t.outputs[l]
+        chunk.after_dropout[l] = t.outputs[l]
+    chunk.scratch = t.scratch
 
 
-cdef inline real *gradient_of(const Tangents *t, real *g, const Network *net, Py_ssize_t i) noexcept nogil:
-    return g + i * net.width_max * t.lanes
+cdef inline real *score_tangent(const Tangents *t, const Layer *layer, const Chunk *chunk, int at, Py_ssize_t i) noexcept nogil:
+    """The i-th direction of the scores of a layer, whose arrays stand at index `at`."""
+    return t.scores[at] + i * layer.n_out * chunk.tiles.n_lanes
+
+
+cdef inline real *output_tangent(const Tangents *t, const Layer *layer, const Chunk *chunk, int at, Py_ssize_t i) noexcept nogil:
+    return t.outputs[at] + (1 + i) * layer.n_out * chunk.tiles.n_lanes
+
+
+cdef inline real *gradient_of(const Tangents *t, const Layer *layer, const Chunk *chunk, Py_ssize_t i) noexcept nogil:
+    """g of the i-th direction, at the layer at hand."""
+    return t.bent + (1 + i) * layer.n_out * chunk.tiles.n_lanes
 
 
 # ---- forward ----
@@ -120,26 +155,39 @@ cdef inline void backward_product(
     samples_product(tiles, &product, 0, layer.n_in, scratch, NULL)
 
 
-cdef inline void dense_score_tangent(
-    const Layer *layer, const real *parameters, const Tangents *t, Chunk *chunk, Py_ssize_t i, const real *t_inputs,
-    real *out,
+cdef inline void dense_score_tangents(
+    const Layer *layer, const real *parameters, const Tangents *t, Chunk *chunk, int at,
 ) noexcept nogil:
-    """out [n_out][lanes], the i-th direction of the scores; t_inputs is NULL for the network's own."""
+    """All directions of the scores of a layer, from those of the outputs of the layer that it reads."""
     cdef const Tiles *tiles = &chunk.tiles
     cdef const real *weights = parameters + layer.weights
-    if t.moves == NULL:
-        if t_inputs == NULL:
-            fill_rows_of_weights(tiles, layer.n_out, weights + i * layer.n_out, out)
-        else:
-            forward_product(layer, weights, NULL, tiles, t_inputs, out, chunk.scratch)
+    cdef const real *below = NULL if layer.reads == NETWORK_INPUTS else t.outputs[layer.reads + 1]
+    cdef real *scores = t.scores[at]
+    cdef Tiles joint
+    cdef Py_ssize_t i = 0, some = joint_arrays(tiles.n_rows)
+    if t.moves != NULL:
+        forward_product(
+            layer, t.moves + layer.weights, t.moves + layer.biases if layer.has_bias else NULL, tiles,
+            inputs_of(chunk, layer), scores, chunk.scratch,
+        )
+        if below != NULL:
+            forward_product(
+                layer, weights, NULL, tiles, below + layer.n_in * tiles.n_lanes, t.product, chunk.scratch
+            )
+            add_arrays(layer.n_out * tiles.n_lanes // LANES, t.product, scores)
         return
-    forward_product(
-        layer, t.moves + layer.weights, t.moves + layer.biases if layer.has_bias else NULL, tiles,
-        inputs_of(chunk, layer), out, chunk.scratch,
-    )
-    if t_inputs != NULL:
-        forward_product(layer, weights, NULL, tiles, t_inputs, t.product, chunk.scratch)
-        add_arrays(layer.n_out * tiles.n_lanes // LANES, t.product, out)
+    while i < t.k:
+        if below == NULL:
+            fill_rows_of_weights(tiles, layer.n_out, weights + i * layer.n_out, scores + i * layer.n_out * tiles.n_lanes)
+            i += 1
+            continue
+        some = min(some, t.k - i)
+        repeat_tiles(tiles, some, &joint)
+        forward_product(
+            layer, weights, NULL, &joint, below + (1 + i) * layer.n_in * tiles.n_lanes,
+            scores + i * layer.n_out * tiles.n_lanes, chunk.scratch,
+        )
+        i += some
 
 
 cdef inline void add_slope_tangent(
@@ -160,77 +208,65 @@ cdef inline void tangents_forward(
 ) noexcept nogil:
     """All derivatives of the activations and all tangents, after `forward`."""
     cdef const Layer *layer
-    cdef real *z
-    cdef real *a
     cdef real *scores
     cdef real *outputs
-    cdef real *t_inputs
     cdef Py_ssize_t i
     cdef int l
     for l in range(net.n_layers):
         layer = net.layers + l
-        z, a = chunk.z[l + 1], chunk.a[l + 1]
         both_derivatives(
-            layer.activation, layer.alpha, parameters + layer.slopes, &chunk.tiles, layer.n_out, z, a, t.first[l + 1],
-            t.second[l + 1],
+            layer.activation, layer.alpha, parameters + layer.slopes, &chunk.tiles, layer.n_out, chunk.z[l + 1],
+            chunk.a[l + 1], t.first[l + 1], t.second[l + 1],
         )
+        if layer.kind == DENSE:
+            dense_score_tangents(layer, parameters, t, chunk, l + 1)
+        elif layer.kind == NO_KIND:
+            pass
         for i in range(t.k):
-            scores = tangent_of(t, t.scores, layer, l + 1, i)
-            outputs = tangent_of(t, t.outputs, layer, l + 1, i)
-            t_inputs = NULL
-            if layer.reads != NETWORK_INPUTS:
-                t_inputs = tangent_of(t, t.outputs, net.layers + layer.reads, layer.reads + 1, i)
-            if layer.kind == DENSE:
-                dense_score_tangent(layer, parameters, t, chunk, i, t_inputs, scores)
-            elif layer.kind == NO_KIND:
-                pass
+            scores = score_tangent(t, layer, chunk, l + 1, i)
+            outputs = output_tangent(t, layer, chunk, l + 1, i)
             if mixes_units(layer):
-                softmax_tangent(&chunk.tiles, layer.n_out, a, scores, outputs)
+                softmax_tangent(&chunk.tiles, layer.n_out, chunk.a[l + 1], scores, outputs)
                 continue
             multiply_arrays(layer.n_out * chunk.tiles.n_lanes // LANES, t.first[l + 1], scores, outputs)
             if layer.has_slopes and t.moves != NULL:
-                add_slope_tangent(&chunk.tiles, layer.n_out, t.moves + layer.slopes, z, outputs)
+                add_slope_tangent(&chunk.tiles, layer.n_out, t.moves + layer.slopes, chunk.z[l + 1], outputs)
 
 
 # ---- backward ----
 
-cdef inline void bend(
-    const Layer *layer, int at, const Network *net, Chunk *chunk, Tangents *t,
-) noexcept nogil:
-    cdef Py_ssize_t n_vecs = layer.n_out * chunk.tiles.n_lanes // LANES, stride = layer.n_out * t.lanes, i, v, k
-    cdef Py_ssize_t apart = net.width_max * t.lanes
+cdef inline void bend(const Layer *layer, int at, Chunk *chunk, Tangents *t) noexcept nogil:
+    cdef Py_ssize_t apart = layer.n_out * chunk.tiles.n_lanes, n_vecs = apart // LANES, i, v, k
     cdef vec f, g, total
     cdef real *scores = t.scores[at]
+    cdef real *all_g = gradient_of(t, layer, chunk, 0)
     for v in range(n_vecs):
         f = vload(t.first[at] + v * LANES)
         total = vset1(0)
         for k in range(t.k):
             i = k * apart + v * LANES
-            g = vload(t.g + i)
-            total = vfma(vload(scores + k * stride + v * LANES), g, total)
-            vstore(t.g + i, g * f)
+            g = vload(all_g + i)
+            total = vfma(vload(scores + i), g, total)
+            vstore(all_g + i, g * f)
         i = v * LANES
         vstore(t.bent + i, vfma(f, vload(t.bent + i), vload(t.second[at] + i) * total))
 
 
-cdef inline void bend_softmax(
-    const Layer *layer, int at, const Network *net, Chunk *chunk, Tangents *t,
-) noexcept nogil:
+cdef inline void bend_softmax(const Layer *layer, int at, Chunk *chunk, Tangents *t) noexcept nogil:
     cdef Py_ssize_t k
     multiply_derivative(layer.activation, layer.alpha, &chunk.tiles, layer.n_out, chunk.z[at], chunk.a[at], t.bent)
     for k in range(t.k):
         softmax_backward_tangent(
-            &chunk.tiles, layer.n_out, chunk.a[at], tangent_of(t, t.outputs, layer, at, k), gradient_of(t, t.g, net, k),
-            t.bent,
+            &chunk.tiles, layer.n_out, chunk.a[at], output_tangent(t, layer, chunk, at, k),
+            gradient_of(t, layer, chunk, k), t.bent,
         )
 
 
-cdef inline void bend_prelu(
-    const Layer *layer, int at, const Network *net, Chunk *chunk, Tangents *t,
-) noexcept nogil:
+cdef inline void bend_prelu(const Layer *layer, int at, Chunk *chunk, Tangents *t) noexcept nogil:
     """Also bent_slopes, each sample's part of the gradient of the slopes."""
     cdef const Tiles *tiles = &chunk.tiles
-    cdef Py_ssize_t n = layer.n_out, stride = n * t.lanes, apart = net.width_max * t.lanes, o, i, k
+    cdef Py_ssize_t n = layer.n_out, apart = n * tiles.n_lanes, o, i, k
+    cdef real *all_g = gradient_of(t, layer, chunk, 0)
     cdef vec f, g, z, moved, of_slope, bent
     cdef int s, v
     for s in range(tiles.n_tiles):
@@ -242,74 +278,97 @@ cdef inline void bend_prelu(
                 of_slope = bent * vmin(z, vset1(0))
                 bent = f * bent
                 for k in range(t.k):
-                    g = vload(t.g + k * apart + i)
-                    vstore(t.g + k * apart + i, g * f)
+                    g = vload(all_g + k * apart + i)
+                    vstore(all_g + k * apart + i, g * f)
                     g = vselect(vle(z, vset1(0)), g, vset1(0))
-                    of_slope = vfma(g, vload(t.scores[at] + k * stride + i), of_slope)
+                    of_slope = vfma(g, vload(t.scores[at] + k * apart + i), of_slope)
                     bent = vfma(moved, g, bent)
                 vstore(t.bent + i, bent)
                 vstore(t.bent_slopes + i, of_slope)
 
 
-cdef inline void to_scores(
-    const Layer *layer, int at, const Network *net, Chunk *chunk, Tangents *t,
-) noexcept nogil:
+cdef inline void to_scores(const Layer *layer, int at, Chunk *chunk, Tangents *t) noexcept nogil:
     """g and bent from those with respect to outputs to those with respect to scores."""
     if mixes_units(layer):
-        bend_softmax(layer, at, net, chunk, t)
+        bend_softmax(layer, at, chunk, t)
     elif layer.has_slopes:
-        bend_prelu(layer, at, net, chunk, t)
+        bend_prelu(layer, at, chunk, t)
     else:
-        bend(layer, at, net, chunk, t)
+        bend(layer, at, chunk, t)
 
 
-cdef inline void one_gradient(
-    const Layer *layer, Chunk *chunk, const real *inputs, const real *d, const real *slopes, bint with_unit_arrays,
-    real *target, const Sink *sink,
+cdef inline void weight_gradient(
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real *d, real *scratch, real *target,
+    const Sink *sink,
 ) noexcept nogil:
+    """The gradient of the weights alone."""
     if needs_panels(layer):
-        transpose_rows(&chunk.tiles, layer.n_out, d, chunk.tiles.n_lanes, 0, chunk.scratch)
-    layer_gradient(
-        layer, &chunk.tiles, inputs, d, slopes, chunk.scratch, 0, layer.n_in, with_unit_arrays, target, sink
-    )
+        transpose_rows(tiles, layer.n_out, d, tiles.n_lanes, 0, scratch)
+    layer_gradient(layer, tiles, inputs, d, NULL, scratch, 0, layer.n_in, False, target, sink)
+
+
+cdef inline void joint_gradient(
+    const Layer *layer, Chunk *chunk, const Tangents *t, real *target, const Sink *sink,
+) noexcept nogil:
+    """The gradient of the weights of a layer that reads another: outputs times bent, and tangents of outputs times g."""
+    cdef Py_ssize_t lanes = chunk.tiles.n_lanes, j = 0, some = joint_arrays(chunk.tiles.n_rows)
+    cdef Sink own = sink[0]
+    cdef Tiles joint
+    while j < 1 + t.k:
+        some = min(some, 1 + t.k - j)
+        repeat_tiles(&chunk.tiles, some, &joint)
+        weight_gradient(
+            layer, &joint, t.outputs[layer.reads + 1] + j * layer.n_in * lanes, t.bent + j * layer.n_out * lanes,
+            chunk.scratch, target, &own,
+        )
+        own.mode = ADD
+        j += some
 
 
 cdef inline void tangent_gradient(
-    const Network *net, const Layer *layer, Chunk *chunk, const Tangents *t, real *target, const Sink *sink,
+    const Layer *layer, Chunk *chunk, const Tangents *t, real *target, const Sink *sink,
 ) noexcept nogil:
-    """The gradient of a layer's arrays: inputs times bent, and tangents of inputs times g."""
+    """The gradient of a layer's arrays."""
+    cdef const Tiles *tiles = &chunk.tiles
     cdef Sink add = sink[0]
     cdef Py_ssize_t k
-    one_gradient(layer, chunk, inputs_of(chunk, layer), t.bent, t.bent_slopes, True, target, sink)
     add.mode = ADD
-    if not layer.trainable or (layer.reads == NETWORK_INPUTS and t.moves != NULL):
+    if layer.has_bias and layer.bias_trainable:
+        sums_of_units(tiles, layer.n_out, t.bent, target + layer.biases, sink)
+    if not layer.trainable:
         return
-    for k in range(t.k):
-        if layer.reads == NETWORK_INPUTS:
+    if layer.has_slopes:
+        sums_of_units(tiles, layer.n_out, t.bent_slopes, target + layer.slopes, sink)
+    if layer.reads != NETWORK_INPUTS:
+        joint_gradient(layer, chunk, t, target, sink)
+        return
+    weight_gradient(layer, tiles, inputs_of(chunk, layer), t.bent, chunk.scratch, target, sink)
+    if t.moves == NULL:  # the tangents of the inputs are 1 in one of them, else 0
+        for k in range(t.k):
             sums_of_units(
-                &chunk.tiles, layer.n_out, gradient_of(t, t.g, net, k), target + layer.weights + k * layer.n_out, &add
-            )
-        else:
-            one_gradient(
-                layer, chunk, tangent_of(t, t.outputs, net.layers + layer.reads, layer.reads + 1, k),
-                gradient_of(t, t.g, net, k), NULL, False, target, &add,
+                tiles, layer.n_out, gradient_of(t, layer, chunk, k), target + layer.weights + k * layer.n_out, &add
             )
 
 
 cdef inline void dense_tangent_below(
-    const Network *net, const Layer *layer, const real *parameters, Chunk *chunk, Tangents *t,
+    const Layer *layer, const real *parameters, Chunk *chunk, Tangents *t,
 ) noexcept nogil:
-    """g and bent of the outputs of the layer that this one reads."""
-    cdef const real *weights = parameters + layer.weights
-    cdef Py_ssize_t k
-    backward_product(layer, weights, &chunk.tiles, t.bent, t.bent_below, chunk.scratch)
-    if t.moves != NULL:
-        backward_product(layer, t.moves + layer.weights, &chunk.tiles, t.g, t.product, chunk.scratch)
-        add_arrays(layer.n_in * chunk.tiles.n_lanes // LANES, t.product, t.bent_below)
-    for k in range(t.k):
+    """bent_below: bent and g of the outputs of the layer that this one reads."""
+    cdef Py_ssize_t lanes = chunk.tiles.n_lanes, j = 0, some = joint_arrays(chunk.tiles.n_rows)
+    cdef Tiles joint
+    while j < 1 + t.k:
+        some = min(some, 1 + t.k - j)
+        repeat_tiles(&chunk.tiles, some, &joint)
         backward_product(
-            layer, weights, &chunk.tiles, gradient_of(t, t.g, net, k), gradient_of(t, t.g_below, net, k), chunk.scratch
+            layer, parameters + layer.weights, &joint, t.bent + j * layer.n_out * lanes,
+            t.bent_below + j * layer.n_in * lanes, chunk.scratch,
         )
+        j += some
+    if t.moves != NULL:
+        backward_product(
+            layer, t.moves + layer.weights, &chunk.tiles, gradient_of(t, layer, chunk, 0), t.product, chunk.scratch
+        )
+        add_arrays(layer.n_in * lanes // LANES, t.product, t.bent_below)
 
 
 cdef inline void tangents_backward(
@@ -322,13 +381,12 @@ cdef inline void tangents_backward(
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
         if not (at_scores and l == net.n_layers - 1):
-            to_scores(layer, l + 1, net, chunk, t)
+            to_scores(layer, l + 1, chunk, t)
         if layer.trainable or layer.bias_trainable:
-            tangent_gradient(net, layer, chunk, t, target, sink)
+            tangent_gradient(layer, chunk, t, target, sink)
         if layer.reads >= net.first_trainable:
             if layer.kind == DENSE:
-                dense_tangent_below(net, layer, parameters, chunk, t)
+                dense_tangent_below(layer, parameters, chunk, t)
             elif layer.kind == NO_KIND:
                 pass
-            t.g, t.g_below = t.g_below, t.g
             t.bent, t.bent_below = t.bent_below, t.bent
