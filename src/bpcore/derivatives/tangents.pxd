@@ -12,7 +12,9 @@ the gradient of the loss and the tangent of it.
 from bpcore.formulas.activations cimport multiply_derivative
 from bpcore.formulas.second_derivatives cimport both_derivatives, softmax_backward_tangent, softmax_tangent
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport GROUP_LANES, LANES, MAX_TILES, real, vec, vfma, vle, vload, vmin, vselect, vset1, vstore
+from bpcore.machine.types cimport (
+    GROUP_LANES, LANES, MAX_TILES, real, vec, vfma, vle, vload, vmin, vselect, vset1, vstore,
+)
 from bpcore.passes.layers cimport layer_gradient
 from bpcore.passes.network cimport (
     DENSE, NETWORK_INPUTS, NO_KIND, Chunk, Layer, Network, inputs_of, mixes_units, needs_panels,
@@ -97,12 +99,16 @@ cdef inline void share_outputs(const Network *net, Chunk *chunk, Tangents *t) no
     chunk.scratch = t.scratch
 
 
-cdef inline real *score_tangent(const Tangents *t, const Layer *layer, const Chunk *chunk, int at, Py_ssize_t i) noexcept nogil:
+cdef inline real *score_tangent(
+    const Tangents *t, const Layer *layer, const Chunk *chunk, int at, Py_ssize_t i,
+) noexcept nogil:
     """The i-th direction of the scores of a layer, whose arrays stand at index `at`."""
     return t.scores[at] + i * layer.n_out * chunk.tiles.n_lanes
 
 
-cdef inline real *output_tangent(const Tangents *t, const Layer *layer, const Chunk *chunk, int at, Py_ssize_t i) noexcept nogil:
+cdef inline real *output_tangent(
+    const Tangents *t, const Layer *layer, const Chunk *chunk, int at, Py_ssize_t i,
+) noexcept nogil:
     return t.outputs[at] + (1 + i) * layer.n_out * chunk.tiles.n_lanes
 
 
@@ -178,15 +184,17 @@ cdef inline void dense_score_tangents(
         return
     while i < t.k:
         if below == NULL:
-            fill_rows_of_weights(tiles, layer.n_out, weights + i * layer.n_out, scores + i * layer.n_out * tiles.n_lanes)
+            fill_rows_of_weights(tiles, layer.n_out, weights + i * layer.n_out, scores)
+            scores += layer.n_out * tiles.n_lanes
             i += 1
             continue
         some = min(some, t.k - i)
         repeat_tiles(tiles, some, &joint)
         forward_product(
             layer, weights, NULL, &joint, below + (1 + i) * layer.n_in * tiles.n_lanes,
-            scores + i * layer.n_out * tiles.n_lanes, chunk.scratch,
+            scores, chunk.scratch,
         )
+        scores += some * layer.n_out * tiles.n_lanes
         i += some
 
 
@@ -310,7 +318,7 @@ cdef inline void weight_gradient(
 cdef inline void joint_gradient(
     const Layer *layer, Chunk *chunk, const Tangents *t, real *target, const Sink *sink,
 ) noexcept nogil:
-    """The gradient of the weights of a layer that reads another: outputs times bent, and tangents of outputs times g."""
+    """The gradient of the weights of a layer that reads another: outputs times bent, and their tangents times g."""
     cdef Py_ssize_t lanes = chunk.tiles.n_lanes, j = 0, some = joint_arrays(chunk.tiles.n_rows)
     cdef Sink own = sink[0]
     cdef Tiles joint

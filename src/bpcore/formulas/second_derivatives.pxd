@@ -1,13 +1,15 @@
 """Second derivatives of the activations, and the arrays of first and second derivatives of a layer.
 
-To add one: its function, of the score z and the value a, and its line in `second_derivative_vecs`; its twin stands
+To add one: its function, of the score z and the value a, and its line in `derivative_vecs`; its twin stands
 beside the derivative in `reference/activations.py`. What is made of straight lines has none: 0, at the kinks too.
 """
 
 from bpcore.formulas.activations cimport (
     ELU, EXP, GELU, GELU_TANH, HARD_SIGMOID, HARD_SWISH, HARD_TANH, IDENTITY, LEAKY_RELU, MISH, PRELU, RELU, RELU6,
-    SELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, SOFTSIGN, TANH, ActivationKind, gelu_tanh_inner, is_elementwise, mish_score,
-    multiply_derivative_vecs,
+    SELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, SOFTSIGN, TANH, ActivationKind, Derivative, elu_derivative,
+    exponential_derivative, gelu_derivative, gelu_tanh_derivative, gelu_tanh_inner, hard_swish_derivative,
+    is_elementwise, mish_derivative, mish_score, multiply_derivative_vecs, selu_derivative, sigmoid_derivative,
+    silu_derivative, softplus_derivative, softsign_derivative, tanh_derivative,
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
@@ -90,13 +92,18 @@ cdef inline vec hard_swish_second(vec z, vec a, vec alpha) noexcept nogil:
 ctypedef vec (*Second)(vec z, vec a, vec alpha) noexcept nogil
 
 
-cdef inline always_inlined map_second(
-    Second function, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *out,
+cdef inline always_inlined map_both(
+    Derivative derivative, const bint of_value, Second function, real alpha, Py_ssize_t n_vecs, const real *z,
+    const real *a, real *first, real *second,
 ) noexcept nogil:
-    cdef vec alpha_v = vset1(alpha)
+    """The derivative is a function of the value, or of the score."""
+    cdef vec alpha_v = vset1(alpha), zv, av
     cdef Py_ssize_t i
     for i in range(n_vecs):
-        vstore(out + i * LANES, function(vload(z + i * LANES), vload(a + i * LANES), alpha_v))
+        zv = vload(z + i * LANES)
+        av = vload(a + i * LANES)
+        vstore(first + i * LANES, derivative(av if of_value else zv, alpha_v))
+        vstore(second + i * LANES, function(zv, av, alpha_v))
 
 
 cdef inline void fill(Py_ssize_t n_vecs, real value, real *out) noexcept nogil:
@@ -105,40 +112,52 @@ cdef inline void fill(Py_ssize_t n_vecs, real value, real *out) noexcept nogil:
         vstore(out + i * LANES, vset1(value))
 
 
-cdef inline void second_derivative_vecs(
-    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *out,
+cdef inline void derivative_vecs(
+    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *first, real *second,
 ) noexcept nogil:
-    """out = activation''(z) for n_vecs vectors; softmax: nothing, see `softmax_backward_tangent`."""
+    """first and second = activation'(z) and activation''(z) for n_vecs vectors; of softmax nothing.
+
+    Of prelu only the second. The second of what is made of straight lines is 0.
+    """
     if kind == IDENTITY or kind == RELU or kind == LEAKY_RELU or kind == RELU6:
-        fill(n_vecs, 0, out)
+        straight_lines(kind, alpha, n_vecs, z, a, first, second)
     elif kind == HARD_TANH or kind == HARD_SIGMOID or kind == PRELU:
-        fill(n_vecs, 0, out)
+        straight_lines(kind, alpha, n_vecs, z, a, first, second)
     elif kind == SIGMOID:
-        map_second(sigmoid_second, alpha, n_vecs, z, a, out)
+        map_both(sigmoid_derivative, True, sigmoid_second, alpha, n_vecs, z, a, first, second)
     elif kind == TANH:
-        map_second(tanh_second, alpha, n_vecs, z, a, out)
+        map_both(tanh_derivative, True, tanh_second, alpha, n_vecs, z, a, first, second)
     elif kind == ELU:
-        map_second(elu_second, alpha, n_vecs, z, a, out)
+        map_both(elu_derivative, True, elu_second, alpha, n_vecs, z, a, first, second)
     elif kind == GELU:
-        map_second(gelu_second, alpha, n_vecs, z, a, out)
+        map_both(gelu_derivative, False, gelu_second, alpha, n_vecs, z, a, first, second)
     elif kind == GELU_TANH:
-        map_second(gelu_tanh_second, alpha, n_vecs, z, a, out)
+        map_both(gelu_tanh_derivative, False, gelu_tanh_second, alpha, n_vecs, z, a, first, second)
     elif kind == SILU:
-        map_second(silu_second, alpha, n_vecs, z, a, out)
+        map_both(silu_derivative, False, silu_second, alpha, n_vecs, z, a, first, second)
     elif kind == SOFTPLUS:
-        map_second(softplus_second, alpha, n_vecs, z, a, out)
+        map_both(softplus_derivative, True, softplus_second, alpha, n_vecs, z, a, first, second)
     elif kind == EXP:
-        map_second(exponential_second, alpha, n_vecs, z, a, out)
+        map_both(exponential_derivative, True, exponential_second, alpha, n_vecs, z, a, first, second)
     elif kind == SELU:
-        map_second(selu_second, alpha, n_vecs, z, a, out)
+        map_both(selu_derivative, True, selu_second, alpha, n_vecs, z, a, first, second)
     elif kind == MISH:
-        map_second(mish_second, alpha, n_vecs, z, a, out)
+        map_both(mish_derivative, False, mish_second, alpha, n_vecs, z, a, first, second)
     elif kind == SOFTSIGN:
-        map_second(softsign_second, alpha, n_vecs, z, a, out)
+        map_both(softsign_derivative, False, softsign_second, alpha, n_vecs, z, a, first, second)
     elif kind == HARD_SWISH:
-        map_second(hard_swish_second, alpha, n_vecs, z, a, out)
+        map_both(hard_swish_derivative, False, hard_swish_second, alpha, n_vecs, z, a, first, second)
     elif kind == SOFTMAX:
         pass
+
+
+cdef inline void straight_lines(
+    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *first, real *second,
+) noexcept nogil:
+    fill(n_vecs, 0, second)
+    if is_elementwise(kind):
+        fill(n_vecs, 1, first)
+        multiply_derivative_vecs(kind, alpha, n_vecs, z, a, first)
 
 
 cdef inline bint bends(ActivationKind kind) noexcept nogil:
@@ -168,13 +187,9 @@ cdef inline void both_derivatives(
     real *first, real *second,
 ) noexcept nogil:
     """first and second [n][lanes] = activation'(z) and activation''(z); of softmax nothing."""
-    cdef Py_ssize_t n_vecs = n * tiles.n_lanes // LANES
     if kind == PRELU:
         prelu_derivative(tiles, n, slopes, z, first)
-    elif is_elementwise(kind):
-        fill(n_vecs, 1, first)
-        multiply_derivative_vecs(kind, alpha, n_vecs, z, a, first)
-    second_derivative_vecs(kind, alpha, n_vecs, z, a, second)
+    derivative_vecs(kind, alpha, n * tiles.n_lanes // LANES, z, a, first, second)
 
 
 # ---- softmax: a tangent t of the scores moves the outputs by c a with c = t - sum of a t ----
