@@ -111,7 +111,7 @@ cdef inline void row_jacobian(Run *run, Tangents *room, real *out) noexcept nogi
     memset(out, 0, run.job.data.n * apart * sizeof(real))
     while done < run.job.data.n:
         outputs_of_chunk(run, done, min(length, run.job.data.n - done))
-        for output in range(0, net.n_outputs):
+        for output in range(net.n_outputs):
             one_hot(&chunk.tiles, net.n_outputs, output, chunk.delta[net.n_layers])
             output_derivative(net, run.state.parameters, chunk)
             rows_of_chunk(
