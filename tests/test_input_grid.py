@@ -182,7 +182,7 @@ def arguments(net: bp.Network, owner: type | None, task: str) -> dict[str, Any]:
         "optimizer": "adam",
         "finite_differences": True,
         "epochs": 2,
-        "steps": 5,
+        "steps": 10,
         "batch_sizes": (2, N),
         "resolution": 10,
         "progress": False,
@@ -429,6 +429,8 @@ def check(entry: Entry, backend: str, net_dtype: str, task: str, dtype: str, lay
         return  # scikit-learn takes no matrix, and of a list only what NumPy makes of it
     if entry.owner in ESTIMATORS and layout == "list" and not value.ndim:
         return  # a number is the weight of every sample, an array without an axis is none
+    if entry.parameter == "gradients" and layout == "list":
+        return  # a list has an entry for each layer
     numbers = value if layout == "list" and value.size else np.array(given)  # an empty list has no dtype
     if numbers.dtype.kind in "fiub":
         plain = plain_outcome(entry, np.array(numbers, numbers.dtype.newbyteorder("=")), *where)
