@@ -120,7 +120,8 @@ class ExponentialMovingAverage(WeightAveraging):
     -----
     Each call of `fit` begins a new average, from the parameters that the network has, unless it resumes. Then it goes
     on from the parameters of the last step, whatever was restored. There can be one average in a call. Dropout,
-    penalties and bounds of norms belong to the steps. The average has the dtype of the network.
+    penalties and bounds of norms belong to the steps. The average has the dtype of the network. `Fleet.fit` and the
+    estimators refuse averages.
 
     Examples
     --------
