@@ -182,7 +182,7 @@ class Network(Model):
         loss
             A name or an object from `backprop.losses`. ``"auto"`` goes by the last layer's activation: cross_entropy
             for softmax, binary_cross_entropy for sigmoid, poisson for exp, squared_error otherwise. Or a function
-            ``(outputs, targets) -> (value, gradient)``; see `backprop.losses.Custom`.
+            ``(outputs, targets) -> (value, gradient)``; see `backprop.losses.Custom`; `backprop.losses.Compiled` takes functions that are compiled.
         optimizer
             A name or an object from `backprop.optimizers`.
         schedule

@@ -130,10 +130,11 @@ cdef enum:
     MAX_VIEWS = 20
 
 cdef class Buffers:
-    """Arrays of the caller, held while the core works on them."""
+    """What belongs to the caller, held while the core works on it: arrays, and a compiled loss."""
 
     cdef Py_buffer views[MAX_VIEWS]
     cdef int n_views
+    cdef object loss  # whose function the core calls
 
     cdef void *add(self, object array, Py_ssize_t itemsize, Py_ssize_t n, bint writable) except NULL:
         """The first of the array's n items; they were checked at the Python edge, this guards against a wrong call."""
@@ -268,13 +269,20 @@ def forward(Plan plan not None, parameters, X, out):
 
 # ---- what a job is made of ----
 
-cdef int fill_loss(Loss *native, loss, bint labels) except -1:
+cdef int fill_loss(Loss *native, Buffers buffers, loss, bint labels) except -1:
     cdef int i
     cdef double value
     parameters = loss.parameters
     if len(parameters) > loss_formulas.MAX_LOSS_PARAMETERS:
         raise AssertionError(f"loss: the core has room for {loss_formulas.MAX_LOSS_PARAMETERS} parameters")
-    native.kind = <loss_formulas.LossKind> <int> LOSSES.index(loss.name)
+    if loss.name in LOSSES:
+        native.kind = <loss_formulas.LossKind> <int> LOSSES.index(loss.name)
+    else:
+        native.kind = loss_formulas.COMPILED
+        function, user = loss.pointers(f"float{sizeof(real) * 8}")
+        native.function = <loss_formulas.CompiledLoss> <uintptr_t> function
+        native.user = <void *> <uintptr_t> user
+        buffers.loss = loss
     for i, value in enumerate(parameters):
         native.parameters[i] = value
     native.scale = loss.scale
@@ -349,7 +357,7 @@ cdef int fill_job(Job *job, Buffers buffers, Plan plan, loss, data) except -1:
     if loss.sees_derivatives:
         job.slopes_per_row = plan.n_outputs * plan.n_inputs
         loss = loss.loss
-    fill_loss(&job.loss, loss, data.targets.ndim == 1)
+    fill_loss(&job.loss, buffers, loss, data.targets.ndim == 1)
     fill_rows(&job.data, buffers, plan, data, job.loss.labels, targets_per_row(job))
     job.batch_size = job.data.n
     job.max_chunk = max_chunk_of(&plan.net)

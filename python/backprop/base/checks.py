@@ -177,26 +177,28 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
 
     Element-wise losses take (n, n_outputs), or (n,) where there is one output, and give (n, n_outputs) real numbers in
     the loss's range. Cross-entropy takes integer labels (n,) and gives them as int64, or rows of class probabilities
-    (n, n_outputs) and gives those.
+    (n, n_outputs) and gives those. A loss of `any_targets` takes the one or the other.
     """
     y = frames.values(name, y)
-    if loss.elementwise:
+    if loss.elementwise or loss.any_targets:
         array = _numeric(name, y)
     else:
         array = _numeric(name, y, "integer class labels", f"; numpy.unique({name}, return_inverse=True)[1] makes some")
-    if not loss.elementwise and array.ndim == 1:
+    if not loss.elementwise and array.ndim == 1 and not (loss.any_targets and n_outputs == 1):
         return _labels(name, array, n_rows, n_outputs)
     if n_outputs == 1 and array.ndim == 1:
         array = array.reshape(-1, 1)
     if array.ndim != 2 or array.shape[1] != n_outputs:
         wanted = f"shape (n, {n_outputs})" + (" or (n,)" if n_outputs == 1 else "")
-        if not loss.elementwise:
+        if loss.any_targets:
+            wanted = f"shape (n, {n_outputs}) or integer class labels of shape (n,)"
+        elif not loss.elementwise:
             wanted = f"class labels of shape (n,) or class probabilities of shape (n, {n_outputs})"
         raise ValueError(f"{name}: needs {wanted} for {loss.name}, got shape {np.shape(y)}")
     _rows(name, array, n_rows)
     result = _converted(name, array, dtype)
     _target_range(name, result, loss)
-    if not loss.elementwise:
+    if not (loss.elementwise or loss.any_targets):
         sums = result.sum(axis=1)
         wrong = np.abs(sums - 1) > _PROBABILITY_TOLERANCE
         if wrong.any():

@@ -106,6 +106,10 @@ class TargetRules(Named, Protocol):
         """Whether targets are numbers, one for each output; else they are classes."""
 
     @property
+    def any_targets(self) -> bool:
+        """Whether they may be either."""
+
+    @property
     def target_range(self) -> tuple[float, float]:
         """The numbers that it accepts, ends included."""
 

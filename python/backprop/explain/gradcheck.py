@@ -19,6 +19,7 @@ from backprop.explain.descent import central_difference
 from backprop.model.objective import Objective
 from backprop.model.rows import as_float64
 from backprop.reference.layout import layout
+from backprop.reference.losses import Compiled
 from backprop.reference.losses.loss import as_rows
 from backprop.reference.passes import forward_pass, objective
 
@@ -223,7 +224,9 @@ def check_gradients(
     (True, ['weights[0]', 'biases[0]', 'weights[1]', 'biases[1]'])
     """
     checked, data = net._data(X, y, loss, sample_weight, custom=True)
-    if check.choice("method", method, METHODS) == "complex_step" and isinstance(checked, Custom):
+    if isinstance(checked, Compiled):
+        checked.pointers(np.float64)  # differences of float32 would show nothing
+    if check.choice("method", method, METHODS) == "complex_step" and isinstance(checked, (Custom, Compiled)):
         raise ValueError("method: needs 'central_difference' for a loss of your own, got 'complex_step'")
     if bound is not None:
         bound = check.number("bound", bound, above=0)
@@ -255,7 +258,7 @@ def check_gradients(
     chosen &= ~_l1_kinks(plan, parameters, smallest_step)
     expected = np.zeros_like(parameters)
     for i in np.flatnonzero(chosen & trainable):
-        if method == "complex_step" and not isinstance(checked, Custom):
+        if method == "complex_step" and not isinstance(checked, (Custom, Compiled)):
             expected[i] = _complex_step(plan, checked, parameters, wide, int(i))
         else:
             along = _along(Objective(reference, plan, net.layers, checked, wide), parameters, int(i))

@@ -18,7 +18,7 @@ from backprop.model.records import LayerTrace
 from backprop.model.rows import as_float64
 from backprop.reference.dense import Dense
 from backprop.reference.layout import layout, parameter_count
-from backprop.reference.losses import Loss
+from backprop.reference.losses import Compiled, Loss
 from backprop.reference.losses.loss import as_rows, row_factors
 from backprop.reference.optimizers import OPTIMIZERS, Optimizer
 from backprop.reference.passes import output_layer, penalty
@@ -36,6 +36,8 @@ def trace(
 ) -> Trace:
     """Trace one full-batch training step; `Network.trace` documents the rest."""
     loss, data = network._data(X, y, loss, sample_weight)
+    if isinstance(loss, Compiled):
+        raise ValueError("loss: needs one of the library for trace, which shows its formula, got a compiled one")
     if data.weighs_outputs:
         raise ValueError("sample_weight: needs one weight per row for trace, got one for each output")
     for k, layer in enumerate(network.layers):

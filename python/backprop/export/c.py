@@ -114,7 +114,7 @@ class CFile:
         parts = [
             comment("\n".join(self._about())),
             f"#ifndef {guard}\n#define {guard}",
-            "#include <stdint.h>\n#include <string.h>",
+            "#include <float.h>\n#include <stdint.h>\n#include <string.h>",
             f"#define {macro}_INPUTS {self.model.n_inputs}\n#define {macro}_OUTPUTS {self.model.n_outputs}",
             *([f"typedef char {self.name}_needs_doubles_of_64_bits[sizeof(double) == 8 ? 1 : -1];"] if wide else []),
             _NO_CONTRACTION,
@@ -164,15 +164,16 @@ class CFile:
         return f" ({', '.join(map(str, names))})" if names is not None else ""
 
     def _promise(self) -> Iterator[str]:
-        of, macro = "the network", f"{self.name.upper()}_FMA"
+        of = "the network"
         if self.weights == "int8":
             of = "those weights"
             yield "The weights are rounded to 8 bits, with a scale for each column: outputs differ a little."
-        yield "Where the processor fuses multiply-adds (x86 with -mfma, ARMv8; a Cortex-M4 in float32),"
-        yield f"the outputs of {of} have the bits of the library. Where not, they are rounded twice, and"
-        yield f"outputs differ in the last digits, unless {macro} is defined as fmaf or fma of <math.h>, which is"
-        yield "slow there. -ffast-math takes all that away. Subnormal numbers count as zero in the library;"
-        yield "here exp and sigmoid give zero for them, all else is left to the processor."
+        yield f"The outputs of {of} have the bits of the library. Multiply-adds are fast where the processor"
+        yield "fuses them (x86 with -mfma, ARMv8; a Cortex-M4 in float32). Elsewhere they are put together from other"
+        yield f"operations, which takes several times as long: with {self.name.upper()}_FAST defined, they are rounded twice"
+        yield "instead, and outputs differ in the last digits. So they do with -ffast-math, where float is computed in"
+        yield "other types (x87), and where double has less than 64 bits (AVR). Subnormal numbers count as zero in the"
+        yield "library; here exp and sigmoid give zero for them, all else is left to the processor."
         yield "Inputs that are no numbers are not refused: NaN gives NaN."
 
     def _predict(self) -> str:

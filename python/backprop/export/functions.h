@@ -6,28 +6,50 @@ the unsigned integer of its size, `R(x)` for the number x as a literal, `bp_` an
 The order of operations is the core's: with a fused multiply-add the results have the bits of the library.
 
 //// fma 32
-/* a * b + c, rounded once where the processor can do that in one instruction */
+/* a * b + c, rounded once. Without an instruction for it: a double holds the product, and its sum with c is rounded as
+   the exact sum would be, but where it lies in the middle of two floats: there what it lost decides. */
 static inline float bp_fma(float a, float b, float c)
 {
 #if defined(BP_FMA)
     return BP_FMA(a, b, c);
 #elif defined(__GNUC__) && (defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__aarch64__))
     return __builtin_fmaf(a, b, c);
-#else
+#elif defined(BP_FAST) || DBL_MANT_DIG < 53 || FLT_EVAL_METHOD != 0
     return a * b + c;
+#else
+    const double product = (double)a * b;
+    double sum = product + c;
+    uint64_t pattern;
+    memcpy(&pattern, &sum, sizeof pattern);
+    if ((pattern & UINT64_C(0x1fffffff)) == UINT64_C(0x10000000)) {
+        const double added = sum - product, lost = (product - (sum - added)) + (c - added);
+        if (lost < 0 || lost > 0) {
+            pattern = (lost > 0) == (sum > 0) ? pattern + 1 : pattern - 1;
+            memcpy(&sum, &pattern, sizeof sum);
+        }
+    }
+    return (float)sum;
 #endif
 }
 
 //// fma 64
-/* a * b + c, rounded once where the processor can do that in one instruction */
+/* a * b + c, rounded once. Without an instruction for it: what product and sum lose is added to the sum (T. J. Dekker,
+   1971), which is the same but where that itself, rounded, is half a unit of the sum: once in 2^50 or so. */
 static inline double bp_fma(double a, double b, double c)
 {
 #if defined(BP_FMA)
     return BP_FMA(a, b, c);
 #elif defined(__GNUC__) && (defined(__FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__))
     return __builtin_fma(a, b, c);
-#else
+#elif defined(BP_FAST) || FLT_EVAL_METHOD != 0
     return a * b + c;
+#else
+    const double wide_a = 134217729 * a, high_a = wide_a - (wide_a - a), low_a = a - high_a;
+    const double wide_b = 134217729 * b, high_b = wide_b - (wide_b - b), low_b = b - high_b;
+    const double product = a * b, sum = product + c, added = sum - product;
+    const double lost = ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b;
+    const double rest = lost + ((product - (sum - added)) + (c - added)), result = sum + rest;
+    return rest != 0 && result - result == 0 ? result : sum; /* -0 keeps its sign; a part of rest may be too large */
 #endif
 }
 

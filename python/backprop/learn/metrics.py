@@ -329,7 +329,7 @@ def _pair(argument: str, metric: Any) -> tuple[str, Metric | None]:
 def _ours(name: str, loss: Loss | Custom, targets: Array, sample_weight: Array | None) -> Callable[[Array], float]:
     metric = METRICS[name]
     if name in CLASSIFICATION:
-        if targets.ndim == 2 and not loss.elementwise:
+        if targets.ndim == 2 and targets.shape[1] > 1 and not loss.elementwise:
             targets = targets.argmax(axis=1)
         if targets.ndim == 2 and not ((targets == 0) | (targets == 1)).all():
             raise ValueError(f"metrics: {name} needs class labels or targets that are 0 or 1, got real numbers")

@@ -17,16 +17,16 @@ from backprop.reference.dense import Dense
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom
-    from backprop.reference.losses import Loss
+    from backprop.reference.losses import Compiled, Loss
 
 
 @cache
-def _losses() -> tuple[type[Loss], type[Custom], Mapping[str, type[Loss]]]:
-    """Return the two kinds of losses and the registry, imported at the first use: predicting does not need them."""
+def _losses() -> tuple[type[Loss], type[Custom], type[Compiled], Mapping[str, type[Loss]]]:
+    """Return the kinds of losses and the registry, imported at the first use: predicting does not need them."""
     from backprop.backends.custom import Custom
-    from backprop.reference.losses import LOSSES, Loss
+    from backprop.reference.losses import LOSSES, Compiled, Loss
 
-    return Loss, Custom, LOSSES
+    return Loss, Custom, Compiled, LOSSES
 
 
 class Ends(Protocol):
@@ -61,7 +61,10 @@ def loss(model: Ends, loss: Any, custom: bool, *, derivatives: bool | None = Non
 
     `derivatives` allows a loss that sees them; None where `custom` does.
     """
-    kind, custom_kind, known = _losses()
+    kind, custom_kind, compiled_kind, known = _losses()
+    if isinstance(loss, compiled_kind):
+        loss.pointers(model.dtype)  # is there one?
+        return loss
     if custom and not isinstance(loss, (str, kind, type)) and callable(loss):
         return loss if isinstance(loss, custom_kind) else custom_kind(loss)
     output = model.layers[-1].activation

@@ -25,7 +25,7 @@ from backprop.base.types import Data, RealArray
 from backprop.learn import schedules
 from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
-from backprop.reference.losses import LOSSES, CrossEntropy, Loss, SquaredError
+from backprop.reference.losses import LOSSES, Compiled, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
@@ -511,7 +511,7 @@ def keep_arguments(estimator: Perceptron, arguments: dict[str, Any]) -> None:
 
 def loss_of(value: Any, *more: str) -> Loss | Custom:
     """Return the loss with that name, the object itself, or a function as a loss."""
-    if isinstance(value, Custom):
+    if isinstance(value, (Custom, Compiled)):
         return value
     if callable(value) and not isinstance(value, (type, Loss)):
         return Custom(value)

@@ -53,7 +53,7 @@ cdef class FleetTraining:
         cdef Job *job = &self.native.job
         job.net = &self.plan.net
         job.max_chunk = max_chunk_of(&self.plan.net)
-        fill_loss(&job.loss, loss, data.has_labels)
+        fill_loss(&job.loss, self.buffers, loss, data.has_labels)
         fill_optimizer(&job.optimizer, optimizer)
         fill_stop_rule(job, settings)
         fill_average(&job.average, settings)

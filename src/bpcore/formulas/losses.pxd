@@ -6,13 +6,15 @@ times the gradient with respect to a into `delta`, or with respect to z for the 
 returns the value. A kind without a name or without its line is an error of the C compiler (-Werror=switch-enum).
 """
 
+from libc.string cimport memset
+
 from bpcore.formulas.activations cimport (
     DERIVATIVE, EXP, SIGMOID, SOFTMAX, ActivationKind, dispatch, softmax_jacobian,
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, REAL_BITS, always_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin, vselect,
-    vset1, vstore,
+    LANES, REAL_BITS, always_inlined, never_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin,
+    vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport vexp, vexpm1, vlog, vlog1p, vtanh
 
@@ -32,6 +34,7 @@ cdef enum LossKind:
     FOCAL
     HINGE
     SQUARED_HINGE
+    COMPILED  # a function of the user's own; without a name, as no registry has it
 
 
 cdef inline const char *loss_name(LossKind kind) noexcept:
@@ -50,14 +53,22 @@ cdef inline const char *loss_name(LossKind kind) noexcept:
     elif kind == FOCAL: return "focal"
     elif kind == HINGE: return "hinge"
     elif kind == SQUARED_HINGE: return "squared_hinge"
+    elif kind == COMPILED: return NULL
     return NULL
 
 
 cdef enum:
     MAX_LOSS_PARAMETERS = 2
 
+# A loss that another compiler made: the value of one sample, and its gradient with respect to the outputs (n,).
+ctypedef double (*CompiledLoss)(
+    const real *outputs, const real *targets, real *gradient, Py_ssize_t n, void *user,
+) noexcept nogil
+
 cdef struct Loss:
     LossKind kind
+    CompiledLoss function  # of COMPILED
+    void *user
     real parameters[MAX_LOSS_PARAMETERS]  # the loss's own, in the order of the class's `parameters`
     bint labels  # whether targets are class labels
     bint elementwise
@@ -345,11 +356,72 @@ cdef inline vec distance_sum(Py_ssize_t n, int n_vecs, const real *z, vec top) n
     return total
 
 
+cdef inline void rows_of_lanes(Py_ssize_t n, Py_ssize_t stride, const real *features, real *rows) noexcept nogil:
+    """rows [LANES][n] from features [n][stride], of one vector of lanes."""
+    cdef Py_ssize_t i
+    cdef int k
+    for i in range(n):
+        for k in range(LANES):
+            rows[k * n + i] = features[i * stride + k]
+
+
+cdef inline void fill(Py_ssize_t n, real value, real *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = value
+
+
+cdef inline void rows_of_labels(Py_ssize_t n, const real *labels, real *rows) noexcept nogil:
+    """rows [LANES][n] with a single 1 each."""
+    cdef Py_ssize_t i
+    cdef int k
+    for i in range(n):
+        for k in range(LANES):
+            rows[k * n + i] = labels[k] == <real> i
+
+
+cdef inline never_inlined sample_by_sample(
+    const Loss *loss, Py_ssize_t n, int n_vecs, const real *a, const real *y, const real *factor, real *delta,
+    real *value, real *room,
+) noexcept nogil:
+    """A loss that another compiler made. It sees finite outputs only; of others, value and gradient are NaN.
+
+    What has the factor 0 is passed over: empty lanes, and rows of weight 0. room: [3][LANES][n].
+    """
+    cdef real *outputs = room
+    cdef real *targets = room + LANES * n
+    cdef real *gradient = room + 2 * LANES * n
+    cdef Py_ssize_t stride = n_vecs * LANES, i
+    cdef vec finite
+    cdef int j, k
+    for j in range(n_vecs):
+        rows_of_lanes(n, stride, a + j * LANES, outputs)
+        if loss.labels:
+            rows_of_labels(n, y + j * LANES, targets)
+        else:
+            rows_of_lanes(n, stride, y + j * LANES, targets)
+        memset(gradient, 0, LANES * n * sizeof(real))
+        finite = vset1(0)  # or NaN
+        for i in range(n):
+            finite = vfma(vload(a + i * stride + j * LANES), vset1(0), finite)
+        vstore(value + j * LANES, finite)
+        for k in range(LANES):
+            if value[j * LANES + k] != 0:
+                fill(n, value[j * LANES + k], gradient + k * n)
+            elif factor[j * LANES + k] != 0:
+                value[j * LANES + k] = <real> loss.function(
+                    outputs + k * n, targets + k * n, gradient + k * n, n, loss.user
+                )
+        for i in range(n):
+            for k in range(LANES):
+                delta[i * stride + j * LANES + k] = factor[j * LANES + k] * gradient[k * n + i]
+
+
 cdef inline always_inlined tile_delta(
     const Loss *loss, ActivationKind activation, real alpha, Py_ssize_t n, int n_vecs, const real *a, const real *z,
-    const real *y, const real *factor, real *delta, real *value,
+    const real *y, const real *factor, real *delta, real *value, real *room,
 ) noexcept nogil:
-    """`loss_and_delta` for one tile of n_vecs vectors, to whose first lane all pointers point."""
+    """`loss_and_delta` for one tile of n_vecs vectors, to whose first lane all pointers but `room` point."""
     if loss.kind == SQUARED_ERROR:
         elementwise(squared_error, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == ABSOLUTE_ERROR:
@@ -393,6 +465,8 @@ cdef inline always_inlined tile_delta(
         elementwise(hinge, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == SQUARED_HINGE:
         elementwise(squared_hinge, loss, n, n_vecs, a, z, y, factor, delta, value)
+    elif loss.kind == COMPILED:
+        sample_by_sample(loss, n, n_vecs, a, y, factor, delta, value, room)
     if from_scores(loss.kind, activation):
         return
     if activation == SOFTMAX:
@@ -403,12 +477,12 @@ cdef inline always_inlined tile_delta(
 
 cdef inline always_inlined loss_and_delta(
     const Loss *loss, ActivationKind activation, real alpha, const Tiles *tiles, Py_ssize_t n, const real *a,
-    const real *z, const real *y, const real *factor, real *delta, real *value,
+    const real *z, const real *y, const real *factor, real *delta, real *value, real *room,
 ) noexcept nogil:
     """value (lanes,) of each sample, unweighted, and delta [n][lanes] = dL/dz of the last layer.
 
     a, z, y: [n][lanes], or (lanes,) for y if loss.labels; factor (lanes,): what each sample's gradient is multiplied
-    with, 0 in lanes that hold no sample.
+    with, 0 in lanes that hold no sample; room: [3][LANES][n].
     """
     cdef Py_ssize_t lane, at
     cdef int t
@@ -417,5 +491,5 @@ cdef inline always_inlined loss_and_delta(
         at = n * lane
         tile_delta(
             loss, activation, alpha, n, tiles.vecs[t], a + at, z + at, y + (lane if loss.labels else at), factor + lane,
-            delta + at, value + lane,
+            delta + at, value + lane, room,
         )

@@ -135,7 +135,7 @@ cdef inline void output_delta(
     cdef const Layer *last = net.layers + n - 1
     loss_and_delta(
         loss, last.activation, last.alpha, &chunk.tiles, last.n_out, chunk.a[n], chunk.z[n], chunk.y, chunk.factor,
-        chunk.delta[n], chunk.value,
+        chunk.delta[n], chunk.value, chunk.scratch,
     )
     if last.activation == PRELU:
         output_slopes(net, parameters, chunk)

@@ -47,6 +47,7 @@ cdef struct MembersChunk:
     real *y
     real *factor  # [stride][LANES]: 0 where a member has fewer samples
     real *value  # [stride][LANES]
+    real *room  # [3][LANES][n_outputs]: for a loss of one sample
     # dropout
     uint32_t *places  # [stride][LANES]: the hash of each sample's place in its batch
     uint32_t unit_keys[MAX_LANES]
@@ -237,7 +238,7 @@ cdef inline never_inlined members_output_delta(
     cdef const Layer *last = net.layers + n - 1
     tile_delta(
         loss, last.activation, last.alpha, last.n_out, <int> chunk.stride, chunk.a[n], chunk.z[n], chunk.y,
-        chunk.factor, chunk.delta[n], chunk.value,
+        chunk.factor, chunk.delta[n], chunk.value, chunk.room,
     )
     if last.has_slopes:
         members_prelu_delta(

@@ -66,7 +66,7 @@ cdef struct Chunk:
     real **z  # the same as a where the scores are not needed any more
     real **delta
     real **slope_delta  # of prelu layers: each sample's part of the gradient of the slopes
-    real *scratch  # packed weights, or transposed deltas
+    real *scratch  # packed weights, or transposed deltas, or what a loss of one sample needs
     real *y
     real *factor
     real *value

@@ -52,7 +52,7 @@ cdef inline never_inlined tiny_forward(
         activate(SOFTMAX, layer.alpha, &chunk.tiles, layer.n_out, chunk.z[l], chunk.a[l])
     tile_delta(
         loss, layer.activation, layer.alpha, layer.n_out, 1, chunk.a[l], chunk.z[l], chunk.y, chunk.factor,
-        chunk.delta[l], chunk.value,
+        chunk.delta[l], chunk.value, chunk.scratch,
     )
 
 

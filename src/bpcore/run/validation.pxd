@@ -1,5 +1,6 @@
 """The validation loss of an epoch: in pieces, or in the lanes that a tiny full batch leaves free."""
 
+from bpcore.formulas.losses cimport COMPILED
 from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport row_of, weighted_sum
 from bpcore.passes.network cimport Chunk
@@ -38,6 +39,8 @@ cdef inline bint validates_in_spare_lanes(const Run *run) noexcept nogil:
     """Whether the validation rows go through the network beside the training rows, which costs nothing."""
     cdef Py_ssize_t n = run.job.data.n + run.job.validation.n
     if run.job.average.measured:  # the next step goes on with other parameters
+        return False
+    if run.job.loss.kind == COMPILED:  # it passes over what has no gradient
         return False
     return run.job.validation.n > 0 and run.workspace.data.x != NULL and n <= LANES and is_tiny(run.job.net, n)
 

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from bpcore.formulas.activations cimport needs_scores
 from bpcore.formulas.losses cimport from_scores
 from bpcore.formulas.optimizers cimport Update, takes_matrices
-from bpcore.machine.types cimport GROUP_LANES, real
+from bpcore.machine.types cimport GROUP_LANES, LANES, real
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport Sink
 from bpcore.run.job cimport Job, Rows, is_stepped_as_matrix, targets_per_row
@@ -150,7 +150,7 @@ cdef inline Py_ssize_t lanes_of(const Job *job) noexcept nogil:
 
 
 cdef inline Py_ssize_t scratch_reals(const Job *job) noexcept nogil:
-    return (job.net.width_max + GROUP_LANES) * lanes_of(job)
+    return max((job.net.width_max + GROUP_LANES) * lanes_of(job), 3 * LANES * job.net.n_outputs)
 
 
 cdef inline void take_pointers(Arena *arena, const Network *net, Chunk *chunk) noexcept nogil:

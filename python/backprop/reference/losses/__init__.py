@@ -18,8 +18,9 @@ A class in one of the modules below, with its name in the module's ``__all__``, 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backprop.reference.losses import classification, deviances, loss, regression
+from backprop.reference.losses import classification, compiled, deviances, loss, regression
 from backprop.reference.losses.classification import *
+from backprop.reference.losses.compiled import *
 from backprop.reference.losses.deviances import *
 from backprop.reference.losses.loss import *
 from backprop.reference.losses.loss import Loss
@@ -36,4 +37,4 @@ for _loss in LOSSES.values():
         complete(_loss, Loss, ("value_from_scores", "gradient_from_scores", "score_tangent"))
 
 if not TYPE_CHECKING:  # type checkers read the imports
-    __all__ = ["LOSSES", *loss.__all__, *(cls.__name__ for cls in LOSSES.values())]
+    __all__ = ["LOSSES", *loss.__all__, *compiled.__all__, *(cls.__name__ for cls in LOSSES.values())]

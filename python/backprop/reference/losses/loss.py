@@ -42,6 +42,8 @@ class Loss:
     """whether one smooth formula holds everywhere; False where two meet"""
     elementwise: ClassVar[bool] = True
     """whether it is a mean over outputs too"""
+    any_targets: ClassVar[bool] = False
+    """whether it takes any numbers as targets, and class labels too; else it takes labels unless it is element-wise"""
     outputs: ClassVar[tuple[str, ...] | None] = None
     """the output activations that the loss accepts; None for any"""
     scores_of: ClassVar[str | None] = None
