@@ -182,7 +182,8 @@ class Network(Model):
         loss
             A name or an object from `backprop.losses`. ``"auto"`` goes by the last layer's activation: cross_entropy
             for softmax, binary_cross_entropy for sigmoid, poisson for exp, squared_error otherwise. Or a function
-            ``(outputs, targets) -> (value, gradient)``; see `backprop.losses.Custom`; `backprop.losses.Compiled` takes functions that are compiled.
+            ``(outputs, targets) -> (value, gradient)``; see `backprop.losses.Custom`, and `backprop.losses.Compiled`
+            for functions of numba, Cython or C.
         optimizer
             A name or an object from `backprop.optimizers`.
         schedule
