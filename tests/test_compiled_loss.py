@@ -263,6 +263,10 @@ def test_gradient_check(backend, compiled):
         bp.check_gradients(net, X, y, loss=loss)
     with pytest.raises(ValueError, match="loss: needs one of the library for trace"):
         net.trace(X, y, loss=loss)
+    with pytest.raises(ValueError, match="loss: needs one of the library, whose second derivatives are known"):
+        net.hessian_vector_product(X, y, np.ones(net.n_parameters), loss=loss)
+    rows = net.gradients_per_row(X, y, loss=loss)
+    np.testing.assert_allclose(rows, net.gradients_per_row(X, y, loss="cross_entropy"), rtol=1e-10, atol=1e-14)
 
 
 @each_backend

@@ -170,10 +170,10 @@ class CFile:
             yield "The weights are rounded to 8 bits, with a scale for each column: outputs differ a little."
         yield f"The outputs of {of} have the bits of the library. Multiply-adds are fast where the processor"
         yield "fuses them (x86 with -mfma, ARMv8; a Cortex-M4 in float32). Elsewhere they are put together from other"
-        yield f"operations, which takes several times as long: with {self.name.upper()}_FAST defined, they are rounded twice"
-        yield "instead, and outputs differ in the last digits. So they do with -ffast-math, where float is computed in"
-        yield "other types (x87), and where double has less than 64 bits (AVR). Subnormal numbers count as zero in the"
-        yield "library; here exp and sigmoid give zero for them, all else is left to the processor."
+        yield f"operations, which takes several times as long. With {self.name.upper()}_FAST defined, they are rounded"
+        yield "twice there, and outputs differ in the last digits; so they do with -ffast-math, where floats are computed"
+        yield "in other types (x87), and where a double has less than 64 bits (AVR). Subnormal numbers count as zero in"
+        yield "the library; here exp and sigmoid give zero for them, all else is left to the processor."
         yield "Inputs that are no numbers are not refused: NaN gives NaN."
 
     def _predict(self) -> str:

@@ -49,7 +49,7 @@ static inline double bp_fma(double a, double b, double c)
     const double product = a * b, sum = product + c, added = sum - product;
     const double lost = ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b;
     const double rest = lost + ((product - (sum - added)) + (c - added)), result = sum + rest;
-    return rest != 0 && result - result == 0 ? result : sum; /* -0 keeps its sign; a part of rest may be too large */
+    return rest != 0 && result - result == 0 ? result : sum; /* -0 keeps its sign; parts of factors above 2^996 are too large */
 #endif
 }
 

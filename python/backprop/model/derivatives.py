@@ -67,7 +67,11 @@ def curvature_product(
     gauss_newton: bool,
 ) -> RealArray:
     """Return the Hessian of the loss, or its Gauss-Newton matrix, times v, (n_parameters,)."""
+    from backprop.reference.losses import Compiled
+
     checked, data = _of_loss(network, X, y, loss, sample_weight)
+    if isinstance(checked, Compiled):
+        raise ValueError("loss: needs one of the library, whose second derivatives are known, got a compiled one")
     vector = check.array("v", v, network.dtype, (network.n_parameters,)).copy()
     for array in network._layout:
         if not array.trainable:

@@ -39,7 +39,7 @@ cdef inline void chunk_product(
         return
     loss_and_delta(
         &job.loss, last.activation if scores else IDENTITY, last.alpha, &chunk.tiles, last.n_out, chunk.a[n],
-        chunk.z[n], chunk.y, chunk.factor, gradient_of(t, last, chunk, 0), chunk.value,
+        chunk.z[n], chunk.y, chunk.factor, gradient_of(t, last, chunk, 0), chunk.value, chunk.scratch,
     )
     tangents_backward(net, parameters, chunk, t, scores, target, sink)
 

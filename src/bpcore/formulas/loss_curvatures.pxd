@@ -8,8 +8,9 @@ formulas meet it is that of either.
 
 from bpcore.formulas.activations cimport ActivationKind
 from bpcore.formulas.losses cimport (
-    ABSOLUTE_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, FOCAL, GAMMA, HINGE, HUBER, KULLBACK_LEIBLER, LOG_COSH,
-    MAX_LOSS_PARAMETERS, POISSON, QUANTILE, SQUARED_ERROR, SQUARED_HINGE, TWEEDIE, Loss, finite, from_scores, positive,
+    ABSOLUTE_ERROR, BINARY_CROSS_ENTROPY, COMPILED, CROSS_ENTROPY, FOCAL, GAMMA, HINGE, HUBER, KULLBACK_LEIBLER,
+    LOG_COSH, MAX_LOSS_PARAMETERS, POISSON, QUANTILE, SQUARED_ERROR, SQUARED_HINGE, TWEEDIE, Loss, finite, from_scores,
+    positive,
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
@@ -176,6 +177,8 @@ cdef inline void tile_tangent(
         elementwise_tangent(focal_score_second, loss, n, n_vecs, a, z, y, factor, t, out)
     elif loss.kind == SQUARED_HINGE:
         elementwise_tangent(squared_hinge_second, loss, n, n_vecs, a, z, y, factor, t, out)
+    elif loss.kind == COMPILED:
+        pass  # refused before: it has no second derivative
 
 
 cdef inline void loss_tangent(
