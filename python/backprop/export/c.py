@@ -171,9 +171,9 @@ class CFile:
         yield f"The outputs of {of} have the bits of the library. Multiply-adds are fast where the processor"
         yield "fuses them (x86 with -mfma, ARMv8; a Cortex-M4 in float32). Elsewhere they are put together from other"
         yield f"operations, which takes several times as long. With {self.name.upper()}_FAST defined, they are rounded"
-        yield "twice there, and outputs differ in the last digits; so they do with -ffast-math, where floats are computed"
-        yield "in other types (x87), and where a double has less than 64 bits (AVR). Subnormal numbers count as zero in"
-        yield "the library; here exp and sigmoid give zero for them, all else is left to the processor."
+        yield "twice there, and outputs differ in the last digits. So they do with -ffast-math, where floats are"
+        yield "computed in other types (x87), and where a double has less than 64 bits (AVR). Subnormal numbers count"
+        yield "as zero in the library; here exp and sigmoid give zero for them, all else is left to the processor."
         yield "Inputs that are no numbers are not refused: NaN gives NaN."
 
     def _predict(self) -> str:

@@ -88,7 +88,7 @@ cdef inline void slopes_pass(
     tangents_forward(net, parameters, chunk, t)
     loss_and_delta(
         &job.loss, last.activation if scores else IDENTITY, last.alpha, &chunk.tiles, last.n_out, chunk.a[n],
-        chunk.z[n], slopes.y, chunk.factor, chunk.delta[n] if scores else t.bent, chunk.value,
+        chunk.z[n], slopes.y, chunk.factor, chunk.delta[n] if scores else t.bent, chunk.value, chunk.scratch,
     )
     slope_errors(job, chunk, slopes)
     if target == NULL:
