@@ -29,6 +29,7 @@ cdef extern from "machine/simd.h" nogil:
     ctypedef void never_inlined "BP_NEVER_INLINED"
 
     vec vload(const real *p) noexcept
+    vec vheld(vec v) noexcept
     void vstore(real *p, vec v) noexcept
     vec vload_n(const real *p, Py_ssize_t n) noexcept
     void vstore_n(real *p, vec v, Py_ssize_t n) noexcept

@@ -5,7 +5,7 @@ at a time. k runs from first to last in one chain per lane, so a result depends 
 the blocking, nor on which of the two factors is the one that is broadcast.
 """
 
-from bpcore.machine.types cimport LANES, MAX_VECS, prefetch, real, always_inlined, vec, vfma, vload, vset1
+from bpcore.machine.types cimport LANES, MAX_VECS, prefetch, real, always_inlined, vec, vfma, vheld, vload, vset1
 
 
 cdef inline always_inlined multiply_add(
@@ -21,7 +21,7 @@ cdef inline always_inlined multiply_add(
     cdef int r, j
     while True:  # n_k is never 0; asked first, acc would have to lie in memory on the way past the loop
         for j in range(n_vecs):
-            bv[j] = vload(b + j * LANES)
+            bv[j] = vheld(vload(b + j * LANES))
         for r in range(n_rows):
             x = vset1(w[r * w_row])
             for j in range(n_vecs):
