@@ -105,11 +105,12 @@ cdef class Solving:
     cdef int recall(self) except -1:
         """Take up the pairs of the state, oldest first."""
         cdef Buffers buffers
-        cdef Py_ssize_t n = self.solution.n, width = self.lbfgs.width
+        cdef Py_ssize_t n = self.solution.n, at
         for s, y in self.state.pairs[-self.lbfgs.history:]:
             buffers = Buffers()
-            memcpy(self.lbfgs.s + self.lbfgs.n_pairs * width, buffers.add(s, sizeof(double), n, False), n * sizeof(double))
-            memcpy(self.lbfgs.y + self.lbfgs.n_pairs * width, buffers.add(y, sizeof(double), n, False), n * sizeof(double))
+            at = self.lbfgs.n_pairs * self.lbfgs.width
+            memcpy(self.lbfgs.s + at, buffers.add(s, sizeof(double), n, False), n * sizeof(double))
+            memcpy(self.lbfgs.y + at, buffers.add(y, sizeof(double), n, False), n * sizeof(double))
             self.lbfgs.n_pairs += 1
         recall_pairs(&self.lbfgs)
         return 0
