@@ -9,7 +9,8 @@ class Guard:
     """What everything that changes a network's parameters holds: ``with network._guard: ...``.
 
     Reading costs no lock: `count` is odd while somebody trains and goes up at each beginning and end, so that a reader
-    that sees the same even number before and after has read parameters that stood still.
+    that sees the same even number before and after has read parameters that stood still. Only the holder of the lock
+    writes `count` and `thread`, so that both are right without the GIL, too.
     """
 
     __slots__ = ("_lock", "count", "thread")
@@ -23,11 +24,12 @@ class Guard:
         if not self._lock.acquire(blocking=False):
             where = "in a callback of" if self.thread == threading.get_ident() else "in another thread during"
             raise RuntimeError(f"the network is being trained: this call comes {where} a fit that has not returned")
-        self.thread = threading.get_ident()
+        self.thread = threading.get_ident()  # before the count is odd: `check_reader` asks for it then
         self.count += 1
 
     def __exit__(self, *_: object) -> None:
         self.count += 1
+        self.thread = 0  # or this thread might be told, while the next one begins, that it is in its own callback
         self._lock.release()
 
     def check_reader(self, count: int) -> None:
