@@ -130,7 +130,8 @@ def work():
         import backprop as bp
         net = bp.mlp([3, 4, 1], seed=0)
         net.fit(np.ones((8, 3)), np.ones(8), epochs=2, optimizer="adam", progress=False)
-        bp.Fleet.of([bp.mlp([3, 4, 1], seed=k) for k in range(3)]).fit(np.ones((8, 3)), np.ones(8), epochs=2, progress=False)
+        fleet = bp.Fleet.of([bp.mlp([3, 4, 1], seed=k) for k in range(3)])
+        fleet.fit(np.ones((8, 3)), np.ones(8), epochs=2, progress=False)
         results.append(net.parameters.tobytes())
     except BaseException as error:
         errors.append(repr(error))

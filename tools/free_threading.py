@@ -4,8 +4,8 @@ Run it with a Python that was built without the GIL, 3.13 or later. It builds th
 limited API, and runs the tests of Python's own threads: each trains its own network, fleet or minimiser, all predict
 with one, several train the same one, all import at once; the bits are those of one thread, and the GIL stays off.
 
-Such a Python comes from CPython's sources in some minutes (`./configure --disable-gil`). It needs numpy, narwhals, tqdm,
-pytest, cython and cython-cmake, and cmake and ninja on PATH; what is built is kept in build/free-threading.
+Such a Python comes from CPython's sources in some minutes (`./configure --disable-gil`). It needs numpy, narwhals,
+tqdm, pytest, cython and cython-cmake, and cmake and ninja on PATH; what is built is kept in build/free-threading.
 """
 
 from __future__ import annotations
