@@ -1,15 +1,11 @@
 """The documentation as a site: it builds strictly, every formula is typeset, and a browser finds its way through it."""
 
-import functools
-import http.server
 import importlib
 import inspect
 import os
 import re
-import shutil
 import subprocess
 import sys
-import threading
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,18 +15,13 @@ import pytest
 from backprop.losses import LOSSES
 from backprop.optimizers import OPTIMIZERS
 from backprop.reference.activations import ACTIVATIONS
+from browsing import headless, needs_browser, served
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--window-size=1400,900"]
-OPTIONS += ["--disable-quic", "--disable-background-networking", "--disable-component-update"]
 FORMULAS = [(name, kind.formula) for table in (ACTIVATIONS, LOSSES) for name, kind in table.items()]
 
 needs_mkdocs = pytest.mark.skipif(
     find_spec("mkdocs") is None or find_spec("mkdocstrings_handlers") is None, reason="needs the extra docs"
-)
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None or find_spec("selenium") is None, reason="needs chromium and selenium"
 )
 
 
@@ -115,36 +106,18 @@ def test_it_loads_nothing_from_elsewhere(site):
         assert not [target for target in loaded if "//" in target], page
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(site):
     """Where the site is served."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    with served(site) as where:
+        yield where
 
 
 @pytest.fixture
 def browser(tmp_path, monkeypatch):
-    """A headless browser with a profile of its own."""
-    from selenium import webdriver
-
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in [*OPTIONS, f"--user-data-dir={tmp_path}"]:
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.implicitly_wait(10)
-    yield driver
-    driver.quit()
+    with headless(tmp_path) as driver:
+        yield driver
 
 
 def wrong(browser, address):
