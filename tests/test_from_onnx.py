@@ -117,6 +117,13 @@ def test_the_message_names_the_node(nodes, message):
         bp.from_onnx(chain(*nodes, W=W))
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_the_bytes_of_a_file(kind):
+    net = bp.mlp([4, 5, 3], output="softmax", seed=0)
+    again = bp.from_onnx(kind(net.to_onnx().SerializeToString()))
+    assert np.array_equal(again.parameters, net.parameters)
+
+
 def test_files_that_are_no_models(tmp_path):
     path = tmp_path / "x.onnx"
     with pytest.raises(FileNotFoundError):
@@ -124,6 +131,8 @@ def test_files_that_are_no_models(tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match=r"x.onnx: not a valid model of ONNX"):
         bp.from_onnx(path)
+    with pytest.raises(ValueError, match=r"model: not a valid model of ONNX"):
+        bp.from_onnx(b"nothing of the kind")
     with pytest.raises(TypeError, match="needs text, bytes or a path object"):
         bp.from_onnx(3)
     two = chain(("Gemm", ["W"], {}), W=W)

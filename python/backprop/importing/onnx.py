@@ -36,9 +36,10 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
     Parameters
     ----------
     model
-        A file, or an ``onnx.ModelProto``. Its nodes are ``Gemm`` or ``MatMul`` and ``Add`` with constant weights, and
-        the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write them; ``Identity``, ``Dropout``,
-        ``Flatten`` and the like are passed over. It has one input, rows of numbers, and one output.
+        A file, the bytes of one, or an ``onnx.ModelProto``. Its nodes are ``Gemm`` or ``MatMul`` and ``Add`` with
+        constant weights, and the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write them;
+        ``Identity``, ``Dropout``, ``Flatten`` and the like are passed over. It has one input, rows of numbers, and one
+        output.
     output
         An activation for the scores of the last layer, where the model leaves it to its loss: ``"softmax"`` or
         ``"sigmoid"``. None keeps what the model has.
@@ -85,19 +86,26 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
 
 
 def _read(model: Any) -> Any:
-    """Return an ``onnx.ModelProto`` from a file, or as it is."""
+    """Return an ``onnx.ModelProto`` from a file or from bytes, or as it is."""
     onnx = package("from_onnx")
     if isinstance(model, onnx.ModelProto):
         return model
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return _checked(onnx, "model", bytes(model))
     path = path_name(model)
     with open(path, "rb") as file:
-        data = file.read()
+        found = _checked(onnx, path, file.read())
+    onnx.load_external_data_for_model(found, os.path.dirname(os.path.abspath(path)))
+    return found
+
+
+def _checked(onnx: Any, name: str, data: bytes) -> Any:
+    """Return the model that these bytes are; messages begin with the name."""
     try:
         found = onnx.load_model_from_string(data)
         onnx.checker.check_model(found)
     except Exception as error:  # protobuf's and onnx's have no class in common
-        raise ValueError(f"{path}: not a valid model of ONNX: {str(error).splitlines()[0]}") from error
-    onnx.load_external_data_for_model(found, os.path.dirname(os.path.abspath(path)))
+        raise ValueError(f"{name}: not a valid model of ONNX: {str(error).splitlines()[0]}") from error
     return found
 
 
