@@ -248,6 +248,8 @@ def test_wrong_arguments_of_laplace(rng):
     ):
         with pytest.raises(ValueError, match=message):
             bp.Laplace(net, X, y, **settings)
+    with pytest.raises(ValueError, match="network: needs outputs with normal errors"):
+        bp.Laplace(bp.mlp([2, 3], output="softmax", seed=0), np.zeros((4, 2)), [0, 1, 2, 0])
     with pytest.raises(ValueError, match="y: needs more targets than they determine parameters"):
         bp.Laplace(net, X, net.predict(X))
     with pytest.raises(ValueError, match="network: needs 1 to 5000 trainable parameters, got 0"):

@@ -75,8 +75,8 @@ class Laplace:
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, there are more than 5,000 trainable parameters or none, A is not positive definite, or
-        there are not enough targets to find the noise.
+        If an argument is wrong, the network ends in softmax, there are more than 5,000 trainable parameters or none, A
+        is not positive definite, or there are not enough targets to find the noise.
 
     Notes
     -----
@@ -111,6 +111,8 @@ class Laplace:
     ) -> None:
         if (alpha is None) != (beta is None):
             raise ValueError(f"alpha, beta: need to come together, got {alpha} and {beta}")
+        if network.layers[-1].activation == "softmax":
+            raise ValueError("network: needs outputs with normal errors, got probabilities of classes (softmax)")
         X, _ = rows.opened(network, "X", X)
         loss, data = network._data(X, y, SquaredError(), sample_weight)
         data = rows.as_float64(data)
