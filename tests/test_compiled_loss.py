@@ -8,6 +8,7 @@ import gc
 import pickle
 import shutil
 import subprocess
+import sys
 import weakref
 from dataclasses import replace
 
@@ -33,6 +34,19 @@ from backprop.optimizers import SGD, Adam
 SOURCE = r"""
 #include <math.h>
 #include <stddef.h>
+#define MANY_ROWS(real, name) /* the same for many rows, output by output */ \
+    void name##_batch( \
+        const real *a, const real *y, real *v, real *g, ptrdiff_t n_rows, ptrdiff_t n, void *user \
+    ) { \
+        for (ptrdiff_t r = 0; r < n_rows; r++) { \
+            real one[3][32] = {{0}}; \
+            for (ptrdiff_t i = 0; i < n; i++) \
+                one[0][i] = a[i * n_rows + r], one[1][i] = y[i * n_rows + r]; \
+            v[r] += name(one[0], one[1], one[2], n, user); \
+            for (ptrdiff_t i = 0; i < n; i++) \
+                g[i * n_rows + r] += one[2][i]; \
+        } \
+    }
 #define LOSSES(real, name) \
     double squared_error_##name(const real *a, const real *y, real *g, ptrdiff_t n, void *user) { \
         double total = 0; \
@@ -71,11 +85,21 @@ SOURCE = r"""
         g[0] = a[0]; \
         return y[0] == 7 ? NAN : 0.5 * a[0] * a[0]; \
     } \
+    double nan_where_y_is_0_##name(const real *a, const real *y, real *g, ptrdiff_t n, void *user) { \
+        g[0] = y[0] == 0 ? NAN : a[0] - y[0]; \
+        return 0.5 * g[0] * g[0]; \
+    } \
     double watching_##name(const real *a, const real *y, real *g, ptrdiff_t n, void *user) { \
         if (!isfinite(a[0])) *(int *)user = 1; \
         g[0] = -1e30; \
         return -1e30 * a[0]; \
-    }
+    } \
+    MANY_ROWS(real, squared_error_##name) \
+    MANY_ROWS(real, cross_entropy_##name) \
+    MANY_ROWS(real, binary_cross_entropy_##name) \
+    MANY_ROWS(real, scaled_##name) \
+    MANY_ROWS(real, nan_where_y_is_7_##name) \
+    MANY_ROWS(real, nan_where_y_is_0_##name)
 LOSSES(float, float32)
 LOSSES(double, float64)
 """
@@ -94,20 +118,24 @@ def library(tmp_path_factory):
     return ctypes.CDLL(str(folder / "losses.so"))
 
 
-@pytest.fixture
-def compiled(library):
+@pytest.fixture(params=["", "_batch"], ids=["a row", "many rows"])
+def compiled(library, request):
     """The loss of a name for both dtypes, with signatures."""
+    return lambda name, **options: loss_of(library, name, request.param, **options)
 
-    def loss(name, **options):
-        return Compiled({dtype: typed(library, f"{name}_{dtype}", real) for dtype, real in REALS.items()}, **options)
 
-    return loss
+def loss_of(library, name, way="", **options):
+    functions = {dtype: typed(library, f"{name}_{dtype}{way}", real) for dtype, real in REALS.items()}
+    return Compiled(functions, **options)
 
 
 def typed(library, name, real):
     function = library[name]  # by item: a new object, so that others keep theirs without a signature
-    array = ctypes.POINTER(real)
-    function.argtypes, function.restype = [array, array, array, ctypes.c_ssize_t, ctypes.c_void_p], ctypes.c_double
+    array, size = ctypes.POINTER(real), ctypes.c_ssize_t
+    if name.endswith("_batch"):
+        function.argtypes, function.restype = [array] * 4 + [size, size, ctypes.c_void_p], None
+    else:
+        function.argtypes, function.restype = [array] * 3 + [size, ctypes.c_void_p], ctypes.c_double
     return function
 
 
@@ -278,11 +306,49 @@ def test_nan_is_divergence(backend, compiled, sizes):
 
 
 @each_backend
+@each_dtype
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("n_rows", [21, 300])
+def test_many_rows_at_once_have_the_bits_of_each(backend, library, dtype, batch_size, labels, n_rows):
+    rng = np.random.default_rng(8)
+    X, y = rng.normal(size=(n_rows, 3)), rng.integers(4, size=n_rows)
+    found = []
+    for way in ("", "_batch"):
+        net = bp.mlp([3, 9, 4], output="softmax", dtype=dtype, backend=backend, seed=0)
+        net.fit(
+            X, y if labels else np.eye(4)[y], loss=loss_of(library, "cross_entropy", way), batch_size=batch_size,
+            validation_data=(X[:5], y[:5] if labels else np.eye(4)[y[:5]]), epochs=3, progress=False,
+        )  # fmt: skip
+        found.append((net.parameters.tobytes(), *(net.history[name].tobytes() for name in ("loss", "val_loss"))))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@each_dtype
+@pytest.mark.parametrize("n_rows", [3, 70])
+def test_rows_of_weight_0_and_rows_that_nobody_asked_for_add_nothing(backend, compiled, dtype, n_rows):
+    """Whatever the function finds for them, which here is NaN."""
+    rng = np.random.default_rng(9)
+    X, y, weight = rng.normal(size=(n_rows, 2)), np.ones(n_rows), np.ones(n_rows)
+    y[1] = weight[1] = 0
+    loss = compiled("nan_where_y_is_0")
+    net = bp.mlp([2, 5, 1], dtype=dtype, backend=backend, seed=0)
+    net.fit(X, y, loss=loss, sample_weight=weight, batch_size=n_rows // 2, epochs=3, progress=False)
+    fleet = bp.Fleet(2, [Dense(5, "tanh"), Dense(1)], size=3, seed=0, dtype=dtype, backend=backend)
+    fleet.fit([X, X[:2], X], [y, y[:2], y], loss=loss, sample_weight=[weight, weight[:2], weight], epochs=3)
+    for one in (net, *fleet):
+        assert np.isfinite(one.parameters).all()
+        assert np.isfinite(one.history["loss"]).all()
+
+
+@each_backend
 @pytest.mark.parametrize("batch_size", [1, None])
-def test_sees_finite_outputs_only(backend, compiled, batch_size):
+def test_sees_finite_outputs_only(backend, library, batch_size):
+    """Row by row; among many rows at once, it has to stand them."""
     seen = np.zeros(1, np.int32)
     net = bp.mlp([1, 1], dtype="float64", seed=0, backend=backend)
-    loss = compiled("watching", user=seen)
+    loss = loss_of(library, "watching", user=seen)
     with pytest.raises(bp.DivergedError):
         net.fit([[1e300], [1e300]], [0.0, 7.0], loss=loss, optimizer="sgd", batch_size=batch_size, progress=False)
     assert not seen[0]
@@ -360,6 +426,7 @@ def test_low_level_callable(library):
     [
         "double (double const *, double const *, double *, Py_ssize_t, void *)",
         "double (double *, double *, double *, ptrdiff_t, void *)",
+        "void (const double *, const double *, double *, double *, ptrdiff_t, ptrdiff_t, void *)",
     ],
 )
 def test_capsule_of_cython(pointer, signature):
@@ -367,7 +434,7 @@ def test_capsule_of_cython(pointer, signature):
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
     capsule = new(("PyCapsule_New", ctypes.pythonapi))(pointer, name, None)
     loss = Compiled(capsule)
-    assert loss.pointers("float64") == (pointer, 0)
+    assert loss.pointers("float64") == (pointer, 0, signature.startswith("void"))
     with pytest.raises(ValueError, match="needs a function for float32, got one for float64"):
         Compiled(capsule, dtype="float32")
 
@@ -400,8 +467,30 @@ def test_numba(dtype):
         Compiled(numba.njit(lambda x: x))
 
 
+def test_by_numba(monkeypatch):
+    """A function of one output and its target: a mean over the outputs, or a sum, as the library's."""
+    pytest.importorskip("numba")
+
+    def huber(output, target):
+        error = output - target
+        clipped = min(max(error, -1), 1)
+        return clipped * (error - 0.5 * clipped), clipped
+
+    X, Y = np.random.default_rng(6).normal(size=(2, 70, 2))
+    for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-12)):
+        for reduction, scale in (("mean", 2.0), ("sum", 0.01)):
+            loss = Compiled.by_numba(huber, scale=scale, reduction=reduction)
+            nets = [bp.mlp([2, 4, 2], dtype=dtype, seed=0) for _ in range(2)]
+            for net, each in zip(nets, (loss, Huber(scale=scale, reduction=reduction)), strict=True):
+                net.fit(X, Y, loss=each, epochs=20, batch_size=32, progress=False)
+            np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=tolerance, atol=tolerance)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ImportError, match=r"Compiled\.by_numba: needs numba, pip install numba"):
+        Compiled.by_numba(huber)
+
+
 def test_what_it_refuses(library, pointer):
-    assert Compiled(pointer, "float64").pointers(np.float64) == (pointer, 0)
+    assert Compiled(pointer, "float64").pointers(np.float64) == (pointer, 0, False)
     with pytest.raises(ValueError, match="dtype: needs 'float32' or 'float64', as function does not say"):
         Compiled(pointer)
     with pytest.raises(ValueError, match="dtype: needs 'float32' or 'float64', as function does not say"):
@@ -424,6 +513,21 @@ def test_what_it_refuses(library, pointer):
         Compiled(pointer, dtype="float64", user=np.zeros((4, 4))[:, 0])
     with pytest.raises(ValueError, match="scale: needs a number > 0"):
         Compiled(pointer, dtype="float64", scale=0)
+    with pytest.raises(TypeError, match="batched: needs True or False"):
+        Compiled(pointer, dtype="float64", batched="yes")
+
+
+def test_how_many_rows_is_said_or_read_off_the_signature(library, pointer):
+    assert Compiled(pointer, "float64", batched=True).pointers("float64").batched
+    one, many = (typed(library, f"scaled_float64{way}", ctypes.c_double) for way in ("", "_batch"))
+    assert not Compiled(one, batched=False).pointers("float64").batched
+    assert Compiled(many, batched=True).pointers("float64").batched
+    with pytest.raises(ValueError, match=r"function: needs the signature `void f\(.* for batched=True, got the other"):
+        Compiled(one, batched=True)
+    with pytest.raises(
+        ValueError, match=r"function: needs the signature `double f\(.* for batched=False, got the other"
+    ):
+        Compiled(many, batched=False)
 
 
 @pytest.mark.parametrize(
@@ -436,6 +540,8 @@ def test_what_it_refuses(library, pointer):
         (ctypes.c_double, ["double*", "double*", "double*", "int", "void*"]),
         (ctypes.c_double, ["double*", "double*", "double*", "long", "double"]),
         (None, ["double*", "double*", "double*", "long", "void*"]),
+        (None, ["double*", "double*", "double*", "float*", "long", "long", "void*"]),
+        (ctypes.c_double, ["double*", "double*", "double*", "double*", "long", "long", "void*"]),
     ],
 )
 def test_signatures_are_checked(library, result, arguments):

@@ -279,8 +279,11 @@ cdef int fill_loss(Loss *native, Buffers buffers, loss, bint labels) except -1:
         native.kind = <loss_formulas.LossKind> <int> LOSSES.index(loss.name)
     else:
         native.kind = loss_formulas.COMPILED
-        function, user = loss.pointers(f"float{sizeof(real) * 8}")
-        native.function = <loss_formulas.CompiledLoss> <uintptr_t> function
+        function, user, batched = loss.pointers(f"float{sizeof(real) * 8}")
+        if batched:
+            native.batch_function = <loss_formulas.CompiledBatchLoss> <uintptr_t> function
+        else:
+            native.function = <loss_formulas.CompiledLoss> <uintptr_t> function
         native.user = <void *> <uintptr_t> user
         buffers.loss = loss
     for i, value in enumerate(parameters):

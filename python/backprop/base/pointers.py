@@ -4,35 +4,55 @@ from __future__ import annotations
 
 import ctypes
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from backprop.base.text import shown
 
 SIGNATURE = "double f(const real *outputs, const real *targets, real *gradient, ptrdiff_t n_outputs, void *user)"
+BATCH_SIGNATURE = (
+    "void f(const real *outputs, const real *targets, real *values, real *gradients, ptrdiff_t n_rows, "
+    "ptrdiff_t n_outputs, void *user)"
+)
 _REALS = {"float": "float32", "double": "float64"}
 _OTHERS = {"int", "char", "short", "bool"}
 _LENGTHS = {"long", "longlong", "ptrdiff_t", "ssize_t", "Py_ssize_t", "intptr_t", "int64_t", "npy_intp", "size_t"}
 
 
-def function(name: str, value: Any) -> tuple[int, str | None, int]:
-    """Return the address of a function, the dtype that its signature names, and the address of its user data.
+class Signature(NamedTuple):
+    """What the signature of a function says; None for what it does not."""
 
-    None where there is no signature or where it calls the numbers by a name of its own; 0 where there are no user data.
+    dtype: str | None = None
+    """what its numbers are"""
+    batched: bool | None = None
+    """whether it takes many rows: `BATCH_SIGNATURE` rather than `SIGNATURE`"""
+
+
+class Function(NamedTuple):
+    """A function of others, as the core is given it."""
+
+    address: int
+    signature: Signature = Signature()
+    user: int = 0
+    """the address of the user data that come with it; 0 for none"""
+
+
+def function(name: str, value: Any) -> Function:
+    """Return the address of a function, and what it says about itself.
 
     Raises
     ------
     TypeError
         Unless it is a ctypes pointer, a `scipy.LowLevelCallable`, a numba ``cfunc``, a PyCapsule or an integer, with
-        the signature `SIGNATURE` where it carries one.
+        the signature `SIGNATURE` or `BATCH_SIGNATURE` where it carries one.
     """
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return _not_null(name, int(value)), None, 0
+        return Function(_not_null(name, int(value)))
     if _is_ctypes(value, "_CFuncPtr"):
-        return _of_ctypes(name, value), _dtype(name, _ctypes_signature(value)), 0
+        return Function(_of_ctypes(name, value), _signature(name, _ctypes_signature(value)))
     if isinstance(value, ctypes.c_void_p):
-        return _not_null(name, value.value), None, 0
+        return Function(_not_null(name, value.value))
     if type(value).__name__ == "PyCapsule":
         return _of_capsule(name, value)
     if type(value).__name__ == "LowLevelCallable" and isinstance(value, tuple):
@@ -94,12 +114,12 @@ def _capsule(function: str, capsule: Any, result: Any, *more: bytes | None) -> A
     return ctypes.PYFUNCTYPE(result, ctypes.py_object)((function, ctypes.pythonapi))(capsule)
 
 
-def _of_capsule(name: str, capsule: Any) -> tuple[int, str | None, int]:
+def _of_capsule(name: str, capsule: Any) -> Function:
     """A capsule of Cython or SciPy is named for the function's signature; its context are SciPy's user data."""
     signature = _capsule("PyCapsule_GetName", capsule, ctypes.c_char_p)
     address = _not_null(name, _capsule("PyCapsule_GetPointer", capsule, ctypes.c_void_p, signature))
     user = _capsule("PyCapsule_GetContext", capsule, ctypes.c_void_p) or 0
-    return address, None if signature is None else _dtype(name, signature.decode()), user
+    return Function(address, _signature(name, None if signature is None else signature.decode()), user)
 
 
 def _ctypes_signature(value: Any) -> str | None:
@@ -119,19 +139,22 @@ def _ctypes_name(kind: Any) -> str:
     return str(kind.__name__).removeprefix("c_")
 
 
-def _dtype(name: str, signature: str | None) -> str | None:
-    """The dtype that a signature names, such as ``double (float *, float *, float *, Py_ssize_t, void *)``."""
+def _signature(name: str, signature: str | None) -> Signature:
+    """What a signature says, such as ``double (float *, float *, float *, Py_ssize_t, void *)``."""
     if signature is None:
-        return None
+        return Signature()
     parts = re.fullmatch(r"\s*(\w+)\s*\((.*)\)\s*", signature)
     arguments = [_plain(argument) for argument in parts[2].split(",")] if parts else []
-    if parts and parts[1] == "double" and len(arguments) == 5:
-        *arrays, n, user = arguments
-        real = arrays[0].removesuffix("*")
-        same = set(arrays) == {f"{real}*"} and real not in _LENGTHS | _OTHERS
-        if same and n in _LENGTHS and user.endswith("*"):
-            return _REALS.get(real)
-    raise TypeError(f"{name}: needs the signature `{SIGNATURE}` with float or double as real, got `{signature}`")
+    for result, n_arrays, n_lengths in (("double", 3, 1), ("void", 4, 2)):
+        if parts and parts[1] == result and len(arguments) == n_arrays + n_lengths + 1:
+            real = arguments[0].removesuffix("*")
+            same = set(arguments[:n_arrays]) == {f"{real}*"} and real not in _LENGTHS | _OTHERS
+            if same and _LENGTHS.issuperset(arguments[n_arrays:-1]) and arguments[-1].endswith("*"):
+                return Signature(_REALS.get(real), result == "void")
+    raise TypeError(
+        f"{name}: needs the signature `{SIGNATURE}` or `{BATCH_SIGNATURE}` with float or double as real, "
+        f"got `{signature}`"
+    )
 
 
 def _plain(argument: str) -> str:

@@ -158,7 +158,7 @@ cdef inline void take_members_chunk(Arena *arena, const Fleet *fleet, MembersChu
     chunk.y = take_reals(arena, targets_per_row(job) * stride)
     chunk.factor = take_reals(arena, stride)
     chunk.value = take_reals(arena, stride)
-    chunk.room = take_reals(arena, 3 * LANES * net.n_outputs)
+    chunk.room = take_reals(arena, max(3 * LANES, stride) * net.n_outputs)
     chunk.places = <uint32_t *> take(arena, stride * sizeof(uint32_t))
     chunk.rates = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
     a = take_reals(arena, (net.n_inputs + 1) * stride)

@@ -65,9 +65,16 @@ ctypedef double (*CompiledLoss)(
     const real *outputs, const real *targets, real *gradient, Py_ssize_t n, void *user,
 ) noexcept nogil
 
+# The same for many samples: values (n_rows,), and [n][n_rows] of all else.
+ctypedef void (*CompiledBatchLoss)(
+    const real *outputs, const real *targets, real *values, real *gradients, Py_ssize_t n_rows, Py_ssize_t n,
+    void *user,
+) noexcept nogil
+
 cdef struct Loss:
     LossKind kind
-    CompiledLoss function  # of COMPILED
+    CompiledLoss function  # of COMPILED, or NULL
+    CompiledBatchLoss batch_function  # of COMPILED, or NULL
     void *user
     real parameters[MAX_LOSS_PARAMETERS]  # the loss's own, in the order of the class's `parameters`
     bint labels  # whether targets are class labels
@@ -417,6 +424,40 @@ cdef inline never_inlined sample_by_sample(
                 delta[i * stride + j * LANES + k] = factor[j * LANES + k] * gradient[k * n + i]
 
 
+cdef inline never_inlined samples_at_once(
+    const Loss *loss, Py_ssize_t n, int n_vecs, const real *a, const real *y, const real *factor, real *delta,
+    real *value, real *room,
+) noexcept nogil:
+    """The same by one call for all lanes, in the layout that they have. room: [n][n_vecs * LANES], for labels.
+
+    The function is given all of them. What it has for a lane that is to be passed over is not used.
+    """
+    cdef vec f, finite
+    cdef Py_ssize_t i, at
+    cdef int j
+    for i in range(n * n_vecs):
+        vstore(delta + i * LANES, vset1(0))
+    for j in range(n_vecs):
+        vstore(value + j * LANES, vset1(0))
+    if loss.labels:
+        for i in range(n):
+            for j in range(n_vecs):
+                vstore(
+                    room + (i * n_vecs + j) * LANES,
+                    vselect(veq(vload(y + j * LANES), vset1(<real> i)), vset1(1), vset1(0)),
+                )
+    loss.batch_function(a, room if loss.labels else y, value, delta, n_vecs * LANES, n, loss.user)
+    for j in range(n_vecs):
+        f = vload(factor + j * LANES)
+        finite = vset1(0)  # or NaN
+        for i in range(n):
+            finite = vfma(vload(a + (i * n_vecs + j) * LANES), vset1(0), finite)
+        vstore(value + j * LANES, finite + vselect(veq(f, vset1(0)), vset1(0), vload(value + j * LANES)))
+        for i in range(n):
+            at = (i * n_vecs + j) * LANES
+            vstore(delta + at, f * (finite + vselect(veq(f, vset1(0)), vset1(0), vload(delta + at))))
+
+
 cdef inline always_inlined tile_delta(
     const Loss *loss, ActivationKind activation, real alpha, Py_ssize_t n, int n_vecs, const real *a, const real *z,
     const real *y, const real *factor, real *delta, real *value, real *room,
@@ -466,7 +507,10 @@ cdef inline always_inlined tile_delta(
     elif loss.kind == SQUARED_HINGE:
         elementwise(squared_hinge, loss, n, n_vecs, a, z, y, factor, delta, value)
     elif loss.kind == COMPILED:
-        sample_by_sample(loss, n, n_vecs, a, y, factor, delta, value, room)
+        if loss.batch_function != NULL:
+            samples_at_once(loss, n, n_vecs, a, y, factor, delta, value, room)
+        else:
+            sample_by_sample(loss, n, n_vecs, a, y, factor, delta, value, room)
     if from_scores(loss.kind, activation):
         return
     if activation == SOFTMAX:
@@ -482,7 +526,7 @@ cdef inline always_inlined loss_and_delta(
     """value (lanes,) of each sample, unweighted, and delta [n][lanes] = dL/dz of the last layer.
 
     a, z, y: [n][lanes], or (lanes,) for y if loss.labels; factor (lanes,): what each sample's gradient is multiplied
-    with, 0 in lanes that hold no sample; room: [3][LANES][n].
+    with, 0 in lanes that hold no sample; room: [3][LANES][n], and as much as the widest of a, z, y and delta.
     """
     cdef Py_ssize_t lane, at
     cdef int t

@@ -47,7 +47,7 @@ cdef struct MembersChunk:
     real *y
     real *factor  # [stride][LANES]: 0 where a member has fewer samples
     real *value  # [stride][LANES]
-    real *room  # [3][LANES][n_outputs]: for a loss of one sample
+    real *room  # for a compiled loss, see `losses.tile_delta`
     # dropout
     uint32_t *places  # [stride][LANES]: the hash of each sample's place in its batch
     uint32_t unit_keys[MAX_LANES]
