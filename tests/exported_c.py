@@ -49,6 +49,11 @@ def exported(folder, networks, **settings):
     return "\n".join(lines) + "\n"
 
 
+def plain(source, n):
+    """Return what `exported` gave for n networks, with no processor asked for fused multiply-adds."""
+    return "".join(f"#define N{k}_PLAIN\n" for k in range(n)) + source
+
+
 def outputs(library, k, net, X):
     """What the C of network k says about rows."""
     X, found = np.ascontiguousarray(X, net.dtype), np.empty((len(X), net.n_outputs), net.dtype)

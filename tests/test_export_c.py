@@ -23,6 +23,7 @@ from exported_c import (
     exported,
     flushed,
     outputs,
+    plain,
     random_networks,
     rows_for,
 )
@@ -59,9 +60,70 @@ def test_the_bits_do_not_depend_on_how_much_the_compiler_optimizes(options, dtyp
 @pytest.mark.skipif(not X86, reason="other processors fuse multiply-adds")
 @fused
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_without_fused_multiply_adds_c_has_the_bits_too(compiler, dtype, tmp_path):
+@pytest.mark.parametrize("asked", [True, False])
+def test_without_fused_multiply_adds_in_the_target_c_has_the_bits_too(asked, compiler, dtype, tmp_path):
+    """Those of the processor, which is asked for them, or those that are put together."""
     networks = random_networks(20, dtype, backend=FUSED_BACKENDS[0])
-    same_bits(build(tmp_path, exported(tmp_path, networks), "-O2", compiler=compiler), networks)
+    source = exported(tmp_path, networks) if asked else plain(exported(tmp_path, networks), 20)
+    same_bits(build(tmp_path, source, "-O2", compiler=compiler), networks)
+
+
+@fused
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_8_bits_give_the_same_bits_in_either_way(dtype, tmp_path):
+    networks = random_networks(8, dtype)
+    source = exported(tmp_path, networks, weights="int8")
+    libraries = [build(tmp_path, each, "-O2", *more) for each, more in
+                 ((source, FUSED), (source, []), (plain(source, 8), []))]  # fmt: skip
+    for k, net in enumerate(networks):
+        one, *others = (flushed(outputs(library, k, net, rows_for(net, 20, k))) for library in libraries)
+        for other in others:
+            np.testing.assert_array_equal(one.view(f"u{one.itemsize}"), other.view(f"u{one.itemsize}"), str(net))
+
+
+@pytest.mark.skipif(not X86, reason="other processors are not asked")
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_only_a_hosted_program_that_may_asks_the_processor(compiler, tmp_path):
+    source = exported(tmp_path, [bp.mlp([3, 2], seed=0)])
+    for text, options, expected in (
+        (source, [], True),
+        (source, ["-ffreestanding"], False),
+        (plain(source, 1), [], False),
+        (f"#define N0_FAST\n{source}", [], False),
+        (source, FUSED, False),
+    ):
+        made = compile_c(tmp_path, text, "-O2", "-S", *options, compiler=compiler).read_text()
+        assert ("__cpu_model" in made) == expected, options
+        assert ("vfmadd" in made) == (expected or options == FUSED), options
+
+
+@pytest.mark.skipif(not (X86 and shutil.which("qemu-x86_64")), reason="needs qemu")
+@fused
+@pytest.mark.parametrize("processor", ["Nehalem", "Haswell"])
+def test_a_processor_of_either_kind_gives_the_bits(processor, tmp_path):
+    net, expected = small_network(backend=FUSED_BACKENDS[0])
+    net.to_c(tmp_path / "n0.h")
+    source = """
+        #include <stdio.h>
+        #include "n0.h"
+        int main(void)
+        {
+            int row, i;
+            for (row = 0; row < 3; row++) {
+                float x[30], y;
+                uint32_t seen;
+                for (i = 0; i < 30; i++)
+                    x[i] = (float)((i * 7 + row * 3) % 11 - 5) / 4;
+                n0_predict(x, &y);
+                memcpy(&seen, &y, sizeof seen);
+                printf("%08x ", (unsigned)seen);
+            }
+            return 0;
+        }
+    """
+    program = compile_c(tmp_path, source, "-O2", "-static")
+    ran = subprocess.run(["qemu-x86_64", "-cpu", processor, program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == expected
 
 
 @pytest.mark.skipif(not X86, reason="the baseline of other processors fuses multiply-adds")
@@ -145,8 +207,10 @@ def test_the_fma_of_math_h_gives_the_bits_on_any_processor(dtype, tmp_path):
 def test_two_hundred_networks_have_the_bits(compiler, dtype, tmp_path):
     networks = random_networks(200, dtype, seed=5, backend=FUSED_BACKENDS[0])
     same_bits(build(tmp_path, exported(tmp_path, networks), "-O2", *FUSED, compiler=compiler), networks, 200)
+    if X86:
+        same_bits(build(tmp_path, exported(tmp_path, networks), "-O2", compiler=compiler), networks, 200)
     if compiler == "gcc":
-        library = build(tmp_path, exported(tmp_path, networks), "-O2")
+        library = build(tmp_path, plain(exported(tmp_path, networks), 200), "-O2")
         worst = np.array([distance(library, k, net) for k, net in enumerate(networks)])
         print(f"{dtype}: without, ulp of the largest activation: {np.sort(worst)[-5:]}, above 4: {(worst > 4).sum()}")
         assert worst.max() <= 4
@@ -273,11 +337,13 @@ def test_c_and_cpp_compile_it_without_a_warning(compiler, std, language, tmp_pat
         compile_c(tmp_path, source, "-c", "-Wshadow", compiler=compiler, std=std, language=language)
 
 
+@pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "float-divide-by-zero"])
-def test_the_sanitizers_find_nothing(sanitizer, tmp_path):
+def test_the_sanitizers_find_nothing(sanitizer, asked, tmp_path):
     networks = [net for net in random_networks(20, "float32") if net.n_inputs <= 40]
     calls = "".join(f"    n{k}_predict(x, y);\n    n{k}_train_one(x, y, 0.01f);\n" for k in range(len(networks)))
     source = exported(tmp_path, networks, training=True)
+    source = source if asked else plain(source, 20)
     source += f"int main(void)\n{{\n    float x[40] = {{0.5f, -3.0f}}, y[40];\n{calls}    return 0;\n}}\n"
     options = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-g", "-O1"]
     program = compile_c(tmp_path, source, *options)

@@ -1,10 +1,10 @@
-"""C as text: numbers, arrays, comments, and the functions of `functions.h` with all that they call."""
+"""C as text: numbers, texts, arrays, comments, and the functions of `functions.h` and `tables.h`."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -41,10 +41,16 @@ def is_identifier(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Writer:
-    """What a file of C is written with: the prefix of all its names, and the type of its numbers."""
+    """What C is written with: the prefix of all names, the type of numbers, and what macros begin with."""
 
     prefix: str
     dtype: np.dtype[Any]
+    file: str = ""
+
+    @property
+    def macro(self) -> str:
+        """With what macros begin."""
+        return self.file or self.prefix.upper()
 
     @cached_property
     def real(self) -> str:
@@ -73,7 +79,7 @@ class Writer:
         template = re.sub(r"\bR\(([^()]+)\)", lambda found: self.literal(float(found[1])), template)
         template = re.sub(r"\breal\b", self.real, template)
         template = re.sub(r"\bbits\b", f"uint{8 * self.dtype.itemsize}_t", template)
-        return re.sub(r"\bBP_", f"{self.prefix.upper()}_", re.sub(r"\bbp_", f"{self.prefix}_", template))
+        return re.sub(r"\bBP_", f"{self.macro}_", re.sub(r"\bbp_", f"{self.prefix}_", template))
 
     def array(self, name: str, values: RealArray | NDArray[np.int8], *, constant: bool = True) -> str:
         """Return the definition of an array, row after row; whole numbers are int8."""
@@ -84,21 +90,93 @@ class Writer:
         const = "const " if constant else ""
         return f"static {const}{kind} {self.prefix}_{name}[{values.size}] = {{\n{body}\n}};"
 
-    def functions(self, names: Iterable[str]) -> str:
-        """Return the definitions of these functions and of all that they call, each below what it calls."""
+    def texts(self, name: str, texts: Sequence[str]) -> str:
+        """Return the definition of an array of texts."""
+        body = "\n".join(f"    {quoted(text)}," for text in texts)
+        return f"static const char *const {self.prefix}_{name}[{len(texts)}] = {{\n{body}\n}};"
+
+    def functions(self, names: Iterable[str], *, fused: bool = False) -> str:
+        """Return the definitions of these functions and of all that they call, each below what it calls.
+
+        fused: only those that multiply and add, for processors that fuse that.
+        """
         found: dict[str, str] = {}
         for name in names:
             self._collect(name, found)
-        return "\n\n".join(found.values())
+        if not fused:
+            return "\n\n".join(found.values())
+        first = self.text(self._template("fused_fma"))
+        rest = [text for name, text in found.items() if name != "fma" and self._multiplies_and_adds(name)]
+        return self.fused("\n\n".join([first, *rest]))
+
+    def fused(self, text: str) -> str:
+        """Return functions as those for processors that fuse multiply-adds: with ``fused_`` in front of their names.
+
+        They call each other, and those functions of the file that do not multiply and add.
+        """
+        renamed = re.sub(
+            rf"\b{self.prefix}_(\w+)\(",
+            lambda found: f"{self.prefix}_fused_{found[1]}(" if self._multiplies_and_adds(found[1]) else found[0],
+            text,
+        )
+        return renamed.replace("static inline", f"{self.macro}_FUSED")
 
     def _collect(self, name: str, found: dict[str, str]) -> None:
         if name in found:
             return
-        template = _function(name, 8 * self.dtype.itemsize)[1]
-        for called in re.findall(r"\bbp_(\w+)\(", template):
+        template = self._template(name)
+        for called in _called(template):
             if called != name:
                 self._collect(called, found)
         found[name] = self.text(template)
+
+    def _multiplies_and_adds(self, name: str) -> bool:
+        """Tell whether a function does, or what it calls; what is not in `functions.h` is made of such functions."""
+        if name == "fma" or not has_function(name):
+            return True
+        return any(called != name and self._multiplies_and_adds(called) for called in _called(self._template(name)))
+
+    def _template(self, name: str) -> str:
+        return _function(name, 8 * self.dtype.itemsize)[1]
+
+
+def _called(template: str) -> list[str]:
+    """Return the names of the functions in a template, its own among them."""
+    return re.findall(r"\bbp_(\w+)\(", template)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function that a file is for: its arguments, its declarations but for that of o, which counts, and its lines."""
+
+    name: str
+    arguments: tuple[str, ...]
+    declared: str
+    lines: tuple[str, ...]
+
+    def text(self, write: Writer, *, asks: bool = False) -> str:
+        """Return its definition; `asks`: it leaves its work to the one that is fused, where the processor can do it."""
+        head = f"static inline void {write.prefix}_{self.name}({', '.join(self.arguments)})"
+        lines = [head, "{", f"    {self.declared}", "    int o;"]
+        if asks:
+            given = ", ".join(argument.split()[-1].lstrip("*") for argument in self.arguments)
+            asked = " && ".join(f'__builtin_cpu_supports("{what}")' for what in ("avx2", "fma"))
+            lines += [f"#if defined({write.macro}_FUSED)", f"    if ({asked}) {{"]
+            lines += [f"        {write.prefix}_fused_{self.name}({given});", "        return;", "    }", "#endif"]
+        return "\n".join([*lines, *self.lines, "}"])
+
+
+def quoted(text: str) -> str:
+    r"""Return a text as C writes it, in UTF-8; octal escapes end after three digits.
+
+    Examples
+    --------
+    >>> print(quoted('say "é"?'))
+    "say \"\303\251\"\077"
+    """
+    plain = {byte for byte in range(32, 127) if chr(byte) not in '"\\?'}
+    parts = (chr(byte) if byte in plain else '\\"' if byte == 34 else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(parts)}"'
 
 
 def comment(text: str) -> str:
@@ -134,7 +212,8 @@ def _function(name: str, bits: int) -> tuple[str, str]:
 @cache
 def _functions() -> dict[tuple[str, str], tuple[str, str]]:
     """Return heading and text of each function, by its name and the bits that it is for (or "" for any)."""
-    _, *sections = re.split(r"^//// ", files("backprop.export").joinpath("functions.h").read_text(), flags=re.MULTILINE)
+    texts = (files("backprop.export").joinpath(name).read_text() for name in ("functions.h",))
+    sections = [section for text in texts for section in re.split(r"^//// ", text, flags=re.MULTILINE)[1:]]
     found = {}
     for section in sections:
         heading, _, text = section.partition("\n")

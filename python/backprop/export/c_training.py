@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backprop.export.c_layers import CLayer
-from backprop.export.c_text import Writer, argument_of_slope
+from backprop.export.c_text import Entry, Writer, argument_of_slope
 from backprop.model.rows import loss as checked_loss
 
 if TYPE_CHECKING:
@@ -45,25 +45,23 @@ def functions(model: Model, layers: Sequence[CLayer]) -> list[str]:
     return found + [f"{layer.activation}_slope" for layer in hidden if layer.activation != "identity"]
 
 
-def train_one(write: Writer, model: Model, layers: Sequence[CLayer]) -> str:
-    """Return the definition of `train_one`."""
+def train_one(write: Writer, model: Model, layers: Sequence[CLayer]) -> Entry:
+    """Return the function `train_one`."""
     real = write.real
     declared = [f"outputs_{layer.number}[{layer.n_out}], delta_{layer.number}[{layer.n_out}]" for layer in layers]
     declared += [f"scores_{layer.number}[{layer.n_out}]" for layer in layers if _reads_scores(layer)]
-    lines = [f"    {real} {', '.join(declared)};", "    int o;"]
+    lines: list[str] = []
     read = "inputs"
     for layer in layers:
         scores = f"scores_{layer.number}" if _reads_scores(layer) else None
         lines += layer.forward(read, f"outputs_{layer.number}", scores)
         read = f"outputs_{layer.number}"
-    last = layers[-1]
-    lines += _output_delta(model, last)
+    lines += _output_delta(model, layers[-1])
     for layer in reversed(layers):
         below = layers[layer.number - 2] if layer.number > 1 else None
         lines += _step(layer, below)
-    arguments = f"const {real} *inputs, const {real} *targets, {real} learning_rate"
-    head = f"static inline void {write.prefix}_train_one({arguments})"
-    return "\n".join([head, "{", *lines, "}"])
+    arguments = (f"const {real} *inputs", f"const {real} *targets", f"{real} learning_rate")
+    return Entry("train_one", arguments, f"{real} {', '.join(declared)};", tuple(lines))
 
 
 def _reads_scores(layer: CLayer) -> bool:

@@ -53,6 +53,20 @@ static inline double bp_fma(double a, double b, double c)
 #endif
 }
 
+//// fused_fma 32
+/* a * b + c, rounded once by the processor */
+static inline float bp_fused_fma(float a, float b, float c)
+{
+    return __builtin_fmaf(a, b, c);
+}
+
+//// fused_fma 64
+/* a * b + c, rounded once by the processor */
+static inline double bp_fused_fma(double a, double b, double c)
+{
+    return __builtin_fma(a, b, c);
+}
+
 //// to_bits
 static inline bits bp_to_bits(real x)
 {

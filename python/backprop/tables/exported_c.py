@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backprop.base.atomic import write_atomically
-from backprop.export.c import checked_name, header
+from backprop.export.c import Around, checked_name, header
 from backprop.export.c_text import Writer, comment, is_identifier
 from backprop.tables.encoders import SOFT, BooleanInput, CategoryInput, DateInput, Input, NumberInput
 from backprop.tables.targets import Labels, Target
@@ -47,7 +47,8 @@ def to_c(
             )
     table = TableC(name, fitted.inputs, fitted.targets[0], threshold)
     network = networks[fitted.targets[0].name]
-    text = header(network, name, weights, training, table.text, table.about)
+    around = Around(table.about, table.text("float" if network.dtype.itemsize == 4 else "double"))
+    text = header(name, {name: network}, weights, training, around)
     write_atomically(path, text.encode("ascii"))
 
 
