@@ -289,10 +289,3 @@ def test_what_is_resumed_must_have_averaged_as_well(backend, rows):
     fitted(net, rows, epochs=2, callbacks=[EMA()])
     with pytest.raises(ValueError, match="which averaged the parameters"):
         fitted(net, rows, resume=True)
-
-
-def test_estimators_have_none(rows):
-    sklearn = pytest.importorskip("backprop.sklearn")
-    estimator = sklearn.MLPRegressor(callbacks=[EMA()])
-    with pytest.raises(ValueError, match="callbacks: needs none that averages the parameters"):
-        estimator.fit(*rows)

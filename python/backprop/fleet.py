@@ -321,8 +321,8 @@ class Fleet(FleetModel):
         callbacks
             Each member has its own copies, which get it as a network; ``network.stop()`` ends that member alone.
             `Checkpoint` and `CSVLogger` need a path with the field ``{member}``. Where `EarlyStopping` or
-            `ReduceLROnPlateau` watch a loss, their rule runs in the core. After `fit`, attributes `best` and
-            `best_epoch` of the object that was given are arrays (size,).
+            `ReduceLROnPlateau` watch a loss, their rule runs in the core, as averages do. After `fit`, `best`,
+            `best_epoch`, `n_averaged` and `swapped` of the object that was given are arrays (size,).
         log
             A function that is called after each epoch of each member with its number, the number of its steps and a
             dict of what was recorded.
@@ -334,7 +334,7 @@ class Fleet(FleetModel):
             ``loky.get_reusable_executor()``, ``client.get_executor()`` of Dask or ``mpi4py.futures.MPIPoolExecutor()``.
             The members are cut into pieces, some for each worker, which train with one thread unless `n_threads` says
             more; the result is the same, bit for bit. What is given to `fit`, callbacks included, has to be what the
-            executor can pickle, and callbacks do their work in the workers; of what they keep, `best` and `best_epoch`
+            executor can pickle, and callbacks do their work in the workers; of what they keep, these arrays
             come back. A piece whose worker dies is trained again: Dask sends it to another one; executors that break,
             as those of processes do, leave the rest to this process, with a warning. Ctrl-C and `stop` end it with the
             members that have come back; the others are where they began, and ``resume=True`` goes on with them.

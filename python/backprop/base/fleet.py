@@ -40,6 +40,9 @@ STATE_NUMBERS = (
 )  # fmt: skip
 """Those of `MEMBER` that `TrainingState` has by the same names."""
 
+NO_AVERAGE, AVERAGED, SWAPPED = 0, 1, 2
+"""Of a member: whether it has an average, and whether it has exchanged it with the parameters of the last step"""
+
 RUNNING, TOLERANCE, DIVERGED = 0, 1, 2
 Status: TypeAlias = Literal[0, 1, 2]
 """Whether a member trains on, and if not, why"""
@@ -141,6 +144,8 @@ class FleetState:
     """(size, n_parameters) where `TrainingSettings.keep_best` is set, else (0, n_parameters)"""
     average: RealArray = field(default_factory=lambda: np.empty((0, 0)))
     """(size, n_parameters) where `TrainingSettings.average` is set, else empty"""
+    averaged: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
+    """(size,) likewise: NO_AVERAGE, AVERAGED or SWAPPED"""
 
     def __len__(self) -> int:
         return len(self.members)
@@ -163,8 +168,8 @@ class FleetState:
             state.permutation = random.shuffled(n_shuffled, start)
         if len(self.best_parameters):
             state.best_parameters = self.best_parameters[k]
-        if len(self.average):
-            state.average = self.average[k]
+        if len(self.average) and self.averaged[k] != NO_AVERAGE:
+            state.average, state.swapped = self.average[k], bool(self.averaged[k] == SWAPPED)
         return state
 
     def put(self, k: int, state: TrainingState, epoch_random: Sequence[int] | None) -> None:
@@ -182,8 +187,40 @@ class FleetState:
                 own[k] = its
         if len(self.best_parameters) and len(state.best_parameters):
             self.best_parameters[k] = state.best_parameters
-        if len(self.average) and not np.shares_memory(self.average[k], state.average):
-            self.average[k] = state.average
+        if len(self.average) and len(state.average):
+            self.averaged[k] = SWAPPED if state.swapped else AVERAGED
+            if not np.shares_memory(self.average[k], state.average):
+                self.average[k] = state.average
+
+    @property
+    def is_swapped(self) -> NDArray[np.bool_]:
+        """Which members have their average, (size,), and in `average` the parameters of the last step."""
+        return self.averaged == SWAPPED
+
+    def swap(self, rows: NDArray[np.int64]) -> None:
+        """Let some members, which have an average, exchange it with the parameters of the last step."""
+        last = self.parameters[rows]
+        self.parameters[rows] = self.average[rows]
+        self.average[rows] = last
+        self.averaged[rows] = AVERAGED + SWAPPED - self.averaged[rows]
+
+    def part(self, index: Any) -> FleetState:
+        """Return copies of some members, by a slice or an array of rows."""
+        arrays = (self.parameters, self.slots, self.members, self.best_parameters, self.average, self.averaged)
+        return FleetState(*(array[index].copy() if len(array) else array for array in arrays))
+
+    def take(self, rows: NDArray[np.int64], part: FleetState) -> None:
+        """Put some members back, whose optimizer may remember less than that of others."""
+        self.parameters[rows] = part.parameters
+        self.slots[rows, : part.slots.shape[1]] = part.slots
+        self.members[rows] = part.members
+        for own, its in (
+            (self.best_parameters, part.best_parameters),
+            (self.average, part.average),
+            (self.averaged, part.averaged),
+        ):
+            if len(its):
+                own[rows] = its
 
 
 class FleetRates(NamedTuple):

@@ -48,6 +48,8 @@ class TrainingState:
     """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""
     average: RealArray = field(default_factory=lambda: np.empty(0))
     """(n_parameters,) where `TrainingSettings.average` is set, else empty; how many are in it follows from the rest"""
+    swapped: bool = False
+    """whether the network has the average, and `average` the parameters of the last step"""
 
     def __getstate__(self) -> dict[str, Any]:
         """Give the random numbers as plain numbers, and an order of rows that is drawn anew anyway as its length.
@@ -59,13 +61,20 @@ class TrainingState:
         if self.cursor == 0:
             values["permutation"] = len(self.permutation)
         if len(self.average) == 0:
-            del values["average"]
+            del values["average"], values["swapped"]
         return values
+
+    def swap(self) -> None:
+        """Let the network and this state exchange the parameters of the last step and the average."""
+        last = self.parameters.copy()
+        self.parameters[...] = self.average
+        self.average[...] = last
+        self.swapped = not self.swapped
 
     def __setstate__(self, values: Any) -> None:
         if isinstance(values, tuple):  # what Python itself keeps of an object with slots, as version 0.1 did
             values = values[1]
-        self.average = np.empty(0)  # left out where there is none
+        self.average, self.swapped = np.empty(0), False  # left out where there is none
         for name, value in values.items():
             setattr(self, name, value)
         if isinstance(self.bit_generator, list):
@@ -74,8 +83,11 @@ class TrainingState:
             self.permutation = np.arange(self.permutation, dtype=np.int64)
 
 
-def n_averaged(state: TrainingState, average: Average, n_rows: int, batch_size: int) -> int:
-    """Return how many sets of parameters are in the average; it follows from where the run is."""
+def n_averaged(average: Average, epochs: Any, cursor: Any, n_rows: Any, batch_size: Any) -> Any:
+    """Return how many sets of parameters are in the average after so many whole epochs of a run and rows of the next.
+
+    They are numbers, or arrays with one for each member of a fleet.
+    """
     per_epoch = -(-n_rows // batch_size)
-    epochs = state.epoch - state.first_epoch - average.start
-    return max(0, epochs * per_epoch + -(-state.cursor // batch_size)) // (average.every or per_epoch)
+    steps = (epochs - average.start) * per_epoch + -(-cursor // batch_size)
+    return np.maximum(0, steps) // (average.every or per_epoch)

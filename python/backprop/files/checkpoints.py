@@ -88,6 +88,7 @@ def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any
         **{name: int(getattr(state, name)) for name in _INTEGERS},
         **{name: float(getattr(state, name)).hex() for name in _REALS},
         "bit_generator": dict(state.bit_generator.state["state"]),
+        **({"swapped": state.swapped} if state.average.size else {}),
         "optimizer": None
         if optimizer is None
         else {"name": optimizer.name, **{field.name: getattr(optimizer, field.name) for field in fields(optimizer)}},
@@ -165,6 +166,7 @@ def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDA
         average=_tensor(tensors, "training.average", model.dtype, (n,)).copy()
         if "training.average" in tensors
         else np.empty(0),
+        swapped=check.boolean("swapped", metadata.get("swapped", False)),
         callbacks=_restored_callbacks("training", metadata, tensors),
         **numbers,
     )

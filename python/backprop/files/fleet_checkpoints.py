@@ -5,6 +5,7 @@ For the members of group g, n in all, there are
 
 - ``training.groups.g.slots`` (n, slots, parameters) and ``training.groups.g.best_parameters`` (n or 0, parameters)
 - ``training.groups.g.members`` (n, words): the records of `backprop.base.fleet.MEMBER` as numbers of 64 bits
+- ``training.groups.g.average`` (n, parameters) and ``training.groups.g.averaged`` (n,), a byte each, where there are any
 - ``training.groups.g.learning_rates`` and ``training.groups.g.n_shuffled`` (n,) where the group has them
 - ``training.groups.g.optimizer`` (n,): the place of each member's optimizer in a list, where there are several kinds
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
-from backprop.base.fleet import DIVERGED, MEMBER, FleetState
+from backprop.base.fleet import DIVERGED, MEMBER, NO_AVERAGE, SWAPPED, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.files import checkpoints, columns, fleets, models
 from backprop.files.checkpoints import KEY
@@ -81,6 +82,8 @@ def _group(prefix: str, group: Group) -> tuple[dict[str, NDArray[Any]], dict[str
         tensors[prefix + "slots"] = group.state.slots
         tensors[prefix + "best_parameters"] = group.state.best_parameters
         tensors[prefix + "members"] = group.state.members.view(_WORD).reshape(len(group), _N_WORDS)
+        if len(group.state.averaged):
+            tensors[prefix + "average"], tensors[prefix + "averaged"] = group.state.average, group.state.averaged
     kinds = list(dict.fromkeys(map(type, group.optimizers)))
     if len(kinds) > 1:
         tensors[prefix + "optimizer"] = np.array([kinds.index(type(each)) for each in group.optimizers], INDEX)
@@ -164,6 +167,11 @@ def _restore_group(prefix: str, group: Group, entry: Mapping[str, Any], tensors:
     if len(best) not in (0, n):
         raise ValueError(f"{prefix}best_parameters: needs those of 0 or {n} members, got {len(best)}")
     group.state = FleetState(group.parameters, slots, members, best)
+    if prefix + "averaged" in tensors:
+        group.state.average = tensors.take(prefix + "average", dtype, (n, n_parameters)).copy()
+        group.state.averaged = averaged = tensors.take(prefix + "averaged", np.dtype(np.int8), (n,)).copy()
+        if not NO_AVERAGE <= averaged.min() <= averaged.max() <= SWAPPED:
+            raise ValueError(f"{prefix}averaged: needs numbers from {NO_AVERAGE} to {SWAPPED}")
 
 
 def _check_members(name: str, members: NDArray[Any], n_shuffled: NDArray[np.int64] | None) -> None:

@@ -12,6 +12,7 @@ from backprop.base.fleet import DIVERGED
 from backprop.base.history import History
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn.callbacks import Plateau, Progress
+from backprop.learn.callbacks.averages import WeightAveraging
 from backprop.learn.divergence import DivergedError
 from backprop.learn.fleet_members import Networks
 from backprop.learn.fleet_part import Part
@@ -66,6 +67,7 @@ class Repetition:
     schedule: Schedule | None
     metrics: Any
     rule: Plateau | None
+    averaging: WeightAveraging | None
     records_rate: bool
     interrupts: HeldInterrupts
 
@@ -121,5 +123,7 @@ class Repetition:
                 rule.forget()
             else:  # what it does has been done
                 rule = Plateau(rule.monitor, patience=rule.patience, min_delta=rule.min_delta)
-        bar = Progress(after=math.inf)
-        return Run(job, rates, measures, [], rule, None, bar, self.interrupts, last, self.records_rate, False)
+        averaging, bar = copy.copy(self.averaging), Progress(after=math.inf)
+        if averaging is not None:
+            averaging.restore = False  # where it does not diverge again, all is put back
+        return Run(job, rates, measures, [], rule, averaging, bar, self.interrupts, last, self.records_rate, False)

@@ -41,7 +41,7 @@ MOST_BYTES = 8 << 20
 """What the members of a piece have of their own, where they are several, at most"""
 
 _PER_MEMBER = ("learning_rate", "l1", "l2", "dropout")
-_FOUND = ("best", "best_epoch")  # of callbacks, as arrays with a number for each member
+_FOUND = ("best", "best_epoch", "n_averaged", "swapped")  # of callbacks, as arrays with a number for each member
 
 _interrupted: deque[str] = deque(maxlen=16)
 """Runs of which Ctrl-C has ended a piece in this worker: pieces that have come already are not begun any more."""
@@ -217,13 +217,9 @@ class PiecesRun:
         """Take over parameters and training state."""
         whole, rows = self.fleet._groups[piece.group], piece.rows
         (own,) = piece.fleet._groups
-        whole.parameters[rows] = own.parameters
         assert whole.state is not None
         assert own.state is not None
-        whole.state.slots[rows, : own.state.slots.shape[1]] = own.state.slots
-        whole.state.members[rows] = own.state.members
-        if len(own.state.best_parameters):
-            whole.state.best_parameters[rows] = own.state.best_parameters
+        whole.state.take(rows, own.state)
 
     def take_history(self, piece: Piece) -> None:
         """Take over what was recorded."""

@@ -94,8 +94,10 @@ def fit(
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
     raises = raises and not any(isinstance(callback, TerminateOnNaN) for callback in every_callback)
     bar = network_fit.progress_bar(progress, every_callback)
+    averaging = only_average(every_callback)
+    average = None if averaging is None else averaging.average(epochs)
     settings = network_fit.training_settings(
-        rule, batch_size, shuffle, clip_norm, clip_value, False, _threads(fleet, data, n_threads)
+        rule, batch_size, shuffle, clip_norm, clip_value, False, _threads(fleet, data, n_threads), average
     )
     resume = check.boolean("resume", resume)
 
@@ -109,7 +111,7 @@ def fit(
             errors = elsewhere(Begun(active, groups, bar, interrupts))
         elif active.any():
             parts = _parts(fleet, data, own, settings)
-            run = FleetRun(fleet, epochs, every_callback, rule, bar, interrupts, schedule, names)
+            run = FleetRun(fleet, epochs, every_callback, rule, averaging, bar, interrupts, schedule, names)
             runs = []
             for part, measures in parts:
                 part.open()
@@ -176,8 +178,6 @@ def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[
         if not callable(log):
             raise TypeError(f"log: needs a function of member, step and metrics, got {check.shown(log)}")
         found.append(_Log(log))
-    if only_average(found) is not None:
-        raise ValueError("callbacks: needs none that averages the parameters, which is for Network.fit")
     for callback in found:
         callback.of_member(0)  # what a fleet cannot use says so
     return found
@@ -207,10 +207,10 @@ def _begin(
         n_shuffled = np.where(settings.shuffle & (batch < n_rows), n_rows, 0)
         going_on = np.zeros(len(group), np.bool_)
         if resume:
-            going_on = resumable(group, optimizers, n_shuffled, n_rows, settings.keep_best)
+            going_on = resumable(group, optimizers, n_shuffled, n_rows, settings)
         resumed.append((group, optimizers, n_shuffled, going_on))
     for group, optimizers, n_shuffled, going_on in resumed:
-        begin(group, optimizers, n_shuffled, settings.keep_best, initial_epoch, going_on)
+        begin(group, optimizers, n_shuffled, settings, initial_epoch, going_on)
         group.optimizers = optimizers
         group.learning_rates = None if own.learning_rates is None else own.learning_rates[group.members]
         if group.state is not None and going_on.any():

@@ -30,6 +30,9 @@ class Training(Protocol):
     def measured_of(self, row: int) -> RealArray | None:
         """Return what `Model.Run.measured` is of one member."""
 
+    def evaluated_of(self, row: int) -> RealArray:
+        """Return what `Model.Run.evaluated` is of one member."""
+
 
 class MemberRun:
     """What a member's `fit` is to its network."""
@@ -44,7 +47,7 @@ class MemberRun:
 
     def evaluated(self) -> RealArray:
         """Return the parameters of which the validation loss and the metrics are."""
-        return self.network.parameters
+        return self.training.evaluated_of(self.row)
 
     def stop(self, reason: str) -> None:
         """End the member's training as soon as its callbacks have been called."""
@@ -97,6 +100,7 @@ class Networks:
             for name in STATE_NUMBERS:
                 setattr(state, name, record[name].item())
             random.set_words(state.bit_generator, record["random"])
+            state.swapped = len(state.average) > 0 and bool(self.part.state.is_swapped[row])
         have, n_epochs = network.history.epochs, int(self.history.epochs[k])
         if n_epochs > have:
             network.history.extend(n_epochs - have, self.history.columns(k, have, n_epochs))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from backprop.backends.contract import Core, FleetTraining
 from backprop.backends.custom import Custom
 from backprop.base import random
-from backprop.base.fleet import MEMBER, RUNNING, FleetData, FleetRates, FleetState
-from backprop.base.types import TrainingSettings
+from backprop.base.fleet import AVERAGED, MEMBER, NO_AVERAGE, RUNNING, FleetData, FleetRates, FleetState
+from backprop.base.state import n_averaged
+from backprop.base.types import RealArray, TrainingSettings
 from backprop.model.fleet import Group
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
@@ -70,24 +71,28 @@ class Part:
         if len(self.rows) == len(self.group) and whole.slots.shape[1] == n_slots and _in_order(whole):
             self.state = whole
         else:
-            best = whole.best_parameters
-            self.state = FleetState(
-                whole.parameters[self.rows],
-                whole.slots[self.rows, :n_slots],
-                whole.members[self.rows],
-                best[self.rows] if len(best) else best,
-            )
+            self.state = whole.part(self.rows)
+            self.state.slots = np.ascontiguousarray(self.state.slots[:, :n_slots])
 
     def close(self) -> None:
         """Put a copy of the state back."""
-        own, whole = self.state, self.group.state
+        whole = self.group.state
         assert whole is not None
-        if own is not whole:
-            whole.parameters[self.rows] = own.parameters
-            whole.slots[self.rows, : own.slots.shape[1]] = own.slots
-            whole.members[self.rows] = own.members
-            if len(own.best_parameters):
-                whole.best_parameters[self.rows] = own.best_parameters
+        if self.state is not whole:
+            whole.take(self.rows, self.state)
+
+    def n_averaged(self, rows: Any = slice(None)) -> Any:
+        """Return how many sets of parameters are in the average of a member, or in those of several, (len(rows),)."""
+        members, average = self.state.members[rows], self.settings.average
+        assert average is not None
+        epochs, n_rows = members["epoch"] - members["first_epoch"], self.data.n_rows[rows]
+        return n_averaged(average, epochs, members["cursor"], n_rows, self.batch_sizes[rows])
+
+    def evaluated(self, row: int) -> RealArray:
+        """Return the parameters of which a member's validation loss and metrics are."""
+        average = self.settings.average
+        averages = average is not None and average.measured and self.n_averaged(row) > 0
+        return (self.state.average if averages else self.state.parameters)[row]
 
     def training(self, core: Core[Any], rates: FleetRates) -> FleetTraining:
         """Make the backend's object for the run."""
@@ -124,7 +129,7 @@ def begin(
     group: Group,
     optimizers: tuple[Optimizer, ...],
     n_shuffled: NDArray[np.int64],
-    keep_best: bool,
+    settings: TrainingSettings,
     initial_epoch: int | None,
     resumed: NDArray[np.bool_],
 ) -> None:
@@ -147,8 +152,13 @@ def begin(
         members[name][begins] = 0
     members["epoch_random"][begins] = members["random"][begins, :2]
     members["status"] = RUNNING
-    if len(state.best_parameters) != (size if keep_best else 0):
-        state.best_parameters = np.empty((size if keep_best else 0, n_parameters), dtype)
+    n_best, n_averages = size * settings.keep_best, size * (settings.average is not None)
+    if len(state.best_parameters) != n_best:
+        state.best_parameters = np.empty((n_best, n_parameters), dtype)
+    if len(state.average) != n_averages:
+        state.average, state.averaged = np.zeros((n_averages, n_parameters), dtype), np.empty(n_averages, np.int8)
+    if n_averages:
+        state.averaged[begins] = AVERAGED
     group.n_shuffled = n_shuffled
 
 
@@ -193,7 +203,7 @@ def resumable(
     optimizers: tuple[Optimizer, ...],
     n_shuffled: NDArray[np.int64],
     n_rows: NDArray[np.int64],
-    keep_best: bool,
+    settings: TrainingSettings,
 ) -> NDArray[np.bool_]:
     """Return which members have a run to go on with; ValueError where one cannot, with these arguments."""
     size = len(group)
@@ -213,6 +223,13 @@ def resumable(
             f"resume: needs the data and the batch_size of the run to be resumed, {had[row]} shuffled rows, "
             f"got {n_shuffled[row]} (member {group.members[row]})"
         )
-    if keep_best and not len(group.state.best_parameters):
+    if settings.keep_best and not len(group.state.best_parameters):
         raise ValueError("resume: needs the callbacks of the run to be resumed, which kept no best parameters")
+    averaged = group.state.averaged if len(group.state.averaged) else np.full(size, NO_AVERAGE)
+    for row in np.flatnonzero(trained & ((averaged != NO_AVERAGE) != (settings.average is not None))).tolist():
+        what = "averaged" if averaged[row] != NO_AVERAGE else "did not average"
+        raise ValueError(
+            f"resume: needs the callbacks of the run to be resumed, which {what} the parameters "
+            f"(member {group.members[row]})"
+        )
     return trained

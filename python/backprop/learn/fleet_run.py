@@ -16,6 +16,7 @@ from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import RealArray
 from backprop.learn import fleet_rule, pace
 from backprop.learn.callbacks import Callback, Plateau, Progress
+from backprop.learn.callbacks.averages import WeightAveraging
 from backprop.learn.callbacks.plateaus import keeps_loss, keeps_measured
 from backprop.learn.divergence import DivergedError
 from backprop.learn.fleet_divergence import Repetition
@@ -39,19 +40,23 @@ class FleetRun:
         epochs: int,
         callbacks: Sequence[Callback],
         rule: Plateau | None,
+        averaging: WeightAveraging | None,
         bar: Progress,
         interrupts: HeldInterrupts,
         schedule: Schedule | None,
         names: Sequence[str],
     ) -> None:
         self.fleet, self.history, self.epochs = fleet, fleet.history, epochs
-        self.callbacks, self.rule, self.bar, self.interrupts = callbacks, rule, bar, interrupts
+        self.callbacks, self.rule, self.averaging = callbacks, rule, averaging
+        self.bar, self.interrupts = bar, interrupts
         self.schedule, self.names = schedule, names
         self.size = len(fleet)
         self.parts: Sequence[PartRun] = ()
         for callback in callbacks:
             if isinstance(callback, Plateau):
                 callback.forget()
+        if averaging is not None:
+            averaging.forget()
         self.wanted = np.full(self.size, None, object)
         self.is_wanted = False
         self.errors: dict[int, DivergedError] = {}
@@ -157,7 +162,7 @@ class PartRun:
         if self.in_one_step.any() and (self.keeps_loss or any(map(keeps_measured, run.callbacks))):
             self.measured = np.empty_like(self.state.parameters)
         self.repetition = Repetition(
-            self.networks, part, run.schedule, metrics, rule, self.records_rate, run.interrupts
+            self.networks, part, run.schedule, metrics, rule, run.averaging, self.records_rate, run.interrupts
         )  # fmt: skip
         part.state.members["status"][~active] = TOLERANCE  # so the core leaves them alone
         self.places: Any = slice(None) if alone else self.members
@@ -197,6 +202,8 @@ class PartRun:
                 self.call(callback.copies[row].on_train_begin, self.networks.of(row), {})
             if c < len(kept) and kept[c][1] and kept[c][0] == type(callback.given).__name__:
                 callback.resume([kept[c][1][k] for k in self.members.tolist()])
+        if len(self.state.averaged):  # those that are resumed go on from the parameters of their last step
+            self.state.swap(np.flatnonzero(self.active & self.state.is_swapped))
 
     def loop(self) -> None:
         """Train until every member has a reason to stop."""
@@ -281,6 +288,10 @@ class PartRun:
         """Return what `Model.Run.measured` is of one member."""
         return self.measured[row] if self.measured is not None and self.in_one_step[row] else None
 
+    def evaluated_of(self, row: int) -> RealArray:
+        """Return what `Model.Run.evaluated` is of one member."""
+        return self.part.evaluated(row)
+
     def keep_measured(self, arrived: NDArray[np.bool_]) -> None:
         """Put parameters from before the step of a full batch in the place of those that the core has kept after it."""
         if self.measured is not None and self.keeps_loss:
@@ -301,7 +312,7 @@ class PartRun:
         """Measure a member and call what is due after its epoch."""
         if self.measures.names:
             at = self.start_row[row] + self.recorded[row] - 1
-            for name, value in self.call(self.measures, row, self.state.parameters[row]).items():
+            for name, value in self.call(self.measures, row, self.evaluated_of(row)).items():
                 self.history.put(name, at, self.members[row], value)
         epoch = int(self.state.members["epoch"][row])
         for _, callback in self.callbacks:
@@ -416,6 +427,7 @@ class PartRun:
 
     def end(self) -> None:
         """Tell the callbacks that training has ended, in the opposite order, and restore the best parameters."""
+        self.end_averages()
         of_callback = dict(self.callbacks)
         with ExitStack() as ends:
             for c in range(len(self.run.callbacks)):
@@ -425,6 +437,23 @@ class PartRun:
                     ends.callback(self.end_rule)
         for network in self.networks.found.values():
             network._run = None
+
+    def end_averages(self) -> None:
+        """Give members their averages, unless they were interrupted or have diverged, and tell what was averaged."""
+        averaging, state = self.run.averaging, self.state
+        if averaging is None:
+            return
+        counts, reasons = self.part.n_averaged(), self.history.stop_reason[self.members]
+        if averaging.restore:
+            ended = self.began & (reasons != "interrupted") & (reasons != "diverged")
+            state.swap(np.flatnonzero(ended & (counts > 0) & ~state.is_swapped))
+        own: Any = averaging
+        for name, values in (("n_averaged", counts), ("swapped", state.is_swapped)):
+            found = getattr(own, name)
+            if not (isinstance(found, np.ndarray) and len(found) == self.run.size):
+                found = np.zeros(self.run.size, values.dtype)
+                setattr(own, name, found)
+            found[self.members] = values
 
     def end_rule(self) -> None:
         """Restore the best parameters of members that were not interrupted, and tell what was best."""

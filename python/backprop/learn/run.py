@@ -93,6 +93,7 @@ class Run:
         self.network._run = self
         with ExitStack() as ends:
             try:
+                self.note_average()
                 for callback in self.callbacks:
                     if overrides(callback, "on_train_begin"):
                         self.call(callback.on_train_begin, self.network, self.logs)
@@ -104,7 +105,7 @@ class Run:
                 reason = self.loop()
                 self.note_average()
                 if self.averaging is not None and reason != "diverged":
-                    self.averaging.finish(self.network)
+                    self.averaging.finish(self.state)
                 history.stop_reason = reason
             finally:
                 self.network._run = None
@@ -128,14 +129,16 @@ class Run:
                 callback.resume(state)
                 if self.measured is not None and self.state.cursor and (found := state.get("measured")) is not None:
                     self.measured[...] = found
-        if self.averaging is not None:
-            self.averaging.go_on(self.network)
+        if self.state.swapped:  # it goes on from the parameters of the last step
+            self.state.swap()
 
     def note_average(self) -> None:
-        """Tell the callback how many are averaged."""
-        average = self.job.settings.average
+        """Tell the callback how many are averaged, and where the average is."""
+        average, state = self.job.settings.average, self.state
         if self.averaging is not None and average is not None:
-            self.averaging.n_averaged = n_averaged(self.state, average, len(self.job.data.X), self.rates.batch_size)
+            epochs, n_rows = state.epoch - state.first_epoch, len(self.job.data.X)
+            self.averaging.n_averaged = int(n_averaged(average, epochs, state.cursor, n_rows, self.rates.batch_size))
+            self.averaging.swapped = state.swapped
 
     def evaluated(self) -> RealArray:
         """Return the parameters of which the validation loss and the metrics are."""

@@ -107,12 +107,11 @@ class Group:
         def copied(array: Any) -> Any:
             return None if array is None else array[index].copy()
 
-        state = self.state
-        if state is not None:
-            best = state.best_parameters[index].copy() if len(state.best_parameters) else state.best_parameters
-            slots, members_of_part = state.slots[index].copy(), state.members[index].copy()
-            state = FleetState(self.parameters[index], slots, members_of_part, best)
-        parameters = self.parameters[index] if state is None else state.parameters
+        parameters = self.parameters[index]
+        state: FleetState | None = None
+        if self.state is not None:
+            state = self.state.part(index)
+            state.parameters = parameters
         return Group(
             members, self.n_inputs, one_or_some(self.layers), some(self.seeds, index), parameters, state,
             tuple(one_or_some(self.optimizers)),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base import random
-from backprop.base.fleet import MEMBER, FleetState
+from backprop.base.fleet import MEMBER, NO_AVERAGE, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, compare
 from backprop.base.state import TrainingState
@@ -74,9 +74,12 @@ def _group_of(network: Model, name: str, place: int) -> Group:
     layers, columns = (network.layers,), network.feature_names
     group = Group(members, network.n_inputs, layers, (network.seed,), parameters, feature_names=columns)
     if state is not None:
-        best = state.best_parameters
         records, empty = np.zeros(1, MEMBER), np.empty((0, n_parameters), network.dtype)
-        group.state = FleetState(parameters, state.slots[None], records, best[None] if len(best) else empty)
+        best, average = (
+            array[None] if len(array) else empty for array in (state.best_parameters, state.average)
+        )
+        averaged = np.zeros(len(average), np.int8)
+        group.state = FleetState(parameters, state.slots[None], records, best, average, averaged)
         group.state.put(0, state, _epoch_random(state, name))
         group.optimizers = (network._optimizer,)
         group.n_shuffled = np.array([len(state.permutation)])
@@ -171,10 +174,13 @@ def _states(groups: list[Group], order: NDArray[np.int64], parameters: Any) -> F
     n_parameters, dtype = parameters.shape[1], parameters.dtype
     states = [group.state for group in groups]
     n_slots = max(state.slots.shape[1] for state in states if state is not None)
-    keep_best = any(len(state.best_parameters) for state in states if state is not None)
     size = len(order)
-    slots, best = np.zeros((size, n_slots, n_parameters), dtype), np.zeros((size * keep_best, n_parameters), dtype)
-    members = np.zeros(size, MEMBER)
+    slots, members = np.zeros((size, n_slots, n_parameters), dtype), np.zeros(size, MEMBER)
+    best, average = (
+        np.zeros((size * any(len(getattr(state, name)) for state in states if state is not None), n_parameters), dtype)
+        for name in ("best_parameters", "average")
+    )
+    averaged = np.full(len(average), NO_AVERAGE, np.int8)
     start = 0
     for group, state in zip(groups, states, strict=True):
         part = slice(start, start + len(group))
@@ -187,4 +193,7 @@ def _states(groups: list[Group], order: NDArray[np.int64], parameters: Any) -> F
         members[part], slots[part, : state.slots.shape[1]] = state.members, state.slots
         if len(state.best_parameters):
             best[part] = state.best_parameters
-    return FleetState(parameters, slots[order], members[order], best[order] if keep_best else best)
+        if len(state.average):
+            average[part], averaged[part] = state.average, state.averaged
+    rest = (array[order] if len(array) else array for array in (best, average, averaged))
+    return FleetState(parameters, slots[order], members[order], *rest)

@@ -122,7 +122,8 @@ class FleetLoop:
             self.state.members["status"][k] = TOLERANCE
         elif reason == "diverged":
             epoch = state.epoch
-            self.state.parameters[k], self.state.slots[k], self.state.members[k] = kept
+            for array, values in zip(self.arrays(), kept, strict=True):
+                array[k] = values
             self.state.members["status"][k], self.state.members["diverged_epoch"][k] = DIVERGED, epoch
 
     def is_finite(self, k: int) -> bool:
@@ -132,7 +133,12 @@ class FleetLoop:
 
     def copy_of(self, k: int) -> list[Any]:
         """Return what a member goes back to where its next epoch diverges."""
-        return [array[k].copy() for array in (self.state.parameters, self.state.slots, self.state.members)]
+        return [array[k].copy() for array in self.arrays()]
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return what is copied: all that a step changes."""
+        averages = [self.state.average] if self.settings.average is not None else []
+        return [self.state.parameters, self.state.slots, self.state.members, *averages]
 
     def rates_of(self, k: int, scale: float, position: int) -> NDArray[np.float64]:
         """Return the rates of a member's next steps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from backprop.base import checks as check
 from backprop.base.types import RealArray
 from backprop.sklearn.converting import Convertible
 from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
-from backprop.sklearn.fleets import Fit, fit_together
+from backprop.sklearn.fleets import Fit, average_only, fit_together
 from backprop.sklearn.folds import keep_left_out, labels_of, predictions_of, split
 from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, keep_arguments
@@ -26,7 +27,7 @@ __all__ = ["MLPEnsembleClassifier", "MLPEnsembleRegressor"]
 
 _MEMBERS = ("seed", "bootstrap", "fold")
 # Parameters of the plain estimators that are for one network.
-_LEFT_OUT = ("bagging", "callbacks", "verbose", "warm_start")
+_LEFT_OUT = ("bagging", "verbose", "warm_start")
 E = TypeVar("E", bound="type[Ensemble]")
 
 
@@ -118,14 +119,18 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         try:
             check.choice("members", self.members, _MEMBERS)
             check.integer("n_estimators", self.n_estimators, at_least=2 if self.members == "fold" else 1)
+            if not average_only(self.callbacks):
+                raise ValueError(f"callbacks: needs averages of the parameters only, got {self.callbacks!r}")
             self._member(self.random_state)._check_each_parameter()
         except (TypeError, ValueError) as error:
             raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
 
     def _member(self, random_state: Any) -> Perceptron:
         """Return a plain estimator with the ensemble's settings."""
-        settings = {name: getattr(self, name) for name in self._shared}
-        return self._Member(**{**settings, "random_state": random_state})
+        own = {name: getattr(self, name) for name in self._shared} | {"random_state": random_state}
+        if own["callbacks"]:
+            own["callbacks"] = [copy(each) for each in own["callbacks"]]
+        return self._Member(**own)
 
     def _learn_labels(self, y: NDArray[Any]) -> None:
         """Learn the classes, if there are any."""
@@ -217,8 +222,8 @@ class MLPEnsembleClassifier(Convertible, Outputs, ClassifierMixin, Ensemble):  #
     Parameters
     ----------
     **network
-        All parameters of `MLPClassifier`, for each member, but `callbacks`, `verbose`, `warm_start` and `bagging`.
-        Member k has the `random_state` of the ensemble plus k, if that is an integer.
+        All parameters of `MLPClassifier`, for each member, but `verbose`, `warm_start` and `bagging`; of `callbacks`
+        only averages. Member k has the `random_state` of the ensemble plus k, if that is an integer.
     n_estimators
         How many members there are.
     members
@@ -287,8 +292,8 @@ class MLPEnsembleRegressor(Convertible, Outputs, RegressorMixin, Ensemble):  # t
     Parameters
     ----------
     **network
-        All parameters of `MLPRegressor`, for each member, but `callbacks`, `verbose`, `warm_start` and `bagging`.
-        Member k has the `random_state` of the ensemble plus k, if that is an integer.
+        All parameters of `MLPRegressor`, for each member, but `verbose`, `warm_start` and `bagging`; of `callbacks`
+        only averages. Member k has the `random_state` of the ensemble plus k, if that is an integer.
     n_estimators, members
         As of `MLPEnsembleClassifier`; the parts of ``"fold"`` are random.
 

@@ -97,12 +97,13 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
     callbacks
         Objects from `backprop.callbacks`, for the stochastic solvers. They get the `Network` that is trained. Recorded
         are ``"loss"``, ``"learning_rate"`` and, where there are validation samples, ``"val_loss"`` and, with
-        `early_stopping`, ``"val_accuracy"`` (regression: ``"val_r2"``).
+        `early_stopping`, ``"val_accuracy"`` (regression: ``"val_r2"``). Averages of the parameters are learned in their
+        place, and scores are of them.
     bagging
         A number of folds >= 2 for predictions of the training data by networks that have not seen them: beside the
         network itself, which is what it would be without, one is trained for each fold on the rows of the others, with
         the same settings and `random_state`. Rows are assigned at random, to classification's folds by classes. None
-        for no folds. Not with `callbacks` or `warm_start`; `partial_fit` does not use it.
+        for no folds. Not with `warm_start` or `callbacks` but averages; `partial_fit` does not use it.
     n_threads
         How many threads may train, or ``"auto"``, which honours ``OMP_NUM_THREADS`` and the limits of joblib. The
         results do not depend on it.

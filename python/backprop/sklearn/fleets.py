@@ -14,10 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from backprop.base import threads
-from backprop.base.fleet import DIVERGED, MEMBER, RUNNING, TOLERANCE, FleetData, FleetRates, FleetState
+from backprop.base.fleet import AVERAGED, DIVERGED, MEMBER, RUNNING, TOLERANCE, FleetData, FleetRates, FleetState
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
 from backprop.learn import pace
+from backprop.learn.callbacks import Callback
+from backprop.learn.callbacks.averages import only_averages
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
 from backprop.sklearn.rows import fits_dense
@@ -132,8 +134,15 @@ class Together:
 
 def can_join(estimator: Any) -> bool:
     """Return whether an estimator can be trained beside others: no L-BFGS, and nothing that needs Python on the way."""
-    is_plain = isinstance(estimator.loss, (str, Loss)) and not (estimator.callbacks or estimator.verbose)
+    is_plain = isinstance(estimator.loss, (str, Loss)) and average_only(estimator.callbacks) and not estimator.verbose
     return is_plain and not estimator._is_full_batch()
+
+
+def average_only(callbacks: Any) -> bool:
+    """Return whether the callbacks of an estimator, if there are any, do nothing but average the parameters."""
+    if callbacks is not None and not isinstance(callbacks, (list, tuple)):
+        return False
+    return all(isinstance(each, Callback) and only_averages(each) for each in callbacks or ())
 
 
 def kind_of(descent: Descent) -> Hashable:
@@ -183,6 +192,7 @@ class FleetDescent:
         """whose state is the fleet's"""
         first, size = descents[0], len(descents)
         problem, slots, loss = first.problem, first.state.slots, first.problem.objective.loss
+        n_averages = size * (first.averaging is not None)
         assert isinstance(loss, Loss)  # estimators with others do not join
         n_parameters = len(problem.parameters)
         self.state = FleetState(
@@ -190,10 +200,16 @@ class FleetDescent:
             np.empty((size, *slots.shape), slots.dtype),
             np.zeros(size, MEMBER),
             np.empty((0, n_parameters), slots.dtype),
+            np.empty((n_averages, n_parameters), slots.dtype),
+            np.full(n_averages, AVERAGED, np.int8),
         )
         for k, descent in enumerate(descents):
-            self.state.put(k, descent.state, None)
-            descent.move(self.state.parameters[k], self.state.slots[k])
+            own = descent.state
+            self.state.put(k, own, None)
+            own.parameters, own.slots = self.state.parameters[k], self.state.slots[k]
+            if n_averages:
+                own.average = self.state.average[k]
+            descent.move(own)
         self.has_windows = any(each.has_windows() for each in descents)
         numbers = size * (max(each.steps_per_epoch for each in descents) if self.has_windows else 1)
         self.epochs_at_once = max(1, min(_NUMBERS_AT_ONCE // numbers, *(each.epochs_at_once for each in descents)))
@@ -289,6 +305,8 @@ class FleetDescent:
         """Let a member go, with what is its own."""
         descent, settings = self.descents[k], self.descents[k].settings
         state = self.state.of(k, descent.n_rows if settings.shuffle and settings.batch_size is not None else 0)
-        descent.state = state
-        descent.move(state.parameters.copy(), state.slots.copy())
+        state.parameters, state.slots, state.average = (
+            array.copy() for array in (state.parameters, state.slots, state.average)
+        )
+        descent.move(state)
         self.going[k] = self.inside[k] = False

@@ -27,6 +27,7 @@ from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.losses import LOSSES, Compiled, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from backprop.sklearn.fleets import average_only
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.rows import checked, dense_rows, features, fits_dense, weights_of
@@ -107,8 +108,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             check.real_dtype("dtype", self.dtype)
         if self.bagging is not None:
             check.integer("bagging", self.bagging, at_least=2)
-            if self.callbacks or self.warm_start:
-                raise ValueError("bagging: needs callbacks=None and warm_start=False, which are for one network")
+            if not average_only(self.callbacks) or self.warm_start:
+                raise ValueError("bagging: needs callbacks=None, or averages, and warm_start=False: for one network")
         if self._is_full_batch():
             if any(self._dropout_rates(len(hidden))):
                 raise ValueError(f"dropout: needs a stochastic solver, got solver={self.solver!r}")

@@ -33,8 +33,8 @@ class FleetSearchCV(Convertible, BaseSearchCV):  # type: ignore[misc]
     n_iter=...)``, with the same scores to the last digit. The estimator is `MLPClassifier` or `MLPRegressor` of this
     module, or a pipeline that ends with one: the networks of all candidates and folds that have the same layers,
     optimizer and batch size are trained in one go, and what stands before them in a pipeline is fitted once for each
-    fold and each of its settings. Anything else, and networks with ``solver="lbfgs"``, callbacks, `verbose` or losses
-    of one's own, is fitted one by one, as scikit-learn does it.
+    fold and each of its settings. Anything else, and networks with ``solver="lbfgs"``, callbacks other than averages,
+    `verbose` or losses of one's own, is fitted one by one, as scikit-learn does it.
 
     Parameters
     ----------

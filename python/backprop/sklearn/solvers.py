@@ -20,11 +20,11 @@ from backprop.backends.custom import Custom
 from backprop.base import threads
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.solving import SolveReason, SolverState
-from backprop.base.state import TrainingState
+from backprop.base.state import TrainingState, n_averaged
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
-from backprop.learn.callbacks.averages import only_average
+from backprop.learn.callbacks.averages import WeightAveraging, only_average, only_averages
 from backprop.learn.callbacks.plateaus import keeps_measured
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
@@ -111,14 +111,14 @@ class Problem(NamedTuple):
         network.parameters[...] = self.parameters
         return network
 
-    def validation_score(self) -> float:
-        """Return the score with the present parameters."""
+    def validation_score(self, parameters: RealArray) -> float:
+        """Return the score with these parameters."""
         assert self.validation is not None
         assert self.score is not None
         X = self.validation.X
         out: RealArray = np.empty((len(X), self.plan.n_outputs), X.dtype)
         with np.errstate(all="ignore"):
-            self.core.forward(self.plan, self.parameters, X, out)
+            self.core.forward(self.plan, parameters, X, out)
             return self.score(out)
 
 
@@ -164,9 +164,11 @@ class Descent:
         self.schedule: str | Schedule = estimator._schedule()
         self.first_rate: float = estimator._rate()
         self.first_t: int = estimator.t_
+        callbacks = all_callbacks(estimator.callbacks or (), None, None, 1)
+        self.averaging = self._averaging(callbacks, problem)
         self.listeners = None
-        if estimator.callbacks:
-            self.listeners = Listeners(estimator.callbacks, problem)
+        if not all(map(only_averages, callbacks)):
+            self.listeners = Listeners(callbacks, problem, self.evaluated)
             # The callbacks see what is trained.
             problem = problem._replace(parameters=self.listeners.network.parameters)
         self.problem = problem
@@ -189,6 +191,19 @@ class Descent:
         self.diverged = False
         """whether that reason were parameters that are not finite"""
 
+    def _averaging(self, callbacks: list[Callback], problem: Problem) -> WeightAveraging | None:
+        """Return the callback that averages, if any."""
+        averaging = only_average(callbacks)
+        if averaging is not None:
+            averaging.forget()
+            if self.incremental:
+                raise ValueError("callbacks: needs none that averages for partial_fit, each call of which is one epoch; "
+                                 f"got {averaging!r}")  # fmt: skip
+            if hasattr(problem.data.X, "toarray"):
+                raise ValueError("callbacks: needs none that averages for sparse rows that do not fit into memory, got "
+                                 f"{averaging!r}")  # fmt: skip
+        return averaging
+
     def _settings(self) -> TrainingSettings:
         est = self.estimator
         batch_size = min(200, self.n_rows) if isinstance(est.batch_size, str) else int(est.batch_size)
@@ -206,6 +221,7 @@ class Descent:
             tolerance=float(est.tol) / self.problem.objective.unit if own_rule else None,
             equal_is_progress=True,
             patience=int(min(est.n_iter_no_change + 1, sys.maxsize)),
+            average=None if self.averaging is None else self.averaging.average(self.last_epoch),
             n_threads=threads.choose(
                 None if isinstance(est.n_threads, str) else int(est.n_threads),
                 6.0 * len(self.problem.parameters) * batch_size,
@@ -229,7 +245,8 @@ class Descent:
         # Nothing is drawn where nothing is random, so that a shared RandomState moves no further than it must.
         draws = (settings.shuffle and settings.batch_size is not None) or np.any(est.dropout)
         seed = random_state().randint(np.iinfo(np.int32).max) if draws else 0
-        return TrainingState(parameters, slots, np.random.PCG64(seed), step=step)
+        average: RealArray = np.zeros(len(parameters) * (settings.average is not None), parameters.dtype)
+        return TrainingState(parameters, slots, np.random.PCG64(seed), step=step, average=average)
 
     def _open_records(self) -> None:
         """Bring the attributes that grow with the epochs into the form that this call needs."""
@@ -301,11 +318,19 @@ class Descent:
             stack.callback(lambda: bar.close(est.n_iter_, getattr(est, "loss_", math.nan)))
             bar.begin(self.last_epoch)
             self.loop(bar)
+            self.finish()
             if self.listeners is not None:
                 self.listeners.network.history.stop_reason = "tolerance" if self.stopped else "epochs"
 
+    def finish(self) -> None:
+        """Give the network its average, if that is wanted."""
+        if self.averaging is not None and not self.diverged:
+            self.averaging.n_averaged = self.n_averaged()
+            self.averaging.finish(self.state)
+
     def close(self) -> None:
         """Warn where training ended because the epochs did."""
+        self.finish()
         est = self.estimator
         if not (self.stopped or self.incremental or self.diverged):
             warnings.warn(
@@ -343,14 +368,36 @@ class Descent:
                 bar.show(est.n_iter_, est.loss_curve_[-1] if est.n_iter_ else math.nan)
                 next_slice = now + pace.SLICE_SECONDS
 
-    def move(self, parameters: RealArray, slots: RealArray) -> None:
-        """Go on with these arrays in place of the present ones."""
-        self.state.parameters, self.state.slots = parameters, slots
-        self.problem = self.problem._replace(parameters=parameters)
+    def move(self, state: TrainingState) -> None:
+        """Go on with this state in place of the present one."""
+        self.state = state
+        self.problem = self.problem._replace(parameters=state.parameters)
+
+    def n_averaged(self) -> int:
+        """Return how many sets of parameters are in the average."""
+        average, state = self.settings.average, self.state
+        return 0 if average is None else int(
+            n_averaged(average, state.epoch, state.cursor, self.n_rows, self.batch_size)
+        )  # fmt: skip
+
+    def evaluated(self) -> RealArray:
+        """Return the parameters of which validation losses and scores are."""
+        average = self.settings.average
+        averages = average is not None and average.measured and self.n_averaged() > 0
+        return self.state.average if averages else self.state.parameters
 
     def result(self) -> RealArray:
-        """Return the parameters to keep: the last, or with early stopping the best, unless training has diverged."""
-        return self.state.parameters if self.best_parameters is None or self.diverged else self.best_parameters
+        """Return the parameters to keep: the last or their average, or with early stopping the best.
+
+        Those of a training that has diverged are the last.
+        """
+        state, averaging = self.state, self.averaging
+        if self.diverged:
+            return state.parameters
+        if self.best_parameters is not None:
+            return self.best_parameters
+        averages = averaging is not None and averaging.restore and not state.swapped and self.n_averaged() > 0
+        return state.average if averages else state.parameters
 
     def advance(self, last_epoch: int) -> str:
         """Train up to that epoch, or for a while; keep the records."""
@@ -390,7 +437,7 @@ class Descent:
     def validate(self) -> None:
         """Apply scikit-learn's rule of early stopping to the validation score of one epoch."""
         est = self.estimator
-        score = self.problem.validation_score()
+        score = self.problem.validation_score(self.evaluated())
         est.validation_scores_.append(score)
         if self.prints:
             print(f"Validation score: {score:f}")
@@ -400,7 +447,7 @@ class Descent:
             est._no_improvement_count = 0
         if score > est.best_validation_score_:
             est.best_validation_score_ = score
-            self.best_parameters = self.state.parameters.copy()
+            self.best_parameters = self.evaluated().copy()
 
     def ends(self) -> bool:
         """Return whether training is to stop, after the rules for a plateau."""
@@ -434,10 +481,12 @@ class Descent:
 class Listeners:
     """The callbacks of an estimator, and the network that they are given; it stands for the `fit` of that network."""
 
-    def __init__(self, callbacks: Any, problem: Problem) -> None:
-        self.callbacks: list[Callback] = all_callbacks(callbacks, None, None, 1)
-        if only_average(self.callbacks) is not None:
-            raise ValueError("callbacks: needs none that averages the parameters, which is for Network.fit")
+    def __init__(
+        self, callbacks: list[Callback], problem: Problem, evaluated: Callable[[], RealArray]
+    ) -> None:
+        self.callbacks = callbacks
+        self.evaluated = evaluated
+        """returns the parameters of which scores are"""
         names = ["loss", "learning_rate"]
         if problem.validation is not None:
             names.append("val_loss")
@@ -456,10 +505,6 @@ class Listeners:
         self.keeps_measured = any(map(keeps_measured, self.callbacks))
         self.measured: RealArray | None = None
         """the parameters before the step of a full batch, as `Model.Run` has them"""
-
-    def evaluated(self) -> RealArray:
-        """Return the parameters of which scores are."""
-        return self.network.parameters
 
     def stop(self, reason: str) -> None:
         """Let training end: what `Network.stop` does."""

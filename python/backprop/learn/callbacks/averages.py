@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+import numpy as np
+
 from backprop.base import checks as check
+from backprop.base.state import TrainingState
 from backprop.base.types import Average
-from backprop.learn.callbacks.callback import Callback, Logs
+from backprop.learn.callbacks.callback import Callback
 
 
 @dataclass(eq=False)
@@ -31,46 +34,50 @@ class WeightAveraging(Callback):
             self.every_steps = check.integer("every_steps", self.every_steps, at_least=1)
         self.evaluate = check.boolean("evaluate", self.evaluate)
         self.restore = check.boolean("restore", self.restore)
-        self.n_averaged, self.swapped = 0, False
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.n_averaged: Any = 0
+        self.swapped: Any = False
 
     def average(self, epochs: int) -> Average:
         """Return what the core does in a run of so many epochs."""
         start = math.floor(self.start * epochs) if isinstance(self.start, float) else self.start
         return Average(start=start, every=self.every_steps, measured=self.evaluate)
 
-    def on_train_begin(self, network: Any, logs: Logs) -> None:
-        """Begin anew."""
-        self.n_averaged, self.swapped = 0, False
-
     def swap(self, network: Any) -> None:
-        """Let the network and its training state exchange the parameters of the last step and the average."""
-        if not self.n_averaged:
+        """Let a network and its training state exchange the parameters of the last step and the average.
+
+        So do, in a fleet, all members that have an average.
+        """
+        if not np.any(self.n_averaged):
             raise ValueError("swap: needs an average, which begins after the first step that counts")
+        from backprop.model.fleet import FleetModel
+
+        if isinstance(network, FleetModel):
+            self._swap_members(network)
+            return
         state = network._state
-        if state is None or len(state.average) != len(network.parameters):
-            raise ValueError("swap: needs the network whose training this callback has averaged last")
-        last = network.parameters.copy()
-        network.parameters[...] = state.average
-        state.average[...] = last
-        self.swapped = not self.swapped
+        if isinstance(self.n_averaged, np.ndarray) or state is None or len(state.average) != len(network.parameters):
+            raise ValueError("swap: needs the network, or the fleet, whose training this callback has averaged last")
+        state.swap()
+        self.swapped = state.swapped
 
-    def finish(self, network: Any) -> None:
+    def _swap_members(self, fleet: Any) -> None:
+        counts, states = self.n_averaged, [group.state for group in fleet._groups]
+        averaged = all(state is not None and len(state.average) for state in states)
+        if not (isinstance(counts, np.ndarray) and len(counts) == len(fleet) and averaged):
+            raise ValueError("swap: needs the network, or the fleet, whose training this callback has averaged last")
+        for group in fleet._groups:
+            group.state.swap(np.flatnonzero(counts[group.members] > 0))
+            self.swapped[group.members] = group.state.is_swapped
+
+    def finish(self, state: TrainingState) -> None:
         """Give the network the average, if that is wanted and there is one; called where training was not cut short."""
-        if self.restore and self.n_averaged and not self.swapped:
-            self.swap(network)
-
-    def go_on(self, network: Any) -> None:
-        """Give a network whose training is resumed the parameters of its last step."""
-        if self.swapped:
-            self.swap(network)
-
-    def state(self) -> dict[str, Any]:
-        """Return how many are averaged, and where the average is."""
-        return {"n_averaged": self.n_averaged, "swapped": self.swapped}
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned."""
-        self.n_averaged, self.swapped = state["n_averaged"], bool(state["swapped"])
+        if self.restore and self.n_averaged and not state.swapped:
+            state.swap()
+        self.swapped = state.swapped
 
 
 @dataclass(eq=False)
@@ -106,10 +113,10 @@ class ExponentialMovingAverage(WeightAveraging):
     Attributes
     ----------
     n_averaged : int
-        How many sets of parameters are in the average, when training has ended.
+        How many sets of parameters are in the average, when training has ended; of a fleet an array, (size,).
     swapped : bool
         Whether the network has the average, and its training state the parameters of the last step; `swap` exchanges
-        the two.
+        the two. Of a fleet an array, (size,).
 
     Raises
     ------
@@ -120,8 +127,10 @@ class ExponentialMovingAverage(WeightAveraging):
     -----
     Each call of `fit` begins a new average, from the parameters that the network has, unless it resumes. Then it goes
     on from the parameters of the last step, whatever was restored. There can be one average in a call. Dropout,
-    penalties and bounds of norms belong to the steps. The average has the dtype of the network. `Fleet.fit` and the
-    estimators refuse averages.
+    penalties and bounds of norms belong to the steps. The average has the dtype of the network.
+
+    `Fleet.fit` averages each member as `Network.fit` does. The estimators keep the average as what they have learned,
+    and their validation scores are of it; `partial_fit`, each call of which is one epoch, refuses averages.
 
     Examples
     --------
@@ -191,6 +200,11 @@ class StochasticWeightAveraging(WeightAveraging):
     _: KW_ONLY
     start: float = 0.75
     every_steps: int | None = None
+
+
+def only_averages(callback: Callback) -> bool:
+    """Whether a callback does nothing but average: all of its work is inside the core."""
+    return type(callback) in (ExponentialMovingAverage, StochasticWeightAveraging)
 
 
 def only_average(callbacks: Sequence[Callback]) -> WeightAveraging | None:
