@@ -189,7 +189,7 @@ def test_each_call_begins_a_new_average(backend, rows):
     fitted(net, rows, callbacks=[callback], epochs=1)
     assert callback.n_averaged == 3
     fitted(net, rows, epochs=1)
-    with pytest.raises(ValueError, match="swap: needs the network whose training this callback has averaged last"):
+    with pytest.raises(ValueError, match="swap: needs the network, or the fleet, whose training"):
         callback.swap(net)
 
 

@@ -202,8 +202,8 @@ def test_a_checkpoint_goes_on_bit_for_bit(make, batch_size, backend, dtype, tmp_
     whole, callback = fleet_of(backend, dtype), make()
     fitted(whole, all_rows(), callbacks=[callback, EarlyStopping(patience=3, restore_best=True)], **settings)
     fleet, path = fleet_of(backend, dtype), tmp_path / "fleet.safetensors"
+    callbacks = [make(), EarlyStopping(patience=3, restore_best=True), Interrupt(4)]
     with pytest.raises(KeyboardInterrupt):
-        callbacks = [make(), EarlyStopping(patience=3, restore_best=True), Interrupt(4)]
         fitted(fleet, all_rows(), callbacks=callbacks, **settings)
     fleet.save_checkpoint(path)
     for twin in (copy.deepcopy(fleet), bp.resume(path, backend=backend), fleet):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -195,7 +195,8 @@ class FleetState:
     @property
     def is_swapped(self) -> NDArray[np.bool_]:
         """Which members have their average, (size,), and in `average` the parameters of the last step."""
-        return self.averaged == SWAPPED
+        swapped: NDArray[np.bool_] = self.averaged == SWAPPED
+        return swapped
 
     def swap(self, rows: NDArray[np.int64]) -> None:
         """Let some members, which have an average, exchange it with the parameters of the last step."""
@@ -206,8 +207,9 @@ class FleetState:
 
     def part(self, index: Any) -> FleetState:
         """Return copies of some members, by a slice or an array of rows."""
-        arrays = (self.parameters, self.slots, self.members, self.best_parameters, self.average, self.averaged)
-        return FleetState(*(array[index].copy() if len(array) else array for array in arrays))
+        arrays = (getattr(self, each.name) for each in fields(self))
+        copies: list[Any] = [array[index].copy() if len(array) else array for array in arrays]
+        return FleetState(*copies)
 
     def take(self, rows: NDArray[np.int64], part: FleetState) -> None:
         """Put some members back, whose optimizer may remember less than that of others."""

@@ -5,7 +5,7 @@ For the members of group g, n in all, there are
 
 - ``training.groups.g.slots`` (n, slots, parameters) and ``training.groups.g.best_parameters`` (n or 0, parameters)
 - ``training.groups.g.members`` (n, words): the records of `backprop.base.fleet.MEMBER` as numbers of 64 bits
-- ``training.groups.g.average`` (n, parameters) and ``training.groups.g.averaged`` (n,), a byte each, where there are any
+- ``training.groups.g.average`` (n, parameters) and ``training.groups.g.averaged`` (n,), where there are any
 - ``training.groups.g.learning_rates`` and ``training.groups.g.n_shuffled`` (n,) where the group has them
 - ``training.groups.g.optimizer`` (n,): the place of each member's optimizer in a list, where there are several kinds
 

@@ -72,7 +72,7 @@ class Part:
             self.state = whole
         else:
             self.state = whole.part(self.rows)
-            self.state.slots = np.ascontiguousarray(self.state.slots[:, :n_slots])
+            self.state.slots = self.state.slots[:, :n_slots].copy()
 
     def close(self) -> None:
         """Put a copy of the state back."""
@@ -92,7 +92,8 @@ class Part:
         """Return the parameters of which a member's validation loss and metrics are."""
         average = self.settings.average
         averages = average is not None and average.measured and self.n_averaged(row) > 0
-        return (self.state.average if averages else self.state.parameters)[row]
+        parameters: RealArray = (self.state.average if averages else self.state.parameters)[row]
+        return parameters
 
     def training(self, core: Core[Any], rates: FleetRates) -> FleetTraining:
         """Make the backend's object for the run."""

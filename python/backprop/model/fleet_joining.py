@@ -75,9 +75,7 @@ def _group_of(network: Model, name: str, place: int) -> Group:
     group = Group(members, network.n_inputs, layers, (network.seed,), parameters, feature_names=columns)
     if state is not None:
         records, empty = np.zeros(1, MEMBER), np.empty((0, n_parameters), network.dtype)
-        best, average = (
-            array[None] if len(array) else empty for array in (state.best_parameters, state.average)
-        )
+        best, average = (array[None] if len(array) else empty for array in (state.best_parameters, state.average))
         averaged = np.zeros(len(average), np.int8)
         group.state = FleetState(parameters, state.slots[None], records, best, average, averaged)
         group.state.put(0, state, _epoch_random(state, name))
@@ -195,5 +193,5 @@ def _states(groups: list[Group], order: NDArray[np.int64], parameters: Any) -> F
             best[part] = state.best_parameters
         if len(state.average):
             average[part], averaged[part] = state.average, state.averaged
-    rest = (array[order] if len(array) else array for array in (best, average, averaged))
+    rest: list[Any] = [array[order] if len(array) else array for array in (best, average, averaged)]
     return FleetState(parameters, slots[order], members[order], *rest)

@@ -6,8 +6,8 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,9 +23,8 @@ from backprop.base.solving import SolveReason, SolverState
 from backprop.base.state import TrainingState, n_averaged
 from backprop.base.types import Data, RealArray, TrainingSettings
 from backprop.learn import pace
-from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.callbacks import Callback, Progress
 from backprop.learn.callbacks.averages import WeightAveraging, only_average, only_averages
-from backprop.learn.callbacks.plateaus import keeps_measured
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
 from backprop.learn.solve import check_solver
@@ -33,6 +32,7 @@ from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
 from backprop.reference.solvers import SOLVERS
+from backprop.sklearn.listeners import Listeners
 
 if TYPE_CHECKING:
     from backprop.network import Network
@@ -168,7 +168,9 @@ class Descent:
         self.averaging = self._averaging(callbacks, problem)
         self.listeners = None
         if not all(map(only_averages, callbacks)):
-            self.listeners = Listeners(callbacks, problem, self.evaluated)
+            names = ["loss", "learning_rate"] + ["val_loss"] * (problem.validation is not None)
+            names += [f"val_{problem.objective.score}"] * (problem.score is not None)
+            self.listeners = Listeners(callbacks, names, problem.network(), self.evaluated)
             # The callbacks see what is trained.
             problem = problem._replace(parameters=self.listeners.network.parameters)
         self.problem = problem
@@ -197,11 +199,14 @@ class Descent:
         if averaging is not None:
             averaging.forget()
             if self.incremental:
-                raise ValueError("callbacks: needs none that averages for partial_fit, each call of which is one epoch; "
-                                 f"got {averaging!r}")  # fmt: skip
+                raise ValueError(
+                    "callbacks: needs none that averages for partial_fit, each call of which is one epoch; got "
+                    f"{averaging!r}"
+                )
             if hasattr(problem.data.X, "toarray"):
-                raise ValueError("callbacks: needs none that averages for sparse rows that do not fit into memory, got "
-                                 f"{averaging!r}")  # fmt: skip
+                raise ValueError(
+                    f"callbacks: needs none that averages for sparse rows that fill the memory, got {averaging!r}"
+                )
         return averaging
 
     def _settings(self) -> TrainingSettings:
@@ -476,89 +481,3 @@ class Descent:
         callbacks = () if self.listeners is None else self.listeners.callbacks
         after = 0.0 if self.estimator.verbose == "progress" else math.inf
         return next((each for each in callbacks if isinstance(each, Progress)), Progress(after=after))
-
-
-class Listeners:
-    """The callbacks of an estimator, and the network that they are given; it stands for the `fit` of that network."""
-
-    def __init__(
-        self, callbacks: list[Callback], problem: Problem, evaluated: Callable[[], RealArray]
-    ) -> None:
-        self.callbacks = callbacks
-        self.evaluated = evaluated
-        """returns the parameters of which scores are"""
-        names = ["loss", "learning_rate"]
-        if problem.validation is not None:
-            names.append("val_loss")
-        if problem.score is not None:
-            names.append(f"val_{problem.objective.score}")
-        for callback in self.callbacks:
-            if callback.monitor is not None and callback.monitor not in names:
-                listed = ", ".join(map(repr, names))
-                raise ValueError(f"callbacks: {callback!r} needs a monitor that is recorded, {listed}")
-        self.begin_calls = [each for each in self.callbacks if overrides(each, "on_epoch_begin")]
-        self.end_calls = [each for each in self.callbacks if overrides(each, "on_epoch_end")]
-        self.network = problem.network()
-        self.logs: dict[str, float] = {}
-        self.stop_reason: str | None = None
-        self.scale = 1.0
-        self.keeps_measured = any(map(keeps_measured, self.callbacks))
-        self.measured: RealArray | None = None
-        """the parameters before the step of a full batch, as `Model.Run` has them"""
-
-    def stop(self, reason: str) -> None:
-        """Let training end: what `Network.stop` does."""
-        self.stop_reason = reason
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the rates of all later steps: what `Network.scale_learning_rate` does."""
-        self.scale *= factor
-
-    @contextmanager
-    def attached(self, interrupts: HeldInterrupts) -> Iterator[None]:
-        """Tell the callbacks of the beginning and, however it comes, of the end."""
-        self.interrupts, network = interrupts, self.network
-        network.history.stop_reason = "interrupted"
-        network._run = self  # type: ignore[assignment]
-        with ExitStack() as ends:
-            try:
-                for callback in self.callbacks:
-                    self.call(callback.on_train_begin, network, self.logs)
-                    ends.callback(self.end, callback)
-                yield
-            finally:
-                network._run = None
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call what is not ours; Ctrl-C may interrupt it."""
-        self.interrupts.call(function, *arguments)
-
-    def end(self, callback: Callback) -> None:
-        """Tell a callback that training has ended."""
-        self.call(callback.on_train_end, self.network, self.logs)
-
-    def next_call(self, epoch: int) -> int:
-        """Return the next epoch, counted over all calls of `fit`, after which a callback is due."""
-        due = [(epoch // each.every + 1) * each.every for each in (*self.begin_calls, *self.end_calls)]
-        if self.keeps_measured:
-            due.append(epoch + 1)
-        return min(due, default=sys.maxsize)
-
-    def epoch_begins(self, epoch: int, full_batch: bool) -> None:
-        """Call what is due before the next epoch, so many being done; it has one step, or several."""
-        for callback in self.begin_calls:
-            if epoch % callback.every == 0:
-                self.call(callback.on_epoch_begin, self.network, epoch + 1, self.logs)
-        if self.keeps_measured and full_batch:
-            self.measured = self.network.parameters.copy()
-
-    def epoch_ends(self, epoch: int) -> None:
-        """Call what is due when so many epochs are done."""
-        for callback in self.end_calls:
-            if epoch % callback.every == 0:
-                self.call(callback.on_epoch_end, self.network, epoch, self.logs)
-
-    def record(self, done: int, records: dict[str, NDArray[np.float64]]) -> None:
-        """Add epochs to the network's history."""
-        self.network.history.extend(done, records)
-        self.logs = {name: float(values[-1]) for name, values in records.items()}
