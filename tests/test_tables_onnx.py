@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from backprop.cli import main
 from backprop.tables import TableModel
+from backprop.tables.values import MISSING
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -93,14 +94,46 @@ def test_names_of_columns_may_be_anything():
     assert (session.run(["Gemm"], cells)[0] == model.predict(data)).all()
 
 
-def test_dates_are_refused_with_a_way_that_works(tmp_path):
-    days = np.datetime64("2020-01-01") + np.arange(100)
-    data = {"day": days, "size": np.arange(100.0), "y": np.arange(100.0) % 7}
-    with pytest.raises(ValueError, match=r"column 'day' holds dates, and ONNX has no calendar; leave it out"):
-        TableModel(**QUICK).fit(data, target="y").to_onnx(tmp_path / "m.onnx")
-    assert not list(tmp_path.iterdir())
-    TableModel(**QUICK).fit(data, target="y", ignore=["day"]).to_onnx(tmp_path / "m.onnx")
-    assert onnx.load(tmp_path / "m.onnx").graph.input[0].name == "size"
+def test_dates_and_numbers_as_categories(dtype):
+    rng, n = np.random.default_rng(0), 3000
+    minutes = rng.integers(-(10**8), 10**8, n).astype("timedelta64[m]")
+    data = {
+        "when": np.where(rng.random(n) < 0.1, np.datetime64("NaT"), np.datetime64("1970-01-01T00:00") + minutes),
+        "day": np.datetime64("2000-02-28") + rng.integers(0, 1000, n),
+        "floor": np.where(rng.random(n) < 0.1, np.nan, rng.integers(-2, 3, n) / 2),
+        "spends": rng.normal(size=n),
+    }
+    model = TableModel(dtype=dtype, epochs=3, seed=0).fit(data, target="spends", categorical=["floor"])
+    when, day, floor = model.preprocessing.inputs
+    assert when.parts == ("elapsed", "month", "weekday", "hour", "half day", "third of a day")
+    assert day.parts == ("elapsed", "month", "weekday")
+    assert floor.categories == ("-0.5", "-1", "0", "0.5", "1")
+    data["floor"][:3] = 0.25, np.inf, -0.0
+    data["when"][:2] = np.datetime64("0001-01-01"), np.datetime64("9999-12-31T23:59")
+    cells = {name: data[name].astype("datetime64[s]").astype(float) for name in ("when", "day")}
+    cells["when"][np.isnat(data["when"])] = np.nan
+    cells["when"][5:8], data["when"][5:8] = (np.inf, -np.inf, np.nan), np.datetime64("NaT")
+    cells = {name: values[:, None] for name, values in {**cells, "floor": data["floor"]}.items()}
+    session = onnxruntime.InferenceSession(model.to_onnx().SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,), wanted = session.run(None, cells), model.predict(data)
+    np.testing.assert_allclose(found, wanted, atol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_cells_that_say_nothing(dtype):
+    data = {name: column for name, column in rows().items() if name in (*FEATURES, "spends")}
+    model = TableModel(dtype=dtype, **QUICK).fit(data, target="spends")
+    words = [word for word in MISSING if word]
+    words += [*(word.upper() for word in words), *(word.title() for word in words), "NaN", "n/A", "none", "Rome", ""]
+    n = len(words)
+    odd = {
+        "age": [[30.0, np.nan, np.inf, -np.inf][k % 4] for k in range(n)],
+        "wealth": [[1e9, np.inf, np.nan, -1e300, 1e300][k % 5] for k in range(n)],
+        "town, old": words,
+        "member": [[0.0, 1.0, np.nan, np.inf][k % 4] for k in range(n)],
+        "street": words[::-1],
+    }
+    found, wanted = run(model.to_onnx(), odd)["spends"], model.predict(odd)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
 def test_a_column_with_the_name_of_an_output_is_refused():

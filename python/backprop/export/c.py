@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from backprop.base.atomic import path_name, write_atomically
 from backprop.base.version import version
 from backprop.export import c_training
 from backprop.export.c_network import CNetwork
-from backprop.export.c_text import comment, is_identifier
+from backprop.export.c_text import LINE, comment, is_identifier
 
 if TYPE_CHECKING:
     import os
@@ -124,17 +125,19 @@ class CFile:
         if self.networks[0].weights == "int8":
             of = "those weights"
             yield "The weights are rounded to 8 bits, with a scale for each column: outputs differ a little."
-        macro = self.name.upper()
-        yield f"The outputs of {of} have the bits of the library. Multiply-adds are fast where the compiler may"
-        yield "fuse them (x86 with -mfma, ARMv8; a Cortex-M4 in float32), and where GCC or Clang can ask an x86 of 64"
-        yield "bits at run time: the code is there twice then. Elsewhere, and on an older processor, they are put"
-        yield f"together from other operations, which takes several times as long. {macro}_PLAIN defined: no"
-        yield f"processor is asked. {macro}_FAST defined: what is not fused is rounded twice, and outputs differ in the"
-        yield "last digits. So they do with -ffast-math, where floats are computed in other types (x87), and where a"
-        yield "double has less than 64 bits (AVR). Subnormal numbers count as zero in the library; here exp and"
-        yield "sigmoid give zero for them, all else is left to the processor."
-        yield "Inputs that are no numbers are not refused: NaN gives NaN."
+        yield from textwrap.wrap(_PROMISE.format(of=of, macro=self.name.upper()), LINE - 4)
 
+
+_PROMISE = """\
+The outputs of {of} have the bits of the library. Multiply-adds are fast where the compiler may fuse them (x86 with
+-mfma, ARMv8; a Cortex-M4 in float32), and where GCC or Clang can ask an x86 of 64 bits at run time: the code is there
+twice then. Elsewhere, and on an older processor, they are put together from other operations, which takes several times
+as long. With {macro}_PLAIN defined no processor is asked. With {macro}_FAST defined, what is not fused is rounded
+twice, and outputs differ in the last digits. So they do with -ffast-math, where floats are computed in other types
+(x87), and where a double has less than 64 bits (AVR). Subnormal numbers count as zero in the library; here exp and
+sigmoid give zero for them, all else is left to the processor. Inputs that are no numbers are not refused: NaN gives
+NaN.
+"""
 
 # Where the target may lack fused multiply-adds, but the compiler can make code for a processor that has them.
 _FUSED = """\

@@ -212,7 +212,7 @@ def _function(name: str, bits: int) -> tuple[str, str]:
 @cache
 def _functions() -> dict[tuple[str, str], tuple[str, str]]:
     """Return heading and text of each function, by its name and the bits that it is for (or "" for any)."""
-    texts = (files("backprop.export").joinpath(name).read_text() for name in ("functions.h",))
+    texts = (files("backprop.export").joinpath(name).read_text() for name in ("functions.h", "tables.h"))
     sections = [section for text in texts for section in re.split(r"^//// ", text, flags=re.MULTILINE)[1:]]
     found = {}
     for section in sections:

@@ -187,7 +187,24 @@ def encoded(how: Input, values: Values, dtype: Any = np.float64) -> NDArray[Any]
     return out
 
 
-_OF_A_DAY = {"hour": 1, "half day": 2, "third of a day": 3}
+def numbers_of(column: Column, how: Input) -> tuple[float, ...] | None:
+    """Return the numbers that the words of a category are, None where they are words.
+
+    Examples
+    --------
+    >>> floor = CategoryInput("floor", ("1", "2.5"))
+    >>> numbers_of(Column("floor", "code", numbers=True), floor), numbers_of(Column("floor", "code"), floor)
+    ((1.0, 2.5), None)
+    """
+    if not (isinstance(how, CategoryInput) and column.numbers):
+        return None
+    try:
+        return tuple(map(float, how.words))
+    except ValueError:
+        return None
+
+
+TIMES_A_DAY = {"hour": 1, "half day": 2, "third of a day": 3}
 
 
 def phase(seconds: Floats, part: Part) -> Floats:
@@ -207,8 +224,8 @@ def phase(seconds: Floats, part: Part) -> Floats:
     (array([0.5]), array([3.]))
     """
     days = np.floor(seconds / DAY)
-    if part in _OF_A_DAY:
-        return (seconds - days * DAY) / DAY * _OF_A_DAY[part] % 1
+    if part in TIMES_A_DAY:
+        return (seconds - days * DAY) / DAY * TIMES_A_DAY[part] % 1
     if part == "weekday":
         return ((days + 3) % 7) / 7
     months = np.clip(days, -(10**6), 10**7).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,15 @@ from backprop.export.onnx import Port, check_parameters, finished, package
 from backprop.network import Network
 from backprop.tables import encoders
 from backprop.tables.columns import Column
-from backprop.tables.encoders import BooleanInput, CategoryInput, DateInput, Input, NumberInput
+from backprop.tables.encoders import BooleanInput, CategoryInput, DateInput, Input, NumberInput, numbers_of
 from backprop.tables.preprocessing import Preprocessing
 from backprop.tables.reading import MISSING, UNKNOWN, Values
 from backprop.tables.targets import Labels, Target
+from backprop.tables.values import MISSING as NOTHING
 
 _DOUBLE = np.dtype(np.float64)
+_INT64 = 7
+"""the number that ONNX has for it"""
 
 
 def to_onnx(
@@ -35,7 +40,8 @@ def to_onnx(
         raise ValueError(f"to_onnx: column {name!r} has the name of an output; call it something else, and fit again")
     dtype = next(iter(networks.values())).dtype
     graph = Graph(dtype, taken=(*(column.name for column in fitted.columns), *_names(fitted)))
-    encoded = [_encoded(graph, each) for each in fitted.inputs]
+    numbers = _numbers(fitted)
+    encoded = [_encoded(graph, each, numbers.get(each.name)) for each in fitted.inputs]
     X = encoded[0] if len(encoded) == 1 else graph.add("Concat", *encoded, axis=1)
     ports = []
     for target in fitted.targets:
@@ -44,9 +50,8 @@ def to_onnx(
         with graph.within(target.name):
             outputs = nodes.layers(graph, network.n_inputs, network.layers, network.parameters, X)
             ports += _answers(graph, target, outputs, threshold)
-    given = [
-        Port(each.name, object if isinstance(each, CategoryInput) else _DOUBLE, (None, 1)) for each in fitted.inputs
-    ]
+    texts = {each.name for each in fitted.inputs if isinstance(each, CategoryInput)} - numbers.keys()
+    given = [Port(each.name, object if each.name in texts else _DOUBLE, (None, 1)) for each in fitted.inputs]
     return finished(graph, given, ports, path, {})
 
 
@@ -65,16 +70,20 @@ def _probabilities(target: Labels) -> str:
 # --- columns -------------------------------------------------------------------------------------------------------
 
 
-def _encoded(graph: Graph, how: Input) -> str:
+def _numbers(fitted: Preprocessing) -> dict[str, tuple[float, ...]]:
+    """Return the numbers that the words of categories are, where they are numbers."""
+    columns = {column.name: column for column in fitted.columns}
+    found = {each.name: numbers_of(columns[each.name], each) for each in fitted.inputs}
+    return {name: numbers for name, numbers in found.items() if numbers is not None}
+
+
+def _encoded(graph: Graph, how: Input, numbers: tuple[float, ...] | None) -> str:
     """Add what encodes a column, (n, 1), and return the name of its inputs of the network, (n, len(inputs))."""
-    if isinstance(how, DateInput):
-        raise ValueError(
-            f"to_onnx: column {how.name!r} holds dates, and ONNX has no calendar; leave it out, with ignore="
-            f"[{how.name!r}], or give numbers made of it (a year, an hour) in its place, and fit again"
-        )
     with graph.within(how.name):
         if isinstance(how, CategoryInput):
-            return _category(graph, how)
+            return _category(graph, how) if numbers is None else _numeric_category(graph, how, numbers)
+        if isinstance(how, DateInput):
+            return _date(graph, how)
         return _number(graph, how) if isinstance(how, NumberInput) else _boolean(graph, how)
 
 
@@ -83,9 +92,14 @@ def _double(graph: Graph, value: float) -> str:
     return graph.array("number", value, _DOUBLE)
 
 
+def _gone(graph: Graph, values: str) -> str:
+    """Whether numbers are NaN or infinite: what says nothing."""
+    return graph.add("IsNaN", graph.add("Sub", values, values))
+
+
 def _number(graph: Graph, how: NumberInput) -> str:
-    """``(value - center) / scale``, NaN as `fill`; what `NumberInput.write` computes."""
-    gone = graph.add("IsNaN", how.name)
+    """``(value - center) / scale``, `fill` where there is none; what `NumberInput.write` computes."""
+    gone = _gone(graph, how.name)
     value = graph.add("Where", gone, _double(graph, how.fill), how.name)
     z = graph.add("Div", graph.add("Sub", value, _double(graph, how.center)), _double(graph, how.scale))
     if how.bounded:
@@ -98,25 +112,110 @@ def _number(graph: Graph, how: NumberInput) -> str:
 
 
 def _boolean(graph: Graph, how: BooleanInput) -> str:
-    """1 for 1, -1 for 0, 0 for NaN."""
+    """1 for 1, -1 for 0, 0 for nothing."""
     sides = graph.add("Sub", graph.add("Mul", how.name, _double(graph, 2)), _double(graph, 1))
-    return graph.cast(graph.add("Where", graph.add("IsNaN", how.name), _double(graph, 0), sides))
+    return graph.cast(graph.add("Where", _gone(graph, how.name), _double(graph, 0), sides))
+
+
+def _table(graph: Graph, how: CategoryInput) -> NDArray[Any]:
+    """Return what the encoder gives for all words in their order, for an unknown one and for a missing one."""
+    codes = np.array([*range(len(how.words)), UNKNOWN, MISSING], np.int32)
+    return encoders.encoded(how, Values(Column(how.name, "category"), codes, how.words), graph.dtype)
 
 
 def _category(graph: Graph, how: CategoryInput) -> str:
-    """Look up the row of each word in a table of what the encoder gives for all of them; an empty text is missing."""
-    codes = np.array([*range(len(how.words)), UNKNOWN, MISSING], np.int32)
-    table = encoders.encoded(how, Values(Column(how.name, "category"), codes, how.words), graph.dtype)
+    """Look up the row of each word in a table of what the encoder gives for all of them."""
+    n, nothing = len(how.words), _spellings_of_nothing()
     place = graph.add(
         "LabelEncoder",
         how.name,
         domain=ML,
-        keys_strings=[*how.words, ""],
-        values_int64s=[*range(len(how.words)), len(codes) - 1],
-        default_int64=len(codes) - 2,
+        keys_strings=[*how.words, *nothing],
+        values_int64s=[*range(n), *([n + 1] * len(nothing))],
+        default_int64=n,
     )
     flat = graph.add("Reshape", place, graph.array("shape", [-1], np.int64))
-    return graph.add("Gather", graph.array("table", table), flat, axis=0)
+    return graph.add("Gather", graph.array("table", _table(graph, how)), flat, axis=0)
+
+
+@cache
+def _spellings_of_nothing() -> tuple[str, ...]:
+    """Return the words that say nothing, in all mixtures of capitals, of long words in those that people write."""
+    found: list[str] = []
+    for word in NOTHING:
+        if sum(letter.isalpha() for letter in word) > 5:
+            found += [word, word.upper(), word.title()]
+        else:
+            found += map("".join, product(*({letter: None, letter.upper(): None} for letter in word)))
+    return tuple(dict.fromkeys(found))
+
+
+def _numeric_category(graph: Graph, how: CategoryInput, numbers: tuple[float, ...]) -> str:
+    """As `_category`, for numbers."""
+    *rows, unknown, missing = _table(graph, how)
+    hits = graph.cast(graph.add("Equal", how.name, graph.array("numbers", [numbers], _DOUBLE)))
+    known = graph.add("MatMul", hits, graph.array("table", rows))
+    none = graph.add("Equal", graph.add("ReduceMax", hits, axes=[1], keepdims=1), graph.number(0))
+    rest = graph.add(
+        "Where", _gone(graph, how.name), graph.array("missing", [missing]), graph.array("unknown", [unknown])
+    )
+    return graph.add("Where", none, rest, known)
+
+
+def _date(graph: Graph, how: DateInput) -> str:
+    """Elapsed time, and parts of dates as sine and cosine; what `DateInput.write` computes."""
+    gone = _gone(graph, how.name)
+    seconds = graph.add("Where", gone, _double(graph, how.center), how.name)
+    days = graph.add("Floor", graph.add("Div", seconds, _double(graph, encoders.DAY)))
+    found = []
+    for part in how.parts:
+        if part == "elapsed":
+            since = graph.add("Sub", seconds, _double(graph, how.center))
+            found.append(graph.add("Div", since, _double(graph, how.scale)))
+            continue
+        angle = graph.add("Mul", _phase(graph, seconds, days, part), _double(graph, 2 * np.pi))
+        # onnxruntime has no cosine of float64.
+        ahead = graph.add("Add", angle, _double(graph, np.pi / 2))
+        found += [graph.add("Sin", angle), graph.add("Sin", ahead)]
+    joined = graph.add("Concat", *found, axis=1) if len(found) > 1 else found[0]
+    there = graph.cast(graph.add("Where", gone, _double(graph, 0), joined))
+    return graph.add("Concat", there, graph.cast(gone), axis=1) if how.tells_missing else there
+
+
+def _phase(graph: Graph, seconds: str, days: str, part: encoders.Part) -> str:
+    """How far a part is on its circle, from 0 to 1: `encoders.phase`."""
+    if part == "month":
+        return _month(graph, days)
+    if part == "weekday":
+        day, week = graph.add("Add", days, _double(graph, 3)), _double(graph, 7)
+        weeks = graph.add("Floor", graph.add("Div", day, week))
+        return graph.add("Div", graph.add("Sub", day, graph.add("Mul", weeks, week)), week)
+    day = _double(graph, encoders.DAY)
+    share = graph.add("Div", graph.add("Sub", seconds, graph.add("Mul", days, day)), day)
+    times = graph.add("Mul", share, _double(graph, encoders.TIMES_A_DAY[part]))
+    return graph.add("Sub", times, graph.add("Floor", times))
+
+
+def _month(graph: Graph, days: str) -> str:
+    """The month of days since 1970, a twelfth each; the year is that of March, so that its odd day comes last."""
+
+    def whole(value: int) -> str:
+        return graph.array("whole", value, np.int64)
+
+    def over(x: str, divisor: int) -> str:
+        return graph.add("Div", x, whole(divisor))
+
+    near = graph.add("Clip", days, _double(graph, -(10**6)), _double(graph, 10**7))
+    shifted = graph.add("Add", graph.add("Cast", near, to=_INT64), whole(719_468 + 8 * 146_097))
+    day = graph.add("Mod", shifted, whole(146_097))  # of 400 years
+    leap = graph.add("Sub", graph.add("Add", day, over(day, 36_524)), over(day, 1460))
+    year = over(graph.add("Sub", leap, over(day, 146_096)), 365)
+    leap_days = graph.add("Sub", over(year, 4), over(year, 100))
+    start = graph.add("Add", graph.add("Mul", year, whole(365)), leap_days)
+    fifths = graph.add("Mul", graph.add("Sub", day, start), whole(5))
+    month = over(graph.add("Add", fifths, whole(2)), 153)  # from March
+    from_january = graph.add("Mod", graph.add("Add", month, whole(2)), whole(12))
+    return graph.add("Div", graph.add("Cast", from_january, to=graph.code(_DOUBLE)), _double(graph, 12))
 
 
 # --- targets -------------------------------------------------------------------------------------------------------

@@ -506,10 +506,12 @@ class TableModel:
         weights: str = "exact",
         training: bool = False,
     ) -> None:
-        """Write the model as a header of C99: its network, as `Network.to_c` does, its preprocessing and its labels.
+        """Write the model as a header of C99: its networks, as `Network.to_c` does, its preprocessing and its labels.
 
         ``NAME_answer(const NAME_row *row)`` returns the place of the label in ``NAME_labels``, or the number, for a row
-        with a number or a word for each column. Several targets, or columns of dates, are a ValueError.
+        with a number or a word for each column; with several targets there is a ``NAME_TARGET_answer`` for each. A date
+        is a number of seconds since 1970, as ``NAME_date("2024-05-31 13:30")`` and ``NAME_seconds`` give it. What says
+        nothing to `predict` (NaN, infinities, empty words, NA) says nothing there.
 
         >>> model = TableModel(epochs=5, seed=0).fit({"a": [1, 2, 3, 4], "b": ["x", "y", "x", "y"]}, target="b")
         >>> import os, tempfile
@@ -523,9 +525,10 @@ class TableModel:
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Return the model as one of ONNX, with preprocessing and labels; write it to a file. See `Network.to_onnx`.
 
-        It has an input (n, 1) for each column by its name: float64 for numbers and for booleans as 1 and 0, NaN where
-        missing; text for categories, empty where missing, with nothing around it. For each target it has an output (n,)
-        by its name, for labels also ``"NAME probabilities"``. Columns of dates are a ValueError: ONNX has no calendar.
+        It has an input (n, 1) for each column by its name: float64 for numbers, for booleans as 1 and 0, for dates as
+        seconds since 1970 and for categories that are numbers, NaN or infinite where missing; text for other
+        categories, with no blanks around it, empty or such as NA where missing. For each target it has an output (n,)
+        by its name, for labels also ``"NAME probabilities"``.
         """
         from backprop.tables.exported_onnx import to_onnx
 
