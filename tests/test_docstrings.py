@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import backprop
@@ -18,10 +19,28 @@ MODULES = [
 ]
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds the examples of functions that are wrapped, too: they belong to the module of what is in the wrapping."""
+
+    def _from_module(self, module, object):
+        return super()._from_module(module, inspect.unwrap(object))
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.failed == 0
+    module = importlib.import_module(name)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for examples in Finder().find(module, name):
+        runner.run(examples)
+    assert runner.summarize().failed == 0
+
+
+def test_examples_of_wrapped_methods_are_found():
+    from backprop.network import trainable
+
+    assert {test.name for test in Finder().find(trainable, "trainable")} >= {
+        f"trainable.Trainable.{name}" for name in ("fit", "minimize", "apply_gradients")
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in backprop.__all__ if not name.startswith("_")])

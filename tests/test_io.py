@@ -417,7 +417,7 @@ HUGE = 10**15
             "tensors: needs ['layers.0.biases', 'layers.0.slopes', 'layers.0.weights', 'layers.1.weights', "
             "'layers.2.biases', 'layers.2.weights'], got",
         ),
-        (lambda m: m["layers"][0].update(code="print()"), "unexpected keyword argument 'code'"),
+        (lambda m: m["layers"][0].update(code="print()"), "needs names that it has, got code"),
         (lambda m: m["layers"][0].update(l2=-1), "l2: needs a number >= 0, got -1"),
     ],
 )

@@ -33,6 +33,8 @@ def test_least_squares(method, data, backend):
     assert result.status == 0
     assert result.fun == net.history.loss[-1] == net.loss(X, y)
     assert net.history.epochs == result.nit
+    if method in ("lbfgs", "lm"):  # the library's own names, beside SciPy's
+        assert (result.loss, result.iterations, result.evaluations) == (result.fun, result.nit, result.nfev)
     assert net.history.stop_reason == "tolerance"
     assert (np.diff(net.history.loss) <= 0).all()
 

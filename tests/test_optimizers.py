@@ -66,6 +66,13 @@ def test_backends_know_the_same_names_in_the_same_order(backend, dtype):
     assert tuple(OPTIMIZERS) == module(backend, dtype).OPTIMIZERS
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_learning_rate_needs_no_name(name):
+    cls = OPTIMIZERS[name]
+    assert cls(0.25) == cls(learning_rate=0.25)
+    assert [f.name for f in fields(cls) if not f.kw_only] == ["learning_rate"]
+
+
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "lion"])
 def test_defaults_are_pytorchs(name):
     """Except for SGD's learning rate, which PyTorch lowered to 0.001 when it first gave it a default."""

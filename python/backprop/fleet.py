@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base.fleet_history import FleetHistory
+from backprop.base.keywords import explained
 from backprop.model.fleet import FleetModel
 from backprop.network import Network
 
@@ -195,6 +196,7 @@ class Fleet(FleetModel):
         """
         return FleetModel.predict(self, X)
 
+    @explained
     def evaluate(
         self, X: Any, y: Any, *, loss: LossLike = "auto", metrics: Any = (), sample_weight: Any = None
     ) -> dict[str, NDArray[np.float64]]:
@@ -258,6 +260,7 @@ class Fleet(FleetModel):
 
     # --- training --------------------------------------------------------------------------------------------------
 
+    @explained
     def fit(
         self,
         X: Any,
@@ -382,6 +385,7 @@ class Fleet(FleetModel):
 
         return fit(self, X, y, **arguments)
 
+    @explained
     def minimize(
         self,
         X: Any,

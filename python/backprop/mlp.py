@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from numpy.typing import DTypeLike
 
 from backprop.base import checks as check
+from backprop.base.keywords import explained
 from backprop.network import Network
 from backprop.reference import ACTIVATIONS
 from backprop.reference.dense import Dense
 
 
+@explained
 def mlp(
     sizes: Sequence[int],
     hidden: str = "relu",

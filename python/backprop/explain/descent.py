@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
+from backprop.base.keywords import explained
 from backprop.explain.minimizers import SumOfSquares, Walk, by_lbfgs, by_levenberg_marquardt, jacobian_of
 from backprop.model.records import DescentRecord, Method, Reason
 
@@ -87,6 +88,7 @@ class Descent(DescentRecord):
         return f"Descent({state}: {self.explanation};\n  x={x}, value={self.value:.6g}, steps={self.steps})"
 
 
+@explained
 def descend(
     f: Callable[[Any], Any],
     x0: ArrayLike,

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from backprop import reference
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
+from backprop.base.keywords import explained
 from backprop.base.text import aligned, markdown
 from backprop.base.types import Data, RealArray
 from backprop.explain.descent import central_difference
@@ -160,6 +161,7 @@ class GradientCheck:
         return self._verdict().replace("\n", "  \n") + "\n\n" + markdown(*self._rows(), left=2)
 
 
+@explained
 def check_gradients(
     net: Model,
     X: ArrayLike,

@@ -14,6 +14,7 @@ from backprop.backends.custom import LossLike
 from backprop.base import checks as check
 from backprop.base import threads
 from backprop.base.interrupts import HeldInterrupts
+from backprop.base.keywords import explained
 from backprop.base.random import shuffled
 from backprop.base.types import Data, TrainingSettings
 from backprop.learn.fit import checked_threads
@@ -69,6 +70,7 @@ class RangeTest(RangeRecord):
         )
 
 
+@explained
 def find_learning_rate(
     network: Model,
     X: ArrayLike,

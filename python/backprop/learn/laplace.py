@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
+from backprop.base.keywords import explained
 from backprop.base.types import Data
 from backprop.model import rows
 from backprop.reference.gauss_newton import jacobian
@@ -99,6 +100,7 @@ class Laplace:
     True
     """
 
+    @explained
     def __init__(
         self,
         network: Model,

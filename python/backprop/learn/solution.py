@@ -20,17 +20,20 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Solution:
-    """Where a minimisation has come to; names and meanings are those of SciPy's `OptimizeResult`.
+    """Where a minimisation has come to.
+
+    SciPy's names mean the same: `fun` is `loss`, `nit` `iterations` and `nfev` `evaluations`; `x`, `success`, `status`
+    and `message` are those of its `OptimizeResult`, which the methods of SciPy return.
 
     Attributes
     ----------
     x : ndarray
         The trainable parameters, float64.
-    fun : float
+    loss : float
         The loss there; with ``method="bayesian"`` without the penalty that it has found.
     slope : float
         The largest element of the gradient of what is minimised, without its sign.
-    nit, nfev : int
+    iterations, evaluations : int
         Iterations done, and how often the loss was computed.
     reason : str
         Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``;
@@ -47,17 +50,34 @@ class Solution:
     >>> result = net.minimize([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
     >>> result.success, result.message
     (True, 'no element of the gradient is larger than the tolerance')
+    >>> result.iterations == result.nit == net.history.epochs
+    True
     """
 
     x: NDArray[np.float64]
-    fun: float
+    loss: float
     slope: float
-    nit: int
-    nfev: int
+    iterations: int
+    evaluations: int
     reason: str
     alpha: float | None = None
     beta: float | None = None
     gamma: float | None = None
+
+    @property
+    def fun(self) -> float:
+        """`loss`, by SciPy's name."""
+        return self.loss
+
+    @property
+    def nit(self) -> int:
+        """`iterations`, by SciPy's name."""
+        return self.iterations
+
+    @property
+    def nfev(self) -> int:
+        """`evaluations`, by SciPy's name."""
+        return self.evaluations
 
     @property
     def success(self) -> bool:

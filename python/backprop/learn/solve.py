@@ -107,7 +107,7 @@ class NotFiniteError(ValueError):
 
     def __init__(self, solution: Solution) -> None:
         self.solution = solution
-        super().__init__(f"parameters: needs a start where the loss is finite, got a loss of {solution.fun}")
+        super().__init__(f"parameters: needs a start where the loss is finite, got a loss of {solution.loss}")
 
 
 class Minimising:
@@ -270,8 +270,8 @@ def solution_of(left: SolverRun, free: NDArray[np.bool_]) -> Solution:
     state = left.state
     names = ("alpha", "beta", "gamma") if isinstance(left.solver, BayesianRegularization) else ()
     return Solution(
-        x=state.point[free], fun=state.loss, slope=state.slope, nit=state.iteration, nfev=state.evaluations,
-        reason=left.reason, **{name: getattr(state, name) for name in names},
+        x=state.point[free], loss=state.loss, slope=state.slope, iterations=state.iteration,
+        evaluations=state.evaluations, reason=left.reason, **{name: getattr(state, name) for name in names},
     )  # fmt: skip
 
 

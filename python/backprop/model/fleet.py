@@ -18,6 +18,7 @@ from backprop.base.fleet import FleetData, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
+from backprop.base.keywords import explained
 from backprop.base.state import TrainingState
 from backprop.base.types import RealArray, new_parameters
 from backprop.model import fleet_rows, rows
@@ -164,6 +165,7 @@ class FleetModel:
 
     _member_class: ClassVar[type[Model]] = Model
 
+    @explained
     def __init__(
         self,
         n_inputs: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -14,9 +14,11 @@ from backprop.base import checks as check
 from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.history import History
+from backprop.base.keywords import explained
 from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, new_parameters
 from backprop.model import rows
+from backprop.model.run import Run
 from backprop.model.views import Views
 from backprop.reference.dense import Dense, checked_layers
 from backprop.reference.layout import by_layer, end, layout
@@ -29,23 +31,6 @@ if TYPE_CHECKING:
     from backprop.reference.optimizers import Optimizer
 
 
-class Run(Protocol):
-    """A `fit` or a `minimize` at work."""
-
-    @property
-    def measured(self) -> RealArray | None:
-        """The parameters that had the training loss of the epoch, where they are known and not those at its end."""
-
-    def stop(self, reason: str) -> None:
-        """End training soon."""
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the rates of all later steps."""
-
-    def note_callbacks(self) -> None:
-        """Put the states of the callbacks where a checkpoint finds them."""
-
-
 LayerArrays: TypeAlias = tuple[RealArray, RealArray | None, *tuple[RealArray, ...]]
 """weights and biases of a layer, or arrays shaped like them, and the slopes where it has any"""
 
@@ -53,6 +38,7 @@ LayerArrays: TypeAlias = tuple[RealArray, RealArray | None, *tuple[RealArray, ..
 class Model:
     """What a network is without its training: `backprop.Network` documents the arguments."""
 
+    @explained
     def __init__(
         self,
         n_inputs: int,

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backprop.base import checks as check
+from backprop.base.keywords import explain
 from backprop.reference import initializers
 from backprop.reference.activations import ACTIVATIONS, Activation, Array, prelu_slope_derivative
 from backprop.reference.initializers import Initializer
@@ -234,6 +235,9 @@ class Dense:
         """Return the direction of `input_gradient`."""
         direction: Array = dD @ arrays["weights"].T + D @ moves["weights"].T
         return direction
+
+
+explain(Dense)
 
 
 @lru_cache(maxsize=1024)  # making a network and training it ask some times for the same

@@ -9,6 +9,7 @@ however short the epochs are. With ``every = k`` those two are called at every k
 between run without a look into Python.
 """
 
+from backprop.base.keywords import explain
 from backprop.learn.callbacks.averages import ExponentialMovingAverage, StochasticWeightAveraging
 from backprop.learn.callbacks.callback import Callback, overrides
 from backprop.learn.callbacks.plateaus import EarlyStopping, Plateau, ReduceLROnPlateau
@@ -28,3 +29,8 @@ __all__ = [
     "TerminateOnNaN",
     "overrides",
 ]
+
+explain(
+    CSVLogger, Checkpoint, EarlyStopping, ExponentialMovingAverage, LambdaCallback, Plateau, Progress,
+    ReduceLROnPlateau, StochasticWeightAveraging,
+)  # fmt: skip

@@ -18,6 +18,7 @@ A class in one of the modules below, with its name in the module's ``__all__``, 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from backprop.base.keywords import explain
 from backprop.reference.losses import classification, compiled, deviances, loss, regression
 from backprop.reference.losses.classification import *
 from backprop.reference.losses.compiled import *
@@ -35,6 +36,7 @@ for _loss in LOSSES.values():
         complete(_loss, Loss, ("curvature",))
     if _loss.scores_of is not None:
         complete(_loss, Loss, ("value_from_scores", "gradient_from_scores", "score_tangent"))
+explain(*LOSSES.values())
 
 if not TYPE_CHECKING:  # type checkers read the imports
     __all__ = ["LOSSES", *loss.__all__, *compiled.__all__, *(cls.__name__ for cls in LOSSES.values())]

@@ -14,6 +14,7 @@ A class in one of the modules below, with its name in the module's ``__all__``, 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from backprop.base.keywords import explain
 from backprop.reference.optimizers import adam, adaptive, muon, optimizer, sgd, signs
 from backprop.reference.optimizers.adam import *
 from backprop.reference.optimizers.adaptive import *
@@ -27,6 +28,7 @@ from backprop.reference.registry import registry
 OPTIMIZERS: Mapping[str, type[Optimizer]] = registry(
     Optimizer, (sgd, adam, adaptive, signs, muon), ("hyperparameters", "n_slots", "update")
 )
+explain(*OPTIMIZERS.values())
 
 if not TYPE_CHECKING:  # type checkers read the imports
     __all__ = ["OPTIMIZERS", *optimizer.__all__, *(cls.__name__ for cls in OPTIMIZERS.values())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from backprop.reference.optimizers.optimizer import Optimizer
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Adam(Optimizer):
     """Steps of about the same length for every parameter, whatever the scale of its gradient.
 
@@ -64,6 +64,7 @@ class Adam(Optimizer):
 
     name: ClassVar[str] = "adam"
     learning_rate: float = 0.001
+    _: KW_ONLY
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -111,7 +112,7 @@ class Adam(Optimizer):
         p -= learning_rate / (1 - self.beta_1**t) * mean / root
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay: the decay shrinks the parameters and stays out of ``m`` and ``v``.
 
@@ -150,6 +151,7 @@ class AdamW(Adam):
     """
 
     name: ClassVar[str] = "adamw"
+    _: KW_ONLY
     weight_decay: float = 0.01
 
     def update(self, p: Array, g: Array, slots: Array, t: int, learning_rate: float) -> None:
@@ -158,7 +160,7 @@ class AdamW(Adam):
         self._step(p, g, slots, t, learning_rate)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Adamax(Optimizer):
     """Adam with the largest recent gradient in place of the root of the mean square.
 
@@ -197,6 +199,7 @@ class Adamax(Optimizer):
 
     name: ClassVar[str] = "adamax"
     learning_rate: float = 0.002
+    _: KW_ONLY
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -228,7 +231,7 @@ class Adamax(Optimizer):
         p -= learning_rate / (1 - self.beta_1**t) * mean / largest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class NAdam(Optimizer):
     """Adam with Nesterov's momentum, which grows from half of beta_1 to beta_1.
 
@@ -275,6 +278,7 @@ class NAdam(Optimizer):
 
     name: ClassVar[str] = "nadam"
     learning_rate: float = 0.002
+    _: KW_ONLY
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -333,7 +337,7 @@ def _momenta(beta: float, fall: float, t: int) -> tuple[float, float, float]:
     return beta * (1 - fall**t / 2), beta * (1 - fall ** (t + 1) / 2), product
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RAdam(Optimizer):
     """Adam that leaves the second moment out until enough gradients are in it, and then corrects for its variance.
 
@@ -380,6 +384,7 @@ class RAdam(Optimizer):
 
     name: ClassVar[str] = "radam"
     learning_rate: float = 0.001
+    _: KW_ONLY
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from backprop.reference.optimizers.optimizer import Optimizer
 __all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RMSprop(Optimizer):
     """Gradient descent with each gradient divided by the root of its recent mean square.
 
@@ -61,6 +61,7 @@ class RMSprop(Optimizer):
 
     name: ClassVar[str] = "rmsprop"
     learning_rate: float = 0.01
+    _: KW_ONLY
     alpha: float = 0.99
     epsilon: float = 1e-8
     weight_decay: float = 0.0
@@ -104,7 +105,7 @@ class RMSprop(Optimizer):
             p -= learning_rate * g / root
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Adagrad(Optimizer):
     """Gradient descent with each gradient divided by the root of the sum of all its squares so far.
 
@@ -144,6 +145,7 @@ class Adagrad(Optimizer):
 
     name: ClassVar[str] = "adagrad"
     learning_rate: float = 0.01
+    _: KW_ONLY
     lr_decay: float = 0.0
     epsilon: float = 1e-10
     weight_decay: float = 0.0
@@ -178,7 +180,7 @@ class Adagrad(Optimizer):
         p -= learning_rate / (1 + (t - 1) * self.lr_decay) * g / (np.sqrt(total) + self.epsilon)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Adadelta(Optimizer):
     """Each gradient times the size of the recent steps, over the size of the recent gradients.
 
@@ -218,6 +220,7 @@ class Adadelta(Optimizer):
 
     name: ClassVar[str] = "adadelta"
     learning_rate: float = 1.0
+    _: KW_ONLY
     rho: float = 0.9
     epsilon: float = 1e-6
     weight_decay: float = 0.0

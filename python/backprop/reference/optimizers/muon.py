@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ __all__ = ["Muon"]
 _ADJUSTMENTS = ("original", "match_rms_adamw")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Muon(Optimizer):
     """Hidden weights step along their mean gradient made orthogonal; `AdamW` does the rest.
 
@@ -80,6 +80,7 @@ class Muon(Optimizer):
 
     name: ClassVar[str] = "muon"
     learning_rate: float = 0.001
+    _: KW_ONLY
     weight_decay: float = 0.1
     momentum: float = 0.95
     nesterov: bool = True

@@ -17,7 +17,7 @@ __all__ = ["Optimizer"]
 # therefore the optimizers call the __post_init__ of this base class by its name.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Optimizer:
     """What the optimizers share.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from backprop.base import checks as check
@@ -12,7 +12,7 @@ from backprop.reference.optimizers.optimizer import Optimizer
 __all__ = ["SGD"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SGD(Optimizer):
     """Gradient descent, with momentum if wanted; "stochastic" when the batches are random.
 
@@ -66,6 +66,7 @@ class SGD(Optimizer):
 
     name: ClassVar[str] = "sgd"
     learning_rate: float = 0.01
+    _: KW_ONLY
     momentum: float = 0.0
     dampening: float = 0.0
     weight_decay: float = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from backprop.reference.optimizers.optimizer import Optimizer
 __all__ = ["Lion", "Rprop"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Rprop(Optimizer):
     """Resilient backpropagation: steps grow while a gradient keeps its sign, and shrink when it changes.
 
@@ -57,6 +57,7 @@ class Rprop(Optimizer):
 
     name: ClassVar[str] = "rprop"
     learning_rate: float = 0.01
+    _: KW_ONLY
     eta_minus: float = 0.5
     eta_plus: float = 1.2
     step_size_min: float = 1e-6
@@ -91,7 +92,7 @@ class Rprop(Optimizer):
         p -= np.sign(last) * size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Lion(Optimizer):
     """Steps of one size for every parameter, against the sign of a mean gradient in which the newest counts more.
 
@@ -131,6 +132,7 @@ class Lion(Optimizer):
 
     name: ClassVar[str] = "lion"
     learning_rate: float = 1e-4
+    _: KW_ONLY
     beta_1: float = 0.9
     beta_2: float = 0.99
     weight_decay: float = 0.0

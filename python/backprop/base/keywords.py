@@ -1,0 +1,129 @@
+"""Names of parameters: what somebody means who writes another library's name, or nearly the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from backprop.base.text import listed, shown
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Names of other libraries, and what they mean, the likeliest first: a parameter, an argument of one, or what to write
+# somewhere else.
+_MEANINGS: tuple[tuple[str, ...], ...] = (
+    ("lr learning_rate learning_rate_init eta", "learning_rate", "optimizer=bp.Adam(learning_rate=...)"),
+    ("momentum", "optimizer=bp.SGD(momentum=...)"),
+    ("weight_decay", "optimizer=bp.AdamW(weight_decay=...)"),
+    ("decay", "weight_decay"),
+    ("betas", "beta_1=..., beta_2=..."),
+    ("eps", "epsilon"),
+    ("opt optim", "optimizer"),
+    ("solver algorithm", "method", "optimizer"),
+    ("scheduler lr_scheduler lr_schedule learning_rate_schedule", "schedule"),
+    ("epochs n_epochs num_epochs nb_epoch max_epochs", "epochs", "max_iter", "steps"),
+    ("max_iter maxiter max_iterations iterations n_iter n_steps", "max_iter", "epochs", "steps"),
+    ("max_fun maxfun max_nfev", "options={'max_evaluations': ...}"),
+    ("bs minibatch_size", "batch_size"),
+    ("tol gtol", "tolerance"),
+    ("ftol", "options={'loss_tolerance': ...}", "tolerance"),
+    ("damping", "options={'damping': ...}"),
+    ("X_val y_val x_val val_data valid_data validation validation_set eval_set", "validation_data=(X, y)"),
+    ("validation_fraction val_split validation_size test_size", "validation_split"),
+    ("callback", "callbacks=[...]"),
+    ("callbacks", "callback"),
+    ("early_stopping", "callbacks=[bp.callbacks.EarlyStopping(...)]"),
+    ("n_iter_no_change", "patience"),
+    ("verbose disp", "progress"),
+    ("logger", "log"),
+    ("criterion loss_fn loss_function objective", "loss"),
+    ("weight weights sample_weights", "sample_weight"),
+    ("class_weights", "class_weight"),
+    ("n_jobs num_threads threads workers num_workers", "n_threads"),
+    ("clipnorm max_grad_norm grad_clip gradient_clip_val", "clip_norm"),
+    ("clipvalue", "clip_value"),
+    ("dropout", "bp.Dense(..., dropout=...)"),
+    ("alpha l2 regularization kernel_regularizer", "l2", "bp.Dense(..., l2=...)"),
+    ("l1", "bp.Dense(..., l1=...)"),
+    ("init kernel_initializer", "weight_init"),
+    ("bias_initializer", "bias_init"),
+    ("kernel_constraint", "max_norm"),
+    ("use_bias", "bias"),
+    ("negative_slope", "alpha"),
+    ("seed random_state random_seed", "seed", "bp.Network(..., seed=...)"),
+    ("activation activations hidden_activation", "hidden", "bp.Dense(..., activation=...)"),
+    ("output_activation out_activation", "output", "bp.Dense(..., activation=...)"),
+    ("hidden_layer_sizes hidden_sizes", "sizes", "layers=[bp.Dense(...), ...]"),
+    ("input_dim input_size input_shape in_features", "n_inputs"),
+    ("out_features n_units", "units"),
+    ("n_members", "size"),
+    ("restore_best_weights", "restore_best"),
+    ("threshold", "min_delta"),
+    ("min_lr", "min_rate"),
+    ("filepath filename", "path"),
+)
+_MEANT = {word: meant for words, *meant in _MEANINGS for word in words.split()}
+
+
+def explained(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function refuse names that it does not have, and values without names, with what to write instead.
+
+    Examples
+    --------
+    >>> from backprop.base.keywords import explained
+    >>> @explained
+    ... def fit(X, y, *, epochs=1):
+    ...     return epochs
+    >>> fit([], [], n_epochs=2)
+    Traceback (most recent call last):
+    TypeError: fit: needs names that it has, got n_epochs: write epochs=...
+    """
+    code = cast(FunctionType, function).__code__
+    n_positional = code.co_argcount
+    names = code.co_varnames[: n_positional + code.co_kwonlyargcount]
+    known = frozenset(names)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if len(args) > n_positional or not known.issuperset(kwargs):
+            title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
+            skipped = names[:1] == ("self",)
+            wrong = _refusal(names[skipped:], n_positional - skipped, args[skipped:], kwargs)
+            raise TypeError(f"{title}: {wrong}")
+        return function(*args, **kwargs)
+
+    return call
+
+
+def explain(*classes: type) -> None:
+    """Let the making of objects of these classes refuse names in the same way."""
+    for cls in classes:
+        if "__init__" in vars(cls):
+            cls.__init__ = explained(cls.__init__)  # type: ignore[misc]
+
+
+def _refusal(names: Sequence[str], n_positional: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return what is wrong with a call of what has these names."""
+    for name in kwargs:
+        if name not in names:
+            hint = next(_hints(name, names), None)
+            return f"needs names that it has, got {name}: {f'write {hint}' if hint else f'they are {listed(names)}'}"
+    first, rest = names[:n_positional], names[n_positional:]
+    after = f" after {listed(first)}" if first else ""
+    which = f": {listed(rest, 8)}" if rest else ", and has none"
+    return f"needs a name for each value{after}{which}; got {shown(args[n_positional])} without one"
+
+
+def _hints(name: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield what can be written in place of a name, the likeliest first."""
+    for meant in _MEANT.get(name, ()):
+        if meant in names:
+            yield f"{meant}=..."
+        elif meant.partition("=")[0] in names or meant.startswith("bp."):
+            yield meant
+    from difflib import get_close_matches  # for mistakes only
+
+    yield from (f"{near}=..." for near in get_close_matches(name, names, 1))

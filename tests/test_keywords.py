@@ -1,0 +1,114 @@
+"""Names of parameters that a function does not have: the message says what to write instead."""
+
+import inspect
+import re
+
+import backprop as bp
+import numpy as np
+import pytest
+from backprop.base import keywords
+
+X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0])
+
+
+def network(**settings):
+    return bp.Network(1, [bp.Dense(1)], seed=0, **settings)
+
+
+def fleet():
+    return bp.Fleet(1, [bp.Dense(1)], size=2, seed=0)
+
+
+MISTAKES = [
+    (lambda: network().fit(X, Y, learning_rate=0.1), "fit", "learning_rate", "optimizer=bp.Adam(learning_rate=...)"),
+    (lambda: network().fit(X, Y, lr=0.1), "fit", "lr", "optimizer=bp.Adam(learning_rate=...)"),
+    (lambda: network().fit(X, Y, n_epochs=3), "fit", "n_epochs", "epochs=..."),
+    (lambda: network().fit(X, Y, max_iter=3), "fit", "max_iter", "epochs=..."),
+    (lambda: network().fit(X, Y, callback=print), "fit", "callback", "callbacks=[...]"),
+    (lambda: network().fit(X, Y, verbose=0), "fit", "verbose", "progress=..."),
+    (lambda: network().fit(X, Y, batchsize=2), "fit", "batchsize", "batch_size=..."),
+    (lambda: network().fit(X, Y, eval_set=(X, Y)), "fit", "eval_set", "validation_data=(X, y)"),
+    (lambda: network().fit(X, Y, solver="adam"), "fit", "solver", "optimizer=..."),
+    (lambda: network().fit(X, Y, l2=0.1), "fit", "l2", "bp.Dense(..., l2=...)"),
+    (lambda: network().fit(X, Y, seed=1), "fit", "seed", "bp.Network(..., seed=...)"),
+    (lambda: fleet().fit(X, Y, lr=0.1), "fit", "lr", "learning_rate=..."),
+    (lambda: fleet().fit(X, Y, max_epochs=2), "fit", "max_epochs", "epochs=..."),
+    (lambda: fleet().minimize(X, Y, epochs=2), "minimize", "epochs", "max_iter=..."),
+    (lambda: network().minimize(X, Y, epochs=2), "minimize", "epochs", "max_iter=..."),
+    (lambda: network().minimize(X, Y, maxiter=2), "minimize", "maxiter", "max_iter=..."),
+    (lambda: network().minimize(X, Y, solver="lm"), "minimize", "solver", "method=..."),
+    (lambda: network().minimize(X, Y, gtol=1e-8), "minimize", "gtol", "tolerance=..."),
+    (lambda: network().minimize(X, Y, ftol=1e-8), "minimize", "ftol", "options={'loss_tolerance': ...}"),
+    (lambda: network().train_on_batch(X, Y, lr=1), "train_on_batch", "lr", "optimizer=bp.Adam(learning_rate=...)"),
+    (lambda: network(random_state=0), "Network", "random_state", "seed=..."),
+    (lambda: bp.mlp([1, 2, 1], activation="tanh"), "mlp", "activation", "hidden=..."),
+    (lambda: bp.Dense(1, use_bias=False), "Dense", "use_bias", "bias=..."),
+    (lambda: bp.Dense(1, kernel_initializer="zeros"), "Dense", "kernel_initializer", "weight_init=..."),
+    (lambda: bp.SGD(lr=0.1), "SGD", "lr", "learning_rate=..."),
+    (lambda: bp.Adam(betas=(0.9, 0.99)), "Adam", "betas", "beta_1=..., beta_2=..."),
+    (lambda: bp.Adam(eps=1e-7), "Adam", "eps", "epsilon=..."),
+    (lambda: bp.losses.Huber(detla=1.0), "Huber", "detla", "delta=..."),
+    (
+        lambda: bp.callbacks.EarlyStopping(restore_best_weights=True),
+        "EarlyStopping",
+        "restore_best_weights",
+        "restore_best=...",
+    ),
+    (lambda: bp.find_learning_rate(network(), X, Y, n_steps=20), "find_learning_rate", "n_steps", "steps=..."),
+]
+
+
+@pytest.mark.parametrize(("call", "function", "name", "meant"), MISTAKES, ids=lambda value: str(value)[:30])
+def test_what_was_meant(call, function, name, meant):
+    with pytest.raises(TypeError, match=re.escape(f"{function}: needs names that it has, got {name}: write {meant}")):
+        call()
+
+
+def test_nothing_near_lists_what_there_is():
+    with pytest.raises(TypeError, match=r"SGD: needs names that it has, got zzz: they are learning_rate, momentum, "):
+        bp.SGD(zzz=1)
+
+
+def test_values_without_names():
+    with pytest.raises(
+        TypeError,
+        match=re.escape(
+            "fit: needs a name for each value after X, y: loss, optimizer, schedule, epochs, batch_size, shuffle, "
+            "sample_weight, class_weight, ... (22 in all); got 100 (int) without one"
+        ),
+    ):
+        network().fit(X, Y, 100)
+    with pytest.raises(TypeError, match=re.escape("SGD: needs a name for each value after learning_rate: momentum")):
+        bp.SGD(0.1, 0.9)
+    with pytest.raises(TypeError, match=re.escape("Huber: needs a name for each value: scale, reduction, delta; got")):
+        bp.losses.Huber(1.0)
+
+
+def test_nothing_happens_to_the_network():
+    net = network()
+    before = net.parameters.copy()
+    with pytest.raises(TypeError):
+        net.fit(X, Y, lr=0.1)
+    np.testing.assert_array_equal(net.parameters, before)
+    assert net.history.epochs == 0
+
+
+@pytest.mark.parametrize("function", [bp.Network.fit, bp.Fleet.minimize, bp.mlp, bp.SGD, bp.Dense, bp.Network])
+def test_signatures_stay(function):
+    names = inspect.signature(function).parameters
+    assert "args" not in names
+    assert "kwargs" not in names
+    assert inspect.getdoc(function)
+
+
+def test_every_meaning_is_the_name_of_something():
+    """A parameter that was renamed would be advised in vain."""
+    functions = [
+        bp.Network, bp.Network.fit, bp.Network.minimize, bp.Fleet, bp.Fleet.fit, bp.mlp, bp.Dense,
+        bp.find_learning_rate, bp.callbacks.EarlyStopping, bp.callbacks.ReduceLROnPlateau,
+        bp.callbacks.Checkpoint, *bp.optimizers.OPTIMIZERS.values(), *bp.losses.LOSSES.values(),
+    ]  # fmt: skip
+    names = {name for function in functions for name in inspect.signature(function).parameters}
+    for _, *meanings in keywords._MEANINGS:
+        for meaning in meanings:
+            assert meaning.startswith("bp.") or meaning.partition("=")[0] in names, meaning
