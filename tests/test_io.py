@@ -12,6 +12,7 @@ import pytest
 from backprop import io
 from backprop.backends import choice
 from backprop.files import models
+from backprop.files import safetensors as files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -130,6 +131,29 @@ def test_any_safetensors_reader_can_read_it(net, path):
     assert architecture["format"] == "backprop.network"
     assert architecture["version"] == 1
     assert architecture["layers"][0]["activation"] == "elu"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+        st.tuples(st.sampled_from(sorted(files._CODES, key=str)), st.lists(st.integers(0, 3), max_size=3)),
+        max_size=5,
+    ),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_files_are_those_of_the_library(shapes, text):
+    """Byte for byte."""
+    tensors = {name: np.zeros(shape, dtype) + k + 1 for k, (name, (dtype, shape)) in enumerate(shapes.items())}
+    tensors = {name: np.asarray(tensors[name], dtype) for name, (dtype, _) in shapes.items()}
+    assert files.written(tensors, {"key": text}) == safetensors_bytes(tensors, metadata={"key": text})
+
+
+def test_order_and_layout_of_what_is_saved_change_nothing():
+    numbers = np.arange(12.0).reshape(3, 4)
+    expected = safetensors_bytes({"a": numbers, "b": numbers.T.copy()}, metadata={"key": ""})
+    for own in (numbers, np.asfortranarray(numbers), numbers.astype(">f8")):
+        assert files.written({"b": own.T, "a": own}, {"key": ""}) == expected
 
 
 def test_equal_networks_give_equal_files(tmp_path):

@@ -109,10 +109,8 @@ def columns(names: Names | None) -> dict[str, Any]:
 
 def serialized(tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
     """Return a safetensors file that holds the tensors and the metadata as JSON; ValueError where it is too much."""
-    from safetensors.numpy import save as safetensors_bytes
-
-    # One metadata entry, because safetensors keeps several in no fixed order: equal networks give equal files.
-    data: bytes = safetensors_bytes(tensors, metadata={_KEY: json.dumps(metadata, allow_nan=False)})
+    # One metadata entry, because the library keeps several in no fixed order: equal networks give equal files.
+    data = safetensors.written(tensors, {_KEY: json.dumps(metadata, allow_nan=False)})
     safetensors.check_room(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return data
 

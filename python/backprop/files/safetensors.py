@@ -1,4 +1,6 @@
-"""Safetensors files, read without trust: every size is compared with the file before memory is taken for it.
+"""Safetensors files, written as the library of that name does, and read without trust.
+
+Reading compares every size with the file before it takes memory for it.
 
 The format (https://huggingface.co/docs/safetensors): the length of the header, 8 bytes, little-endian; the header, a
 JSON object from tensor names to ``dtype``, ``shape`` and ``data_offsets``, and from ``__metadata__`` to an object of
@@ -12,6 +14,7 @@ import math
 import os
 import reprlib
 import stat
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,9 @@ _DTYPES = {
     "I8": "<i1", "U8": "<u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8",
     "U64": "<u8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
+_CODES = {np.dtype(code): name for name, code in _DTYPES.items()}
+# The library's order of tensors in a file: the largest numbers first, so that each begins at a multiple of its size.
+_ORDER = ("U64", "I64", "F64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8")
 _MOST_DIMENSIONS = 32  # what every NumPy takes
 
 # What is read takes at most twice the file and 16 MiB of memory. Numbers cannot take more, but JSON can: up to so many
@@ -32,6 +38,21 @@ _BYTES_PER_VALUE, _BYTES_PER_ESCAPE, _BYTES_PER_CHARACTER, _MOST_BYTES = 160, 72
 
 class ForeignError(ValueError):
     """A safetensors file that someone else wrote."""
+
+
+def written(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """Return a file with these tensors and metadata, the bytes that ``safetensors.numpy.save`` gives."""
+    codes = {name: _CODES[array.dtype.newbyteorder("<")] for name, array in tensors.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    blocks, at = [], 0
+    for name in sorted(tensors, key=lambda name: (_ORDER.index(codes[name]), name)):
+        block = np.ascontiguousarray(tensors[name], _DTYPES[codes[name]]).reshape(-1).view(np.uint8)
+        offsets = [at, at := at + block.size]
+        header[name] = {"dtype": codes[name], "shape": list(tensors[name].shape), "data_offsets": offsets}
+        blocks.append(block.data)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *blocks])
 
 
 def read(name: str, key: str) -> tuple[dict[str, NDArray[Any]], str]:
