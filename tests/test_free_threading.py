@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -33,10 +35,17 @@ def minimized(seed, method):
     return net.parameters.tobytes()
 
 
-def fleet(seed):
-    members = bp.Fleet.of([bp.mlp([5, 6, 1], seed=k) for k in range(seed, seed + 20)])
-    members.fit(X, Y, **FIT)
+def fleet(seed, n_threads=1):
+    members = bp.Fleet.of([bp.mlp([5, 6, 1], seed=k) for k in range(seed, seed + 40)])
+    members.fit(X, Y, **FIT | {"n_threads": n_threads})
     return members.predict(X).tobytes()
+
+
+def team(seed, **options):
+    """Threads of the core in each thread of Python: they share samples, or units where there are few rows."""
+    net = bp.mlp([5, 200, 200, 1], seed=seed)
+    net.fit(X, Y, **FIT | {"n_threads": 2 + seed % 3, "batch_size": (100, 2)[seed % 2], "epochs": 2}, **options)
+    return net.parameters.tobytes()
 
 
 KINDS = {
@@ -47,6 +56,8 @@ KINDS = {
     "lbfgs": lambda k: minimized(k, "lbfgs"),
     "lm": lambda k: minimized(k, "lm"),
     "fleet": fleet,
+    "team": team,
+    "fleet with a team": lambda k: fleet(k, 2 + k % 3),
 }
 
 
@@ -72,6 +83,29 @@ def test_each_thread_trains_its_own(kind):
     expected = [call() for call in calls]
     for _ in range(5):
         assert at_once(calls) == expected
+
+
+@pytest.fixture(scope="module")
+def squared_error(tmp_path_factory):
+    """A loss that a C compiler made."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler is here")
+    folder = tmp_path_factory.mktemp("loss")
+    (folder / "loss.c").write_text("""
+#include <stddef.h>
+double squared_error(const float *a, const float *y, float *g, ptrdiff_t n, void *user) {
+    g[0] = a[0] - y[0];
+    return 0.5 * g[0] * g[0];
+}
+""")
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", folder / "loss.so", folder / "loss.c"], check=True)
+    return bp.losses.Compiled(ctypes.CDLL(str(folder / "loss.so")).squared_error, dtype="float32")
+
+
+def test_all_train_with_one_compiled_loss(squared_error):
+    calls = [lambda k=k: team(k, loss=squared_error) for k in range(N_THREADS)]
+    expected = [call() for call in calls]
+    assert at_once(calls) == expected
 
 
 def test_all_predict_with_one_network():

@@ -1,7 +1,8 @@
 """Run the tests on cores that look for their own mistakes: python tools/sanitize.py address|thread|valgrind ...
 
 ``address``   AddressSanitizer and UndefinedBehaviorSanitizer, on the tests that compute
-``thread``    ThreadSanitizer, on the tests of threads
+``thread``    ThreadSanitizer: first on planted races, each of which it must report, then on the tests of threads. Also
+              without the GIL, with a Python that was built with --with-thread-sanitizer
 ``valgrind``  memcheck on a short run of everything that a core offers (no AVX-512: valgrind does not know it)
 
 Needs GCC or Clang with their sanitizer libraries, and valgrind. The builds are kept in build/sanitize.
@@ -10,10 +11,15 @@ Needs GCC or Clang with their sanitizer libraries, and valgrind. The builds are 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 from build import INSTRUCTION_SETS, ROOT, build, run
+from mutation import planted
+from races import FAULTS, RACES
 
 # -s: what a sanitizer says before it ends the process must not be lost
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-p", "only_built"]
@@ -26,9 +32,12 @@ NOT_COMPUTING = (
 )  # fmt: skip
 # Nor what NumPy computes, what takes all memory or time, or scikit-learn's own tests, which train and train again.
 NOT_ADDRESS = ("pictures", "larger_than", "wide", "reference", "of_scikit_learn")
-# Python and NumPy keep memory until they end, which is no leak of ours; they are not instrumented either.
+FIXED_ADDRESSES = ["setarch", "-R"]  # ThreadSanitizer wants certain ones for itself
+# Python and NumPy keep memory until they end, which is no leak of ours.
 ASAN = "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1"
-TSAN = "halt_on_error=1:ignore_noninstrumented_modules=1:report_signal_unsafe=0"
+# On Linux ThreadSanitizer takes no module for instrumented: it would leave out memcpy and memset in the core, too.
+TSAN = "halt_on_error=1:ignore_noninstrumented_modules=0:report_signal_unsafe=0:exitcode=66"
+REPORTED = 66
 
 
 def library(name: str) -> str:
@@ -54,13 +63,39 @@ def address(isas: list[str]) -> None:
 
 
 def thread(isas: list[str]) -> None:
-    package = build(ROOT / "build/sanitize/thread", "thread", isas)
+    folder = ROOT / "build/sanitize/thread"
+    package = build(folder, "thread", isas, source=planted.plant_all(FAULTS, folder / "source"))
+    settings = {"TSAN_OPTIONS": TSAN, "PYTHONPATH": package}
+    if not is_instrumented():
+        settings["LD_PRELOAD"] = library("tsan")
+    for isa in isas:
+        for dtype in ("float32", "float64"):
+            check_races(isa, dtype, settings)
     tests = [*sorted(ROOT.glob("tests/test_*thread*.py")), ROOT / "tests/test_fleet_lanes.py"]
-    # without random addresses: ThreadSanitizer wants certain ones for itself
-    run(
-        ["setarch", "-R", *PYTEST, *tests, "-k", "not wide and not (shares_change and dropout)"],
-        LD_PRELOAD=library("tsan"), TSAN_OPTIONS=TSAN, PYTHONPATH=package,
-    )  # fmt: skip
+    run([*FIXED_ADDRESSES, *PYTEST, *tests, "-k", "not wide and not (shares_change and dropout)"], **settings)
+
+
+def is_instrumented() -> bool:
+    """Whether this Python has ThreadSanitizer in it. Without the GIL it must: its own locks order what threads do."""
+    instrumented = "--with-thread-sanitizer" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and not instrumented:
+        sys.exit("thread: a Python without the GIL needs to be built with --with-thread-sanitizer")
+    return instrumented
+
+
+def check_races(isa: str, dtype: str, settings: dict[str, str | Path]) -> None:
+    """End the program unless each of the planted races is reported, as one of the core."""
+    for race in RACES:
+        switches = {"BACKPROP_BACKEND": isa, "BACKPROP_FAULT": race.fault, "BACKPROP_THREADS": "fixed"}
+        result = subprocess.run(
+            [*FIXED_ADDRESSES, sys.executable, "-c", race.code(dtype)],
+            env=os.environ | {name: str(value) for name, value in (settings | switches).items()},
+            capture_output=True,
+            text=True,
+        )
+        if result.returncode != REPORTED or f"_core_{isa}_f" not in result.stderr:
+            sys.exit(f"thread: {isa}, {dtype}: needs a report, and got none, where {race.what}\n{result.stderr}")
+        print(f"{isa}, {dtype}: reported, as it should be: {race.what}", flush=True)
 
 
 def valgrind(isas: list[str]) -> None:

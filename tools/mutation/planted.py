@@ -29,12 +29,14 @@ cdef extern from *:
     #include <stdlib.h>
     static int NAME_number = -1;
     static void NAME_forget(void) { NAME_number = -1; }
-    static inline int NAME(void) {
-        if (NAME_number < 0) {
+    static inline int NAME(void) { /* any thread may be the first */
+        int number = __atomic_load_n(&NAME_number, __ATOMIC_RELAXED);
+        if (number < 0) {
             pthread_atfork(NULL, NULL, NAME_forget);
-            NAME_number = getenv("BACKPROP_FAULT") ? atoi(getenv("BACKPROP_FAULT")) : 0;
+            number = getenv("BACKPROP_FAULT") ? atoi(getenv("BACKPROP_FAULT")) : 0;
+            __atomic_store_n(&NAME_number, number, __ATOMIC_RELAXED);
         }
-        return NAME_number;
+        return number;
     }
     \"\"\"
     int fault_number "NAME"() noexcept nogil

@@ -120,7 +120,19 @@ BP_INLINE vec vheld(vec v) { return v; }
 #endif
 
 /* the first n lanes (0 <= n <= BP_LANES); the others are 0 and no memory behind them is touched */
-#if BP_VEC_BYTES == 64 && BP_REAL_BITS == 32 && defined(__AVX512F__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* GCC's sanitizers see neither masked instructions nor, everywhere, memcpy: they would miss what happens here. */
+BP_INLINE vec vload_n(const real *p, ptrdiff_t n) {
+    vec v = vset1(0);
+    for (ptrdiff_t i = 0; i < n; i++)
+        ((real *)&v)[i] = p[i];
+    return v;
+}
+BP_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        p[i] = ((const real *)&v)[i];
+}
+#elif BP_VEC_BYTES == 64 && BP_REAL_BITS == 32 && defined(__AVX512F__)
 BP_INLINE vec vload_n(const real *p, ptrdiff_t n) { return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 BP_INLINE void vstore_n(real *p, vec v, ptrdiff_t n) {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
