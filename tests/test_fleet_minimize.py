@@ -190,3 +190,99 @@ def test_wrong_arguments(settings, message, rows):
         fleet.minimize(*rows, **settings)
     np.testing.assert_array_equal(fleet.parameters, before)
     assert not fleet.history.epochs.any()
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def interrupted(fleet, rows, method, stops, **settings):
+    """Minimise until Ctrl-C, which comes with the third iteration of some member; other members are anywhere."""
+
+    class Stop(bp.callbacks.Callback):
+        def on_epoch_end(self, network, epoch, logs):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fleet.minimize(*rows, method=method, callbacks=[*stops(), Stop()], **settings)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_method
+def test_a_checkpoint_goes_on_bit_for_bit(method, dtype, rows, tmp_path):
+    """With what solvers and callbacks remember, of members that are at different iterations or have none."""
+
+    def stops():
+        return [EarlyStopping("val_loss", patience=6, restore_best=True)]
+
+    settings = {"max_iter": 25, "tolerance": 0, "validation_split": 0.25, "n_threads": 2}
+    whole, fleet, path = fleet_of(dtype=dtype), fleet_of(dtype=dtype), tmp_path / "fleet.safetensors"
+    whole.minimize(*rows, method=method, callbacks=stops(), **settings)
+    interrupted(fleet, rows, method, stops, **settings)
+    fleet.save_checkpoint(path)
+    again = bp.resume(path)
+    assert set(again._solved) == set(fleet._solved)
+    for twin in (again, bp.resume(path), fleet):
+        twin.minimize(*rows, method=method, callbacks=stops(), resume=True, **settings)
+        same(twin, list(whole))
+        np.testing.assert_array_equal(twin.parameters, whole.parameters)
+
+
+@each_method
+def test_parts_and_joined_fleets_remember(method, rows, tmp_path):
+    """Other shapes, other solvers, members of a fleet and networks: each goes on as it would have alone."""
+    X, y = rows
+    nets = [bp.mlp([2, 4 + k % 2, 1], hidden="tanh", dtype="float64", seed=k) for k in range(4)]
+    whole = [net.copy() for net in nets]
+    for k in range(3):
+        nets[k].minimize(X[k], y[k], method=method, max_iter=4, tolerance=0)
+    for k, net in enumerate(whole):
+        net.minimize(X[k], y[k], method=method, max_iter=9, tolerance=0)
+    fleet = bp.Fleet.of(nets[:2])
+    fleet.append(nets[2])
+    fleet.append(bp.Fleet.of(nets[3:]))
+    fleet.save_checkpoint(tmp_path / "fleet")
+    fleet = bp.resume(tmp_path / "fleet")
+    part = fleet[[3, 1, 0]]
+    part.minimize([X[k] for k in (3, 1, 0)], [y[k] for k in (3, 1, 0)], method=method, max_iter=9, tolerance=0,
+                  resume=True)  # fmt: skip
+    same(part, [whole[k] for k in (3, 1, 0)])
+    member = fleet[2].copy()
+    member.minimize(X[2], y[2], method=method, max_iter=9, tolerance=0, resume=True)
+    np.testing.assert_array_equal(member.parameters, whole[2].parameters)
+    assert fleet._solved[2].state.iteration == 4
+    nets[0].minimize(X[0], y[0], method="lbfgs", max_iter=2)
+    nets[1].minimize(X[1], y[1], method="lm", max_iter=2)
+    bp.Fleet.of(nets).save_checkpoint(tmp_path / "mixed")
+    assert [run.solver.name for run in bp.resume(tmp_path / "mixed")._solved.values()].count("lm") >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("members", lambda a: a + 5, "members: needs some of 5 members, each once"),
+        ("members", lambda a: a * 0, "members: needs some of 5 members, each once"),
+        ("point", lambda a: a * np.nan, "need finite numbers"),
+        ("point", lambda a: a[:, 1:], "point: needs"),
+        ("pairs", lambda a: a[1:], "integers: needs numbers >= 0"),
+        ("integers", lambda a: -a, "integers: needs numbers >= 0"),
+        ("reals", lambda a: a[:, 1:], "reals: needs"),
+        ("reason", lambda a: a + 9, "reason: needs places in a list"),
+    ],
+)
+def test_a_damaged_minimisation_is_seen(name, change, message, rows, tmp_path, monkeypatch):
+    from backprop.files import fleet_checkpoints
+
+    fleet, original = fleet_of(), fleet_checkpoints._training
+
+    def damaged(fleet):
+        tensors, metadata = original(fleet)
+        name_of_tensor = f"training.groups.0.solving.0.{name}"
+        tensors[name_of_tensor] = np.ascontiguousarray(change(tensors[name_of_tensor]))
+        return tensors, metadata
+
+    fleet.minimize(*rows, max_iter=3)
+    monkeypatch.setattr(fleet_checkpoints, "_training", damaged)
+    fleet.save_checkpoint(tmp_path / "fleet")
+    with pytest.raises(ValueError, match=message):
+        bp.resume(tmp_path / "fleet")

@@ -503,8 +503,8 @@ class Fleet(FleetModel):
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write all members and their training to one file; `backprop.resume` reads it.
 
-        As `Network.save_checkpoint`: ``fit(..., resume=True)`` with the same data and arguments goes on with every
-        member, bit for bit as if it had not stopped.
+        As `Network.save_checkpoint`: ``fit(..., resume=True)`` and ``minimize(..., resume=True)`` with the same data
+        and arguments go on with every member, bit for bit as if it had not stopped.
 
         Parameters
         ----------

@@ -32,8 +32,8 @@ from backprop.reference.solvers import SOLVERS
 KEY, SOLVING_KEY = "training", "solving"
 _INTEGERS = ("step", "epoch", "cursor", "first_epoch", "best_epoch", "stale_epochs")
 _REALS = ("loss_sum", "weight_sum", "best_loss", "rate_scale")
-_SOLVER_INTEGERS = ("iteration", "evaluations", "counted")
-_SOLVER_REALS = ("loss", "slope", "damping", "alpha", "beta", "gamma")
+SOLVER_INTEGERS = ("iteration", "evaluations", "counted")
+SOLVER_REALS = ("loss", "slope", "damping", "alpha", "beta", "gamma")
 _MOST = 2**62  # of a counter
 
 
@@ -126,8 +126,8 @@ def _solving(left: SolverRun) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     tensors.update({"training.solving.point": state.point, "training.solving.pairs": pairs})
     settings = {each.name: getattr(solver, each.name) for each in fields(solver)}
     metadata = {
-        **{name: int(getattr(state, name)) for name in _SOLVER_INTEGERS},
-        **{name: float(getattr(state, name)).hex() for name in _SOLVER_REALS},
+        **{name: int(getattr(state, name)) for name in SOLVER_INTEGERS},
+        **{name: float(getattr(state, name)).hex() for name in SOLVER_REALS},
         "solver": {"name": solver.name, **settings},
         "reason": left.reason,
         "callbacks": callbacks,
@@ -180,8 +180,8 @@ def restore_solving(model: Model, metadata: Mapping[str, Any], tensors: Mapping[
     """Give the model its minimisation back."""
     settings = dict(metadata["solver"])
     solver = SOLVERS[check.choice("solver", settings.pop("name"), SOLVERS)](**settings)
-    integers = {name: check.integer(name, metadata[name], at_least=0, at_most=_MOST) for name in _SOLVER_INTEGERS}
-    numbers: dict[str, Any] = {**integers, **{name: columns.real(metadata[name]) for name in _SOLVER_REALS}}
+    integers = {name: check.integer(name, metadata[name], at_least=0, at_most=_MOST) for name in SOLVER_INTEGERS}
+    numbers: dict[str, Any] = {**integers, **{name: columns.real(metadata[name]) for name in SOLVER_REALS}}
     real, n = np.dtype(np.float64), model.n_parameters
     point = _tensor(tensors, "training.solving.point", real, (n,)).copy()
     pairs = _tensor(tensors, "training.solving.pairs", real, (None, 2, n))

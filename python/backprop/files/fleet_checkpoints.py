@@ -9,8 +9,9 @@ For the members of group g, n in all, there are
 - ``training.groups.g.learning_rates`` and ``training.groups.g.n_shuffled`` (n,) where the group has them
 - ``training.groups.g.optimizer`` (n,): the place of each member's optimizer in a list, where there are several kinds
 
-The history is ``training.history.0`` (epochs, members of the fleet) and so on, ``training.history.epochs`` and
-``training.history.stop_reason``. A SHA-256 over everything tells a damaged file from a whole one.
+Minimisations are in `backprop.files.fleet_solving`. The history is ``training.history.0`` (epochs, members of the
+fleet) and so on, ``training.history.epochs`` and ``training.history.stop_reason``. A SHA-256 over everything tells a
+damaged file from a whole one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from backprop.base.fleet_history import FleetHistory
 from backprop.files import checkpoints, columns, fleets, models
 from backprop.files.checkpoints import KEY
 from backprop.files.columns import INDEX, Tensors
+from backprop.files.fleet_callbacks import callback, states
+from backprop.files.fleet_solving import restore_solving, solving
 from backprop.model.fleet import FleetModel, Group
 from backprop.reference.optimizers import OPTIMIZERS, Optimizer
 
@@ -57,6 +60,9 @@ def _training(fleet: FleetModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     for g, group in enumerate(fleet._groups):
         more, entry = _group(f"training.groups.{g}.", group)
         tensors.update(more)
+        if fleet._solved:
+            more, entry["solving"] = solving(f"training.groups.{g}.", group, fleet._solved)
+            tensors.update(more)
         groups.append(entry)
     history = fleet.history
     reasons, tensors["training.history.stop_reason"] = columns.counted(history.stop_reason.tolist())
@@ -65,7 +71,7 @@ def _training(fleet: FleetModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any
     metadata = {
         "member": list(MEMBER.names or ()),
         "groups": groups,
-        "callbacks": [_callback(f"training.callbacks.{k}.", *each, tensors) for k, each in enumerate(fleet._callbacks)],
+        "callbacks": [callback(f"training.callbacks.{k}.", *each, tensors) for k, each in enumerate(fleet._callbacks)],
         "history": {"names": list(history), "stop_reasons": reasons, "elapsed": float(history.elapsed).hex()},
     }
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata
@@ -99,32 +105,6 @@ def _group(prefix: str, group: Group) -> tuple[dict[str, NDArray[Any]], dict[str
     return tensors, {"optimizers": entries}
 
 
-def _callback(
-    prefix: str, kind: str, states: Sequence[Mapping[str, Any]], tensors: dict[str, NDArray[Any]]
-) -> dict[str, Any]:
-    """Return what the copies of a callback know, one for each member.
-
-    For each name there are as many tensors as kinds of values: one for numbers and texts, and one for arrays of each
-    shape. Where only some of the members have a value of a kind, a tensor says which.
-    """
-    own: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for state in states for key in state):
-        kinds: dict[Any, list[int]] = {}
-        for k, state in enumerate(states):
-            if key in state:
-                value = state[key]
-                kind_of_value = (value.shape, value.dtype.str) if isinstance(value, np.ndarray) else None
-                kinds.setdefault(kind_of_value, []).append(k)
-        own[key] = []
-        for j, have in enumerate(kinds.values()):
-            choices, array = columns.column([states[k][key] for k in have])
-            own[key].append(choices)
-            tensors[f"{prefix}{key}.{j}"] = array
-            if len(have) < len(states):
-                tensors[f"{prefix}{key}.{j}.members"] = np.array(have, INDEX)
-    return {"class": kind, "size": len(states), "own": own}
-
-
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -136,9 +116,10 @@ def restore(fleet: FleetModel, metadata: Mapping[str, Any], tensors: Tensors) ->
         raise ValueError(f"groups: needs {len(fleet._groups)}, got {len(metadata['groups'])}")
     for g, (group, entry) in enumerate(zip(fleet._groups, metadata["groups"], strict=True)):
         _restore_group(f"training.groups.{g}.", group, entry, tensors)
+        fleet._solved.update(restore_solving(f"training.groups.{g}.", group, entry.get("solving", ()), tensors))
     fleet.history = _history(len(fleet), metadata["history"], tensors)
     fleet._callbacks = [
-        (str(entry["class"]), _states(f"training.callbacks.{k}.", entry, tensors, len(fleet)))
+        (str(entry["class"]), states(f"training.callbacks.{k}.", entry, tensors, len(fleet)))
         for k, entry in enumerate(metadata["callbacks"])
     ]
 
@@ -229,25 +210,3 @@ def _history(size: int, metadata: Mapping[str, Any], tensors: Tensors) -> FleetH
     history.stop_reason[:] = columns.values_of("stop_reason", metadata["stop_reasons"], reasons)
     history.elapsed = columns.real(metadata["elapsed"])
     return history
-
-
-def _states(prefix: str, entry: Mapping[str, Any], tensors: Tensors, size: int) -> list[dict[str, Any]]:
-    """Return what the copies of a callback know."""
-    if entry["size"] not in (0, size):
-        raise ValueError(f"{prefix}: needs the states of {size} members, got {check.shown(entry['size'])}")
-    states: list[dict[str, Any]] = [{} for _ in range(entry["size"])]
-    for key, kinds in entry["own"].items():
-        for j, choices in enumerate(kinds):
-            name = f"{prefix}{key}.{j}"
-            have = list(range(len(states)))
-            if f"{name}.members" in tensors:
-                rows = tensors.take(f"{name}.members", INDEX, (None,))
-                if len(rows) and not 0 <= rows.min() <= rows.max() < len(states):
-                    raise ValueError(f"{name}.members: needs places of members")
-                have = rows.tolist()
-            array = tensors.take(name, None, None)
-            if array.ndim == 0 or len(array) != len(have):
-                raise ValueError(f"{name}: needs one for each of {len(have)} members, got {array.shape}")
-            for k, value in zip(have, columns.values_of(name, choices, array), strict=True):
-                states[k][key] = value
-    return states

@@ -367,7 +367,7 @@ class FleetModel:
         if state is not None:
             network._state, network._optimizer = deepcopy(state), group.optimizer_of(row)
             network._state.parameters = network._parameters
-        network.history, network._solved = self.history.of(k), self._solved.get(k)
+        network.history, network._solved = self.history.of(k), deepcopy(self._solved.get(k))
         return network
 
     def _part(self, index: Any) -> Self:
@@ -389,7 +389,9 @@ class FleetModel:
                 is_slice = isinstance(index, slice) and step > 0 and bool((np.diff(rows) == step).all())
                 own: Any = slice(int(rows[0]), int(rows[-1]) + 1, step) if is_slice else rows
                 groups.append(group.part(own, found.astype(np.int64)))
-        return self._assembled(tuple(groups), self._dtype, self._backend.name, self.history.part(places))
+        part = self._assembled(tuple(groups), self._dtype, self._backend.name, self.history.part(places))
+        part._solved = {new: deepcopy(self._solved[k]) for new, k in enumerate(places.tolist()) if k in self._solved}
+        return part
 
     def __iter__(self) -> Iterator[Any]:
         return (self._trained_member(k) for k in range(self._size))

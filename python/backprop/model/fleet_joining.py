@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -35,7 +36,9 @@ def of_networks(cls: type[F], networks: Iterable[Any]) -> F:
     first = given[0]
     groups = _joined([_group_of(network, f"networks[{k}]", k) for k, network in enumerate(given)])
     history = FleetHistory.joined([network.history for network in given])
-    return cls._assembled(groups, first.dtype, first.backend, history)
+    fleet = cls._assembled(groups, first.dtype, first.backend, history)
+    fleet._solved = {k: deepcopy(network._solved) for k, network in enumerate(given) if network._solved is not None}
+    return fleet
 
 
 def append(fleet: FleetModel, other: Any) -> None:
@@ -47,14 +50,16 @@ def append(fleet: FleetModel, other: Any) -> None:
         start = len(fleet)
         if isinstance(other, Model):
             more = [_group_of(other, "other", start)]
+            others = {} if other._solved is None else {0: other._solved}
         else:
-            everything = slice(None)
+            everything, others = slice(None), other._solved
             more = [group.part(everything, group.members + start) for group in other._groups]
         groups, run = _joined([*fleet._groups, *more]), fleet._run
-        guard, callbacks = fleet._guard, fleet._callbacks
+        guard, callbacks, solved = fleet._guard, fleet._callbacks, fleet._solved
         history = FleetHistory.joined([fleet.history, other.history])
         fleet._assemble(groups, fleet._dtype, fleet.backend, history)
         fleet._guard, fleet._run = guard, run
+        fleet._solved = solved | {start + k: deepcopy(run) for k, run in others.items()}
         fleet._callbacks = [] if not callbacks else [
             (kind, [*states, *({} for _ in range(len(fleet) - start))] if states else []) for kind, states in callbacks
         ]  # fmt: skip
