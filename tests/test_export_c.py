@@ -505,7 +505,7 @@ def test_training_without_what_fit_does_is_refused(setting, tmp_path):
 def test_parameters_that_are_no_numbers_are_refused(tmp_path):
     net = bp.mlp([2, 1], seed=0)
     net.weights[0][0] = np.nan
-    with pytest.raises(ValueError, match="needs finite parameters"):
+    with pytest.raises(ValueError, match="needs parameters that are finite"):
         net.to_c(tmp_path / "model.h")
 
 

@@ -1,5 +1,7 @@
 """Models of ONNX as networks, our own and those of others."""
 
+import importlib
+
 import backprop as bp
 import numpy as np
 import pytest
@@ -169,3 +171,39 @@ def test_what_skl2onnx_writes(n_outputs, rng):
     )
     again = bp.from_onnx(skl2onnx.to_onnx(estimator, X[:1]))
     np.testing.assert_allclose(again.predict(X).squeeze(), estimator.predict(X), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("module", ["sklearn.neural_network", "backprop.sklearn"])
+@pytest.mark.parametrize("options", [{}, {"zipmap": False}, {"zipmap": "columns"}, {"nocl": True, "zipmap": False}])
+@pytest.mark.parametrize("classes", [["no", "yes"], [0, 1], [3, 5, 8], ["a", "b", "c"], "several"])
+def test_classifiers_of_skl2onnx(module, options, classes, rng):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    X = rng.normal(size=(60, 3)).astype(np.float32)
+    y = rng.integers(0, 2, (60, 3)) if classes == "several" else np.array(classes)[rng.integers(0, len(classes), 60)]
+    if options.get("zipmap", True) is not False and classes == "several":
+        pytest.skip("labels of their own have no map")
+    if "nocl" in options and module == "sklearn.neural_network":
+        pytest.skip("makes a file that is none")
+    estimator = importlib.import_module(module).MLPClassifier((4,), max_iter=3, random_state=0).fit(X, y)
+    net = bp.from_onnx(skl2onnx.to_onnx(estimator, X[:1], options=options))
+    wanted = np.asarray(estimator.predict_proba(X))
+    wanted = wanted[:, 1:] if wanted.shape[1] == 2 else wanted
+    np.testing.assert_allclose(net.predict(X), wanted, rtol=1e-5, atol=1e-6)
+    assert net.layers[-1].activation == ("softmax" if len(classes) == 3 else "sigmoid")
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_a_pipeline_is_refused_with_a_way(rng):
+    skl2onnx, preprocessing = pytest.importorskip("skl2onnx"), pytest.importorskip("sklearn.preprocessing")
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+
+    X = rng.normal(size=(60, 3)).astype(np.float32)
+    pipeline = make_pipeline(preprocessing.StandardScaler(), MLPRegressor(hidden_layer_sizes=(4,), max_iter=3)).fit(
+        X, X[:, 0]
+    )
+    with pytest.raises(ValueError, match=r"\(Scaler\): .*; export the network alone, without the steps of a pipeline"):
+        bp.from_onnx(skl2onnx.to_onnx(pipeline, X[:1]))
+    found = bp.from_onnx(skl2onnx.to_onnx(pipeline[-1], X[:1]))
+    np.testing.assert_allclose(found.predict(X)[:, 0], pipeline[-1].predict(X), rtol=1e-5, atol=1e-6)

@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 _WEIGHTS = ("exact", "int8")
 
 
-def to_c(model: Model, path: str | os.PathLike[str], name: Any, weights: Any, training: Any) -> None:
-    """Write a header; see `Network.to_c`."""
+def to_c(model: Model, path: str | os.PathLike[str] | None, name: Any, weights: Any, training: Any) -> str | None:
+    """Write a header, or return it; see `Network.to_c`."""
     name = checked_name(path, name)
-    write_atomically(path, header(name, {name: model}, weights, training).encode("ascii"))
+    return written(path, header(name, {name: model}, weights, training))
+
+
+def written(path: str | os.PathLike[str] | None, text: str) -> str | None:
+    """Write a text to a file, or return it where there is none."""
+    if path is None:
+        return text
+    write_atomically(path, text.encode("ascii"))
+    return None
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,8 @@ def header(name: str, models: Mapping[str, Model], weights: Any, training: Any, 
     return CFile(name, networks, around).text
 
 
-def checked_name(path: str | os.PathLike[str], name: Any) -> str:
-    """Return with what the names of a file begin: `name`, or what the name of the file makes of it.
+def checked_name(path: str | os.PathLike[str] | None, name: Any) -> str:
+    """Return with what the names of a file begin: `name`, or what the name of the file makes of it, or ``"model"``.
 
     Examples
     --------
@@ -55,6 +63,8 @@ def checked_name(path: str | os.PathLike[str], name: Any) -> str:
     'my_net_v2'
     """
     if name is None:
+        if path is None:
+            return "model"
         stem = re.sub(r"[^A-Za-z0-9]+", "_", Path(path_name(path)).stem).strip("_")
         if not is_identifier(stem):
             raise ValueError(f"path: needs a name that C can use, or name=... with one; got {path_name(path)!r}")

@@ -30,7 +30,9 @@ class CNetwork:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.model.parameters).all():
-            raise ValueError("to_c: needs finite parameters, got NaN or infinity; `fit` restores the last finite ones")
+            raise ValueError(
+                "to_c: needs parameters that are finite, got NaN or infinity; `fit` restores the last finite ones"
+            )
         if self.training:
             c_training.check_trainable(self.model, self.weights)
 

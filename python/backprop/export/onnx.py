@@ -29,7 +29,7 @@ class Port(NamedTuple):
 
 
 def to_onnx(model: Model, path: str | os.PathLike[str] | None) -> Any:
-    """Return the model of ONNX that computes what `predict` does; see `Network.to_onnx`."""
+    """Write the model of ONNX that computes what `predict` does, or return it; see `Network.to_onnx`."""
     graph = Graph(model.dtype)
     check_parameters(model)
     with_names = {} if model.feature_names is None else {"feature_names": json.dumps(model.feature_names)}
@@ -43,7 +43,9 @@ def to_onnx(model: Model, path: str | os.PathLike[str] | None) -> Any:
 def check_parameters(model: Model) -> None:
     """Raise ValueError unless the parameters are finite and fit into a file."""
     if not np.isfinite(model.parameters).all():
-        raise ValueError("to_onnx: needs parameters that are finite, got NaN or an infinity")
+        raise ValueError(
+            "to_onnx: needs parameters that are finite, got NaN or infinity; `fit` restores the last finite ones"
+        )
     if model.parameters.nbytes > _MOST_BYTES:
         raise ValueError(
             f"to_onnx: needs less than 2 GB of parameters, as a file of ONNX holds, got {model.parameters.nbytes:,} "
@@ -58,7 +60,7 @@ def finished(
     path: str | os.PathLike[str] | None,
     metadata: Mapping[str, str],
 ) -> Any:
-    """Return a graph as a checked ``onnx.ModelProto``; with a path, also write it there."""
+    """Return a graph as a checked ``onnx.ModelProto``; with a path, write it there and return nothing."""
     onnx = package()
     domains = {node.domain for node in graph.nodes} | {""}
     model = onnx.helper.make_model(
@@ -80,9 +82,10 @@ def finished(
     )
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
-    if path is not None:
-        write_atomically(path, model.SerializeToString())
-    return model
+    if path is None:
+        return model
+    write_atomically(path, model.SerializeToString())
+    return None
 
 
 def package(caller: str = "to_onnx") -> Any:

@@ -21,8 +21,10 @@ _WAYS = "backprop.sklearn has estimators for all activations, and to_onnx takes 
 
 def to_sklearn(model: Model, classes: Any) -> Any:
     """Return a fitted ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn; see `Network.to_sklearn`."""
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-
+    try:
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+    except ImportError as error:
+        raise ImportError(f"to_sklearn: needs scikit-learn, pip install scikit-learn ({error})") from error
     *hidden, output = (layer.activation for layer in model.layers)
     if len(set(hidden)) > 1 or not HIDDEN.keys() >= set(hidden):
         raise ValueError(
@@ -34,7 +36,7 @@ def to_sklearn(model: Model, classes: Any) -> Any:
     if output == "softmax" and model.n_outputs < 3:
         raise ValueError(
             f"to_sklearn: needs softmax for 3 classes or more, got {model.n_outputs}: for two scikit-learn has one "
-            f"output with sigmoid; {_WAYS}"
+            f"output with sigmoid, so train one; or {_WAYS}"
         )
     kind = MLPRegressor if output == "identity" else MLPClassifier
     estimator = kind(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.atomic import path_name
-from backprop.export.graph import Graph
+from backprop.export.graph import ML, Graph
 from backprop.export.nodes import ACTIVATION_NODES, Nodes
 from backprop.export.onnx import package
 from backprop.importing.stack import Named, Stack
@@ -28,6 +28,9 @@ _ALPHA = 0.3701171875
 """stands for any parameter in a pattern: a float32 that no formula has"""
 _PASSED_ON = ("Identity", "Dropout", "Flatten")
 _SWAPPED = ("Add", "Mul")
+_OF_CLASSIFIERS = ("ArgMax", "ArrayFeatureExtractor", "Binarizer", "Cast", "Gather", "Greater", "Identity", "Reshape",
+                   "Slice", "ZipMap")  # fmt: skip
+"""what makes labels and tables of probabilities of a network's outputs"""
 
 
 def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None, backend: str | None = None) -> Network:
@@ -39,7 +42,7 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
         A file, the bytes of one, or an ``onnx.ModelProto``. Its nodes are ``Gemm`` or ``MatMul`` and ``Add`` with
         constant weights, and the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write them;
         ``Identity``, ``Dropout``, ``Flatten`` and the like are passed over. It has one input, rows of numbers, and one
-        output.
+        output, or several that are labels and probabilities of one network, as skl2onnx writes a classifier.
     output
         An activation for the scores of the last layer, where the model leaves it to its loss: ``"softmax"`` or
         ``"sigmoid"``. None keeps what the model has.
@@ -49,7 +52,8 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
     Returns
     -------
     Network
-        It predicts what the model gives. After `Network.to_onnx` it has the same parameters, bit for bit; settings that
+        It predicts what the model gives; of a classifier the probabilities, for two classes that of the second one, as
+        `backprop.from_sklearn`. After `Network.to_onnx` it has the same parameters, bit for bit; settings that
         only training needs are not in such a file.
 
     Raises
@@ -120,6 +124,7 @@ class _Node(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    domain: str = ""
 
     def __str__(self) -> str:
         return f"node {self.name or self.outputs[0]!r} ({self.op})"
@@ -146,14 +151,22 @@ class _Chain:
             if proto.op_type == "Constant" and "value" in attributes:
                 constants[proto.output[0]] = numpy_helper.to_array(attributes["value"])
                 continue
-            node = _Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes)
+            given, found = tuple(proto.input), tuple(proto.output)
+            node = _Node(proto.op_type, proto.name, given, found, attributes, proto.domain)
             for name in set(node.inputs) - {""}:
                 readers.setdefault(name, []).append(node)
         inputs = [each.name for each in graph.input if each.name not in constants]
-        for what, names in (("input", inputs), ("output", [each.name for each in graph.output])):
+        outputs = [each.name for each in graph.output]
+        ends = outputs
+        if len(outputs) > 1:
+            writers = {name: node for nodes in readers.values() for node in nodes for name in node.outputs}
+            ends = list(dict.fromkeys(_before_a_classifier(name, writers, constants) for name in outputs))
+        for what, names, all_names in (("input", inputs, inputs), ("output", ends, outputs)):
             if len(names) != 1:
-                raise ValueError(f"from_onnx: needs a model with one {what}, got {len(names)}: {', '.join(names)}")
-        return cls(inputs[0], graph.output[0].name, readers, constants)
+                raise ValueError(
+                    f"from_onnx: needs a model with one {what}, got {len(all_names)}: {', '.join(all_names)}"
+                )
+        return cls(inputs[0], ends[0], readers, constants)
 
     def reader(self, name: str) -> _Node:
         """Return the node that reads a result; of several the first one."""
@@ -167,6 +180,22 @@ class _Chain:
         if name not in self.constants:
             raise ValueError(f"from_onnx: {node}: needs constant weights as input {place}, got {name!r}")
         return self.constants[name]
+
+
+def _before_a_classifier(output: str, writers: dict[str, _Node], constants: Mapping[str, Any]) -> str:
+    """Return of what labels, probabilities or a map of them are made; of two classes, the probability of the second."""
+    while (node := writers.get(output)) is not None:
+        read = [name for name in node.inputs if name and name not in constants]
+        if node.op == "Concat" and len(read) == 2:
+            first = writers.get(read[0])
+            if first is None or first.op != "Sub" or first.inputs[1] != read[1]:
+                break
+            output = read[1]
+        elif node.op in _OF_CLASSIFIERS and read:
+            output = read[0]
+        else:
+            break
+    return output
 
 
 def _shortest(value: Any) -> Any:
@@ -286,9 +315,10 @@ def _activation(stack: Stack, chain: _Chain, node: _Node, current: str) -> str:
                 named = (pattern.activation, float(np.ravel(parameters[0])[0]))
             stack.activation(f"from_onnx: {node}", named, slopes)
             return names[pattern.end]
+    way = "; export the network alone, without the steps of a pipeline before it" if node.domain == ML else ""
     raise ValueError(
         f"from_onnx: {node}: needs Gemm, MatMul and Add with constants, or one of the activations "
-        f"{', '.join(ACTIVATIONS)}; got nodes that are none of them"
+        f"{', '.join(ACTIVATIONS)}; got nodes that are none of them{way}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from backprop.model.model import Model
 
@@ -15,7 +15,7 @@ class Exportable(Model):
     """A model that can be had in the forms of other libraries and languages."""
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Return the network as a model of ONNX, which onnxruntime, browsers and phones run; write it to a file.
+        """Write the network as a model of ONNX, which onnxruntime, browsers and phones run, or return it.
 
         Its input ``X`` is (n, n_inputs) and its output ``outputs`` (n, n_outputs), both of the network's dtype and with
         any n. It computes what `predict` does, the activations of float32 within 2 units in the last place. Opset 17
@@ -25,12 +25,12 @@ class Exportable(Model):
         Parameters
         ----------
         path
-            The file, which is replaced in one piece; None writes none.
+            The file, which is replaced in one piece; None for no file, but the model.
 
         Returns
         -------
-        onnx.ModelProto
-            The model, checked by `onnx`.
+        onnx.ModelProto or None
+            The model, checked by `onnx`; None if it was written to a file.
 
         Raises
         ------
@@ -52,6 +52,16 @@ class Exportable(Model):
 
         return to_onnx(self, path)
 
+    @overload
+    def to_c(
+        self,
+        path: None = None,
+        *,
+        name: str | None = None,
+        weights: Literal["exact", "int8"] = "exact",
+        training: bool = False,
+    ) -> str: ...
+    @overload
     def to_c(
         self,
         path: str | os.PathLike[str],
@@ -59,20 +69,29 @@ class Exportable(Model):
         name: str | None = None,
         weights: Literal["exact", "int8"] = "exact",
         training: bool = False,
-    ) -> None:
-        """Write the network as a header of C99 that computes its outputs for one row, for a controller or any program.
+    ) -> None: ...
 
-        ``void NAME_predict(const float *inputs, float *outputs)``, with double for float64. Nothing is allocated, the
-        weights are ``static const``, and no library is called: exp, tanh and the like are the core's own. Where the
-        processor fuses multiply-adds, the outputs have the bits of `predict`. A comment in the file says how much
-        memory it takes. C++ compiles it too. The file is replaced in one piece.
+    def to_c(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        weights: Literal["exact", "int8"] = "exact",
+        training: bool = False,
+    ) -> str | None:
+        """Write the network as a header of C99 that computes its outputs for one row, or return the text of it.
+
+        ``void NAME_predict(const float *inputs, float *outputs)``, with double for float64, for a controller or any
+        program. Nothing is allocated, the weights are ``static const``, and no library is called: exp, tanh and the
+        like are the core's own. The outputs have the bits of `predict`. A comment in the file says how much memory it
+        takes. C++ compiles it too.
 
         Parameters
         ----------
         path
-            The file.
+            The file, which is replaced in one piece; None for no file, but its text.
         name
-            With what all names in it begin; None for the name of the file.
+            With what all names in it begin; None for the name of the file, or ``"model"`` without one.
         weights
             ``"exact"``, or ``"int8"``: whole numbers from -127 to 127 with a scale for each column, which take a
             quarter (float64: an eighth) of the memory, and change the outputs a little.
@@ -80,6 +99,11 @@ class Exportable(Model):
             Whether it also has ``NAME_train_one(inputs, targets, learning_rate)``: one step of gradient descent on one
             row, as `fit` takes it with ``loss="auto"``, ``optimizer="sgd"`` and ``batch_size=1``. The weights are then
             variables.
+
+        Returns
+        -------
+        str or None
+            The text; None if it was written to a file.
 
         Raises
         ------
@@ -91,18 +115,14 @@ class Exportable(Model):
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
         >>> import backprop as bp
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "model.h")
-        ...     bp.mlp([30, 16, 1], output="sigmoid", seed=0).to_c(path)
-        ...     print(path.read_text().splitlines()[0])
+        >>> text = bp.mlp([30, 16, 1], output="sigmoid", seed=0).to_c(name="valve")
+        >>> print(text.splitlines()[0])
         /* A network 30 -> 16 -> 1 (relu, sigmoid), float32
         """
         from backprop.export.c import to_c
 
-        to_c(self, path, name, weights, training)
+        return to_c(self, path, name, weights, training)
 
     def to_torch(self) -> Any:
         """Return the network as a ``torch.nn.Sequential`` in evaluation mode, with parameters of its own.

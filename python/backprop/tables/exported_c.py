@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backprop.base.atomic import write_atomically
-from backprop.export.c import Around, checked_name, header
+from backprop.export.c import Around, checked_name, header, written
 from backprop.export.c_text import LINE, Writer
 from backprop.tables.c_columns import CColumn, members, nothing
 from backprop.tables.encoders import CategoryInput, DateInput
@@ -25,22 +24,21 @@ if TYPE_CHECKING:
 
 
 def to_c(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
     fitted: Preprocessing,
     networks: Mapping[str, Network],
     threshold: float | None,
     name: Any,
     weights: Any,
     training: Any,
-) -> None:
-    """Write a header; see `TableModel.to_c`."""
+) -> str | None:
+    """Write a header, or return it; see `TableModel.to_c`."""
     name = checked_name(path, name)
     prefixes = dict(zip(networks, _prefixes(name, list(networks)), strict=True))
     real = "float" if next(iter(networks.values())).dtype.itemsize == 4 else "double"
     table = TableC(name, fitted, prefixes, threshold, real)
     models = {prefixes[target]: network for target, network in networks.items()}
-    text = header(name, models, weights, training, Around(tuple(table.about()), table.text))
-    write_atomically(path, text.encode("ascii"))
+    return written(path, header(name, models, weights, training, Around(tuple(table.about()), table.text)))
 
 
 def _prefixes(name: str, targets: list[str]) -> tuple[str, ...]:

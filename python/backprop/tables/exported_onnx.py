@@ -34,7 +34,7 @@ def to_onnx(
     networks: Mapping[str, Network],
     threshold: float | None,
 ) -> Any:
-    """Return the model of ONNX; see `TableModel.to_onnx`."""
+    """Write the model of ONNX, or return it; see `TableModel.to_onnx`."""
     package()
     for name in {each.name for each in fitted.inputs}.intersection(_names(fitted)):
         raise ValueError(f"to_onnx: column {name!r} has the name of an output; call it something else, and fit again")

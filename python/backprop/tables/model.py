@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -498,15 +498,16 @@ class TableModel:
             from backprop.fleet import Fleet
         (networks[0] if len(networks) == 1 else Fleet.of(networks)).save(path, extra=extra)
 
-    def to_c(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        name: str | None = None,
-        weights: str = "exact",
-        training: bool = False,
-    ) -> None:
-        """Write the model as a header of C99: its networks, as `Network.to_c` does, its preprocessing and its labels.
+    @overload
+    def to_c(self, path: None = None, *, name: str | None = None, weights: Literal["exact", "int8"] = "exact",
+             training: bool = False) -> str: ...  # fmt: skip
+    @overload
+    def to_c(self, path: str | os.PathLike[str], *, name: str | None = None,
+             weights: Literal["exact", "int8"] = "exact", training: bool = False) -> None: ...  # fmt: skip
+
+    def to_c(self, path: str | os.PathLike[str] | None = None, *, name: str | None = None,
+             weights: Literal["exact", "int8"] = "exact", training: bool = False) -> str | None:  # fmt: skip
+        """Write the model as a header of C99, or return it: `Network.to_c` with the preprocessing and the labels.
 
         ``NAME_answer(const NAME_row *row)`` returns the place of the label in ``NAME_labels``, or the number, for a row
         with a number or a word for each column; with several targets there is a ``NAME_TARGET_answer`` for each. A date
@@ -514,16 +515,15 @@ class TableModel:
         nothing to `predict` (NaN, infinities, empty words, NA) says nothing there.
 
         >>> model = TableModel(epochs=5, seed=0).fit({"a": [1, 2, 3, 4], "b": ["x", "y", "x", "y"]}, target="b")
-        >>> import os, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     model.to_c(os.path.join(folder, "model.h"))
+        >>> "int model_answer(const model_row *row)" in model.to_c()
+        True
         """
         from backprop.tables.exported_c import to_c
 
-        to_c(path, self._fitted(), self.networks, self.settings.threshold, name, weights, training)
+        return to_c(path, self._fitted(), self.networks, self.settings.threshold, name, weights, training)
 
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Return the model as one of ONNX, with preprocessing and labels; write it to a file. See `Network.to_onnx`.
+        """Write the model as one of ONNX, or return it: `Network.to_onnx` with the preprocessing and the labels.
 
         It has an input (n, 1) for each column by its name: float64 for numbers, for booleans as 1 and 0, for dates as
         seconds since 1970 and for categories that are numbers, NaN or infinite where missing; text for other
