@@ -7,16 +7,15 @@ formulas meet it is that of either.
 """
 
 from bpcore.formulas.activations cimport ActivationKind
+from bpcore.formulas.focal cimport FocalParts, focal_parts
 from bpcore.formulas.losses cimport (
     ABSOLUTE_ERROR, BINARY_CROSS_ENTROPY, COMPILED, CROSS_ENTROPY, FOCAL, GAMMA, HINGE, HUBER, KULLBACK_LEIBLER,
     LOG_COSH, MAX_LOSS_PARAMETERS, POISSON, QUANTILE, SQUARED_ERROR, SQUARED_HINGE, TWEEDIE, Loss, finite, from_scores,
     positive,
 )
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport (
-    LANES, always_inlined, real, vabs, vec, vfma, vle, vload, vlt, vmask, vmax, vselect, vset1, vstore,
-)
-from bpcore.machine.vmath cimport vexp, vlog, vlog1p, vtanh
+from bpcore.machine.types cimport LANES, always_inlined, real, vabs, vec, vfma, vle, vload, vlt, vselect, vset1, vstore
+from bpcore.machine.vmath cimport vexp, vlog, vtanh
 
 
 cdef inline vec squared_error_second(vec a, vec z, vec y, const vec *parameters) noexcept nogil:
@@ -74,18 +73,9 @@ cdef inline vec sigmoid_score_second(vec a, vec z, vec y, const vec *parameters)
 
 
 cdef inline vec focal_score_second(vec a, vec z, vec y, const vec *parameters) noexcept nogil:
-    # p, q, entropy and weight as in `focal_from_scores`
-    cdef vec focus = parameters[0], alpha = parameters[1]
-    cdef vmask negative = vlt(y, vset1(0.5))
-    cdef vec weight = vselect(vlt(alpha, vset1(0)), vset1(1), vselect(negative, vset1(1) - alpha, alpha))
-    cdef vec s = vselect(negative, -z, z)
-    cdef vec tail = vexp(-vabs(z)), log_sum = vlog1p(tail)
-    cdef vec larger = vset1(1) / (vset1(1) + tail), smaller = tail * larger
-    cdef vmask wrong = vlt(s, vset1(0))
-    cdef vec p = vselect(wrong, smaller, larger), q = vselect(wrong, larger, smaller)
-    cdef vec entropy = vmax(-s, vset1(0)) + log_sum
-    cdef vec scaled = weight * vexp(-focus * (vmax(s, vset1(0)) + log_sum))
-    return scaled * p * vfma(focus * entropy, vfma(focus, p, -q), vfma(focus + focus, q, q))
+    cdef vec focus = parameters[0]
+    cdef FocalParts f = focal_parts(z, y, parameters)
+    return f.scaled * f.p * vfma(focus * f.entropy, vfma(focus, f.p, -f.q), vfma(focus + focus, f.q, f.q))
 
 
 cdef inline vec squared_hinge_second(vec a, vec z, vec y, const vec *parameters) noexcept nogil:

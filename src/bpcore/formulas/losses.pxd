@@ -11,6 +11,7 @@ from libc.string cimport memset
 from bpcore.formulas.activations cimport (
     DERIVATIVE, EXP, SIGMOID, SOFTMAX, ActivationKind, dispatch, softmax_jacobian,
 )
+from bpcore.formulas.focal cimport FocalParts, focal_parts
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
     LANES, REAL_BITS, always_inlined, never_inlined, real, vabs, vec, veq, vfma, vle, vload, vlt, vmask, vmax, vmin,
@@ -213,21 +214,10 @@ cdef inline vec squared_hinge(vec a, vec z, vec y, const vec *parameters, vec fa
 
 
 cdef inline vec focal_from_scores(vec a, vec z, vec y, const vec *parameters, vec factor, vec *delta) noexcept nogil:
-    # With s = z for y = 1 and -z for y = 0, p = sigmoid(s) and q = 1 - p: q^gamma times the cross-entropy -log p. Sums
-    # of numbers >= 0, each from exp(-|s|) alone.
-    cdef vec focus = parameters[0], alpha = parameters[1]
-    cdef vmask negative = vlt(y, vset1(0.5))
-    cdef vec sign = vselect(negative, vset1(-1), vset1(1))
-    cdef vec weight = vselect(vlt(alpha, vset1(0)), vset1(1), vselect(negative, vset1(1) - alpha, alpha))
-    cdef vec s = sign * z
-    cdef vec tail = vexp(-vabs(z)), log_sum = vlog1p(tail)
-    cdef vec larger = vset1(1) / (vset1(1) + tail), smaller = tail * larger
-    cdef vmask wrong = vlt(s, vset1(0))
-    cdef vec p = vselect(wrong, smaller, larger), q = vselect(wrong, larger, smaller)
-    cdef vec entropy = vmax(-s, vset1(0)) + log_sum
-    cdef vec scaled = weight * vexp(-focus * (vmax(s, vset1(0)) + log_sum))
-    delta[0] = factor * (-sign * (scaled * vfma(focus * p, entropy, q)))
-    return scaled * entropy
+    cdef vec focus = parameters[0]
+    cdef FocalParts f = focal_parts(z, y, parameters)
+    delta[0] = factor * (-f.sign * (f.scaled * vfma(focus * f.p, f.entropy, f.q)))
+    return f.scaled * f.entropy
 
 
 cdef inline vec binary_cross_entropy_from_scores(
