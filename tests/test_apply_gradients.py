@@ -126,3 +126,11 @@ def test_of_fit_s_arguments_those_are_checked(backend):
     for settings in ({"optimizer": "newton"}, {"schedule": 3}, {"schedule": lambda step: -1.0}):
         with pytest.raises((TypeError, ValueError), match=r"optimizer|schedule"):
             net.apply_gradients(np.zeros(net.n_parameters), **settings)
+
+
+def test_a_list_of_numbers_is_a_flat_vector(backend):
+    nets = network(backend), network(backend)
+    values = np.linspace(-1, 1, nets[0].n_parameters)
+    nets[0].apply_gradients(values)
+    nets[1].apply_gradients(values.tolist())
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)

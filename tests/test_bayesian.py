@@ -300,3 +300,13 @@ def test_what_the_estimator_refuses(rng):
     with pytest.raises(ValueError, match="solver: needs one of"):
         MLPClassifier(solver="bayesian").fit(X, y > 0)
     assert not hasattr(MLPRegressor(solver="bayesian"), "partial_fit")
+
+
+def test_laplace_needs_a_network():
+    X, y = [[0.0], [1.0]], [0.0, 1.0]
+    with pytest.raises(TypeError, match="network: needs a Network, got"):
+        bp.Laplace(np.array(X), y, bp.mlp([1, 1]))
+    with pytest.raises(
+        TypeError, match=r"network: .*; a member of a fleet is one: fleet\[k\]"
+    ):
+        bp.Laplace(bp.Fleet(1, [bp.Dense(1)], size=2), X, y)

@@ -84,6 +84,24 @@ def test_values_without_names():
         bp.losses.Huber(1.0)
 
 
+@pytest.mark.parametrize(
+    ("call", "end"),
+    [
+        (lambda: network().fit(X, Y, loss="mse"), "got 'mse'; write 'squared_error'"),
+        (lambda: network().fit(X, Y, metrics="mse"), "got 'mse'; write 'mean_squared_error'"),
+        (lambda: network().fit(X, Y, optimizer="Adam"), "got 'Adam'; write 'adam'"),
+        (lambda: network().minimize(X, Y, method="levenberg-marquardt"), "got 'levenberg-marquardt'; write 'lm'"),
+        (lambda: network().minimize(X, Y, method="L-BFGS"), "got 'L-BFGS'; write 'lbfgs'"),
+        (lambda: bp.Dense(1, "swish"), "got 'swish'; write 'silu'"),
+        (lambda: bp.Dense(1, "sigmiod"), "got 'sigmiod'; write 'sigmoid'"),
+        (lambda: bp.Dense(1, "zzz"), "got 'zzz'"),
+    ],
+)
+def test_which_name_of_a_setting_was_meant(call, end):
+    with pytest.raises(ValueError, match=f"{re.escape(end)}$"):
+        call()
+
+
 def test_nothing_happens_to_the_network():
     net = network()
     before = net.parameters.copy()

@@ -353,3 +353,15 @@ def test_the_product_is_symmetric(rng):
     X, y = rng.normal(size=(100, 3)), rng.integers(4, size=100)
     v, w = rng.normal(size=(2, net.n_parameters))
     assert np.isclose(v @ net.hessian_vector_product(X, y, w), w @ net.hessian_vector_product(X, y, v), rtol=1e-10)
+
+
+@pytest.mark.parametrize("product", ["hessian_vector_product", "gauss_newton_vector_product"])
+def test_a_vector_layer_by_layer(product, backend):
+    net = bp.mlp([2, 3, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)
+    X, y = [[0.5, 1.0], [1.0, -1.0]], [1.0, 0.0]
+    _, layers = net.loss_and_gradients(X, y)
+    vector = np.concatenate([array.ravel() for arrays in layers for array in arrays])
+    multiply = getattr(net, product)
+    np.testing.assert_array_equal(multiply(X, y, layers), multiply(X, y, vector))
+    with pytest.raises(ValueError, match=r"v\[0\]\[1\]: needs shape \(3,\), got shape \(2,\)"):
+        multiply(X, y, [(layers[0][0], np.ones(2)), layers[1]])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import frames
+from backprop.base.keywords import meant
 from backprop.base.text import listed
 from backprop.base.text import shown as shown  # everybody takes it from here
 from backprop.base.types import Data, RealArray, TargetRules
@@ -105,7 +106,7 @@ def choice(name: str, value: Any, options: Collection[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: needs one of {listed(map(repr, options))}, got {shown(value)}")
     if value not in options:
-        raise ValueError(f"{name}: needs one of {listed(map(repr, options))}, got {value!r}")
+        raise ValueError(f"{name}: needs one of {listed(map(repr, options))}, got {value!r}{meant(value, options)}")
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import wraps
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -21,11 +21,11 @@ _MEANINGS: tuple[tuple[str, ...], ...] = (
     ("decay", "weight_decay"),
     ("betas", "beta_1=..., beta_2=..."),
     ("eps", "epsilon"),
-    ("opt optim", "optimizer"),
+    ("optimizer opt optim", "optimizer", "method"),
     ("solver algorithm", "method", "optimizer"),
     ("scheduler lr_scheduler lr_schedule learning_rate_schedule", "schedule"),
     ("epochs n_epochs num_epochs nb_epoch max_epochs", "epochs", "max_iter", "steps"),
-    ("max_iter maxiter max_iterations iterations n_iter n_steps", "max_iter", "epochs", "steps"),
+    ("max_iter maxiter max_iterations iterations n_iter num_iter n_steps", "max_iter", "epochs", "steps"),
     ("max_fun maxfun max_nfev", "options={'max_evaluations': ...}"),
     ("bs minibatch_size", "batch_size"),
     ("tol gtol", "tolerance"),
@@ -62,10 +62,32 @@ _MEANINGS: tuple[tuple[str, ...], ...] = (
     ("n_members", "size"),
     ("restore_best_weights", "restore_best"),
     ("threshold", "min_delta"),
-    ("min_lr", "min_rate"),
+    ("min_lr start_lr lr_min", "min_rate", "lowest"),
+    ("max_lr end_lr lr_max", "highest"),
     ("filepath filename", "path"),
 )
 _MEANT = {word: meant for words, *meant in _MEANINGS for word in words.split()}
+
+# The same for the names of losses, activations, metrics and methods.
+_VALUES = (
+    ("mse l2 mean_squared_error", "squared_error", "mean_squared_error"),
+    ("mae l1 mean_absolute_error", "absolute_error", "mean_absolute_error"),
+    ("rmse", "root_mean_squared_error"),
+    ("smooth_l1", "huber"),
+    ("logcosh", "log_cosh"),
+    ("pinball", "quantile"),
+    ("bce binary_crossentropy", "binary_cross_entropy"),
+    ("log_loss crossentropy categorical_crossentropy sparse_categorical_crossentropy nll", "cross_entropy"),
+    ("kld kl_div kl_divergence", "kullback_leibler"),
+    ("linear none", "identity"),
+    ("logistic", "sigmoid"),
+    ("swish", "silu"),
+    ("levenberg_marquardt trainlm", "lm"),
+    ("bayesian_regularization trainbr br", "bayesian"),
+    ("acc", "accuracy"),
+    ("auc", "roc_auc"),
+)
+_VALUE_MEANT = {word: meant for words, *meant in _VALUES for word in words.split()}
 
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
@@ -103,6 +125,24 @@ def explain(*classes: type) -> None:
     for cls in classes:
         if "__init__" in vars(cls):
             cls.__init__ = explained(cls.__init__)  # type: ignore[misc]
+
+
+def meant(value: str, options: Collection[str]) -> str:
+    """Return the end of a message that refuses a name: the option that was meant, if that is clear.
+
+    Examples
+    --------
+    >>> from backprop.base.keywords import meant
+    >>> meant("Tanh", ["relu", "tanh"]), meant("mse", ["squared_error"]), meant("zzz", ["relu"])
+    ("; write 'tanh'", "; write 'squared_error'", '')
+    """
+    from difflib import get_close_matches  # for mistakes only
+
+    plain = value.lower().replace("-", "_").replace(" ", "_")
+    found = [option for option in options if option.lower() == plain]
+    found += [option for option in _VALUE_MEANT.get(plain, ()) if option in options]
+    found += get_close_matches(plain, options, 1)
+    return f"; write {found[0]!r}" if found else ""
 
 
 def _refusal(names: Sequence[str], n_positional: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
-from backprop.base.types import RealArray, TrainingSettings
+from backprop.base.types import TrainingSettings
 from backprop.learn.divergence import Snapshot
 from backprop.learn.rates import Rates
 from backprop.learn.schedules import Schedule, as_schedule
 from backprop.learn.start import begin
+from backprop.model.flat import flat
 from backprop.model.model import Model
 from backprop.reference.optimizers import OPTIMIZERS, Optimizer
 
@@ -26,7 +27,7 @@ def apply_gradients(
     schedule: Schedule | Callable[[int], float] | None,
 ) -> None:
     """Do one optimizer step along `gradients`; `backprop.Network.apply_gradients` documents it."""
-    gradient = flat(model, gradients)
+    gradient = flat("gradients", model, gradients)
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if schedule is not None:
         schedule = as_schedule("schedule", schedule)
@@ -49,26 +50,3 @@ def apply_gradients(
         except BaseException:
             before.restore(state)
             raise
-
-
-def flat(model: Model, gradients: Any) -> RealArray:
-    """Return a flat vector, or what `Network.loss_and_gradients` returns, as the flat vector that backends take."""
-    dtype, n = model.dtype, model.n_parameters
-    if not isinstance(gradients, (list, tuple)):
-        return check.array("gradients", gradients, dtype, (n,))
-    vector: RealArray = np.zeros(n, dtype)
-    layers = model._views(vector)
-    if len(gradients) != len(layers):
-        raise ValueError(f"gradients: needs an entry for each of {len(layers)} layers, got {len(gradients)} entries")
-    for k, (views, given) in enumerate(zip(layers, gradients, strict=True)):
-        if not isinstance(given, (list, tuple)):
-            raise TypeError(f"gradients[{k}]: needs a tuple of {len(views)} arrays, got {check.shown(given)}")
-        if len(given) != len(views):
-            raise ValueError(f"gradients[{k}]: needs {len(views)} arrays, got {len(given)}")
-        for j, (view, array) in enumerate(zip(views, given, strict=True)):
-            name = f"gradients[{k}][{j}]"
-            if view is not None:
-                view[...] = check.array(name, array, dtype, view.shape)
-            elif array is not None:
-                raise ValueError(f"{name}: needs None, for the layer has no such parameters; got {check.shown(array)}")
-    return vector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,14 +12,13 @@ from backprop.base import checks as check
 from backprop.base.keywords import explained
 from backprop.base.types import Data
 from backprop.model import rows
+from backprop.model.fleet import FleetModel
+from backprop.model.model import Model
 from backprop.reference.gauss_newton import jacobian
 from backprop.reference.losses import SquaredError
 from backprop.reference.passes import Plan, forward_pass
 from backprop.reference.solvers import BayesianRegularization
 from backprop.reference.solving import Rows
-
-if TYPE_CHECKING:
-    from backprop.model.model import Model
 
 Matrix = NDArray[np.float64]
 _CHUNK_NUMBERS = 4_000_000
@@ -113,6 +112,9 @@ class Laplace:
     ) -> None:
         if (alpha is None) != (beta is None):
             raise ValueError(f"alpha, beta: need to come together, got {alpha} and {beta}")
+        if not isinstance(network, Model):
+            of_fleet = "; a member of a fleet is one: fleet[k]" if isinstance(network, FleetModel) else ""
+            raise TypeError(f"network: needs a Network, got {check.shown(network)}{of_fleet}")
         if network.layers[-1].activation == "softmax":
             raise ValueError("network: needs outputs with normal errors, got probabilities of classes (softmax)")
         X, _ = rows.opened(network, "X", X)
@@ -188,7 +190,7 @@ class Laplace:
         """
         return_std, noise = check.boolean("return_std", return_std), check.boolean("noise", noise)
         X, _ = rows.opened(self._network, "X", X)
-        self._network.predict(X)  # checks it
+        self._network._features(X)  # checks it
         X = np.ascontiguousarray(check.array("X", X, np.dtype(np.float64)))
         mean = np.empty((len(X), self._plan.n_outputs))
         std = np.empty_like(mean)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from backprop.base import checks as check
 from backprop.base.types import Data, RealArray
+from backprop.model.flat import flat
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -61,7 +61,7 @@ def curvature_product(
     network: Model,
     X: ArrayLike,
     y: ArrayLike,
-    v: ArrayLike,
+    v: Any,
     loss: Any,
     sample_weight: Any,
     gauss_newton: bool,
@@ -72,7 +72,7 @@ def curvature_product(
     checked, data = _of_loss(network, X, y, loss, sample_weight)
     if isinstance(checked, Compiled):
         raise ValueError("loss: needs one of the library, whose second derivatives are known, got a compiled one")
-    vector = check.array("v", v, network.dtype, (network.n_parameters,)).copy()
+    vector = flat("v", network, v).copy()
     for array in network._layout:
         if not array.trainable:
             vector[array.part] = 0

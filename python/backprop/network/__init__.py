@@ -139,6 +139,7 @@ class Network(Trainable, Differentiable, Exportable):
 
     # --- files -----------------------------------------------------------------------------------------------------
 
+    @explained
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Write the network to a safetensors file; `backprop.load` reads it.
 
@@ -175,6 +176,7 @@ class Network(Trainable, Differentiable, Exportable):
 
         save(self, path, extra)
 
+    @explained
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write the network and its training to one file; `backprop.resume` reads it.
 

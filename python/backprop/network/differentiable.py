@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
+from backprop.base.keywords import explained
 from backprop.base.types import RealArray
-from backprop.model.model import Model
+from backprop.model.model import LayerArrays, Model
 
 if TYPE_CHECKING:
     from backprop.backends.custom import LossLike
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 class Differentiable(Model):
     """A model with derivatives of its outputs and of its loss, by inputs and by parameters."""
 
+    @explained
     def jacobian(self, X: ArrayLike) -> RealArray:
         """Return the derivatives of the outputs with respect to the inputs, by one backward pass for each output.
 
@@ -46,6 +49,7 @@ class Differentiable(Model):
 
         return jacobian(self, X)
 
+    @explained
     def parameter_jacobian(self, X: ArrayLike) -> RealArray:
         """Return the derivatives of the outputs with respect to the parameters.
 
@@ -80,6 +84,7 @@ class Differentiable(Model):
 
         return parameter_jacobian(self, X)
 
+    @explained
     def hessian(self, X: ArrayLike) -> RealArray:
         """Return the second derivatives of the outputs with respect to the inputs.
 
@@ -116,6 +121,7 @@ class Differentiable(Model):
 
         return hessian(self, X)
 
+    @explained
     def laplacian(self, X: ArrayLike) -> RealArray:
         """Return the sums of the second derivatives of each output with respect to each input: the trace of `hessian`.
 
@@ -149,6 +155,7 @@ class Differentiable(Model):
 
         return laplacian(self, X)
 
+    @explained
     def gradients_per_row(
         self, X: ArrayLike, y: ArrayLike, *, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
     ) -> RealArray:
@@ -186,11 +193,12 @@ class Differentiable(Model):
 
         return gradients_per_row(self, X, y, loss, sample_weight)
 
+    @explained
     def hessian_vector_product(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        v: ArrayLike,
+        v: ArrayLike | Sequence[LayerArrays],
         *,
         loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,
@@ -205,7 +213,8 @@ class Differentiable(Model):
         X, y, loss, sample_weight
             As in `fit`; a loss of the library, and one weight for each row.
         v
-            The vector, (n_parameters,), in the order of `parameters`. What is not trainable counts as 0.
+            The vector, (n_parameters,), in the order of `parameters`; or a list with a pair (dW, db) for each layer, as
+            `loss_and_gradients` returns it. What is not trainable counts as 0.
 
         Returns
         -------
@@ -229,11 +238,12 @@ class Differentiable(Model):
 
         return curvature_product(self, X, y, v, loss, sample_weight, gauss_newton=False)
 
+    @explained
     def gauss_newton_vector_product(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        v: ArrayLike,
+        v: ArrayLike | Sequence[LayerArrays],
         *,
         loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,

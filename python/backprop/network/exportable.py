@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from backprop.base.keywords import explained
 from backprop.model.model import Model
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 class Exportable(Model):
     """A model that can be had in the forms of other libraries and languages."""
 
+    @explained
     def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Write the network as a model of ONNX, which onnxruntime, browsers and phones run, or return it.
 
@@ -71,6 +73,7 @@ class Exportable(Model):
         training: bool = False,
     ) -> None: ...
 
+    @explained
     def to_c(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -124,6 +127,7 @@ class Exportable(Model):
 
         return to_c(self, path, name, weights, training)
 
+    @explained
     def to_torch(self) -> Any:
         """Return the network as a ``torch.nn.Sequential`` in evaluation mode, with parameters of its own.
 
@@ -151,6 +155,7 @@ class Exportable(Model):
 
         return to_torch(self)
 
+    @explained
     def to_keras(self) -> Any:
         """Return the network as a ``keras.Sequential`` that is built, not compiled; it needs Keras 3.
 
@@ -174,6 +179,7 @@ class Exportable(Model):
 
         return to_keras(self)
 
+    @explained
     def to_sklearn(self, classes: Sequence[Any] | None = None) -> Any:
         """Return the network as a fitted ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn.
 
@@ -205,6 +211,7 @@ class Exportable(Model):
 
         return to_sklearn(self, classes)
 
+    @explained
     def to_jax(self) -> tuple[Callable[[list[dict[str, Any]], Any], Any], list[dict[str, Any]]]:
         """Return the network as a pure function ``predict(parameters, X)`` for JAX, and its parameters.
 
