@@ -306,7 +306,5 @@ def test_laplace_needs_a_network():
     X, y = [[0.0], [1.0]], [0.0, 1.0]
     with pytest.raises(TypeError, match="network: needs a Network, got"):
         bp.Laplace(np.array(X), y, bp.mlp([1, 1]))
-    with pytest.raises(
-        TypeError, match=r"network: .*; a member of a fleet is one: fleet\[k\]"
-    ):
+    with pytest.raises(TypeError, match=r"network: .*; a member of a fleet is one: fleet\[k\]"):
         bp.Laplace(bp.Fleet(1, [bp.Dense(1)], size=2), X, y)

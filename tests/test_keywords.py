@@ -65,7 +65,9 @@ def test_what_was_meant(call, function, name, meant):
 
 
 def test_nothing_near_lists_what_there_is():
-    with pytest.raises(TypeError, match=r"SGD: needs names that it has, got zzz: they are learning_rate, momentum, "):
+    with pytest.raises(TypeError, match=r"ExponentialMovingAverage: needs .*, got alpha: it takes decay, start, "):
+        bp.callbacks.ExponentialMovingAverage(alpha=0.9)  # not the penalty of a layer
+    with pytest.raises(TypeError, match=r"SGD: needs names that it has, got zzz: it takes learning_rate, momentum, "):
         bp.SGD(zzz=1)
 
 
@@ -122,7 +124,7 @@ def test_signatures_stay(function):
 def test_every_meaning_is_the_name_of_something():
     """A parameter that was renamed would be advised in vain."""
     functions = [
-        bp.Network, bp.Network.fit, bp.Network.minimize, bp.Fleet, bp.Fleet.fit, bp.mlp, bp.Dense,
+        bp.Network, bp.Network.fit, bp.Network.minimize, bp.Fleet, bp.Fleet.fit, bp.mlp, bp.Dense, bp.descend,
         bp.find_learning_rate, bp.callbacks.EarlyStopping, bp.callbacks.ReduceLROnPlateau,
         bp.callbacks.Checkpoint, *bp.optimizers.OPTIMIZERS.values(), *bp.losses.LOSSES.values(),
     ]  # fmt: skip
@@ -130,3 +132,9 @@ def test_every_meaning_is_the_name_of_something():
     for _, *meanings in keywords._MEANINGS:
         for meaning in meanings:
             assert meaning.startswith("bp.") or meaning.partition("=")[0] in names, meaning
+
+
+def test_a_pair_of_targets_is_for_a_loss_with_derivatives():
+    with pytest.raises(TypeError, match=re.escape("y: needs one array for squared_error, got a pair; losses.With")):
+        network().fit(X, (Y, np.ones((3, 1))))
+    network().fit(X[:2], (1.0, 3.0), epochs=1)  # two targets

@@ -180,6 +180,8 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
     the loss's range. Cross-entropy takes integer labels (n,) and gives them as int64, or rows of class probabilities
     (n, n_outputs) and gives those. A loss of `any_targets` takes the one or the other.
     """
+    if isinstance(y, tuple) and len(y) == 2 and all(n_axes(part) > 0 for part in y) and n_rows != 2:
+        raise TypeError(f"{name}: needs one array for {loss.name}, got a pair; losses.WithDerivatives() takes (y, dy)")
     y = frames.values(name, y)
     if loss.elementwise or loss.any_targets:
         array = _numeric(name, y)

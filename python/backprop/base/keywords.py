@@ -22,7 +22,7 @@ _MEANINGS: tuple[tuple[str, ...], ...] = (
     ("betas", "beta_1=..., beta_2=..."),
     ("eps", "epsilon"),
     ("optimizer opt optim", "optimizer", "method"),
-    ("solver algorithm", "method", "optimizer"),
+    ("solver method algorithm", "method", "solver", "optimizer"),
     ("scheduler lr_scheduler lr_schedule learning_rate_schedule", "schedule"),
     ("epochs n_epochs num_epochs nb_epoch max_epochs", "epochs", "max_iter", "steps"),
     ("max_iter maxiter max_iterations iterations n_iter num_iter n_steps", "max_iter", "epochs", "steps"),
@@ -66,6 +66,7 @@ _MEANINGS: tuple[tuple[str, ...], ...] = (
     ("max_lr end_lr lr_max", "highest"),
     ("filepath filename", "path"),
 )
+_PLACES = frozenset({"X", "layers", "sizes"})  # where somebody may look for what stands in another place
 _MEANT = {word: meant for words, *meant in _MEANINGS for word in words.split()}
 
 # The same for the names of losses, activations, metrics and methods.
@@ -141,7 +142,7 @@ def meant(value: str, options: Collection[str]) -> str:
     plain = value.lower().replace("-", "_").replace(" ", "_")
     found = [option for option in options if option.lower() == plain]
     found += [option for option in _VALUE_MEANT.get(plain, ()) if option in options]
-    found += get_close_matches(plain, options, 1)
+    found += get_close_matches(plain, options, 1, 0.8)
     return f"; write {found[0]!r}" if found else ""
 
 
@@ -150,7 +151,7 @@ def _refusal(names: Sequence[str], n_positional: int, args: Sequence[Any], kwarg
     for name in kwargs:
         if name not in names:
             hint = next(_hints(name, names), None)
-            return f"needs names that it has, got {name}: {f'write {hint}' if hint else f'they are {listed(names)}'}"
+            return f"needs names that it has, got {name}: {f'write {hint}' if hint else f'it takes {listed(names)}'}"
     first, rest = names[:n_positional], names[n_positional:]
     after = f" after {listed(first)}" if first else ""
     which = f": {listed(rest, 8)}" if rest else ", and has none"
@@ -162,7 +163,7 @@ def _hints(name: str, names: Sequence[str]) -> Iterator[str]:
     for meant in _MEANT.get(name, ()):
         if meant in names:
             yield f"{meant}=..."
-        elif meant.partition("=")[0] in names or meant.startswith("bp."):
+        elif meant.partition("=")[0] in names or (meant.startswith("bp.") and not _PLACES.isdisjoint(names)):
             yield meant
     from difflib import get_close_matches  # for mistakes only
 

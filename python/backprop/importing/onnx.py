@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base import checks as check
 from backprop.base.atomic import path_name
 from backprop.export.graph import ML, Graph
 from backprop.export.nodes import ACTIVATION_NODES, Nodes
@@ -96,6 +97,8 @@ def _read(model: Any) -> Any:
         return model
     if isinstance(model, (bytes, bytearray, memoryview)):
         return _checked(onnx, "model", bytes(model))
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model: needs a path, the bytes of a file or an onnx.ModelProto, got {check.shown(model)}")
     path = path_name(model)
     with open(path, "rb") as file:
         found = _checked(onnx, path, file.read())
