@@ -135,7 +135,7 @@ def test_files_that_are_no_models(tmp_path):
         bp.from_onnx(path)
     with pytest.raises(ValueError, match=r"model: not a valid model of ONNX"):
         bp.from_onnx(b"nothing of the kind")
-    with pytest.raises(TypeError, match="model: needs a path, the bytes of a file or an onnx.ModelProto"):
+    with pytest.raises(TypeError, match=r"model: needs a path, the bytes of a file or an onnx\.ModelProto"):
         bp.from_onnx(3)
     two = chain(("Gemm", ["W"], {}), W=W)
     two.graph.output.append(helper.make_tensor_value_info("X", onnx.TensorProto.FLOAT, None))
