@@ -103,6 +103,19 @@ def test_second_derivatives_of_activations(name, rng):
         np.testing.assert_allclose(found, expected, rtol=1e-12 if activation.smooth else 1e-6, atol=1e-9)
 
 
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in ("exp", "softmax")])
+def test_second_derivatives_far_from_zero(name, backend, dtype):
+    """All of them are 0 there, but for those that bend little: no square of a score may overflow."""
+    far = np.float64(np.finfo(dtype).max) ** np.array([0.55, 0.75, 0.95])
+    X = np.concatenate([-far, far])[:, np.newaxis].astype(dtype)
+    layer = Dense(1, name, weight_init=1.0, bias=False)
+    net = bp.Network(1, [layer], dtype=np.dtype(dtype).name, backend=backend)
+    np.testing.assert_allclose(net.hessian(X).ravel(), 0, atol=1e-15)
+    np.testing.assert_allclose(net.laplacian(X).ravel(), 0, atol=1e-15)
+
+
 @each_pair
 def test_the_product_with_the_hessian(hidden, loss, rng):
     """Of the reference, with complex steps of the gradient where all is smooth, else with differences of it."""

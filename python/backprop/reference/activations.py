@@ -140,6 +140,7 @@ def gelu_derivative(z: Array, a: Array, alpha: float) -> Array:
 
 def gelu_second_derivative(z: Array, a: Array, alpha: float) -> Array:
     """``(2 - z**2) phi(z)``."""
+    z = np.clip(z, -50, 50)  # beyond, the density is 0 and the square may overflow
     return (2 - z * z) * _normal_density(z)
 
 

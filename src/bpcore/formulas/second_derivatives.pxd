@@ -33,7 +33,8 @@ cdef inline vec elu_second(vec z, vec a, vec alpha) noexcept nogil:
 
 
 cdef inline vec gelu_second(vec z, vec a, vec alpha) noexcept nogil:
-    return vfma(-z, z, vset1(2)) * (vset1(0.39894228040143267794) * vexp(vset1(-0.5) * z * z))
+    cdef vec x = vmax(vmin(z, vset1(50)), vset1(-50))  # beyond, the density is 0 and the square may overflow
+    return vfma(-x, x, vset1(2)) * (vset1(0.39894228040143267794) * vexp(vset1(-0.5) * x * x))
 
 
 cdef inline vec gelu_tanh_second(vec z, vec a, vec alpha) noexcept nogil:
