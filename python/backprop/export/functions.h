@@ -34,7 +34,7 @@ static inline float bp_fma(float a, float b, float c)
 
 //// fma 64
 /* a * b + c, rounded once. Without an instruction for it: what product and sum lose is added to the sum (T. J. Dekker,
-   1971), which is the same but where that itself, rounded, is half a unit of the sum: once in 2^50 or so. */
+   1971). Where that is a power of two, it may be half a unit of the sum: there what it lost itself decides. */
 static inline double bp_fma(double a, double b, double c)
 {
 #if defined(BP_FMA)
@@ -48,7 +48,18 @@ static inline double bp_fma(double a, double b, double c)
     const double wide_b = 134217729 * b, high_b = wide_b - (wide_b - b), low_b = b - high_b;
     const double product = a * b, sum = product + c, added = sum - product;
     const double lost = ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b;
-    const double rest = lost + ((product - (sum - added)) + (c - added)), result = sum + rest;
+    const double tail = (product - (sum - added)) + (c - added);
+    double rest = lost + tail, result;
+    uint64_t pattern;
+    memcpy(&pattern, &rest, sizeof pattern);
+    if ((pattern & UINT64_C(0xfffffffffffff)) == 0) {
+        const double part = rest - lost, missed = (lost - (rest - part)) + (tail - part);
+        if (missed < 0 || missed > 0) {
+            pattern = (missed > 0) == (rest > 0) ? pattern + 1 : pattern - 1;
+            memcpy(&rest, &pattern, sizeof rest);
+        }
+    }
+    result = sum + rest;
     return rest != 0 && result - result == 0 ? result : sum; /* -0 keeps its sign; parts of factors above 2^996 are too large */
 #endif
 }
