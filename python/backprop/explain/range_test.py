@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,18 +152,48 @@ def find_learning_rate(
     used = checked_threads(n_threads, 6.0 * network.n_parameters * size, network._core.MAX_THREADS)
     settings = TrainingSettings(n_threads=used, fixed_threads=threads.are_fixed())
     rates = np.geomspace(lowest, highest, steps)
-    losses = _losses(deepcopy(network), checked, data, optimizer, settings, size, rates)
-    if not losses:
+    found = _found(deepcopy(network), checked, data, optimizer, settings, size, rates)
+    if not found.losses:
         raise ValueError("find_learning_rate: needs a start where the loss is finite: look at X, y and the parameters")
-    found = np.array([loss for loss, _ in losses])
-    smoothed = smooth(losses)
+    smoothed = found.smoothed()
     return RangeTest(
-        rates=rates[: len(found)], losses=found, smoothed=smoothed, diverged=len(found) < steps or exploded(smoothed),
-        suggestion=SHARE * float(rates[int(smoothed.argmin())]),
+        rates=rates[: len(smoothed)], losses=np.array(found.losses), smoothed=smoothed,
+        diverged=len(smoothed) < steps or found.exploded(), suggestion=SHARE * float(rates[int(smoothed.argmin())]),
     )  # fmt: skip
 
 
-def _losses(
+@dataclass(slots=True)
+class Found:
+    """The losses of the steps that were done, and the moving average of what training has changed."""
+
+    losses: list[float] = field(default_factory=list)
+    changed: list[float] = field(default_factory=list)
+    mean: float = 0.0
+    lowest: float = math.inf
+    at_start: float = 0.0
+    """the sum of the losses of the same batches with the parameters at the start"""
+
+    def add(self, loss: float, before: float) -> None:
+        """Enter the loss of a step's batch, and that of the same batch at the start."""
+        self.losses.append(loss)
+        self.mean = SMOOTHING * self.mean + (1 - SMOOTHING) * (loss - before)
+        changed = self.mean / (1 - SMOOTHING ** len(self.losses))  # without the bias of its beginning at 0
+        self.changed.append(changed)
+        self.lowest = min(self.lowest, changed)
+        self.at_start += before
+
+    def smoothed(self) -> NDArray[np.float64]:
+        """Return where the loss has come to, beside the mean loss at the start."""
+        return np.array(self.changed) + self.at_start / len(self.losses)
+
+    def exploded(self) -> bool:
+        """Whether the last of these is far above the lowest."""
+        level = self.at_start / len(self.losses)
+        last = self.changed[-1] + level
+        return last > DIVERGED * abs(self.lowest + level) and last > self.changed[0] + level
+
+
+def _found(
     network: Model,
     loss: Any,
     data: Data,
@@ -171,15 +201,12 @@ def _losses(
     settings: TrainingSettings,
     size: int,
     rates: NDArray[np.float64],
-) -> list[tuple[float, float]]:
-    """Train the network, a step with each rate, until the loss explodes; return the finite losses before the steps.
-
-    Each is that of the parameters as they are then, and that of the parameters at the start, on the same batch.
-    """
+) -> Found:
+    """Train the network, a step with each rate, until the loss explodes; return the finite losses before the steps."""
     start = network.parameters.copy()
     network._state = network._optimizer = None
     state = begin(network, optimizer, settings, len(data.X), None)
-    found: list[tuple[float, float]] = []
+    found = Found()
     order, at, loss_of_step = np.arange(len(data.X)), len(data.X), np.empty(1)
     with HeldInterrupts() as interrupts:
         for rate in rates:
@@ -189,12 +216,12 @@ def _losses(
             batch = data if size == len(order) else _some(data, rows)
             objective = Objective(network._core, network._plan, network.layers, loss, batch)
             now, before = objective(state.parameters), objective(start)  # without dropout, which would hide the rest
-            if not math.isfinite(now):
+            if not (math.isfinite(now) and math.isfinite(before)):
                 break
-            found.append((float(now), float(before)))
+            found.add(float(now), float(before))
             job = Job(network, loss, optimizer, settings, batch, state, None)
             stop = job.training(np.array([rate])).run(state.epoch + 1, math.inf, loss_of_step)
-            if stop == "diverged" or exploded(smooth(found)):
+            if stop == "diverged" or found.exploded():
                 break
             interrupts.deliver()
     return found
@@ -203,17 +230,3 @@ def _losses(
 def _some(data: Data, rows: NDArray[np.int64]) -> Data:
     weight = None if data.sample_weight is None else data.sample_weight[rows]
     return Data(data.X[rows], data.targets[rows], weight)
-
-
-def smooth(losses: list[tuple[float, float]]) -> NDArray[np.float64]:
-    """Return the moving average of what training has changed, beside the mean loss at the start."""
-    mean, changed = 0.0, np.empty(len(losses))
-    for k, (loss, before) in enumerate(losses):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * (loss - before)
-        changed[k] = mean / (1 - SMOOTHING ** (k + 1))  # without the bias of its beginning at 0
-    return changed + (sum(before for _, before in losses) / len(losses) if losses else 0.0)
-
-
-def exploded(smoothed: NDArray[np.float64]) -> bool:
-    """Whether the last of these is far above the lowest."""
-    return bool(len(smoothed) and smoothed[-1] > DIVERGED * abs(smoothed.min()) and smoothed[-1] > smoothed[0])
