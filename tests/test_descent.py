@@ -72,6 +72,28 @@ def test_where_the_gradient_is_from(f, method):
     np.testing.assert_allclose(result.gradients[0], expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("unit", [1e-60, 1e-8, 1e-3, 1e6])
+@pytest.mark.parametrize("solver", ["gradient descent", "lbfgs", "lm"])
+def test_complex_numbers_as_points_of_the_plane_are_noticed_in_any_unit(unit, solver):
+    def distance(x):
+        return unit * abs(x - 3) ** 2
+
+    f = (lambda x: [distance(x)]) if solver == "lm" else distance
+    result = descend(f, 0.0, solver=solver, learning_rate=0.1 / unit, tolerance=0, steps=100)
+    assert result.method == "central difference"
+    assert result.x == pytest.approx(3, abs=1e-3)
+    exact = descend(lambda x: f(x) if solver == "lm" else unit * (x - 3) ** 2, 0.0, steps=1, solver=solver)
+    assert exact.method == ("central difference" if solver == "lm" else "complex step")
+
+
+@pytest.mark.parametrize(
+    ("f", "x0"), [(rosenbrock, [1.0, 1.0]), (lambda x: x**3, 0.0), (lambda x: 1e6 * (np.cosh(x) - 1), 0.0)]
+)
+def test_a_complex_step_is_taken_where_the_gradient_is_0(f, x0):
+    """There differences have nothing but errors."""
+    assert descend(f, x0, steps=1).method == "complex step"
+
+
 def test_a_complex_step_is_exact():
     result = descend(lambda p: np.exp(p[0]) * np.sin(p[1]), [1.0, 2.0], learning_rate=0.01, steps=1)
     expected = [np.exp(1) * np.sin(2), np.exp(1) * np.cos(2)]

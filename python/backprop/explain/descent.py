@@ -13,17 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from backprop.base import checks as check
 from backprop.base.keywords import explained
-from backprop.explain.minimizers import SumOfSquares, Walk, by_lbfgs, by_levenberg_marquardt, jacobian_of
+from backprop.explain.minimizers import (
+    COMPLEX_STEP,
+    SumOfSquares,
+    Walk,
+    are_derivatives,
+    by_lbfgs,
+    by_levenberg_marquardt,
+    jacobian_of,
+    step_of,
+)
 from backprop.model.records import DescentRecord, Method, Reason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
-_COMPLEX_STEP = 1e-100
-_CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
-# How far a complex step may be from a central difference, which has about ten digits where the function is tame.
-_AGREEMENT = 1e-4
 
 _NOT_COMPLEX = (TypeError, ValueError, AttributeError, np.exceptions.ComplexWarning)
 
@@ -296,8 +300,8 @@ def _slope(
             warnings.simplefilter("error", np.exceptions.ComplexWarning)  # the imaginary part must not get lost
             for i in range(x.size):
                 point = x.astype(np.complex128)
-                point[i] += 1j * _COMPLEX_STEP
-                slopes[i] = np.asarray(call(point)).reshape(()).imag / _COMPLEX_STEP
+                point[i] += 1j * COMPLEX_STEP
+                slopes[i] = np.asarray(call(point)).reshape(()).imag / COMPLEX_STEP
         return slopes
 
     def complex_where_possible(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -314,11 +318,8 @@ def _slope(
         exact = complex_step(start)
     except _NOT_COMPLEX:  # f is not for complex numbers
         exact = None
-    # A function that takes complex numbers may still treat them as two reals, as abs does: then the two disagree.
-    if exact is not None:
-        rough = central(start)
-        if np.isfinite(exact).all() and _norm(exact - rough) <= _AGREEMENT * (1 + _norm(rough)):
-            return "complex step", complex_where_possible
+    if exact is not None and are_derivatives(exact[np.newaxis], lambda x: np.array([_value(call, x)]), start):
+        return "complex step", complex_where_possible
     return "central difference", central
 
 
@@ -337,7 +338,7 @@ def central_difference(f: Callable[[NDArray[np.float64]], float], x: NDArray[np.
     """
     slopes = np.empty_like(x)
     for i in range(x.size):
-        h = _CENTRAL_STEP * max(1.0, abs(float(x[i])))
+        h = step_of(x[i])
         above, below = x.copy(), x.copy()
         above[i] += h
         below[i] -= h

@@ -22,8 +22,11 @@ Walk = tuple[list[Vector], list[float], list[Vector]]
 """points, and value and gradient at each"""
 
 
-_COMPLEX_STEP = 1e-100
-_CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
+_EPS = float(np.finfo(np.float64).eps)
+COMPLEX_STEP = 1e-100
+CENTRAL_STEP = float(np.cbrt(_EPS))
+_AGREEMENT = 1e-4
+"""How far a complex step may be from a central difference, which has about ten digits where the function is tame."""
 
 
 @dataclass(slots=True)
@@ -54,8 +57,8 @@ class Jacobian:
         columns = []
         for i in range(point.size):
             beside: Any = point.astype(np.complex128)
-            beside[i] += 1j * _COMPLEX_STEP
-            columns.append(np.asarray(self.call(beside), np.complex128).reshape(-1).imag / _COMPLEX_STEP)
+            beside[i] += 1j * COMPLEX_STEP
+            columns.append(np.asarray(self.call(beside), np.complex128).reshape(-1).imag / COMPLEX_STEP)
         return np.stack(columns, axis=1)
 
     def by_differences(self, point: Vector) -> Vector:
@@ -63,12 +66,35 @@ class Jacobian:
         columns = []
         for i in range(point.size):
             above, below = point.copy(), point.copy()
-            h = _CENTRAL_STEP * max(1.0, abs(float(point[i])))
+            h = step_of(point[i])
             above[i] += h
             below[i] -= h
             rise = _numbers("f", self.call(above)) - _numbers("f", self.call(below))
             columns.append(rise / (above[i] - below[i]))
         return np.stack(columns, axis=1)
+
+
+def step_of(coordinate: float) -> float:
+    """Return the step of a central difference: where its own error and that of rounding are of a size."""
+    return CENTRAL_STEP * max(1.0, abs(float(coordinate)))
+
+
+def are_derivatives(found: Vector, f: Callable[[Vector], Vector], point: Vector) -> bool:
+    """Return whether these are the derivatives of f, (m, n), as far as differences can tell.
+
+    A function that takes complex numbers may still treat them as two reals, as abs does: then they are not. How far the
+    differences can be trusted follows from those with twice the step and from the size of f, whatever its unit.
+    """
+    here = f(point)
+    for i in range(point.size):
+        h, unit = step_of(point[i]), np.eye(1, point.size, i)[0]
+        above, below = f(point + h * unit), f(point - h * unit)
+        rough, wide = (above - below) / (2 * h), (f(point + 2 * h * unit) - f(point - 2 * h * unit)) / (4 * h)
+        size = np.abs(rough) + np.maximum(np.abs(above - here), np.abs(below - here)) / h
+        slack = _AGREEMENT * size + np.abs(wide - rough) + 10 * _EPS / h * np.abs(here)
+        if not (np.abs(found[:, i] - rough) <= slack).all():
+            return False
+    return True
 
 
 def jacobian_of(call: Callable[[Vector], Any], given: Any, shape: tuple[int, ...], start: Vector) -> Jacobian:
@@ -78,12 +104,12 @@ def jacobian_of(call: Callable[[Vector], Any], given: Any, shape: tuple[int, ...
             raise TypeError(f"gradient: needs a function or None, got {check.shown(given)}")
         return Jacobian(call, given, shape, "given")
     exact = Jacobian(call, None, shape, "complex step")
-    rough = exact.by_differences(start)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)  # the imaginary part must not get lost
-            if np.allclose(exact.by_complex_steps(start), rough, rtol=1e-4, atol=1e-4):
-                return exact
+            found = exact.by_complex_steps(start)
+        if are_derivatives(found, lambda point: _numbers("f", call(point)), start):
+            return exact
     except (TypeError, ValueError, AttributeError, np.exceptions.ComplexWarning):  # f is not for complex numbers
         pass
     return Jacobian(call, None, shape, "central difference")
