@@ -24,7 +24,7 @@ Matrix = NDArray[np.float64]
 _CHUNK_NUMBERS = 4_000_000
 """of a part of the Jacobian"""
 _SETTLED = 1e-9
-_MOST_UPDATES = 200
+_MOST_UPDATES = 10_000
 _MOST_PARAMETERS = 5000
 
 
@@ -232,20 +232,35 @@ class Laplace:
     def _find(self, alpha: float, beta: float) -> None:
         """Take the precisions that the evidence asks for."""
         n_flat = float((self._prior == 0).sum())
+        curvatures = self._curvatures()
         for _ in range(_MOST_UPDATES):
-            self._take(alpha, beta)
-            rest = self._n_targets - self.gamma - n_flat
-            if not (rest > 0 and self._errors > 0 and self._squares > 0 and self.gamma > 0):
+            gamma = float((curvatures / (curvatures + alpha / beta)).sum())
+            rest = self._n_targets - gamma - n_flat
+            if not (rest > 0 and self._errors > 0 and self._squares > 0 and gamma > 0):
                 raise ValueError(
                     f"y: needs more targets than they determine parameters, and errors, to find the noise; got "
-                    f"{self._n_targets:g} targets for {self.gamma + n_flat:.3g}: give alpha and beta"
+                    f"{self._n_targets:g} targets for {gamma + n_flat:.3g}: give alpha and beta"
                 )
-            new = self.gamma / self._squares, rest / self._errors
+            new = gamma / self._squares, rest / self._errors
             settled = max(abs(new[0] / alpha - 1), abs(new[1] / beta - 1)) <= _SETTLED
             alpha, beta = new
             if settled:
                 break
         self._take(alpha, beta)
+
+    def _curvatures(self) -> Matrix:
+        """Return the eigenvalues of ``J^T W J`` for the parameters with a prior, the others following them.
+
+        With them gamma is a sum without differences, for any precisions.
+        """
+        product, prior = self._product, self._prior == 1
+        flat, across = product[np.ix_(~prior, ~prior)], product[np.ix_(~prior, prior)]
+        try:
+            own = product[np.ix_(prior, prior)] - across.T @ np.linalg.solve(flat, across)
+        except np.linalg.LinAlgError as error:
+            raise _flat_error() from error
+        curvatures: Matrix = np.maximum(np.linalg.eigvalsh(own), 0)  # those below are rounding
+        return curvatures
 
     def _take(self, alpha: float, beta: float) -> None:
         """Compute what follows from the precisions."""
@@ -253,10 +268,7 @@ class Laplace:
         try:
             self.factor = np.linalg.cholesky(beta * self._product + alpha * np.diag(self._prior))
         except np.linalg.LinAlgError as error:
-            raise ValueError(
-                f"network: needs parameters about which the loss is curved, but the Gauss-Newton matrix with alpha="
-                f"{alpha:g} and beta={beta:g} is not positive definite"
-            ) from error
+            raise _flat_error(alpha, beta) from error
         self._inverse = np.linalg.solve(self.factor, np.eye(n))
         self.alpha, self.beta = float(alpha), float(beta)
         n_prior = float(self._prior.sum())
@@ -268,6 +280,14 @@ class Laplace:
             - beta * self._errors
             - alpha * self._squares
         ) - float(np.log(np.diag(self.factor)).sum())
+
+
+def _flat_error(*precisions: float) -> ValueError:
+    given = " with alpha={:g} and beta={:g}".format(*precisions) if precisions else " for the biases of the outputs"
+    return ValueError(
+        f"network: needs parameters about which the loss is curved, but the Gauss-Newton matrix{given} is not positive "
+        "definite"
+    )
 
 
 def _start(network: Model, point: Any, n: int, squares: float, n_targets: float, errors: float) -> tuple[float, float]:
