@@ -13,6 +13,7 @@ from backprop.sklearn import MLPClassifier, MLPRegressor
 from backprop.solvers import BayesianRegularization
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import BayesianRidge
 
 
@@ -143,6 +144,31 @@ def test_the_noise_is_found_and_intervals_cover_what_they_say(function, sizes, r
     assert 0.85 <= inside.mean() <= 0.95
 
 
+@pytest.mark.parametrize("noise", [1e-2, 1e-4])
+def test_little_noise_is_found(noise, backend):
+    """The gradient is small before the errors are those of the noise."""
+    rng = np.random.default_rng(0)
+    X, y = wave(rng, 300)
+    net = bp.mlp([1, 10, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)
+    result = net.minimize(X, y + noise * rng.normal(size=y.shape), method="bayesian", max_iter=1000)
+    assert result.success
+    assert result.beta**-0.5 / noise == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.01, 1e-3])
+def test_small_targets_do_not_end_it_before_the_noise_is_found(scale, backend):
+    """The gradient is small from the start there; the noise within 10 %, as above."""
+    rng = np.random.default_rng(0)
+    X, y = wave(rng, 300)
+    y = scale * (y + 0.2 * rng.normal(size=y.shape))
+    net = bp.mlp([1, 8, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)
+    result = net.minimize(X, y, method="bayesian", max_iter=1000)
+    assert result.beta**-0.5 / scale == pytest.approx(0.2, rel=0.1)
+    model = MLPRegressor(hidden_layer_sizes=8, activation="tanh", solver="bayesian", random_state=0, max_iter=1000)
+    model.fit(X, y[:, 0])
+    assert model.posterior_.noise / scale == pytest.approx(0.2, rel=0.1)
+
+
 def test_more_hidden_units_do_not_learn_the_noise():
     rng = np.random.default_rng(1)
     X, y = wave(rng, 60)
@@ -220,6 +246,45 @@ def test_clean_ends(rng, backend):
         result = net.minimize(X, y, method="bayesian", max_iter=60)
         assert np.isfinite(net.parameters).all()
         assert np.isfinite([result.alpha, result.beta, result.gamma, result.fun]).all()
+
+
+def test_rows_that_leave_no_noise_to_find_say_so(rng, backend):
+    X, y = rng.normal(size=(20, 2)), rng.normal(size=(20, 1))
+
+    def network(*layers):
+        return bp.Network(2, [*layers], dtype="float64", seed=0, backend=backend)
+
+    one = network(bp.Dense(3, "tanh"), bp.Dense(1))
+    for rows, weight, got in ((1, None, "1"), (20, np.full(20, 0.025), "0.5"), (20, np.full(20, 1e-300), "2e-299")):
+        with pytest.raises(ValueError, match=f"X: needs more than one row for method='bayesian'.*; got {got}$"):
+            one.minimize(X[:rows], y[:rows], method="bayesian", sample_weight=weight)
+    flat = network(bp.Dense(1, bias=False))
+    assert flat.minimize(X[:1], y[:1], method="bayesian").reason == "gradient"  # a prior of all parameters
+    exact = network(bp.Dense(1, weight_init=0.0)).minimize(X, np.zeros_like(y), method="bayesian")
+    assert (exact.reason, exact.success, exact.nit) == ("no noise", False, 0)
+    assert "alpha and beta mean nothing" in exact.message
+    with pytest.warns(ConvergenceWarning, match="it ended by 'no noise'. More samples may help, or fewer units"):
+        MLPRegressor(hidden_layer_sizes=(), solver="bayesian", max_iter=500).fit(X[:3], X[:3, 0] * 0)
+
+
+def test_units_without_influence_are_no_obstacle(rng, backend):
+    """All of them are dead: the noise is the spread of the targets, of which a bias takes one."""
+    X, y = rng.normal(size=(30, 2)), rng.normal(size=(30, 1))
+    layers = [bp.Dense(3, "relu", bias_init=-100.0), bp.Dense(1)]
+    net = bp.Network(2, layers, dtype="float64", seed=0, backend=backend)
+    result = net.minimize(X, y, method="bayesian")
+    assert result.success
+    assert result.beta**-0.5 == pytest.approx(y.std(ddof=1), rel=1e-4)
+    assert 0 < result.alpha < np.inf
+
+
+def test_numbers_that_underflow_raise_nothing(rng, backend):
+    """The squares of such errors are 0."""
+    X = rng.normal(size=(30, 2))
+    net = bp.Network(2, [bp.Dense(1)], dtype="float64", seed=0, backend=backend)
+    result = net.minimize(X, 1e-170 * rng.normal(size=30), method="bayesian", tolerance=0)
+    assert np.isfinite([result.alpha, result.beta, result.gamma, result.fun]).all()
+    assert np.abs(net.predict(X)).max() < 1e-100
 
 
 @pytest.mark.parametrize(

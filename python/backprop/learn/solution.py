@@ -13,6 +13,7 @@ _MESSAGES = {
     "loss": "the loss hardly falls any more",
     "evaluations": "the loss was computed as often as is allowed",
     "stuck": "no step makes the loss fall: rounding hides what is left",
+    "no noise": "the loss has a minimum, but the rows leave no noise to find there: alpha and beta mean nothing",
     "stopped": "the callback asked to stop",
     "not finite": "the loss at the start is not finite",
 }
@@ -37,7 +38,9 @@ class Solution:
         Iterations done, and how often the loss was computed.
     reason : str
         Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``;
-        of a member of a fleet also ``"not finite"``: its loss at the start is not.
+        of a member of a fleet also ``"not finite"``: its loss at the start is not; with ``method="bayesian"`` also
+        ``"no noise"``: a gradient or a fall within its tolerance, but the evidence asked for no precisions there. The
+        rows determine all parameters, or errors are as small as rounding; alpha, beta and gamma are those from before.
     alpha, beta : float or None
         With ``method="bayesian"`` the precisions of the prior of the parameters and of the noise of the targets.
     gamma : float or None

@@ -23,7 +23,9 @@ from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
 from backprop.model.objective import Objective
 from backprop.reference.gauss_newton import WEIGHTS
+from backprop.reference.passes import Plan
 from backprop.reference.solvers import SOLVERS, BayesianRegularization, LevenbergMarquardt, Solver
+from backprop.reference.solving import Rows
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -64,11 +66,28 @@ def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom,
             f"layers: needs at most {MOST_PARAMETERS} trainable parameters for {method}, whose matrix has a number "
             f"for each pair of them; got {n_trainable}: use method='lbfgs'"
         )
+    n_rows = len(data.X) if data.sample_weight is None else float(data.sample_weight.sum())
+    if is_bayesian and layers[-1].bias and layers[-1].bias_trainable and n_rows <= 1:
+        raise ValueError(
+            f"X: needs more than one row for {method} (or weights that add up to more), as the biases of the outputs "
+            f"fit one without an error; got {n_rows:g}"
+        )
     for k, layer in enumerate(layers):
         if layer.l1:
             raise ValueError(f"layers[{k}]: needs l1=0 for {method}, which takes squares only; got {layer.l1}")
         if layer.l2 and is_bayesian:
             raise ValueError(f"layers[{k}]: needs l2=0 for {method}, which finds the penalty itself; got {layer.l2}")
+
+
+def reason_of(
+    reason: str, settings: Solver, layers: Sequence[Dense], loss: Loss | Custom, data: Data, state: SolverState
+) -> str:
+    """Return why a minimisation ended: also ``"no noise"``, where precisions are not those of the evidence."""
+    if not isinstance(settings, BayesianRegularization) or reason not in ("gradient", "loss"):
+        return reason
+    assert not isinstance(loss, Custom)
+    terms = Rows(Plan(data.X.shape[1], tuple(layers)), loss, data).gaussian()
+    return reason if terms.agree(state) else "no noise"
 
 
 class Interrupts(Protocol):
@@ -179,7 +198,10 @@ class Minimising:
                         if kind == type(callback).__name__ and state:
                             callback.resume(state)
                 bar.begin(self.max_iter, "iteration")
-                left.reason = self.loop()
+                objective = self.objective
+                left.reason = reason_of(
+                    self.loop(), left.solver, objective.layers, objective.loss, objective.data, self.state
+                )
                 history.stop_reason = _stop_reason(left.reason, self.asked)
             finally:
                 network._run = None

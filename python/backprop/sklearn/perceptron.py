@@ -436,10 +436,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         self.loss_ = state.loss * problem.objective.unit
         self._store(state.point if self.dtype is None else state.point.astype(self.dtype), problem.sizes)
         if reason not in ("gradient", "loss"):
+            help = (
+                "More samples may help, or fewer units"
+                if reason == "no noise"
+                else f"More iterations (max_iter={self.max_iter}), more calls of the loss (max_fun={self.max_fun}) or "
+                "scaled columns of X may help"
+            )
             warnings.warn(
-                f"{self.solver} failed to converge after {self.n_iter_} iteration(s): it ended by {reason!r}. More "
-                f"iterations (max_iter={self.max_iter}), more calls of the loss (max_fun={self.max_fun}) or scaled "
-                "columns of X may help",
+                f"{self.solver} failed to converge after {self.n_iter_} iteration(s): it ended by {reason!r}. {help}",
                 ConvergenceWarning,
                 stacklevel=choice._caller_level(),
             )

@@ -27,7 +27,7 @@ from backprop.learn.callbacks import Callback, Progress
 from backprop.learn.callbacks.averages import WeightAveraging, only_average, only_averages
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
-from backprop.learn.solve import check_solver
+from backprop.learn.solve import check_solver, reason_of
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
@@ -125,9 +125,7 @@ class Problem(NamedTuple):
 # --- minimizers ----------------------------------------------------------------------------------------------------
 
 
-def minimize(
-    problem: Problem, solver_name: str, *, max_iter: int, max_fun: int, tol: float
-) -> tuple[SolverState, SolveReason]:
+def minimize(problem: Problem, solver_name: str, *, max_iter: int, max_fun: int, tol: float) -> tuple[SolverState, str]:
     """Minimise, with scikit-learn's settings for L-BFGS; returns where that came to, and why it ended."""
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
     assert isinstance(loss, Loss)  # these solvers refuse custom ones
@@ -141,7 +139,7 @@ def minimize(
             last = min(max_iter, state.iteration + pace.WINDOW)
             reason = run.run(last, pace.SLICE_SECONDS, np.empty(last - state.iteration))
             interrupts.deliver()
-    return state, reason
+    return state, reason_of(reason, solver, problem.layers, loss, data, state)
 
 
 # --- stochastic solvers --------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The penalty by the evidence of the data; see `backprop.reference.solvers.bayesian`, whose formulas these are."""
 
-from libc.math cimport isfinite
+from libc.math cimport fabs, isfinite
 
 from bpcore.passes.network cimport Network
 from bpcore.run.job cimport Job
@@ -21,6 +21,7 @@ cdef struct Evidence:
     double gamma
     double before  # the loss with the penalty that led to the point
     bint weighed  # whether there is another one since
+    bint settled  # whether that has hardly changed the precisions
 
 
 cdef inline void take_evidence(Arena *arena, Py_ssize_t n, Evidence *evidence) noexcept nogil:
@@ -61,7 +62,7 @@ cdef inline double penalty_of(const Evidence *evidence, const double *x) noexcep
 
 cdef inline void begin_evidence(Evidence *evidence, const Job *job, const GaussNewton *gn) noexcept nogil:
     """The first penalty, relative to the mean of the diagonal."""
-    cdef double total = 0
+    cdef double total = 0, mean
     cdef Py_ssize_t at = 0, i, count = 0
     cdef int k
     for k in range(job.n_ranges):
@@ -70,10 +71,15 @@ cdef inline void begin_evidence(Evidence *evidence, const Job *job, const GaussN
                 total += gn.product[at * (gn.n + 1) + at]
                 count += 1
             at += 1
+    mean = total / count if count > 0 and total > 0 else 1  # none of them may have an influence
     evidence.beta = 1 / evidence.factor
-    evidence.alpha = 1e-2 * (total / count if count > 0 else 0) / evidence.factor * evidence.beta
+    evidence.alpha = 1e-2 * mean / evidence.factor * evidence.beta
     evidence.gamma = count
     evidence.penalty = evidence.factor * evidence.alpha / evidence.beta
+
+
+cdef inline bint is_near(double after, double before) noexcept nogil:
+    return fabs(after - before) <= 1e-3 * before
 
 
 cdef inline void weigh(
@@ -95,9 +101,15 @@ cdef inline void weigh(
                 count += 1
             at += 1
     gamma = count - evidence.penalty * trace
+    if gamma < 0:  # by rounding
+        gamma = 0
     alpha = gamma / square_of(evidence, x)
     beta = (evidence.n_targets - gamma - evidence.n_flat) / (2 * data / evidence.factor)
     evidence.weighed = True
-    if 0 < alpha and isfinite(alpha) and 0 < beta and isfinite(beta):
+    evidence.settled = True
+    if 0 < beta and isfinite(beta):
+        if not (0 < alpha and isfinite(alpha)):
+            alpha = evidence.alpha
+        evidence.settled = is_near(alpha, evidence.alpha) and is_near(beta, evidence.beta)
         evidence.alpha, evidence.beta, evidence.gamma = alpha, beta, gamma
         evidence.penalty = evidence.factor * alpha / beta

@@ -185,6 +185,7 @@ cdef inline Reason advance_levenberg(Run *run, Solution *solution, Levenberg *lm
             fill_matrix(lm, False)
         outcome = factorise(run, lm.matrix, lm.gn.n, lm.row, lm.packed, &lm.done, deadline)
         if outcome == NOT_POSITIVE:
+            lm.evidence.settled = True
             return end_iteration(run, solution, lm)
         elif outcome == DONE:
             go_to(lm, INVERT)
@@ -206,7 +207,7 @@ cdef inline Reason end_matrix(Run *run, Solution *solution, Levenberg *lm) noexc
     if lm.evidence.wanted and solution.begun:
         go_to(lm, WEIGH)
         return NONE
-    if lm.evidence.wanted and lm.evidence.penalty == 0:
+    if lm.evidence.wanted and solution.iteration == 0:
         begin_evidence(&lm.evidence, &run.job, &lm.gn)
         read_product(&run.job, lm.tried, lm)
         lm.after = lm.data + penalty_of(&lm.evidence, lm.tried)
@@ -218,6 +219,7 @@ cdef inline Reason end_iteration(Run *run, Solution *solution, Levenberg *lm) no
     cdef double before = lm.value, fallen_to = lm.evidence.before if lm.evidence.weighed else lm.after
     cdef Reason reason
     lm.evidence.weighed = False
+    solution.unsettled = lm.evidence.wanted and not lm.evidence.settled
     lm.value = lm.after
     lm.trials = 0
     lm.refused = False
@@ -277,8 +279,9 @@ cdef inline Reason try_step(Run *run, Solution *solution, Levenberg *lm) noexcep
     lm.trials += 1
     promised = promised_fall(lm)
     if lm.after < lm.value:
-        gain = 2 * ((lm.value - lm.after) / promised) - 1
-        lm.damping *= max(<double> 1 / 3, 1 - gain * gain * gain)
+        if promised > 0:  # unless rounding hides it
+            gain = 2 * ((lm.value - lm.after) / promised) - 1
+            lm.damping *= max(<double> 1 / 3, 1 - gain * gain * gain)
         go_to(lm, MATRIX)
         return NONE
     if not promised <= ROUNDING() * fabs(lm.value):

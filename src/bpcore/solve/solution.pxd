@@ -36,6 +36,7 @@ cdef struct Solution:
     double loss
     double slope
     double damping
+    bint unsettled  # whether what is minimised has changed more than a little since
     long long iteration
     long long evaluations
     long long counted  # evaluations when the last whole iteration, or what it has learned last, was done
@@ -77,7 +78,7 @@ cdef inline void enter(Solution *solution, const double *x, double value, const 
 
 
 cdef inline Reason reason_to_stop(const Solution *solution) noexcept nogil:
-    if solution.slope <= solution.tolerance:
+    if solution.slope <= solution.tolerance and (not solution.unsettled or solution.slope == 0):
         return GRADIENT
     return EVALUATIONS if solution.evaluations >= solution.max_evaluations else NONE
 

@@ -14,6 +14,8 @@ from backprop.reference.solvers.solver import LeastSquares, Vector
 
 FIRST_PENALTY = 1e-2
 """The l2 of the first step, relative to the mean of the diagonal of the Gauss-Newton matrix."""
+SETTLED = 1e-3
+"""Precisions that a step has changed by no more than this, relative to them, hardly change any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +32,16 @@ class BayesianRegularization(LevenbergMarquardt):
 
     gamma is the effective number of parameters: how many of the n the data determine. The f biases of the last layer
     have no prior, as the intercept of a ridge regression, and their rows of I are 0. Where A is not positive definite,
-    or a number not finite and positive, alpha and beta stay as they were. All outputs have the same noise. The weight
-    of a row counts it as often: N is the sum of the weights times the outputs. What is not trainable has no prior and
-    does not count.
+    or beta not finite and positive, alpha and beta stay as they were; so does alpha alone where no parameter has an
+    influence. All outputs have the same noise. The weight of a row counts it as often: N is the sum of the weights
+    times the outputs. What is not trainable has no prior and does not count.
 
     Parameters
     ----------
     tolerance, loss_tolerance, max_evaluations, damping, scaling
         As for `LevenbergMarquardt`. The loss there is that with the penalty, ``alpha / beta`` times the factor of S in
-        the loss; `History` has the loss without it.
+        the loss; `History` has the loss without it. A small gradient ends it only where the last step has changed alpha
+        and beta by 0.1 % at most, or could not change them.
 
     Examples
     --------
@@ -66,6 +69,16 @@ class Terms(NamedTuple):
     trainable: Vector
     """(n_parameters,): likewise"""
 
+    @property
+    def n_flat(self) -> float:
+        """How many of the trainable parameters have no prior."""
+        return float((self.trainable - self.prior).sum())
+
+    def agree(self, state: SolverState) -> bool:
+        """Return whether the precision of the noise is, to 1 %, the one that the evidence asks for."""
+        rest = self.n_targets - state.gamma - self.n_flat
+        return abs(state.beta * 2 * state.loss / self.factor - rest) <= 0.01 * rest
+
 
 class Gaussian(Protocol):
     """A loss that is a sum of squared errors."""
@@ -84,6 +97,9 @@ class Evidence(Fit):
     """the loss without the penalty where it was computed last"""
     bare: tuple[Vector, Vector] = field(init=False)
     """the diagonal of the matrix and the gradient without the penalty, likewise"""
+
+    def __post_init__(self) -> None:
+        self.settled = False
 
     @property
     def penalty(self) -> float:
@@ -112,7 +128,8 @@ class Evidence(Fit):
         if not math.isnan(self.state.alpha):
             return value
         n = float(self.terms.prior.sum())
-        mean = float(np.diag(M) @ self.terms.prior) / n if n else 0.0
+        total = float(np.diag(M) @ self.terms.prior)
+        mean = total / n if total > 0 else 1.0  # none of them may have an influence
         self.state.beta = 1 / self.terms.factor
         self.state.alpha = FIRST_PENALTY * mean / self.terms.factor * self.state.beta
         self.state.gamma = n
@@ -122,17 +139,23 @@ class Evidence(Fit):
     def follow(self, point: Vector, value: float, gradient: Vector, M: Vector) -> float:
         """Return the loss with the penalty by the evidence."""
         prior, trainable, state, before = self.terms.prior, self.terms.trainable, self.state, self.penalty
+        self.settled = True
         try:
             L = np.linalg.cholesky(M + np.diag(1 - trainable))
         except np.linalg.LinAlgError:
             return value
         inverse = np.linalg.inv(L)
         gamma = float(prior.sum() - before * (prior @ (inverse * inverse).sum(axis=0)))
-        alpha = gamma / float(prior @ (point * point))
-        rest = self.terms.n_targets - gamma - float((trainable - prior).sum())
-        beta = rest / (2 * self.data / self.terms.factor)
-        if not (0 < alpha < math.inf and 0 < beta < math.inf):
+        gamma = 0.0 if gamma < 0 else gamma  # by rounding
+        squares, errors = float(prior @ (point * point)), 2 * self.data / self.terms.factor
+        rest = self.terms.n_targets - gamma - self.terms.n_flat
+        alpha = gamma / squares if squares > 0 else math.inf
+        beta = rest / errors if errors > 0 else math.inf
+        if not 0 < beta < math.inf:
             return value
+        if not 0 < alpha < math.inf:
+            alpha = state.alpha
+        self.settled = _is_near(alpha, state.alpha) and _is_near(beta, state.beta)
         state.alpha, state.beta, state.gamma = alpha, beta, gamma
         self._add(point, gradient, M)
         return self.data + self._penalty_of(point)
@@ -145,3 +168,7 @@ class Evidence(Fit):
         diagonal, slopes = self.bare
         gradient[:] = slopes + self.penalty * self.terms.prior * point
         np.einsum("ii->i", M)[...] = diagonal + self.penalty * self.terms.prior
+
+
+def _is_near(after: float, before: float) -> bool:
+    return abs(after - before) <= SETTLED * before

@@ -81,7 +81,7 @@ class LBFGS(Solver):
             d = _direction(pairs, g)
             before, g_before, value_before = x, g.copy(), value
             slope_before = float(g @ d)
-            step = 1.0 if state.iteration > 0 else 1 / math.sqrt(float(d @ d))
+            step = 1.0 if state.iteration > 0 else float(1 / np.sqrt(d @ d))
             search = LineSearch(value, slope_before, step)
             found = False
             for _ in range(MAX_TRIALS if slope_before < 0 else 0):
@@ -113,14 +113,14 @@ class LBFGS(Solver):
 def _direction(pairs: list[tuple[Vector, Vector]], g: Vector) -> Vector:
     """Return minus the gradient times the estimate of the inverse Hessian."""
     q = -g
-    rs = [1 / float(s @ y) for s, y in pairs]
+    rs = [1 / (s @ y) for s, y in pairs]  # NumPy's numbers, which may be infinite
     shares = []
     for (s, y), r in zip(reversed(pairs), reversed(rs), strict=True):
         shares.append(share := r * float(s @ q))
         q -= share * y
     if pairs:
         y = pairs[-1][1]
-        q *= 1 / (rs[-1] * float(y @ y))
+        q *= 1 / (rs[-1] * (y @ y))
     for (s, y), r, share in zip(pairs, rs, reversed(shares), strict=True):
         q += (share - r * float(y @ q)) * s
     return q

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -79,7 +79,7 @@ class LevenbergMarquardt(Solver):
             yield "not finite"
         yield None
         while True:
-            if (reason := self.reason_to_stop(state)) is not None:
+            if (reason := self.reason_to_stop(state, fit.settled)) is not None:
                 yield reason
             damping, growth = state.damping, 2.0
             before, taken, refused, unit = value, False, False, self._unit(M)
@@ -94,8 +94,9 @@ class LevenbergMarquardt(Solver):
                     state.evaluations += 1
                     promised = 0.5 * float(d @ (damping * scale * d) - g @ d)
                     if value < before:
-                        gain = (before - value) / promised
-                        damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                        if promised > 0:  # unless rounding hides it
+                            share = 2 * ((before - value) / promised) - 1
+                            damping *= max(1 / 3, 1 - share * share * share)
                         taken = True
                         break
                 if not promised <= ROUNDING * abs(before):
@@ -119,7 +120,7 @@ class LevenbergMarquardt(Solver):
             state.iteration += 1
             state.damping = damping
             enter(state, x, fit.shown(x, value), g)
-            yield self.reason_to_stop(state) or ("loss" if is_flat(self, before, after) else None)
+            yield self.reason_to_stop(state, fit.settled) or ("loss" if is_flat(self, before, after) else None)
 
     def fit(self, function: LeastSquares, state: SolverState) -> Fit:
         """Return what the method minimises."""
@@ -135,6 +136,8 @@ class Fit:
     """A loss of residuals that stays the same from step to step."""
 
     function: LeastSquares
+    settled: bool = field(init=False, default=True)
+    """whether what is minimised hardly changes any more"""
 
     def loss(self, point: Vector) -> float:
         """Return the loss."""

@@ -15,6 +15,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 DECREASE = 1e-3
 CURVATURE = 0.9
 WIDTH = 0.1
@@ -34,6 +36,11 @@ class End:
     step: float
     value: float
     slope: float
+
+    @classmethod
+    def of(cls, step: float, value: float, slope: float) -> End:
+        """Return an end of NumPy's numbers, whose quotients may be infinite."""
+        return cls(np.float64(step), np.float64(value), np.float64(slope))
 
 
 @dataclass(slots=True)
@@ -55,8 +62,8 @@ class LineSearch:
     width_before: float = 2 * LONGEST
 
     def __post_init__(self) -> None:
-        self.best = End(0.0, self.value, self.slope)
-        self.other = End(0.0, self.value, self.slope)
+        self.best = End.of(0.0, self.value, self.slope)
+        self.other = End.of(0.0, self.value, self.slope)
         self.upper = self.step + _FAR * self.step
 
     def take(self, value: float, slope: float) -> Verdict:
@@ -75,7 +82,7 @@ class LineSearch:
             return "exhausted"
         if self.step == self.most and value <= target and slope <= test:
             return "exhausted"
-        here = End(self.step, value, slope)
+        here = End.of(self.step, value, slope)
         if self.first_stage and target < value <= self.best.value:
             self._interpolate_above(here, test)
         else:

@@ -56,9 +56,9 @@ class Solver:
         """Minimise: yield None, or why it ends, after each evaluation; whole iterations change `state`."""
         raise NotImplementedError
 
-    def reason_to_stop(self, state: SolverState) -> SolveReason | None:
-        """Return why the state ends a minimisation, if it does."""
-        if state.slope <= self.tolerance:
+    def reason_to_stop(self, state: SolverState, settled: bool = True) -> SolveReason | None:
+        """Return why the state ends a minimisation, if it does; a small gradient only where all else is settled."""
+        if state.slope <= self.tolerance and (settled or state.slope == 0):
             return "gradient"
         return "evaluations" if state.evaluations >= self.max_evaluations else None
 
