@@ -309,6 +309,16 @@ def test_train_one_takes_the_steps_of_fit(hidden, dtype, tmp_path):
     np.testing.assert_allclose(found, net.predict(X), rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-6)
 
 
+@pytest.mark.parametrize("penalties", [{"l2": 0.1}, {"l1": 0.05}, {"l1": 0.02, "l2": 0.3}])
+def test_train_one_has_the_penalties_of_fit(penalties, dtype, tmp_path):
+    layers = [bp.Dense(5, "tanh", **penalties), bp.Dense(4, "relu"), bp.Dense(3, "softmax", **penalties)]
+    net, rng = bp.Network(4, layers, dtype=dtype, seed=1), np.random.default_rng(0)
+    X, Y = rng.normal(size=(20, 4)).astype(dtype), np.eye(3, dtype=dtype)[rng.integers(0, 3, 20)]
+    found = trained(tmp_path, net, X, Y, 0.1)
+    net.fit(X, Y, optimizer=bp.SGD(learning_rate=0.1), batch_size=1, shuffle=False, epochs=1)
+    np.testing.assert_allclose(found, net.predict(X), rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
 def test_what_is_frozen_stays_constant_in_c(tmp_path):
     layers = [bp.Dense(3, "relu", trainable=False), bp.Dense(2, bias_trainable=False)]
     net = bp.Network(2, layers, seed=0)
@@ -501,7 +511,7 @@ def test_a_name_that_c_cannot_use_asks_for_another(tmp_path):
         bp.mlp([2, 1], seed=0).to_c(tmp_path / "2nd.h")
 
 
-@pytest.mark.parametrize("setting", [{"dropout": 0.5}, {"l2": 0.1}, {"l1": 0.1}, {"max_norm": 1.0}])
+@pytest.mark.parametrize("setting", [{"dropout": 0.5}, {"max_norm": 1.0}])
 def test_training_without_what_fit_does_is_refused(setting, tmp_path):
     net = bp.Network(2, [bp.Dense(2, **setting), bp.Dense(1)])
     with pytest.raises(ValueError, match=f"training: needs layers without {next(iter(setting))}"):

@@ -249,7 +249,7 @@ def test_dates_in_c_are_those_of_the_library(tmp_path):
 
 
 def test_compilers_take_dates_and_several_targets(tmp_path):
-    model = TableModel(epochs=1, seed=0, l2=0).fit(table(), target=["label", "price"], **SETTINGS)
+    model = TableModel(epochs=1, seed=0).fit(table(), target=["label", "price"], **SETTINGS)
     for settings in ({}, {"weights": "int8"}, {"training": True}):
         model.to_c(tmp_path / "m.h", **settings)
         for compiler in COMPILERS:

@@ -28,7 +28,7 @@ def check_trainable(model: Model, weights: str) -> None:
     if weights == "int8":
         raise ValueError("training: needs weights='exact', small steps are lost in 8 bits; or training=False")
     for k, layer in enumerate(model.layers):
-        for setting in ("l1", "l2", "dropout", "max_norm"):
+        for setting in ("dropout", "max_norm"):
             if getattr(layer, setting):
                 raise ValueError(
                     f"training: needs layers without {setting}, which train_one has not; got {layer} as layers[{k}]. "
@@ -39,8 +39,7 @@ def check_trainable(model: Model, weights: str) -> None:
 def functions(model: Model, layers: Sequence[CLayer]) -> list[str]:
     """Return the names of the functions that `train_one` calls beside those of `predict`."""
     found = ["gradient_below"] if len(layers) > 1 else []
-    if any(layer.changes("weights") for layer in layers):
-        found.append("step")
+    found += [_step_of(layer) for layer in layers if layer.changes("weights")]
     hidden = layers if loss_of(model) == "squared_error" else layers[:-1]
     return found + [f"{layer.activation}_slope" for layer in hidden if layer.activation != "identity"]
 
@@ -62,6 +61,10 @@ def train_one(write: Writer, model: Model, layers: Sequence[CLayer]) -> Entry:
         lines += _step(layer, below)
     arguments = (f"const {real} *inputs", f"const {real} *targets", f"{real} learning_rate")
     return Entry("train_one", arguments, f"{real} {', '.join(declared)};", tuple(lines))
+
+
+def _step_of(layer: CLayer) -> str:
+    return "penalised_step" if layer.layer.l1 or layer.layer.l2 else "step"
 
 
 def _reads_scores(layer: CLayer) -> bool:
@@ -86,7 +89,10 @@ def _step(layer: CLayer, below: CLayer | None) -> list[str]:
         lines += _times_slope(below)
     if layer.changes("weights"):
         inputs = "inputs" if below is None else f"outputs_{below.number}"
-        lines.append(f"    {prefix}_step({sizes}, {layer.named('weights')}, {inputs}, delta_{k}, learning_rate);")
+        given = f"{sizes}, {layer.named('weights')}, {inputs}, delta_{k}, learning_rate"
+        if _step_of(layer) == "penalised_step":
+            given += f", {layer.write.literal(layer.layer.l1)}, {layer.write.literal(layer.layer.l2)}"
+        lines.append(f"    {prefix}_{_step_of(layer)}({given});")
     if layer.layer.bias and layer.changes("biases"):
         biases = layer.named("biases")
         lines += layer.each(f"{biases}[o] = {biases}[o] - learning_rate * delta_{k}[o];")

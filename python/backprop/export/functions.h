@@ -753,3 +753,18 @@ static inline void bp_step(int n_in, int n_out, real *weights, const real *input
         weights += n_out;
     }
 }
+
+//// penalised_step
+/* weights (n_in, n_out) -= rate * (inputs (n_in,) x delta (n_out,) + l1 * their signs + l2 * themselves) */
+static inline void bp_penalised_step(
+    int n_in, int n_out, real *weights, const real *inputs, const real *delta, real rate, real l1, real l2)
+{
+    int i, o;
+    for (i = 0; i < n_in; i++) {
+        for (o = 0; o < n_out; o++) {
+            const real w = weights[o], l = w < R(0) ? -l1 : R(0) < w ? l1 : R(0);
+            weights[o] = bp_fma(-rate, bp_fma(inputs[i], delta[o], bp_fma(l2, w, l)), w);
+        }
+        weights += n_out;
+    }
+}

@@ -100,8 +100,8 @@ class Exportable(Model):
             quarter (float64: an eighth) of the memory, and change the outputs a little.
         training
             Whether it also has ``NAME_train_one(inputs, targets, learning_rate)``: one step of gradient descent on one
-            row, as `fit` takes it with ``loss="auto"``, ``optimizer="sgd"`` and ``batch_size=1``. The weights are then
-            variables.
+            row, as `fit` takes it with ``loss="auto"``, ``optimizer="sgd"`` and ``batch_size=1``, with l1 and l2. The
+            weights are then variables.
 
         Returns
         -------
@@ -114,7 +114,7 @@ class Exportable(Model):
             If the file cannot be written.
         TypeError, ValueError
             If an argument is wrong, a parameter is not finite, or `training` is asked for with int8 weights or layers
-            that have dropout, l1, l2 or max_norm.
+            that have dropout or max_norm.
 
         Examples
         --------
