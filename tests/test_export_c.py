@@ -65,7 +65,7 @@ def test_without_fused_multiply_adds_in_the_target_c_has_the_bits_too(asked, com
     """Those of the processor, which is asked for them, or those that are put together."""
     networks = random_networks(20, dtype, backend=FUSED_BACKENDS[0])
     source = exported(tmp_path, networks) if asked else plain(exported(tmp_path, networks), 20)
-    same_bits(build(tmp_path, source, "-O2", compiler=compiler), networks)
+    same_bits(build(tmp_path, source, "-O3" if asked else "-O2", std="gnu11", compiler=compiler), networks)
 
 
 @fused

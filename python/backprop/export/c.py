@@ -149,11 +149,12 @@ sigmoid give zero for them, all else is left to the processor. Inputs that are n
 NaN.
 """
 
-# Where the target may lack fused multiply-adds, but the compiler can make code for a processor that has them.
+# Where the target may lack fused multiply-adds, but the compiler can make code for a processor that has them. GCC for
+# Windows cannot: its stack is not aligned for vectors of AVX.
 _FUSED = """\
 #if defined(__x86_64__) && !defined(__FMA__) && __STDC_HOSTED__
 #if !defined(BP_FMA) && !defined(BP_FAST) && !defined(BP_PLAIN)
-#if defined(__clang__) ? __clang_major__ >= 10 : defined(__GNUC__) && __GNUC__ >= 6
+#if defined(__clang__) ? __clang_major__ >= 10 : defined(__GNUC__) && __GNUC__ >= 6 && !defined(_WIN32)
 #define BP_FUSED static inline __attribute__((target("avx2,fma")))
 #endif
 #endif
