@@ -12,6 +12,7 @@ from backprop.backends import choice
 from backprop.reference.activations import ACTIVATIONS
 
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+STRICTER = ["-Wshadow", "-Wconversion", "-Wdouble-promotion", "-Wundef", "-Wcast-qual"]
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 X86 = platform.machine() == "x86_64"
 FUSED = ["-march=x86-64-v3"] if X86 else []

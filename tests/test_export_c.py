@@ -17,6 +17,7 @@ from exported_c import (
     COMPILERS,
     FUSED,
     FUSED_BACKENDS,
+    STRICTER,
     X86,
     build,
     compile_c,
@@ -351,7 +352,7 @@ def small_network(**settings):
 def test_c_and_cpp_compile_it_without_a_warning(compiler, std, language, tmp_path):
     for dtype, settings in (("float32", {}), ("float64", {"training": True}), ("float32", {"weights": "int8"})):
         source = exported(tmp_path, random_networks(20, dtype), **settings)
-        compile_c(tmp_path, source, "-c", "-Wshadow", compiler=compiler, std=std, language=language)
+        compile_c(tmp_path, source, "-c", *STRICTER, compiler=compiler, std=std, language=language)
 
 
 @pytest.mark.parametrize("asked", [True, False])

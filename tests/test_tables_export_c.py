@@ -19,7 +19,7 @@ from backprop.tables.preprocessing import Preprocessing
 from backprop.tables.reading import read
 from backprop.tables.targets import Quantity
 from backprop.tables.values import MISSING
-from exported_c import COMPILERS, FUSED, build, compile_c
+from exported_c import COMPILERS, FUSED, STRICTER, build, compile_c
 
 pytest.importorskip("duckdb")
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
@@ -254,7 +254,7 @@ def test_compilers_take_dates_and_several_targets(tmp_path):
         model.to_c(tmp_path / "m.h", **settings)
         for compiler in COMPILERS:
             for std, language in (("c99", "c"), ("c++11", "c++")):
-                options = ["-c", "-O1", "-Wshadow"]
+                options = ["-c", "-O1", *STRICTER]
                 compile_c(tmp_path, '#include "m.h"\n', *options, compiler=compiler, std=std, language=language)
 
 

@@ -17,12 +17,12 @@ static inline float bp_fma(float a, float b, float c)
 #elif defined(BP_FAST) || DBL_MANT_DIG < 53 || FLT_EVAL_METHOD != 0
     return a * b + c;
 #else
-    const double product = (double)a * b;
-    double sum = product + c;
+    const double product = (double)a * (double)b, wide = (double)c;
+    double sum = product + wide;
     uint64_t pattern;
     memcpy(&pattern, &sum, sizeof pattern);
     if ((pattern & UINT64_C(0x1fffffff)) == UINT64_C(0x10000000)) {
-        const double added = sum - product, lost = (product - (sum - added)) + (c - added);
+        const double added = sum - product, lost = (product - (sum - added)) + (wide - added);
         if (lost < 0 || lost > 0) {
             pattern = (lost > 0) == (sum > 0) ? pattern + 1 : pattern - 1;
             memcpy(&sum, &pattern, sizeof sum);

@@ -131,7 +131,7 @@ class TableC:
                 calls += ["            best = o;", "    return best;"]
         else:
             scale, center = self.write.literal(target.scale), self.write.literal(target.center)
-            calls.append(f"    return outputs[0] * {scale} + {center};")
+            calls.append(f"    return (double)outputs[0] * {scale} + {center};")
         yield "\n".join([*lines, *calls, "}"])
 
 
