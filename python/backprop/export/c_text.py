@@ -75,10 +75,23 @@ class Writer:
         return f"{text}f" if self.dtype.itemsize == 4 else text
 
     def text(self, template: str) -> str:
-        """Return C for a template: `real`, `bits`, `R(number)` and the prefix `bp_` are replaced."""
-        template = re.sub(r"\bR\(([^()]+)\)", lambda found: self.literal(float(found[1])), template)
+        """Return C for a template, in which `functions.h` says what is replaced.
+
+        Examples
+        --------
+        >>> Writer("model", np.dtype("float64")).text("bits bp_one = B(1, 0x10) << mantissa; real x = R(2, 3);")
+        'uint64_t model_one = UINT64_C(0x10) << 52; double x = 3.0;'
+        """
+        wide, size = self.dtype.itemsize == 8, 8 * self.dtype.itemsize
+
+        def own(numbers: str) -> str:
+            return numbers.split(", ")[-1 if wide else 0]
+
+        template = re.sub(r"\bR\(([^()]+)\)", lambda found: self.literal(float(own(found[1]))), template)
+        template = re.sub(r"\bB\(([^()]+)\)", lambda found: f"UINT{size}_C({own(found[1])})", template)
+        template = re.sub(r"\bmantissa\b", "52" if wide else "23", template)
         template = re.sub(r"\breal\b", self.real, template)
-        template = re.sub(r"\bbits\b", f"uint{8 * self.dtype.itemsize}_t", template)
+        template = re.sub(r"\bbits\b", f"uint{size}_t", template)
         return re.sub(r"\bBP_", f"{self.macro}_", re.sub(r"\bbp_", f"{self.prefix}_", template))
 
     def array(self, name: str, values: RealArray | NDArray[np.int8], *, constant: bool = True) -> str:

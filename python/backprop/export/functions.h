@@ -1,9 +1,11 @@
 Functions of C for exported networks: those of the core (machine/vmath.pxd, formulas/activations.pxd), for one number.
 
 `c_text.py` reads this file. A line `//// name` begins a function; what it calls comes with it. `//// name 32` and
-`//// name 64` are the two forms of a function that depends on the dtype. `real` stands for float or double, `bits` for
-the unsigned integer of its size, `R(x)` for the number x as a literal, `bp_` and `BP_` for the prefix of the file that is written.
-The order of operations is the core's: with a fused multiply-add the results have the bits of the library.
+`//// name 64` are the two forms of a function whose operations depend on the dtype. `real` stands for float or double,
+`bits` for the unsigned integer of its size, `mantissa` for the bits of its fraction; `R(x)` for the number x as a
+literal, `R(x, y)` for x in float and y in double, `B(x, y)` for such whole numbers of bits; `bp_` and `BP_` for the
+prefix of the file that is written. The order of operations is the core's: with a fused multiply-add the results have
+the bits of the library.
 
 //// fma 32
 /* a * b + c, rounded once. Without an instruction for it: a double holds the product, and its sum with c is rounded as
@@ -94,88 +96,47 @@ static inline real bp_from_bits(bits b)
     return x;
 }
 
-//// abs 32
-static inline float bp_abs(float x)
+//// abs
+static inline real bp_abs(real x)
 {
-    return bp_from_bits(bp_to_bits(x) & UINT32_C(0x7fffffff));
+    return bp_from_bits(bp_to_bits(x) & B(0x7fffffff, 0x7fffffffffffffff));
 }
 
-//// abs 64
-static inline double bp_abs(double x)
-{
-    return bp_from_bits(bp_to_bits(x) & UINT64_C(0x7fffffffffffffff));
-}
-
-//// copysign 32
+//// copysign
 /* a >= 0 with the sign of b */
-static inline float bp_copysign(float a, float b)
+static inline real bp_copysign(real a, real b)
 {
-    return bp_from_bits((bp_to_bits(a) & UINT32_C(0x7fffffff)) | (bp_to_bits(b) & UINT32_C(0x80000000)));
+    const bits size = bp_to_bits(a) & B(0x7fffffff, 0x7fffffffffffffff);
+    return bp_from_bits(size | (bp_to_bits(b) & B(0x80000000, 0x8000000000000000)));
 }
 
-//// copysign 64
-/* a >= 0 with the sign of b */
-static inline double bp_copysign(double a, double b)
-{
-    return bp_from_bits((bp_to_bits(a) & UINT64_C(0x7fffffffffffffff)) | (bp_to_bits(b) & UINT64_C(0x8000000000000000)));
-}
-
-//// flushed 32
+//// flushed
 /* 0 for a subnormal number: the library counts them as zero */
-static inline float bp_flushed(float x)
+static inline real bp_flushed(real x)
 {
-    return bp_abs(x) < R(1.17549435e-38) ? R(0) : x;
+    return bp_abs(x) < R(1.17549435e-38, 2.2250738585072014e-308) ? R(0) : x;
 }
 
-//// flushed 64
-/* 0 for a subnormal number: the library counts them as zero */
-static inline double bp_flushed(double x)
+//// power
+/* 2^n, where t is n, the bias of an exponent and 1.5 * 2^mantissa together */
+static inline real bp_power(real t)
 {
-    return bp_abs(x) < R(2.2250738585072014e-308) ? R(0) : x;
+    return bp_from_bits(bp_to_bits(t) << mantissa);
 }
 
-//// power 32
-/* 2^n, where t is n + 1.5 * 2^23 + 127 */
-static inline float bp_power(float t)
-{
-    return bp_from_bits(bp_to_bits(t) << 23);
-}
-
-//// power 64
-/* 2^n, where t is n + 1.5 * 2^52 + 1023 */
-static inline double bp_power(double t)
-{
-    return bp_from_bits(bp_to_bits(t) << 52);
-}
-
-//// ldexp 32
+//// ldexp
 /* a * 2^n in two steps, as 2^n itself may be too large or too small */
-static inline float bp_ldexp(float a, float n)
+static inline real bp_ldexp(real a, real n)
 {
-    const float magic = R(12583039), half = n * R(0.5) + magic, rest = (n - half) + (magic + magic);
+    const real magic = R(12583039, 6755399441056767), half = n * R(0.5) + magic, rest = (n - half) + (magic + magic);
     return a * bp_power(half) * bp_power(rest);
 }
 
-//// ldexp 64
-/* a * 2^n in two steps, as 2^n itself may be too large or too small */
-static inline double bp_ldexp(double a, double n)
-{
-    const double magic = R(6755399441056767), half = n * R(0.5) + magic, rest = (n - half) + (magic + magic);
-    return a * bp_power(half) * bp_power(rest);
-}
-
-//// less_n_ln2 32
+//// less_n_ln2
 /* x - n ln 2 */
-static inline float bp_less_n_ln2(float x, float n)
+static inline real bp_less_n_ln2(real x, real n)
 {
-    return bp_fma(n, R(-1.42860677e-06), bp_fma(n, R(-0.693145752), x));
-}
-
-//// less_n_ln2 64
-/* x - n ln 2 */
-static inline double bp_less_n_ln2(double x, double n)
-{
-    return bp_fma(n, R(1.7239444525614835e-13), bp_fma(n, R(-0.6931471805601177), x));
+    return bp_fma(n, R(-1.42860677e-06, 1.7239444525614835e-13), bp_fma(n, R(-0.693145752, -0.6931471805601177), x));
 }
 
 //// expm1_reduced 32
@@ -205,72 +166,38 @@ static inline double bp_expm1_reduced(double r)
     return bp_fma(r2, a, r);
 }
 
-//// exp 32
-static inline float bp_exp(float x)
+//// exp
+static inline real bp_exp(real x)
 {
-    const float magic = R(12582912);
-    float y = R(89) < x ? R(89) : x, n;
-    y = y < R(-104) ? R(-104) : y;
+    const real magic = R(12582912, 6755399441055744);
+    real y = R(89, 710) < x ? R(89, 710) : x, n;
+    y = y < R(-104, -746) ? R(-104, -746) : y;
     n = bp_fma(y, R(1.4426950408889634), magic) - magic;
     return bp_flushed(bp_ldexp(R(1) + bp_expm1_reduced(bp_less_n_ln2(y, n)), n));
 }
 
-//// exp 64
-static inline double bp_exp(double x)
-{
-    const double magic = R(6755399441055744);
-    double y = R(710) < x ? R(710) : x, n;
-    y = y < R(-746) ? R(-746) : y;
-    n = bp_fma(y, R(1.4426950408889634), magic) - magic;
-    return bp_flushed(bp_ldexp(R(1) + bp_expm1_reduced(bp_less_n_ln2(y, n)), n));
-}
-
-//// expm1 32
+//// expm1
 /* e^x - 1 */
-static inline float bp_expm1(float x)
+static inline real bp_expm1(real x)
 {
-    const float magic = R(12583038);
-    float y = R(89) < x ? R(89) : x, t, half;
-    y = y < R(-20) ? R(-20) : y;
+    const real magic = R(12583038, 6755399441056766);
+    real y = R(89, 710) < x ? R(89, 710) : x, t, half;
+    y = y < R(-20, -40) ? R(-20, -40) : y;
     t = bp_fma(y, R(1.4426950408889634), magic);
     half = bp_power(t);
     y = bp_fma(half, bp_expm1_reduced(bp_less_n_ln2(y, t - magic)), half - R(0.5));
     return bp_copysign(y + y, x);
 }
 
-//// expm1 64
-/* e^x - 1 */
-static inline double bp_expm1(double x)
-{
-    const double magic = R(6755399441056766);
-    double y = R(710) < x ? R(710) : x, t, half;
-    y = y < R(-40) ? R(-40) : y;
-    t = bp_fma(y, R(1.4426950408889634), magic);
-    half = bp_power(t);
-    y = bp_fma(half, bp_expm1_reduced(bp_less_n_ln2(y, t - magic)), half - R(0.5));
-    return bp_copysign(y + y, x);
-}
-
-//// logistic 32
+//// logistic
 /* 1 / (1 + e^-x) */
-static inline float bp_logistic(float x)
+static inline real bp_logistic(real x)
 {
-    const float magic = R(12583007), small = R(3.128661774098873e-10);
-    const float t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t) * R(1.34375);
-    const float y = small / bp_fma(h, bp_expm1_reduced(bp_less_n_ln2(-x, t - magic)), h + small);
-    const float outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
-    return bp_flushed(bp_abs(x + R(42)) <= R(62) ? y : outside);
-}
-
-//// logistic 64
-/* 1 / (1 + e^-x) */
-static inline double bp_logistic(double x)
-{
-    const double magic = R(6755399441056639), small = R(3.948926334793622e-39);
-    const double t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t) * R(1.34375);
-    const double y = small / bp_fma(h, bp_expm1_reduced(bp_less_n_ln2(-x, t - magic)), h + small);
-    const double outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
-    return bp_flushed(bp_abs(x + R(353)) <= R(393) ? y : outside);
+    const real magic = R(12583007, 6755399441056639), small = R(3.128661774098873e-10, 3.948926334793622e-39);
+    const real t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t) * R(1.34375);
+    const real y = small / bp_fma(h, bp_expm1_reduced(bp_less_n_ln2(-x, t - magic)), h + small);
+    const real outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
+    return bp_flushed(bp_abs(x + R(42, 353)) <= R(62, 393) ? y : outside);
 }
 
 //// log_reduced 32
@@ -297,37 +224,20 @@ static inline double bp_log_reduced(double f, double k)
     return bp_fma(k, R(0.6931471805601177), f - (h - p));
 }
 
-//// exponent 32
+//// exponent
 /* k with 1 / sqrt(2) <= x / 2^k < sqrt(2) */
-static inline float bp_exponent(float x)
+static inline real bp_exponent(real x)
 {
-    const bits e = (bp_to_bits(x) - bp_to_bits(R(0.7071067811865476)) + bp_to_bits(R(1))) >> 23;
-    return bp_from_bits(bp_to_bits(R(12582912)) + e) - R(12583039);
+    const bits e = (bp_to_bits(x) - bp_to_bits(R(0.7071067811865476)) + bp_to_bits(R(1))) >> mantissa;
+    return bp_from_bits(bp_to_bits(R(12582912, 6755399441055744)) + e) - R(12583039, 6755399441056767);
 }
 
-//// exponent 64
-/* k with 1 / sqrt(2) <= x / 2^k < sqrt(2) */
-static inline double bp_exponent(double x)
-{
-    const bits e = (bp_to_bits(x) - bp_to_bits(R(0.7071067811865476)) + bp_to_bits(R(1))) >> 52;
-    return bp_from_bits(bp_to_bits(R(6755399441055744)) + e) - R(6755399441056767);
-}
-
-//// log1p 32
+//// log1p
 /* log(1 + x) for 0 <= x <= 1 */
-static inline float bp_log1p(float x)
+static inline real bp_log1p(real x)
 {
-    const float k = bp_exponent(R(1) + x), s = bp_power(R(12583041) - k);
-    const float f = bp_log_reduced(bp_fma(R(0.25) * x, s, bp_fma(R(0.25), s, R(-1))), k);
-    return x < R(1e-20) ? x : f;
-}
-
-//// log1p 64
-/* log(1 + x) for 0 <= x <= 1 */
-static inline double bp_log1p(double x)
-{
-    const double k = bp_exponent(R(1) + x), s = bp_power(R(6755399441056769) - k);
-    const double f = bp_log_reduced(bp_fma(R(0.25) * x, s, bp_fma(R(0.25), s, R(-1))), k);
+    const real k = bp_exponent(R(1) + x), s = bp_power(R(12583041, 6755399441056769) - k);
+    const real f = bp_log_reduced(bp_fma(R(0.25) * x, s, bp_fma(R(0.25), s, R(-1))), k);
     return x < R(1e-20) ? x : f;
 }
 
@@ -548,18 +458,11 @@ static inline real bp_selu_slope(real a)
     return a <= R(0) ? a + R(1.7580993408473768599) : R(1.0507009873554804934);
 }
 
-//// mish_score 32
+//// mish_score
 /* z up to where tanh(softplus(z)) is 1 to the last digit */
-static inline float bp_mish_score(float z)
+static inline real bp_mish_score(real z)
 {
-    return R(20) < z ? R(20) : z;
-}
-
-//// mish_score 64
-/* z up to where tanh(softplus(z)) is 1 to the last digit */
-static inline double bp_mish_score(double z)
-{
-    return R(40) < z ? R(40) : z;
+    return R(20, 40) < z ? R(20, 40) : z;
 }
 
 //// mish
