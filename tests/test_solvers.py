@@ -3,7 +3,17 @@
 import backprop as bp
 import numpy as np
 import pytest
-from backends import COMPILED, LOSS_VARIANTS, each_backend, each_dtype, label, make_problem, module, outputs_of
+from backends import (
+    COMPILED,
+    LOSS_VARIANTS,
+    each_backend,
+    each_compiled,
+    each_dtype,
+    label,
+    make_problem,
+    module,
+    outputs_of,
+)
 from backprop.backends import choice
 from backprop.base.solving import SolverState
 from backprop.layers import Dense
@@ -93,11 +103,12 @@ def test_the_path_is_that_of_l_bfgs_b(name):
 # --- networks ------------------------------------------------------------------------------------------------------
 
 
-def minimise(backend, problem, solver, iterations, seconds=INFINITE):
+def minimise(backend, problem, solver, iterations, seconds=INFINITE, n_threads=1):
     """Minimise, in calls of that length: the state, all losses and the reasons of all calls."""
     core = module(backend, problem.data.X.dtype)
     state, found, reasons = SolverState(problem.parameters.astype(np.float64)), [], []
-    run = core.Solving(core.Plan(problem.n_inputs, problem.dense), problem.loss, solver, problem.data, state)
+    plan = core.Plan(problem.n_inputs, problem.dense)
+    run = core.Solving(plan, problem.loss, solver, problem.data, state, n_threads, True)
     while not reasons or reasons[-1] == "time":
         first, losses = state.iteration, np.full(iterations - state.iteration, np.nan)
         reasons.append(run.run(iterations, seconds, losses))
@@ -263,6 +274,20 @@ def test_levenberg_marquardt_has_the_same_bits_on_avx2_and_avx_512_and_in_pieces
     dense = [Dense(units, "tanh"), Dense(5, "tanh"), Dense(2)]
     problem = make_problem(3, dense, SquaredError(), 500).cast(dtype)
     check_bits(problem, LevenbergMarquardt(), 8)
+
+
+@each_compiled
+@pytest.mark.parametrize("units", [*range(112, 128), 138])
+def test_a_step_with_a_matrix_of_every_size(units, backend):
+    """3 units + 1 parameters are all remainders of a row of whole tiles; a third strip, and threads that share two."""
+    problem = make_problem(1, [Dense(units, "tanh"), Dense(1)], SquaredError(), 25)
+    expected, _, _ = minimise(choice.REFERENCE, problem, LevenbergMarquardt(), 1)
+    alone, _, _ = minimise(backend, problem, LevenbergMarquardt(), 1)
+    # rounding errors, times the condition that the damping leaves
+    np.testing.assert_allclose(alone.point, expected.point, rtol=1e-10, atol=1e-12)
+    for _ in range(5):  # threads that meddle with each other do so now and then
+        together, _, _ = minimise(backend, problem, LevenbergMarquardt(), 1, n_threads=3)
+        np.testing.assert_array_equal(alone.point, together.point)
 
 
 @each_backend

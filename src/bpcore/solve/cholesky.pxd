@@ -149,21 +149,25 @@ cdef inline void update_rows(
     double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end, Py_ssize_t begin_row, Py_ssize_t end_row,
     Py_ssize_t column, const double *packed,
 ) noexcept nogil:
-    """Subtract the strip from rows begin_row ... end_row of the rest, TILES tiles from `column` on."""
-    cdef Py_ssize_t i = begin_row, k
+    """Subtract the strip from rows begin_row ... end_row of the rest, TILES tiles from `column` on.
+
+    Down to the diagonal: a tile that begins beyond it may lie beyond the row.
+    """
+    cdef Py_ssize_t i = begin_row, k, rows
     while i < end_row:
+        rows = BLOCK_ROWS if TILE // PART <= 2 and i + BLOCK_ROWS <= end_row else (2 if i + 2 <= end_row else 1)
         k = column
-        while k < min(column + TILES * TILE, i + BLOCK_ROWS):
-            if TILE // PART <= 2 and i + BLOCK_ROWS <= end_row:
+        while k < min(column + TILES * TILE, i + rows):
+            if TILE // PART <= 2 and rows == BLOCK_ROWS:
                 update_block(
                     BLOCK_ROWS, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first
                 )
-            elif i + 2 <= end_row:
+            elif rows == 2:
                 update_block(2, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first)
             else:
                 update_block(1, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first)
             k += TILE
-        i += BLOCK_ROWS if TILE // PART <= 2 and i + BLOCK_ROWS <= end_row else (2 if i + 2 <= end_row else 1)
+        i += rows
 
 
 # ---- all of it ----
