@@ -292,6 +292,7 @@ def test_numbers_that_underflow_raise_nothing(rng, backend):
     [
         (bp.Dense(1), {"loss": "huber"}, "loss: needs 'squared_error' for method='bayesian', got 'huber'"),
         (bp.Dense(1, l2=0.1), {}, r"layers\[1\]: needs l2=0 for method='bayesian', which finds the penalty itself"),
+        (bp.Dense(2, "softmax"), {}, r"layers\[1\]: needs outputs with normal errors for method='bayesian'"),
         (bp.Dense(1, l1=0.1), {}, r"layers\[1\]: needs l1=0 for method='bayesian'"),
         (bp.Dense(1), {"sample_weight": np.zeros(30)}, "sample_weight: needs at least one weight > 0"),
         (bp.Dense(1500), {}, "layers: needs at most 5000 trainable parameters for method='bayesian'"),
@@ -300,6 +301,7 @@ def test_numbers_that_underflow_raise_nothing(rng, backend):
 def test_what_it_cannot_do(layer, settings, message, rng):
     net = bp.Network(2, [bp.Dense(3, "tanh"), layer], dtype="float64", seed=0)
     with pytest.raises(ValueError, match=message):
+        settings = {"loss": "squared_error", **settings}
         net.minimize(rng.normal(size=(30, 2)), rng.normal(size=(30, layer.units)), method="bayesian", **settings)
 
 

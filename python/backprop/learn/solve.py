@@ -67,6 +67,8 @@ def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom,
             f"for each pair of them; got {n_trainable}: use method='lbfgs'"
         )
     n_rows = len(data.X) if data.sample_weight is None else float(data.sample_weight.sum())
+    if is_bayesian and layers[-1].activation == "softmax":
+        raise ValueError(f"layers[{len(layers) - 1}]: needs outputs with normal errors for {method}, got softmax")
     if is_bayesian and layers[-1].bias and layers[-1].bias_trainable and n_rows <= 1:
         raise ValueError(
             f"X: needs more than one row for {method} (or weights that add up to more), as the biases of the outputs "
