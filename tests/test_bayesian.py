@@ -300,8 +300,8 @@ def test_numbers_that_underflow_raise_nothing(rng, backend):
 )
 def test_what_it_cannot_do(layer, settings, message, rng):
     net = bp.Network(2, [bp.Dense(3, "tanh"), layer], dtype="float64", seed=0)
+    settings = {"loss": "squared_error", **settings}
     with pytest.raises(ValueError, match=message):
-        settings = {"loss": "squared_error", **settings}
         net.minimize(rng.normal(size=(30, 2)), rng.normal(size=(30, layer.units)), method="bayesian", **settings)
 
 
