@@ -87,6 +87,22 @@ def test_values_without_names():
 
 
 @pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: network().fit(X), "fit: needs X, y, got no y"),
+        (lambda: network().minimize(), "minimize: needs X, y, got no X, y"),
+        (lambda: network().fit(y=Y), "fit: needs X, y, got no X"),
+        (lambda: bp.Network([bp.Dense(1)]), "Network: needs n_inputs, layers, got no layers"),
+        (lambda: bp.callbacks.Checkpoint(), "Checkpoint: needs path, got no path"),
+    ],
+)
+def test_what_is_missing(call, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        call()
+    assert network().fit(y=Y, X=X, epochs=1).epochs == 1
+
+
+@pytest.mark.parametrize(
     ("call", "end"),
     [
         (lambda: network().fit(X, Y, loss="mse"), "got 'mse'; write 'squared_error'"),
@@ -127,6 +143,7 @@ def test_every_meaning_is_the_name_of_something():
         bp.Network, bp.Network.fit, bp.Network.minimize, bp.Fleet, bp.Fleet.fit, bp.mlp, bp.Dense, bp.descend,
         bp.find_learning_rate, bp.callbacks.EarlyStopping, bp.callbacks.ReduceLROnPlateau,
         bp.callbacks.Checkpoint, *bp.optimizers.OPTIMIZERS.values(), *bp.losses.LOSSES.values(),
+        *bp.solvers.SOLVERS.values(),
     ]  # fmt: skip
     names = {name for function in functions for name in inspect.signature(function).parameters}
     for _, *meanings in keywords._MEANINGS:

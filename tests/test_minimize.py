@@ -254,3 +254,26 @@ def test_without_scipy(data, monkeypatch):
     with pytest.raises(ImportError, match=r"minimize: needs SciPy for this method; .* pip install 'bpcore\[scipy\]'"):
         net.minimize(*data, method="BFGS")
     assert net.minimize(*data).success
+
+
+@pytest.mark.parametrize("method", [bp.solvers.LBFGS(history=3, tolerance=1e-7), bp.solvers.LevenbergMarquardt()])
+def test_a_method_may_be_an_object(method, data, backend):
+    X, y = data
+    nets = [bp.mlp([4, 3, 1], hidden="tanh", dtype="float64", seed=0, backend=backend) for _ in range(2)]
+    options = {"history": 3} if method.name == "lbfgs" else None
+    named = nets[0].minimize(X, y, method=method.name, tolerance=method.tolerance, options=options, max_iter=20)
+    given = nets[1].minimize(X, y, method=method, max_iter=20)
+    assert (given.loss, given.evaluations, given.reason) == (named.loss, named.evaluations, named.reason)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+    fleet = bp.Fleet.of([bp.mlp([4, 3, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)])
+    assert fleet.minimize(X, y, method=method, max_iter=20)[0].loss == named.loss
+
+
+def test_an_object_has_its_own_settings(data):
+    X, y = data
+    net = bp.Network(4, [bp.Dense(1)], dtype="float64", seed=0)
+    for wrong in ({"options": {"history": 5}}, {"tolerance": 1e-3}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: needs a method by its name, LBFGS has its own"):
+            net.minimize(X, y, method=bp.solvers.LBFGS(), **wrong)
+    with pytest.raises(TypeError, match=r"method: needs an object, got the class LBFGS; write LBFGS\(\)"):
+        net.minimize(X, y, method=bp.solvers.LBFGS)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backprop.learn.solution import Solution
     from backprop.model.model import LayerArrays
     from backprop.reference.optimizers import Optimizer
+    from backprop.reference.solvers import Solver
 
 # What predicting does not need is imported where it is used.
 
@@ -391,7 +392,7 @@ class Fleet(FleetModel):
         X: Any,
         y: Any,
         *,
-        method: Literal["lbfgs", "lm", "bayesian"] = "lbfgs",
+        method: Literal["lbfgs", "lm", "bayesian"] | Solver = "lbfgs",
         loss: LossLike = "auto",
         sample_weight: Any = None,
         validation_data: Any = None,

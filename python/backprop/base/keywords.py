@@ -30,7 +30,7 @@ _MEANINGS: tuple[tuple[str, ...], ...] = (
     ("bs minibatch_size", "batch_size"),
     ("tol gtol", "tolerance"),
     ("ftol", "options={'loss_tolerance': ...}", "tolerance"),
-    ("damping", "options={'damping': ...}"),
+    ("damping mu lam", "damping", "options={'damping': ...}"),
     ("X_val y_val x_val val_data valid_data validation validation_set eval_set", "validation_data=(X, y)"),
     ("validation_fraction val_split validation_size test_size", "validation_split"),
     ("callback", "callbacks=[...]"),
@@ -106,16 +106,18 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
     """
     code = cast(FunctionType, function).__code__
     n_positional = code.co_argcount
+    n_needed = n_positional - len(cast(FunctionType, function).__defaults__ or ())
     names = code.co_varnames[: n_positional + code.co_kwonlyargcount]
     known = frozenset(names)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if len(args) > n_positional or not known.issuperset(kwargs):
-            title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
+        if not n_needed <= len(args) <= n_positional or not known.issuperset(kwargs):
             skipped = names[:1] == ("self",)
-            wrong = _refusal(names[skipped:], n_positional - skipped, args[skipped:], kwargs)
-            raise TypeError(f"{title}: {wrong}")
+            wrong = _refusal(names[skipped:], n_positional - skipped, n_needed - skipped, args[skipped:], kwargs)
+            if wrong is not None:
+                title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
+                raise TypeError(f"{title}: {wrong}")
         return function(*args, **kwargs)
 
     return call
@@ -146,16 +148,21 @@ def meant(value: str, options: Collection[str]) -> str:
     return f"; write {found[0]!r}" if found else ""
 
 
-def _refusal(names: Sequence[str], n_positional: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Return what is wrong with a call of what has these names."""
+def _refusal(
+    names: Sequence[str], n_positional: int, n_needed: int, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str | None:
+    """Return what is wrong with a call of what has these names; None where nothing is."""
     for name in kwargs:
         if name not in names:
             hint = next(_hints(name, names), None)
             return f"needs names that it has, got {name}: {f'write {hint}' if hint else f'it takes {listed(names)}'}"
-    first, rest = names[:n_positional], names[n_positional:]
-    after = f" after {listed(first)}" if first else ""
-    which = f": {listed(rest, 8)}" if rest else ", and has none"
-    return f"needs a name for each value{after}{which}; got {shown(args[n_positional])} without one"
+    if len(args) > n_positional:
+        first, rest = names[:n_positional], names[n_positional:]
+        after = f" after {listed(first)}" if first else ""
+        which = f": {listed(rest, 8)}" if rest else ", and has none"
+        return f"needs a name for each value{after}{which}; got {shown(args[n_positional])} without one"
+    missing = [name for name in names[len(args) : n_needed] if name not in kwargs]
+    return f"needs {listed(names[:n_needed])}, got no {listed(missing)}" if missing else None
 
 
 def _hints(name: str, names: Sequence[str]) -> Iterator[str]:

@@ -20,11 +20,11 @@ from backprop.learn.callbacks import Callback, LambdaCallback, Progress
 from backprop.learn.fit import checked_threads, progress_bar
 from backprop.learn.solution import Solution
 from backprop.learn.solve import NotFiniteError
-from backprop.learn.solving import Ready, Request, callbacks_of
+from backprop.learn.solving import Ready, Request, callbacks_of, checked_method
 from backprop.model import fleet_rows, rows
 from backprop.model.fleet import FleetModel, Group
 from backprop.model.model import Model
-from backprop.reference.solvers import SOLVERS
+from backprop.reference.solvers import SOLVERS, Solver
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,7 +35,7 @@ def minimize(
     X: Any,
     y: Any,
     *,
-    method: str,
+    method: str | Solver,
     loss: Any,
     sample_weight: Any,
     validation_data: Any,
@@ -52,7 +52,7 @@ def minimize(
     options: Mapping[str, Any] | None,
 ) -> list[Solution]:
     """Train a fleet with a minimizer; `backprop.Fleet.minimize` documents it."""
-    check.choice("method", method, SOLVERS)
+    method = checked_method(method, SOLVERS)
     request = Request.of(
         method, tolerance, options, max_iter, penalty_per_row=penalty_per_row, metrics=metrics, resume=resume
     )

@@ -14,9 +14,9 @@ from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn.callbacks import Callback, LambdaCallback
 from backprop.learn.fit import checked_threads, progress_bar
-from backprop.learn.solving import Problem, Ready, Request, callbacks_of, check_options
+from backprop.learn.solving import Problem, Ready, Request, callbacks_of, check_options, checked_method
 from backprop.model import rows
-from backprop.reference.solvers import SOLVERS
+from backprop.reference.solvers import SOLVERS, Solver
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -32,7 +32,7 @@ def minimize(
     X: ArrayLike,
     y: ArrayLike,
     *,
-    method: Method = "lbfgs",
+    method: Method | Solver = "lbfgs",
     loss: LossLike = "auto",
     sample_weight: ArrayLike | None = None,
     validation_data: Any = None,
@@ -50,9 +50,9 @@ def minimize(
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Train with a minimizer; `Network.minimize` documents it."""
-    check.choice("method", method, METHODS)
+    method = checked_method(method, METHODS)
     check_options(options, callback)
-    scipy_minimize = None if method in SOLVERS else _scipy_minimize()
+    scipy_minimize = _scipy_minimize() if isinstance(method, str) and method not in SOLVERS else None
     every_callback = callbacks_of(callbacks)
     if log is not None:
         every_callback.append(_log(log))
@@ -70,7 +70,7 @@ def minimize(
         penalty_per_row = check.boolean("penalty_per_row", penalty_per_row)
         run = _Run(network, Problem(network, checked, data, penalty_per_row), callback)
         settings = {"maxiter": max_iter, "gtol": tolerance, **(options or {})}
-        return _by_scipy(network, columns, run, scipy_minimize, method, settings)
+        return _by_scipy(network, columns, run, scipy_minimize, str(method), settings)
     request = Request.of(
         method, tolerance, options, max_iter, callback,
         penalty_per_row=penalty_per_row, metrics=metrics, resume=resume,

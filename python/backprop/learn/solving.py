@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,20 @@ class Request:
     resume: bool = False
 
     @classmethod
-    def of(cls, method: str, tolerance: Any, options: Any, max_iter: Any, callback: Any = None, **rest: Any) -> Request:
+    def of(cls, method: Any, tolerance: Any, options: Any, max_iter: Any, callback: Any = None, **rest: Any) -> Request:
         """Return a request for one of the core's methods."""
         check_options(options, callback)
         settings = solver(method, check.number("tolerance", tolerance, at_least=0), options)
         for name in ("penalty_per_row", "resume"):
             check.boolean(name, rest[name])
         return cls(solver=settings, max_iter=check.integer("max_iter", max_iter, at_least=1), callback=callback, **rest)
+
+
+def checked_method(method: Any, names: Collection[str]) -> Any:
+    """Return a method of the core as an object or by name, or one of the other names."""
+    if isinstance(method, type) and issubclass(method, Solver):
+        raise TypeError(f"method: needs an object, got the class {method.__name__}; write {method.__name__}()")
+    return method if isinstance(method, Solver) else check.choice("method", method, names)
 
 
 def check_options(options: Any, callback: Any) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backprop.learn.metrics import Metric
     from backprop.learn.schedules import Schedule
     from backprop.reference.optimizers import Optimizer
+    from backprop.reference.solvers import Solver
 
 
 class Trainable(Model):
@@ -352,7 +353,7 @@ class Trainable(Model):
         X: ArrayLike,
         y: ArrayLike,
         *,
-        method: Literal["lbfgs", "lm", "bayesian", "L-BFGS-B", "BFGS", "CG"] = "lbfgs",
+        method: Literal["lbfgs", "lm", "bayesian", "L-BFGS-B", "BFGS", "CG"] | Solver = "lbfgs",
         loss: LossLike = "auto",
         sample_weight: ArrayLike | None = None,
         validation_data: Rows | None = None,
@@ -377,9 +378,10 @@ class Trainable(Model):
             As in `fit`; an epoch is an iteration. With ``"bayesian"`` `sample_weight` says how often a row counts.
         method
             ``"lbfgs"``, ``"lm"``, Levenberg-Marquardt, and ``"bayesian"``, Bayesian regularisation, are computed by the
-            core (`backprop.solvers`); ``"L-BFGS-B"``, ``"BFGS"`` and ``"CG"`` are those of `scipy.optimize.minimize`.
-            ``"lm"`` is for squared_error, huber and log_cosh and for up to 5,000 trainable parameters: there it needs
-            few iterations. ``"bayesian"`` is for squared_error; it finds an l2 penalty and the noise by itself.
+            core; so are the objects of `backprop.solvers`, which have settings of their own. ``"L-BFGS-B"``, ``"BFGS"``
+            and ``"CG"`` are those of `scipy.optimize.minimize`. ``"lm"`` is for squared_error, huber and log_cosh and
+            for up to 5,000 trainable parameters: there it needs few iterations. ``"bayesian"`` is for squared_error; it
+            finds an l2 penalty and the noise by itself.
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance

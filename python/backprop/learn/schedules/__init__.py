@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from backprop.base import checks as check
+from backprop.base.keywords import explain
 from backprop.learn.schedules.schedule import UNITS, Custom, Product, Schedule, Sequential
 from backprop.learn.schedules.shapes import (
     Constant,
@@ -61,6 +62,7 @@ SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
         "custom": Custom,
     }
 )
+explain(*SCHEDULES.values())
 
 
 def as_schedule(name: str, value: Any) -> Schedule:

@@ -22,6 +22,7 @@ from backprop.base.keywords import explain
 from backprop.reference.losses import classification, compiled, deviances, loss, regression
 from backprop.reference.losses.classification import *
 from backprop.reference.losses.compiled import *
+from backprop.reference.losses.compiled import Compiled
 from backprop.reference.losses.deviances import *
 from backprop.reference.losses.loss import *
 from backprop.reference.losses.loss import Loss
@@ -36,7 +37,7 @@ for _loss in LOSSES.values():
         complete(_loss, Loss, ("curvature",))
     if _loss.scores_of is not None:
         complete(_loss, Loss, ("value_from_scores", "gradient_from_scores", "score_tangent"))
-explain(*LOSSES.values())
+explain(*LOSSES.values(), Compiled)
 
 if not TYPE_CHECKING:  # type checkers read the imports
     __all__ = ["LOSSES", *loss.__all__, *compiled.__all__, *(cls.__name__ for cls in LOSSES.values())]

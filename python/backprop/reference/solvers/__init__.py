@@ -1,5 +1,6 @@
 """Minimizers over all rows: their settings, and each in plain NumPy."""
 
+from backprop.base.keywords import explain
 from backprop.reference.solvers.bayesian import BayesianRegularization
 from backprop.reference.solvers.lbfgs import LBFGS
 from backprop.reference.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -9,3 +10,4 @@ __all__ = ["LBFGS", "SOLVERS", "BayesianRegularization", "LevenbergMarquardt", "
 
 SOLVERS: dict[str, type[Solver]] = {cls.name: cls for cls in (LBFGS, LevenbergMarquardt, BayesianRegularization)}
 """all solvers by name"""
+explain(*SOLVERS.values())
