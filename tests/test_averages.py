@@ -121,6 +121,18 @@ def test_validation_measures_the_average(make, batch_size, n_validation, backend
         np.testing.assert_array_equal(beside[name], plain[name])
 
 
+@each_average
+def test_a_tiny_batch_leaves_no_lanes_to_what_measures_the_average(make, backend, dtype, rng):
+    """Without an average, validation rows go through the network beside those of the next step."""
+    layers = [bp.Dense(2, "tanh"), bp.Dense(1)]
+    rows, others = ((rng.normal(size=(n, 3)), rng.normal(size=n)) for n in (1, 1))
+    settings = {"validation_data": others, "batch_size": None}
+    histories = [
+        fitted(network(name, dtype, layers), rows, callbacks=[make()], **settings) for name in (backend, "reference")
+    ]
+    np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=10 * CLOSE[dtype])
+
+
 @pytest.mark.parametrize("monitor", ["val_loss", "val_mean_absolute_error"])
 def test_early_stopping_keeps_the_best_average(monitor, backend, dtype, rows, rng):
     """By the core's rule and by the callback's own; after it, the parameters of the last step are still there."""

@@ -99,7 +99,8 @@ SOURCE = r"""
     MANY_ROWS(real, binary_cross_entropy_##name) \
     MANY_ROWS(real, scaled_##name) \
     MANY_ROWS(real, nan_where_y_is_7_##name) \
-    MANY_ROWS(real, nan_where_y_is_0_##name)
+    MANY_ROWS(real, nan_where_y_is_0_##name) \
+    MANY_ROWS(real, watching_##name)
 LOSSES(float, float32)
 LOSSES(double, float64)
 """
@@ -207,11 +208,12 @@ def test_in_float32(backend, compiled, loss, output):
 @each_backend
 @each_settings
 @pytest.mark.parametrize("sizes", [[2, 2, 1], [3, 20, 1], [2, 3, 20]])
-def test_every_pass(backend, compiled, settings, sizes):
+@pytest.mark.parametrize(("n_rows", "n_others"), [(5, 2), (1, 1)])
+def test_every_pass(backend, compiled, settings, sizes, n_rows, n_others):
     """Tiny networks, one row, a few rows, wide ones, and validation rows in the lanes that a tiny batch leaves free."""
     dense = [Dense(units, "tanh") for units in sizes[1:]]
-    problem = make_problem(sizes[0], dense, SquaredError(), 5)
-    validation = make_problem(sizes[0], dense, SquaredError(), 2, seed=1).data
+    problem = make_problem(sizes[0], dense, SquaredError(), n_rows)
+    validation = make_problem(sizes[0], dense, SquaredError(), n_others, seed=1).data
     one, *losses, _ = train_and_validate(backend, problem, SGD(), settings, 5, validation)
     other, *others, _ = train_and_validate(
         backend, replace(problem, loss=compiled("squared_error")), SGD(), settings, 5, validation
@@ -352,6 +354,18 @@ def test_sees_finite_outputs_only(backend, library, batch_size):
     with pytest.raises(bp.DivergedError):
         net.fit([[1e300], [1e300]], [0.0, 7.0], loss=loss, optimizer="sgd", batch_size=batch_size, progress=False)
     assert not seen[0]
+
+
+@each_backend
+@pytest.mark.parametrize("way", ["", "_batch"])
+def test_the_loss_of_outputs_that_are_not_finite_is_nan(backend, library, way):
+    """Whatever the function makes of them, here -inf; its finite gradient does not count, either."""
+    net = bp.mlp([1, 1], dtype="float64", seed=0, backend=backend)
+    net.parameters[:] = 1e200
+    loss = loss_of(library, "watching", way, user=np.zeros(1, np.int32))
+    value, gradients = net.loss_and_gradients([[1e200], [1.0]], [0.0, 0.0], loss=loss)
+    assert np.isnan(value)
+    assert all(np.isnan(array).all() for array in gradients[0])
 
 
 def test_estimators(compiled):

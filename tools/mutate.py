@@ -46,9 +46,9 @@ def check_reference(only: Sequence[str], listed: bool) -> list[str]:
         return report("reference", faults, missed(package, faults))
 
 
-def check_compiled(only: Sequence[str], listed: bool) -> list[str]:
+def check_compiled(only: Sequence[str], listed: bool, first_only: bool) -> list[str]:
     core = planted.planted_faults()
-    faults = [fault for fault in planted.faults_to_run(core) if is_asked_for(fault.what, only)]
+    faults = [fault for fault in planted.faults_to_run(core, first_only) if is_asked_for(fault.what, only)]
     if listed:
         return show(faults)
     return report("compiled", faults, run_compiled(planted.plant_all(core, SOURCE), "baseline", faults))
@@ -104,6 +104,7 @@ def main() -> bool:
     parser.add_argument("--only", nargs="+", default=[""], help="only faults with one of these in their file or name")
     parser.add_argument("--list", action="store_true", help="only name them")
     parser.add_argument("--check", action="store_true", help="compiled: only whether every fault has its place")
+    parser.add_argument("--first-only", action="store_true", help="compiled: only the tests most likely to notice it")
     parser.add_argument("--sample", type=int, metavar="N", help="systematic: N random changes, else all")
     parser.add_argument("--seed", type=int, default=0, help="systematic: of the sample")
     arguments = parser.parse_args()
@@ -112,7 +113,9 @@ def main() -> bool:
         return not check_places()
     if arguments.what == "systematic":
         return not check_systematic(only, listed, arguments.sample, arguments.seed)
-    return not {"reference": check_reference, "compiled": check_compiled}[arguments.what](only, listed)
+    if arguments.what == "compiled":
+        return not check_compiled(only, listed, arguments.first_only)
+    return not check_reference(only, listed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A file has `first`, the file of tests that is most likely to notice its faults, and for each fault `what` it is, the
 text that stands once in the sources (`old`) and what takes its place (`new`), where FAULT is whether the fault is
-switched on. Where `old` stands in several files, `file` is the end of the right one's path.
+switched on. Where `old` stands in several files, `file` is the end of the right one's path. A fault may have a `first`
+of its own.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def planted_faults() -> list[Planted]:
     faults = []
     for path in sorted(FAULTS.glob("*.toml")):
         table = tomllib.loads(path.read_text())
-        faults += [Planted(group=path.stem, first=table["first"], **entry) for entry in table["fault"]]
+        faults += [Planted(**{"group": path.stem, "first": table["first"]} | entry) for entry in table["fault"]]
     return faults
 
 
@@ -116,12 +117,13 @@ def write_copy(changed: Mapping[str, str], folder: Path) -> Path:
     return folder
 
 
-def faults_to_run(faults: Sequence[Planted]) -> list[Fault]:
+def faults_to_run(faults: Sequence[Planted], first_only: bool = False) -> list[Fault]:
+    """The faults with their tests: all, or the file that is most likely to notice each."""
     return [
         Fault(
             what=f"{fault.group}: {fault.what}",
             plant=switch_on(number),
-            tests=sorted(TESTS, key=lambda name: name != fault.first),
+            tests=[fault.first, *([] if first_only else (name for name in TESTS if name != fault.first))],
         )
         for number, fault in enumerate(faults, 1)
     ]

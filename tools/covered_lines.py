@@ -1,4 +1,4 @@
-"""Which lines the tests run: python tools/coverage.py [--isa v4 ...] [--append] [arguments of pytest].
+"""Which lines the tests run: python tools/covered_lines.py [--isa v4 ...] [--append] [arguments of pytest].
 
 Lines of Python by coverage.py. Lines of Cython by the C compiler's own counters (gcov), in a build of their own whose
 C code names the lines of the .pyx and .pxd files that it is made from: they count in functions without the GIL, in
@@ -18,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.remove(str(Path(__file__).parent))  # or this file would be found for coverage.py
+from build import ROOT, build, run
+
 NEEDED = 95.0
 
 
@@ -99,9 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("--append", action="store_true", help="add to what earlier runs counted, in the same build")
     parser.add_argument("--report", action="store_true", help="only report what the last run counted")
     arguments, for_pytest = parser.parse_known_args()
-
-    sys.path.append(str(Path(__file__).parent))
-    from build import build, run
 
     folder = ROOT / "build/coverage"
     data, package = folder / "python.coverage", folder / "python"
