@@ -323,7 +323,10 @@ def test_many_rows_and_wide_layers(backend, rng):
         nets = [bp.Network(4, layers, dtype="float64", seed=0, backend=name) for name in (backend, "reference")]
         X, y = rng.normal(size=(n_rows, 4)), rng.normal(size=(n_rows, 2))
         v = rng.normal(size=nets[0].n_parameters)
-        for name, rest in (("hessian_vector_product", (X, y, v)), ("hessian", (X,)), ("laplacian", (X,))):
+        for name, rest in (
+            ("hessian_vector_product", (X, y, v)), ("hessian", (X,)), ("laplacian", (X,)), ("jacobian", (X,)),
+            ("gradients_per_row", (X, y)), ("parameter_jacobian", (X,)),
+        ):  # fmt: skip
             found, expected = (getattr(net, name)(*rest) for net in nets)
             assert distance(found.ravel(), expected.ravel()) < 1e-11
 
