@@ -27,7 +27,6 @@ import pytest
 from backprop.backends import choice
 from backprop.history import History
 from backprop.model.fleet import FleetModel
-from backprop.model.model import Model
 from backprop.model.views import Views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -51,6 +50,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 EXPECTED = (TypeError, ValueError, bp.DivergedError)
 N = 7
 SIZE = 3  # of a fleet
+BASES = *bp.Network.__mro__[1:], FleetModel  # networks and fleets have their methods
 
 
 # ---- the functions ----
@@ -97,7 +97,7 @@ def functions() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
                 continue
             if inspect.isfunction(thing) and module.__name__.split(".")[1] not in INNER and "._" not in module.__name__:
                 yield f"{module.__name__}.{name}", thing, None
-            elif inspect.isclass(thing) and own and thing not in (Model, FleetModel):  # networks have their methods
+            elif inspect.isclass(thing) and own and thing not in BASES:
                 for method, function in inspect.getmembers(thing):
                     if isinstance(function, property):
                         function, method = function.fset, f"{method}="
