@@ -8,15 +8,15 @@ slices of no time, and runs taken up by another object in between.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from backends import COMPILED, each_compiled, each_dtype, module
 from backprop.base import random as words
-from backprop.base.fleet import DIVERGED, MEMBER, FleetData, FleetRates, FleetState
-from backprop.base.types import TrainingSettings, new_parameters
+from backprop.base.fleet import AVERAGED, DIVERGED, MEMBER, FleetData, FleetRates, FleetState
+from backprop.base.types import Average, TrainingSettings, new_parameters
 from backprop.layers import Dense
 from backprop.losses import LOSSES, Tweedie
 from backprop.optimizers import OPTIMIZERS
@@ -166,7 +166,12 @@ def draw_case(seed, dtype):
     if rng.random() < 0.3:
         tables = [np.linspace(1.0, 0.1, int(rng.integers(1, 9))) for _ in range(2)]
         rates = FleetRates(rates.base, tables, rng.integers(0, 2, size))
-    return Case(n_inputs, layers, loss, optimizers, settings, data, validation, rates, int(rng.integers(1, 5)))
+    epochs = int(rng.integers(1, 5))
+    if rng.random() < 0.4:
+        decay, every = pick(rng, (None, 0.5, 0.9)), pick(rng, (None, 1, 2, 5))
+        average = Average(decay=decay, start=int(rng.integers(0, 3)), every=every, measured=rng.random() < 0.7)
+        settings = replace(settings, average=average)
+    return Case(n_inputs, layers, loss, optimizers, settings, data, validation, rates, epochs)
 
 
 def draw_state(seed, case, dtype):
@@ -176,7 +181,9 @@ def draw_state(seed, case, dtype):
     parameters[...] = rng.normal(size=(size, n)) / 2
     slots = np.zeros((size, case.optimizers[0].n_slots, n), dtype)
     best = parameters.copy() if case.settings.keep_best else np.empty((0, n), dtype)
-    state = FleetState(parameters, slots, np.zeros(size, MEMBER), best)
+    average = parameters.copy() if case.settings.average is not None else np.empty((0, n), dtype)
+    averaged = np.full(len(average), AVERAGED, np.int8)
+    state = FleetState(parameters, slots, np.zeros(size, MEMBER), best, average, averaged)
     state.members["random"] = [words.words(np.random.PCG64(seed * 100 + k)) for k in range(size)]
     state.members["best_loss"], state.members["rate_scale"] = np.inf, 1.0
     return state
@@ -236,6 +243,8 @@ def assert_same(run, alone):
     assert run.state.slots[whole].tobytes() == alone.state.slots[whole].tobytes()
     if alone.case.settings.keep_best:
         assert run.state.best_parameters[whole].tobytes() == alone.state.best_parameters[whole].tobytes()
+    if alone.case.settings.average is not None:
+        assert run.state.average[whole].tobytes() == alone.state.average[whole].tobytes()
 
 
 def check(seed, core, dtype):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from backends import each_compiled, each_dtype, module
 from backprop.base import random as words
-from backprop.base.fleet import DIVERGED, MEMBER, RUNNING, TOLERANCE, FleetData, FleetRates, FleetState
-from backprop.base.types import TrainingSettings
+from backprop.base.fleet import AVERAGED, DIVERGED, MEMBER, RUNNING, TOLERANCE, FleetData, FleetRates, FleetState
+from backprop.base.types import Average, TrainingSettings
 from backprop.layers import Dense
 from backprop.losses import Poisson, SquaredError
 from backprop.optimizers import SGD, Adam
@@ -35,7 +35,9 @@ def made(
     )  # fmt: skip
     parameters = (rng.normal(size=(size, n)) / 4).astype(dtype)
     slots = np.zeros((size, optimizer.n_slots, n), dtype)
-    state = FleetState(parameters, slots, np.zeros(size, MEMBER), np.empty((0, n), dtype))
+    average = parameters.copy() if case.settings.average is not None else np.empty((0, n), dtype)
+    averaged = np.full(len(average), AVERAGED, np.int8)
+    state = FleetState(parameters, slots, np.zeros(size, MEMBER), np.empty((0, n), dtype), average, averaged)
     state.members["random"] = [words.words(np.random.PCG64(100 * seed + k)) for k in range(size)]
     state.members["best_loss"], state.members["rate_scale"] = np.inf, 1.0
     return case, state
@@ -129,14 +131,17 @@ def test_what_is_left_in_the_middle_of_a_step_has_not_begun(backend, dtype, in_l
     assert_same(sliced, alone)
 
 
+@pytest.mark.parametrize("average", [None, Average(decay=0.9, start=1), Average(every=7)])
 @each_way
 @each_dtype
 @each_compiled
-def test_what_a_diverged_member_goes_back_to(backend, dtype, in_lanes):
+def test_what_a_diverged_member_goes_back_to(backend, dtype, in_lanes, average):
     """It has what training alone has after as many epochs, and is finite; its neighbours go on."""
     core = module(backend, dtype)
     optimizer = SGD(learning_rate=0.01, momentum=0.5)
-    case, state = made(core, dtype, WIDE, [40] * 20, optimizer=optimizer, batch_size=4, epochs=40, n_threads=2)
+    case, state = made(
+        core, dtype, WIDE, [40] * 20, optimizer=optimizer, batch_size=4, epochs=40, n_threads=2, average=average
+    )
     case.rates.base[::3] = 3.0
     case.rates.base[3] = 0.6
     run = runs(case, core, state)
@@ -153,6 +158,7 @@ def test_what_a_diverged_member_goes_back_to(backend, dtype, in_lanes):
         again.one_by_one()
         assert again.state.parameters[k].tobytes() == together.state.parameters[k].tobytes()
         assert again.state.slots[k].tobytes() == together.state.slots[k].tobytes()
+        assert average is None or again.state.average[k].tobytes() == together.state.average[k].tobytes()
         for name in ("random", "step", "epoch", "cursor", "best_loss", "best_epoch", "loss_sum"):
             np.testing.assert_array_equal(again.state.members[name][k], together.state.members[name][k], name)
 

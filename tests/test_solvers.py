@@ -157,6 +157,31 @@ def test_the_same_bits_on_avx2_and_avx_512_and_in_pieces(rows, dtype):
     check_bits(problem, LBFGS(), 30)
 
 
+@pytest.mark.skipif(not COMPILED, reason="needs a compiled core")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    ("solver", "hidden", "rows"),
+    [(LBFGS(), (130, 130), 3000), (LBFGS(), (6,), 70_000), (LevenbergMarquardt(), (4,), 70_000)],
+    ids=["chunks", "blocks", "lm"],
+)
+@each_dtype
+def test_an_evaluation_of_many_rows_is_left_between_chunks(solver, hidden, rows, n_threads, dtype):
+    """A call without time does a part of one, and the next goes on with it, with the same bits."""
+    dense = [*(Dense(units, "tanh") for units in hidden), Dense(2)]
+    problem = make_problem(3, dense, SquaredError(), rows).cast(dtype)
+    core, found = module(COMPILED[0], dtype), []
+    for seconds in (INFINITE, 0.0):
+        state, calls, reason = SolverState(problem.parameters.astype(np.float64)), 0, "time"
+        plan = core.Plan(problem.n_inputs, problem.dense)
+        run = core.Solving(plan, problem.loss, solver, problem.data, state, n_threads, True)
+        while reason == "time":
+            reason = run.run(2, seconds, np.empty(2 - state.iteration))
+            calls += 1
+        found.append((reason, state.evaluations, state.loss, state.slope, state.point.tobytes()))
+    assert found[0] == found[1]
+    assert calls > 2 * state.evaluations
+
+
 @each_backend
 def test_ten_problems_reach_the_minimum_of_scipy(backend):
     """The loss within 1e-6 after as many iterations, or lower."""

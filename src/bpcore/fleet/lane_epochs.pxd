@@ -4,7 +4,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from bpcore.fleet.fleet cimport LOST, TOLERANT, Fleet, Member, is_waiting, rate_of
+from bpcore.fleet.lane_averages cimport average_lanes, measured_parameters
 from bpcore.fleet.lane_steps cimport add_lane_penalties, prepare_lanes, step_lanes
+from bpcore.fleet.lane_validation cimport validate_lanes
 from bpcore.fleet.lanes cimport (
     BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member,
     position_of, read_arrays, row_of, save_lane, shuffle_all, shuffle_lane, write_arrays,
@@ -20,8 +22,6 @@ from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.network cimport fits_small_batches
 from bpcore.run.job cimport Job, denominator_of, factor_of
 from bpcore.run.small_steps cimport takes_few_rows
-from bpcore.run.state cimport MAX_BLOCKS
-from bpcore.run.workspace cimport BLOCK_PARAMETERS
 
 
 # ---- members in, members out ----
@@ -70,7 +70,7 @@ cdef inline void lose(Lanes *lanes, int lane) noexcept nogil:
     """A member that has diverged goes out of its lane, as it was when it was copied."""
     cdef Fleet *fleet = lanes.fleet
     cdef int64_t k = lanes.member[lane]
-    write_arrays(lanes, lane, k, lanes.saved_parameters, lanes.saved_slots)
+    write_arrays(lanes, lane, k, lanes.saved_parameters, lanes.saved_slots, lanes.saved_average)
     fleet.members[k] = lanes.saved[lane]
     fleet.members[k].status = LOST
     fleet.members[k].diverged_epoch = lanes.epoch[lane]
@@ -216,55 +216,8 @@ cdef inline void end_step(Lanes *lanes) noexcept nogil:
         lstore(lanes.step + i, lload(lanes.step + i) + lset1(1))
         lstore(lanes.cursor + i, lload(lanes.cursor + i) + lload(lanes.batch.n + i))
     step_lanes(lanes)
-
-
-# ---- validation ----
-
-cdef inline bint begin_piece(Lanes *lanes, LaneBatch *piece) noexcept nogil:
-    """The next rows of the validation data of lanes whose epoch is over; see `validate`. Whether there are any."""
-    cdef const Job *job = &lanes.fleet.job
-    cdef int64_t most = (1 if job.net.n_parameters > BLOCK_PARAMETERS else MAX_BLOCKS) * job.max_chunk
-    cdef double weight
-    cdef int64_t k
-    cdef bint found = False
-    cdef int i
-    for i in range(LANES):
-        piece.block[i] = piece.total[i] = 0
-        piece.n[i] = 0
-        if not lanes.ended[i]:
-            continue
-        piece.first[i] = lanes.validated[i]
-        piece.n[i] = min(most, lanes.validation.n[i] - lanes.validated[i])
-        if piece.n[i] == 0:
-            continue
-        found = True
-        cut_batch(job, piece, i)
-        piece.regime[i] = <int> CHUNKS
-        weight = lanes.validation.n[i]
-        if lanes.validation.weighted:
-            weight = 0
-            for k in range(lanes.validation.n[i]):
-                weight += lanes.validation.weight[i][k]
-        piece.factor[i] = factor_of(job, denominator_of(job, weight))
-    return found
-
-
-cdef inline bint validate_lanes(Lanes *lanes) noexcept nogil:
-    """The validation losses of the epochs that are over; False where the time is over before they are there."""
-    cdef LaneBatch piece
-    cdef Py_ssize_t k
-    cdef int i
-    lanes.phase = VALIDATING
-    while begin_piece(lanes, &piece):
-        for k in range(count_rounds(lanes, &piece)):
-            run_round(lanes, &lanes.validation, &piece, CHUNKS, k, False)
-        for i in range(LANES):
-            if piece.n[i] > 0:
-                lanes.validation_sum[i] += piece.factor[i] * piece.total[i]
-                lanes.validated[i] += piece.n[i]
-        if now() >= lanes.fleet.deadline:
-            return False
-    return True
+    if lanes.average != NULL:
+        average_lanes(lanes)
 
 
 # ---- the end of an epoch ----
@@ -282,12 +235,13 @@ cdef inline void find_finite(const Lanes *lanes, real *rest) noexcept nogil:
 
 
 cdef inline void keep_best(Lanes *lanes, const int64_t *improved) noexcept nogil:
+    cdef const real *found = measured_parameters(lanes) if lanes.fleet.job.watches_validation else lanes.parameters
     cdef Py_ssize_t j
     cdef int i
     for j in range(lanes.fleet.job.net.n_parameters):
         for i in range(LANES):
             if improved[i]:
-                lanes.best[j * LANES + i] = lanes.parameters[j * LANES + i]
+                lanes.best[j * LANES + i] = found[j * LANES + i]
 
 
 cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *stops) noexcept nogil:
@@ -430,7 +384,7 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
     if fleet.validation.n != NULL:
         for j in range(LANES):
             ones[j] = 1
-        add_lane_penalties(lanes, ones, False, penalties)
+        add_lane_penalties(lanes, measured_parameters(lanes), ones, False, penalties)
         for h in range(PARTS):
             j = h * PART
             dstore(validation_loss + j, dload(lanes.validation_sum + j) + dload(penalties + j))

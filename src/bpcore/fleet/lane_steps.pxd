@@ -78,7 +78,7 @@ cdef inline void add_penalty_gradient(
 
 
 cdef inline void add_lane_penalties(
-    Lanes *lanes, const double *factor, bint with_gradient, double *total,
+    Lanes *lanes, const real *parameters, const double *factor, bint with_gradient, double *total,
 ) noexcept nogil:
     """total (LANES,) = factor * sum of l1 |w| + l2 / 2 w**2; its gradient is added to that of the step."""
     cdef const Job *job = &lanes.fleet.job
@@ -96,13 +96,13 @@ cdef inline void add_lane_penalties(
         l1, l2 = lanes.l1 + l * MAX_LANES, lanes.l2 + l * MAX_LANES
         if layer.l1 == 0 and layer.l2 == 0:
             continue
-        add_lane_norms(lanes.parameters + layer.weights * LANES, layer.n_in * layer.n_out, absolute, square)
+        add_lane_norms(parameters + layer.weights * LANES, layer.n_in * layer.n_out, absolute, square)
         if with_gradient and layer.trainable:
             for i in range(LANES):
                 scaled[i] = <real> (<real> l1[i] * factor[i])
                 scaled[MAX_LANES + i] = <real> (<real> l2[i] * factor[i])
             add_penalty_gradient(
-                lanes.gradient + layer.weights * LANES, lanes.parameters + layer.weights * LANES,
+                lanes.gradient + layer.weights * LANES, parameters + layer.weights * LANES,
                 layer.n_in * layer.n_out, scaled, scaled + MAX_LANES,
             )
         # the sum that is not asked for may be infinite
@@ -311,7 +311,7 @@ cdef inline void step_lanes(Lanes *lanes) noexcept nogil:
         if job.penalty_per_row and job.loss.mean:
             for i in range(LANES):
                 factor[i] = 1 / lanes.batch.weight[i] if lanes.batch.weight[i] != 0 else 0
-        add_lane_penalties(lanes, factor, True, penalties)
+        add_lane_penalties(lanes, lanes.parameters, factor, True, penalties)
     if job.clip_norm > 0 or job.clip_value > 0:
         clip_lanes(lanes)
     if not (lanes.agree and lanes.steps_directly):

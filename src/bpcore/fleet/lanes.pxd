@@ -103,8 +103,11 @@ cdef struct Lanes:
     real *part  # of one chunk, where several make a gradient
     real *block  # of the chunks of one block
     real *best
+    real *average  # NULL: none
+    real *measured  # of each lane the average or the parameters, whichever the validation loss is of; NULL: the latter
     real *saved_parameters
     real *saved_slots
+    real *saved_average
     real *apart  # (LANES, 2 + n_slots, n_parameters): lanes whose step goes another way
     real *zeros  # (n_inputs,): the row of a lane without a member
     double *l1  # (n_layers, LANES)
@@ -196,6 +199,9 @@ cdef inline void take_lanes(Arena *arena, Fleet *fleet, Lanes *lanes) noexcept n
     lanes.part = take_reals(arena, n)
     lanes.block = take_reals(arena, n)
     lanes.best = take_reals(arena, n) if fleet.best_parameters != NULL else NULL
+    lanes.average = take_reals(arena, n) if fleet.job.average.wanted else NULL
+    lanes.saved_average = take_reals(arena, n) if fleet.job.average.wanted else NULL
+    lanes.measured = take_reals(arena, n) if fleet.job.average.measured else NULL
     lanes.saved_parameters = take_reals(arena, n)
     lanes.saved_slots = take_reals(arena, fleet.n_slots * n)
     lanes.apart = take_reals(arena, (2 + fleet.n_slots) * n)
@@ -345,10 +351,12 @@ cdef inline void read_arrays(Lanes *lanes, int lane, int64_t k) noexcept nogil:
         spread(fleet.slots + (k * fleet.n_slots + s) * n, n, lane, lanes.slots + s * n * LANES)
     if lanes.best != NULL:
         spread(fleet.best_parameters + k * n, n, lane, lanes.best)
+    if lanes.average != NULL:
+        spread(fleet.average + k * n, n, lane, lanes.average)
 
 
 cdef inline void write_arrays(
-    const Lanes *lanes, int lane, int64_t k, const real *parameters, const real *slots,
+    const Lanes *lanes, int lane, int64_t k, const real *parameters, const real *slots, const real *average,
 ) noexcept nogil:
     cdef const Fleet *fleet = lanes.fleet
     cdef Py_ssize_t n = fleet.job.net.n_parameters, s
@@ -357,6 +365,8 @@ cdef inline void write_arrays(
         collect(slots + s * n * LANES, n, lane, fleet.slots + (k * fleet.n_slots + s) * n)
     if lanes.best != NULL:
         collect(lanes.best, n, lane, fleet.best_parameters + k * n)
+    if lanes.average != NULL:
+        collect(average, n, lane, fleet.average + k * n)
 
 
 cdef inline void save_lane(Lanes *lanes, int lane) noexcept nogil:
@@ -366,6 +376,9 @@ cdef inline void save_lane(Lanes *lanes, int lane) noexcept nogil:
         lanes.saved_parameters[i * LANES + lane] = lanes.parameters[i * LANES + lane]
     for i in range(lanes.fleet.n_slots * n):
         lanes.saved_slots[i * LANES + lane] = lanes.slots[i * LANES + lane]
+    if lanes.average != NULL:
+        for i in range(n):
+            lanes.saved_average[i * LANES + lane] = lanes.average[i * LANES + lane]
     lanes.saved[lane] = lanes.fleet.members[lanes.member[lane]]
     write_numbers(lanes, lane, &lanes.saved[lane])
     lanes.saved_step[lane] = lanes.step[lane]
@@ -400,7 +413,7 @@ cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
 cdef inline void export_lane(Lanes *lanes, int lane) noexcept nogil:
     """A lane's numbers to where everybody sees them; the member stays in the lane."""
     cdef int64_t k = lanes.member[lane]
-    write_arrays(lanes, lane, k, lanes.parameters, lanes.slots)
+    write_arrays(lanes, lane, k, lanes.parameters, lanes.slots, lanes.average)
     write_numbers(lanes, lane, lanes.fleet.members + k)
     lanes.exported[lane] = lanes.fleet.members[k]
 

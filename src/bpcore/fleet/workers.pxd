@@ -110,8 +110,8 @@ cdef enum:
 
 
 cdef inline bint suits_lanes(const Fleet *fleet) noexcept nogil:
-    """Whether members can lie in the lanes: a network alone only is stepped by whole matrices, or averaged."""
-    return not takes_matrices(&fleet.job.optimizer) and not fleet.job.average.wanted
+    """Whether members can lie in the lanes: a network alone only is stepped by whole matrices."""
+    return not takes_matrices(&fleet.job.optimizer)
 
 
 cdef inline double gain_by_lanes(const Fleet *fleet) noexcept nogil:

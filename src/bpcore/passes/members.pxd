@@ -33,6 +33,7 @@ cdef struct MembersChunk:
     Py_ssize_t n  # samples
     Regime regime
     bint drops  # whether the pass at hand drops anything
+    const real *parameters  # of the products
     MembersProduct *scores  # (n_layers,): forward
     MembersProduct *deltas  # (n_layers,): of what each layer reads
     MembersProduct *gradients  # (n_layers,): of weights and biases
@@ -368,9 +369,10 @@ cdef inline void set_members_chunk(
     cdef const Layer *layer
     cdef bint longer = chunk.n != n
     cdef int l
-    if not longer and chunk.regime == regime and chunk.drops == drops:
+    if not longer and chunk.regime == regime and chunk.drops == drops and chunk.parameters == parameters:
         return
     chunk.n, chunk.regime, chunk.drops = n, regime, drops
+    chunk.parameters = parameters
     chunk.stride = stride_of(n)
     if longer:
         fill_ones(net, chunk)

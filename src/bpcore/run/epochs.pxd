@@ -4,7 +4,7 @@ from libc.math cimport isfinite
 from libc.string cimport memcpy
 
 from bpcore.machine.threads cimport now
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport real, unlikely
 from bpcore.passes.batches cimport shuffle
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.tiny cimport is_tiny
@@ -125,7 +125,7 @@ cdef inline bint train_large_batch(Run *run, const Call *call, Py_ssize_t n) noe
 cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
     """The steps that are left of this epoch; False where the call is over before them."""
     cdef State *state = &run.state
-    cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over, averages = run.job.average.wanted
+    cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over
     cdef Py_ssize_t n
     if by_row:
         take_rows(&run.workspace.chunk, 1)
@@ -142,7 +142,7 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
             if not train_large_batch(run, call, n):
                 return False
         state.cursor += n
-        if averages:
+        if unlikely(run.job.average.wanted):
             average_step(run)
         over = time_is_over(run, call) or state.step >= call.last_step
     call.over = over
@@ -174,6 +174,8 @@ cdef inline bint validate_rows(Run *run, Call *call, bint is_last) noexcept nogi
     """The validation that is left of this epoch; False where the call is over before that. is_last: no step follows."""
     cdef real *own = run.state.parameters
     cdef bint is_done
+    if run.job.validation.n == 0:
+        return True
     run.state.parameters = measured_parameters(run)
     is_done = validate_pieces(run, call, is_last)
     run.state.parameters = own

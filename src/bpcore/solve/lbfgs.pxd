@@ -123,6 +123,8 @@ cdef inline Reason begin_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexc
     cdef long long evaluations = solution.evaluations
     memcpy(lbfgs.x, solution.point, solution.n * sizeof(double))
     value = evaluate(run, solution, lbfgs.x, lbfgs.gradient)
+    if run.state.paused:
+        return NONE
     if solution.iteration > 0:
         solution.evaluations = evaluations
     solution.begun = True
@@ -130,11 +132,9 @@ cdef inline Reason begin_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexc
     return NONE if isfinite(value) and isfinite(solution.slope) else NOT_FINITE
 
 
-cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
-    """One more evaluation of the loss; the end of an iteration where the search is over with it."""
+cdef inline Reason begin_trial(Solution *solution, Lbfgs *lbfgs) noexcept nogil:
+    """The next point to try, unless there is a reason to stop."""
     cdef Py_ssize_t n = lbfgs.width
-    cdef double value, slope, tried, before
-    cdef Verdict verdict
     cdef Reason reason = reason_to_stop(solution) if not lbfgs.searching else NONE
     if reason != NONE:
         return reason
@@ -143,10 +143,26 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     if lbfgs.trials >= MAX_TRIALS:
         return give_up_search(lbfgs, solution)
     lbfgs.trials += 1
-    tried = lbfgs.search.step
     memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
-    add_scaled(lbfgs.x, tried, lbfgs.direction, n)
+    add_scaled(lbfgs.x, lbfgs.search.step, lbfgs.direction, n)
+    return NONE
+
+
+cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
+    """One more evaluation of the loss, or what the time allows of it; the end of an iteration where the search is over
+    with it."""
+    cdef Py_ssize_t n = lbfgs.width
+    cdef double value, slope, tried, before
+    cdef Verdict verdict
+    cdef Reason reason
+    if not run.state.paused:
+        reason = begin_trial(solution, lbfgs)
+        if reason != NONE or not lbfgs.searching:
+            return reason
+    tried = lbfgs.search.step
     value = evaluate(run, solution, lbfgs.x, lbfgs.gradient)
+    if run.state.paused:
+        return NONE
     slope = dot(lbfgs.gradient, lbfgs.direction, n)
     verdict = take_trial(&lbfgs.search, value, slope)
     if verdict == GO_ON:

@@ -7,8 +7,10 @@ the damped matrix, a step and its loss.
 from libc.math cimport fabs, isfinite
 from libc.string cimport memcpy
 
+from bpcore.machine.threads cimport now
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Run
+from bpcore.run.team cimport vary_team
 from bpcore.run.workspace cimport Arena
 from bpcore.solve.cholesky cimport (
     DONE, NOT_POSITIVE, PAUSED, Outcome, factorise, invert_factor, packed_doubles, padded, solve_factorised,
@@ -157,6 +159,9 @@ cdef inline Reason begin_levenberg(Run *run, Solution *solution, Levenberg *lm) 
     """The loss at the start; `advance_levenberg` goes on with the matrix there."""
     cdef long long evaluations = solution.evaluations
     lm.data = evaluate(run, solution, solution.point, NULL)
+    if run.state.paused:
+        return NONE
+    solution.started = True
     lm.after = lm.data + penalty_of(&lm.evidence, solution.point)
     if solution.iteration > 0:
         solution.evaluations = evaluations
@@ -166,7 +171,33 @@ cdef inline Reason begin_levenberg(Run *run, Solution *solution, Levenberg *lm) 
     return NONE
 
 
+cdef inline void vary_with_pieces(Run *run, const Levenberg *lm, Piece piece, bint again, double seconds) noexcept nogil:
+    """After a piece that took so long: the team for the next ones.
+
+    A step of the team is what every iteration has once, a matrix with its factors. again: it was damped anew.
+    """
+    if piece == TRY:
+        if run.team.size.of_step > 0 and not run.state.paused:
+            vary_team(run, run.job.batch_size)
+    elif not again:
+        run.team.size.of_step += seconds
+
+
 cdef inline Reason advance_levenberg(Run *run, Solution *solution, Levenberg *lm, double deadline) noexcept nogil:
+    """`advance_piece`, with the team that does it soonest."""
+    cdef Piece piece = lm.piece
+    cdef bint again = lm.trials > 0
+    cdef double begun
+    cdef Reason reason
+    if run.team.size.is_fixed:
+        return advance_piece(run, solution, lm, deadline)
+    begun = now()
+    reason = advance_piece(run, solution, lm, deadline)
+    vary_with_pieces(run, lm, piece, again, now() - begun)
+    return reason
+
+
+cdef inline Reason advance_piece(Run *run, Solution *solution, Levenberg *lm, double deadline) noexcept nogil:
     """One more piece; the end of an iteration where its last one is done."""
     cdef Outcome outcome
     cdef Reason reason
@@ -269,12 +300,15 @@ cdef inline Reason try_step(Run *run, Solution *solution, Levenberg *lm) noexcep
     """Where the step leads; it is taken where the loss falls."""
     cdef double promised, gain, unit
     cdef Py_ssize_t i
-    for i in range(lm.gn.n):
-        lm.step[i] = -lm.gradient[i]
-    solve_factorised(lm.matrix, lm.gn.n, lm.row, lm.step)
-    memcpy(lm.tried, solution.point, solution.n * sizeof(double))
-    add_to_parameters(&run.job, lm.step, lm.tried)
+    if not run.state.paused:
+        for i in range(lm.gn.n):
+            lm.step[i] = -lm.gradient[i]
+        solve_factorised(lm.matrix, lm.gn.n, lm.row, lm.step)
+        memcpy(lm.tried, solution.point, solution.n * sizeof(double))
+        add_to_parameters(&run.job, lm.step, lm.tried)
     lm.data = evaluate(run, solution, lm.tried, NULL)
+    if run.state.paused:
+        return NONE
     lm.after = lm.data + penalty_of(&lm.evidence, lm.tried)
     lm.trials += 1
     promised = promised_fall(lm)

@@ -46,7 +46,10 @@ cdef struct Solution:
 
 
 cdef inline double evaluate(Run *run, Solution *solution, const double *x, double *gradient) noexcept nogil:
-    """The loss at x (n,), penalties included; its gradient, unless that is NULL."""
+    """The loss at x (n,), penalties included; its gradient, unless that is NULL.
+
+    Where run.state.paused is set afterwards, the time is over and it is not there yet: the same call again goes on.
+    """
     cdef real *slopes = run.workspace.gradient if gradient != NULL else NULL
     cdef double value, begun = now()
     cdef int n_threads = run.team.n_threads
@@ -56,13 +59,16 @@ cdef inline double evaluate(Run *run, Solution *solution, const double *x, doubl
     value = data_loss(
         run, &run.workspace.data, 0, run.job.data.n, solution.denominator, slopes, Sink(SET, 0, 0, NULL, False)
     )
+    run.team.n_threads = n_threads
+    if solution.shares_rows and gradient != NULL:
+        run.team.size.of_step += now() - begun
+    if run.state.paused:
+        return 0
     value += add_penalties(&run.job, run.state.parameters, slopes, 1)
     if gradient != NULL:
         to_doubles(gradient, slopes, solution.n)
-    run.team.n_threads = n_threads
-    if solution.shares_rows and gradient != NULL:
-        run.team.size.of_step = now() - begun
-        vary_team(run, run.job.batch_size)
+        if solution.shares_rows:
+            vary_team(run, run.job.batch_size)
     solution.evaluations += 1
     return value
 

@@ -169,9 +169,12 @@ cdef Reason solve(
     double *losses,
 ) noexcept nogil:
     """One call: evaluation after evaluation, by the one method or the other, by one thread or by the team."""
+    cdef double deadline = now() + seconds
     cdef Reason reason
+    run.team.clock.may_pause = True
+    run.team.clock.deadline = deadline
     start_team(run, present_size(&run.team.size) if lbfgs == NULL or solution.shares_rows else 1)
-    reason = solve_in_team(run, solution, lbfgs, lm, last_iteration, now() + seconds, losses)
+    reason = solve_in_team(run, solution, lbfgs, lm, last_iteration, deadline, losses)
     stop_team(run)
     return reason
 
@@ -189,7 +192,6 @@ cdef Reason solve_in_team(
         elif solution.started:
             reason = advance_levenberg(run, solution, lm, deadline)
         else:
-            solution.started = True
             reason = begin_levenberg(run, solution, lm)
         if solution.iteration > before:
             losses[before - first] = solution.loss
