@@ -17,7 +17,7 @@ from bpcore.products.gradients cimport ADD, SET, Sink, outputs_panel, transpose_
 from bpcore.run.gradient cimport set_batch, set_chunk
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Member, Run
-from bpcore.run.team cimport share
+from bpcore.run.team cimport share, vary_team
 from bpcore.run.workspace cimport Arena, lanes_of, take_reals
 from bpcore.solve.solution cimport Solution
 
@@ -197,17 +197,21 @@ cdef inline void add_product(Run *run, const Tiles *tiles, GaussNewton *gn, cons
 cdef inline bint find_product(
     Run *run, const Solution *solution, GaussNewton *gn, Py_ssize_t *done, double deadline,
 ) noexcept nogil:
-    """gn.product at the parameters of the run, over all rows, from row done[0] on; False where time is over before."""
+    """gn.product at the parameters of the run, over all rows, from row done[0] on; False where time is over before.
+
+    After each whole chunk, the team for the next ones follows from what it has taken.
+    """
     cdef const Network *net = run.job.net
     cdef Chunk *chunk = &run.workspace.chunk
     cdef Py_ssize_t output
+    cdef Py_ssize_t n
     cdef Sink sink = Sink(SET if done[0] == 0 else ADD, 0, 0, NULL, False)
+    cdef double begun = now(), ended
     cdef int l
     set_batch(run, &run.workspace.data, 0, run.job.data.n, solution.denominator)
     while done[0] < run.job.data.n:
-        set_chunk(
-            run, chunk, done[0], min(run.workspace.batch.chunk, run.job.data.n - done[0]), run.workspace.batch.factor
-        )
+        n = min(run.workspace.batch.chunk, run.job.data.n - done[0])
+        set_chunk(run, chunk, done[0], n, run.workspace.batch.factor)
         forward(net, run.state.parameters, chunk)
         for output in range(net.n_outputs):
             begin_output(&run.job.loss, net, chunk, output, gn)
@@ -218,6 +222,11 @@ cdef inline bint find_product(
             add_product(run, &chunk.tiles, gn, &sink)
             sink.mode = ADD
         done[0] += run.workspace.batch.chunk
-        if done[0] < run.job.data.n and now() >= deadline:
+        ended = now()
+        if n == run.workspace.batch.chunk and not run.team.size.is_fixed:
+            run.team.size.of_step = ended - begun
+            vary_team(run, run.job.batch_size)
+        if done[0] < run.job.data.n and ended >= deadline:
             return False
+        begun = ended
     return True

@@ -7,10 +7,8 @@ the damped matrix, a step and its loss.
 from libc.math cimport fabs, isfinite
 from libc.string cimport memcpy
 
-from bpcore.machine.threads cimport now
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Run
-from bpcore.run.team cimport vary_team
 from bpcore.run.workspace cimport Arena
 from bpcore.solve.cholesky cimport (
     DONE, NOT_POSITIVE, PAUSED, Outcome, factorise, invert_factor, packed_doubles, padded, solve_factorised,
@@ -171,33 +169,7 @@ cdef inline Reason begin_levenberg(Run *run, Solution *solution, Levenberg *lm) 
     return NONE
 
 
-cdef inline void vary_with_pieces(Run *run, const Levenberg *lm, Piece piece, bint again, double seconds) noexcept nogil:
-    """After a piece that took so long: the team for the next ones.
-
-    A step of the team is what every iteration has once, a matrix with its factors. again: it was damped anew.
-    """
-    if piece == TRY:
-        if run.team.size.of_step > 0 and not run.state.paused:
-            vary_team(run, run.job.batch_size)
-    elif not again:
-        run.team.size.of_step += seconds
-
-
 cdef inline Reason advance_levenberg(Run *run, Solution *solution, Levenberg *lm, double deadline) noexcept nogil:
-    """`advance_piece`, with the team that does it soonest."""
-    cdef Piece piece = lm.piece
-    cdef bint again = lm.trials > 0
-    cdef double begun
-    cdef Reason reason
-    if run.team.size.is_fixed:
-        return advance_piece(run, solution, lm, deadline)
-    begun = now()
-    reason = advance_piece(run, solution, lm, deadline)
-    vary_with_pieces(run, lm, piece, again, now() - begun)
-    return reason
-
-
-cdef inline Reason advance_piece(Run *run, Solution *solution, Levenberg *lm, double deadline) noexcept nogil:
     """One more piece; the end of an iteration where its last one is done."""
     cdef Outcome outcome
     cdef Reason reason
