@@ -131,7 +131,7 @@ def _kind(optimizer: Optimizer) -> tuple[Any, ...]:
 def _numbers(name: str, value: Any, size: int, **bounds: float) -> NDArray[np.float64]:
     """Return a number for each member, (size,)."""
     if check.n_axes(value) == 0:
-        return np.full(size, check.number(name, value, **bounds))
+        return np.full(size, check.number(name, value.item() if isinstance(value, np.ndarray) else value, **bounds))
     numbers = check.array(name, value, np.dtype(np.float64), (size,))
     for k in (int(numbers.argmin()), int(numbers.argmax())):
         check.number(f"{name}[{k}]", float(numbers[k]), **bounds)
