@@ -923,3 +923,10 @@ def test_one_thread_at_a_time(equal):
 
     with pytest.raises(RuntimeError, match="is being trained"):
         fleet.fit(*equal, epochs=1, callbacks=[bp.callbacks.LambdaCallback(on_epoch_end=nested)])
+
+
+def test_a_penalty_may_be_an_array_without_axes():
+    fleets = [bp.Fleet(1, [bp.Dense(1)], size=2, seed=0) for _ in range(2)]
+    for fleet, l2 in zip(fleets, (0.5, np.array(0.5)), strict=True):
+        fleet.fit([[0.0], [1.0]], [1.0, 3.0], l2=l2, epochs=3)
+    np.testing.assert_array_equal(fleets[0].parameters, fleets[1].parameters)

@@ -230,10 +230,3 @@ def test_ctrl_c_is_raised(monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         together.train()
-
-
-def test_a_penalty_may_be_an_array_without_axes():
-    fleets = [bp.Fleet(1, [bp.Dense(1)], size=2, seed=0) for _ in range(2)]
-    for fleet, l2 in zip(fleets, (0.5, np.array(0.5)), strict=True):
-        fleet.fit([[0.0], [1.0]], [1.0, 3.0], l2=l2, epochs=3)
-    np.testing.assert_array_equal(fleets[0].parameters, fleets[1].parameters)
