@@ -2,16 +2,18 @@
 
 For each processor: built for every Python from 3.11 on (the limited API), with symbols that an old glibc has; labelled
 by auditwheel; held against the sources by check_wheel.py and against 3 MB. The one for this machine is then installed
-into an empty virtual environment, with no compiler on PATH: `backprop train` on the bundled table and the bits of
-`python -m backprop.bits`, with the seconds of both together. The one for the other is cross-compiled, by
+into an empty virtual environment, with no compiler on PATH: `backprop train` on the bundled table, with the seconds
+that installing and training take together, and the bits of `python -m backprop.bits`. The one for the other is cross-compiled, by
 aarch64-linux-gnu-gcc or x86_64-linux-gnu-gcc, and tried by tools/arm.py.
 
 It takes two minutes for each, and needs auditwheel, patchelf, a network and what pyproject.toml asks for to build.
+Options of CMake in CMAKE_ARGS are passed on.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import shutil
@@ -26,13 +28,12 @@ import check_wheel
 from build import ROOT, run
 
 MAX_BYTES = 3_000_000
-MAX_SECONDS = 15.0
 POLICY = re.compile(r"-manylinux_2_17_\w+\.manylinux2014_\w+\.whl$|-manylinux2014_\w+\.manylinux_2_17_\w+\.whl$")
 
 
 def build(arch: str, folder: Path) -> Path:
     """Compile for a processor and return the wheel that has auditwheel's label."""
-    options, environment = ["-DBPCORE_OLD_GLIBC=ON"], {}
+    options, environment = [os.environ.get("CMAKE_ARGS", ""), "-DBPCORE_OLD_GLIBC=ON"], {}
     if arch != platform.machine():
         options += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={arch}"]
         options += [f"-DCMAKE_C_COMPILER={arch}-linux-gnu-gcc"]
@@ -89,8 +90,6 @@ def main() -> None:
             if arch == platform.machine():
                 seconds = try_out(wheel, Path(scratch))
                 print(f"installed and trained in {seconds:.1f} s without a compiler; the bits are those of the table")
-                if seconds > MAX_SECONDS:
-                    sys.exit(f"more than {MAX_SECONDS:.0f} s")
             shutil.copy2(wheel, arguments.out)
 
 

@@ -95,11 +95,15 @@ SOLVE_REASONS = {
 
 # ---- memory ----
 
+cdef int lack_memory(Py_ssize_t size, str what) except -1:
+    raise MemoryError(f"backprop needs {size} bytes for {what}")
+
+
 cdef void *allocate(Py_ssize_t size, str what) except NULL:
     """Memory for what is named, which the caller frees; malloc may have no block of no bytes."""
     cdef void *block = malloc(max(size, <Py_ssize_t> 1))
     if block == NULL:
-        raise MemoryError(f"backprop needs {size} bytes for {what}")
+        lack_memory(size, what)
     return block
 
 
@@ -107,6 +111,12 @@ cdef class Memory:
     """The block of an arena, freed with this object."""
 
     cdef Arena arena
+
+    cdef int obtain(self, str what) except -1:
+        """Get as much memory as was measured."""
+        if not reserve(&self.arena):
+            lack_memory(self.arena.size, what)
+        return 0
 
     def __dealloc__(self):
         free(self.arena.block)
@@ -118,8 +128,7 @@ cdef Memory take_memory(rn.Run *run, bint keeps_data, bint keeps_gradient):
     cdef Py_ssize_t measured
     rn.take_memory(&memory.arena, run, keeps_data, keeps_gradient)
     measured = memory.arena.used
-    if not reserve(&memory.arena):
-        raise MemoryError(f"backprop needs a workspace of {measured} bytes")
+    memory.obtain("a workspace")
     rn.take_memory(&memory.arena, run, keeps_data, keeps_gradient)
     if memory.arena.used != measured:
         raise AssertionError(f"the workspace was measured as {measured} bytes, and has {memory.arena.used}")
@@ -250,12 +259,10 @@ def forward(Plan plan not None, parameters, X, out):
     cdef real *out_p = buffers.writable_reals(out, n_rows * plan.n_outputs)
     cdef Py_ssize_t chunk = min(max_chunk_of(&plan.net), (n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES)
     cdef Py_ssize_t half = rounded(plan.net.width_max * chunk * sizeof(real))
-    cdef real *room = <real *> malloc(3 * half + 64)
+    cdef real *room = <real *> allocate(3 * half + 64, "a workspace")
     cdef real *first = <real *> ((<uintptr_t> room + 63) & ~<uintptr_t> 63)
     cdef bint finite
     cdef unsigned int saved
-    if room == NULL:
-        raise MemoryError(f"backprop needs a workspace of {3 * half} bytes")
     with nogil:
         saved = enter_compute()
         finite = predict(
@@ -394,8 +401,8 @@ cdef SlopePass take_slope_pass(rn.Run *run, Plan plan, loss):
     found.own = Memory()
     arena = &found.own.arena
     for times in range(2):
-        if times == 1 and not reserve(arena):
-            raise MemoryError(f"backprop needs {arena.size} bytes for derivatives")
+        if times == 1:
+            found.own.obtain("derivatives")
         take_slopes(arena, job, &found.slopes)
     return found
 

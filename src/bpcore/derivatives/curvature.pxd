@@ -5,10 +5,10 @@ from bpcore.derivatives.tangents cimport (
 )
 from bpcore.formulas.activations cimport IDENTITY
 from bpcore.formulas.loss_curvatures cimport loss_tangent
-from bpcore.formulas.losses cimport from_scores, loss_and_delta
+from bpcore.formulas.losses cimport from_scores
 from bpcore.machine.types cimport real
 from bpcore.passes.chunks cimport backward, forward
-from bpcore.passes.layers cimport output_derivative
+from bpcore.passes.layers cimport delta_behind, output_derivative
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport ADD, SET, Sink
 from bpcore.run.gradient cimport set_batch, set_chunk
@@ -37,9 +37,8 @@ cdef inline void chunk_product(
             output_derivative(net, parameters, chunk)
         backward(net, parameters, chunk, target, sink)
         return
-    loss_and_delta(
-        &job.loss, last.activation if scores else IDENTITY, last.alpha, &chunk.tiles, last.n_out, chunk.a[n],
-        chunk.z[n], chunk.y, chunk.factor, gradient_of(t, last, chunk, 0), chunk.value, chunk.scratch,
+    delta_behind(
+        net, &job.loss, last.activation if scores else IDENTITY, chunk.y, chunk, gradient_of(t, last, chunk, 0)
     )
     tangents_backward(net, parameters, chunk, t, scores, target, sink)
 

@@ -43,8 +43,8 @@ cdef class Differentiation:
         self.own = Memory()
         arena = &self.own.arena
         for times in range(2):
-            if times == 1 and not reserve(arena):
-                raise MemoryError(f"backprop needs {arena.size} bytes for derivatives")
+            if times == 1:
+                self.own.obtain("derivatives")
             take_tangents(arena, &plan.net, lanes, &self.tangents)
             self.pairs = take_reals(arena, k * k * lanes if pairs else 0)
         return 0

@@ -11,10 +11,11 @@ from bpcore.derivatives.tangents cimport (
     tangents_forward, to_scores,
 )
 from bpcore.formulas.activations cimport IDENTITY
-from bpcore.formulas.losses cimport from_scores, loss_and_delta
+from bpcore.formulas.losses cimport from_scores
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, real, vec, vfma, vload, vset1, vstore
 from bpcore.passes.chunks cimport forward
+from bpcore.passes.layers cimport delta_behind
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport Sink
 from bpcore.run.job cimport Job, targets_per_row
@@ -86,9 +87,8 @@ cdef inline void slopes_pass(
     share_outputs(net, chunk, t)
     forward(net, parameters, chunk)
     tangents_forward(net, parameters, chunk, t)
-    loss_and_delta(
-        &job.loss, last.activation if scores else IDENTITY, last.alpha, &chunk.tiles, last.n_out, chunk.a[n],
-        chunk.z[n], slopes.y, chunk.factor, chunk.delta[n] if scores else t.bent, chunk.value, chunk.scratch,
+    delta_behind(
+        net, &job.loss, last.activation if scores else IDENTITY, slopes.y, chunk, chunk.delta[n] if scores else t.bent
     )
     slope_errors(job, chunk, slopes)
     if target == NULL:

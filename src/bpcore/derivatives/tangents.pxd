@@ -13,7 +13,7 @@ from bpcore.formulas.activations cimport multiply_derivative
 from bpcore.formulas.second_derivatives cimport both_derivatives, softmax_backward_tangent, softmax_tangent
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_TILES, real, vec, vfma, vle, vload, vmin, vselect, vset1, vstore,
+    GROUP_LANES, LANES, MAX_TILES, never_inlined, real, vec, vfma, vle, vload, vmin, vselect, vset1, vstore,
 )
 from bpcore.passes.layers cimport layer_gradient
 from bpcore.passes.network cimport (
@@ -384,7 +384,7 @@ cdef inline void dense_tangent_below(
         add_arrays(layer.n_in * lanes // LANES, t.product, t.bent_below)
 
 
-cdef inline void tangents_backward(
+cdef inline never_inlined tangents_backward(
     const Network *net, const real *parameters, Chunk *chunk, Tangents *t, bint at_scores, real *target,
     const Sink *sink,
 ) noexcept nogil:

@@ -125,8 +125,7 @@ cdef class FleetTraining:
         self.memory = Memory()
         take_ranges(&self.memory.arena, &fleet.job)
         take_team(&self.memory.arena, &self.team)
-        if not reserve(&self.memory.arena):
-            raise MemoryError(f"backprop needs a workspace of {self.memory.arena.used} bytes")
+        self.memory.obtain("a workspace")
         take_ranges(&self.memory.arena, &fleet.job)
         fill_ranges(&fleet.job)
         fleet.job.steps_directly = is_plain_sgd(&fleet.job)

@@ -1,13 +1,13 @@
 """Forward and backward through all layers, for one chunk of samples."""
 
 from bpcore.formulas.dropout cimport drop_outputs
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport never_inlined, real
 from bpcore.passes.layers cimport delta_below, forward_layer, input_delta_product, layer_gradient
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels
 from bpcore.products.gradients cimport Sink, transpose_rows
 
 
-cdef inline void forward(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+cdef inline never_inlined forward(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
     """chunk.a[1:] and chunk.z[1:] from chunk.a[0]."""
     cdef const Layer *layer
     cdef int l
@@ -23,7 +23,7 @@ cdef inline void forward(const Network *net, const real *parameters, Chunk *chun
             )
 
 
-cdef inline void backward(
+cdef inline never_inlined backward(
     const Network *net, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
 ) noexcept nogil:
     """All gradients from one chunk. target may be the parameters: each layer is stepped after it was read."""
@@ -43,7 +43,7 @@ cdef inline void backward(
         )
 
 
-cdef inline void input_delta(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+cdef inline never_inlined input_delta(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
     """chunk.delta[0], the gradient with respect to the network's input, and all deltas above it."""
     cdef int l
     for l in range(net.n_layers - 1, -1, -1):

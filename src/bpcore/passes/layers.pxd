@@ -4,10 +4,10 @@ To add a kind: its name in `LayerKind`, a file like `dense.pxd`, and a branch in
 is an error of the C compiler (-Werror=switch-enum).
 """
 
-from bpcore.formulas.activations cimport PRELU, activate, multiply_derivative, prelu_delta_units, softmax
+from bpcore.formulas.activations cimport PRELU, ActivationKind, activate, multiply_derivative, prelu_delta_units, softmax
 from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport LANES, real, vset1, vstore
+from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
 from bpcore.passes.dense cimport (
     dense_delta_units, dense_forward_row, dense_forward_units, dense_gradient, dense_input_delta,
 )
@@ -15,7 +15,7 @@ from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_
 from bpcore.products.gradients cimport Sink
 
 
-cdef inline void forward_units(
+cdef inline never_inlined forward_units(
     const Layer *layer, Py_ssize_t first, Py_ssize_t end, const real *parameters, const Tiles *tiles,
     const real *inputs, real *z, real *a, real *scratch,
 ) noexcept nogil:
@@ -95,7 +95,7 @@ cdef inline void derivative_below(const Network *net, int number, Chunk *chunk) 
     )
 
 
-cdef inline void delta_below(
+cdef inline never_inlined delta_below(
     const Network *net, int number, const real *parameters, Chunk *chunk,
 ) noexcept nogil:
     """The delta of the layer that this one reads, from the layer's own."""
@@ -117,7 +117,7 @@ cdef inline void output_derivative(const Network *net, const real *parameters, C
         )
 
 
-cdef inline void output_slopes(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
+cdef inline never_inlined output_slopes(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
     """`output_derivative` of a prelu layer."""
     cdef int n = net.n_layers
     cdef const Layer *last = net.layers + n - 1
@@ -127,17 +127,26 @@ cdef inline void output_slopes(const Network *net, const real *parameters, Chunk
     )
 
 
+cdef inline never_inlined delta_behind(
+    const Network *net, const Loss *loss, ActivationKind activation, const real *y, Chunk *chunk, real *delta,
+) noexcept nogil:
+    """chunk.value, and delta behind an activation: dL/dz for that of the last layer, dL/da for the identity."""
+    cdef int n = net.n_layers
+    cdef const Layer *last = net.layers + n - 1
+    loss_and_delta(
+        loss, activation, last.alpha, &chunk.tiles, last.n_out, chunk.a[n], chunk.z[n], y, chunk.factor, delta,
+        chunk.value, chunk.scratch,
+    )
+
+
 cdef inline void output_delta(
     const Network *net, const Loss *loss, const real *parameters, Chunk *chunk,
 ) noexcept nogil:
     """chunk.value and the delta of the last layer from the outputs."""
     cdef int n = net.n_layers
-    cdef const Layer *last = net.layers + n - 1
-    loss_and_delta(
-        loss, last.activation, last.alpha, &chunk.tiles, last.n_out, chunk.a[n], chunk.z[n], chunk.y, chunk.factor,
-        chunk.delta[n], chunk.value, chunk.scratch,
-    )
-    if last.activation == PRELU:
+    cdef ActivationKind activation = net.layers[n - 1].activation
+    delta_behind(net, loss, activation, chunk.y, chunk, chunk.delta[n])
+    if activation == PRELU:
         output_slopes(net, parameters, chunk)
 
 

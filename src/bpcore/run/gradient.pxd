@@ -15,7 +15,7 @@ A gradient that takes longer than a call may is left between two chunks; the nex
 from bpcore.formulas.dropout cimport place_rows
 from bpcore.machine.threads cimport now, read_flag, write_flag
 from bpcore.machine.tiles cimport cut_tiles
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport never_inlined, real
 from bpcore.passes.batches cimport gather_factors, gather_labels, gather_rows, scatter_rows, weighted_sum
 from bpcore.passes.chunks cimport backward, forward, input_delta
 from bpcore.passes.layers cimport output_delta
@@ -82,7 +82,7 @@ cdef inline void set_chunk(
     gather_targets(&run.job, chunk, rows, first, factor)
 
 
-cdef inline void gather_targets(
+cdef inline never_inlined gather_targets(
     const Job *job, Chunk *chunk, const Rows *rows, Py_ssize_t first, double factor,
 ) noexcept nogil:
     """What the loss needs of the rows from `first` on, to chunk.y and chunk.factor."""

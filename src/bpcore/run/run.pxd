@@ -2,6 +2,7 @@
 
 from bpcore.machine.threads cimport Barrier, pthread_t
 from bpcore.machine.tiles cimport Tiles
+from bpcore.machine.types cimport never_inlined
 from bpcore.passes.network cimport Chunk
 from bpcore.run.job cimport Job, Range
 from bpcore.run.partition cimport MAX_THREADS, Partition
@@ -90,7 +91,7 @@ cdef inline void take_ranges(Arena *arena, Job *job) noexcept nogil:
     job.penalties = <Range *> take(arena, job.net.n_layers * sizeof(Range))
 
 
-cdef inline void take_memory(Arena *arena, Run *run, bint keeps_data, bint keeps_gradient) noexcept nogil:
+cdef inline never_inlined take_memory(Arena *arena, Run *run, bint keeps_data, bint keeps_gradient) noexcept nogil:
     """The buffers of a run, whose job must be filled in but for its ranges. Called twice: to measure, and to take."""
     take_workspace(arena, &run.job, keeps_data, keeps_gradient, &run.workspace)
     take_ranges(arena, &run.job)

@@ -6,7 +6,7 @@ from libc.string cimport memset
 from bpcore.formulas.activations cimport needs_scores
 from bpcore.formulas.losses cimport from_scores
 from bpcore.formulas.optimizers cimport Update, takes_matrices
-from bpcore.machine.types cimport GROUP_LANES, LANES, real
+from bpcore.machine.types cimport GROUP_LANES, LANES, never_inlined, real
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport Sink
 from bpcore.run.job cimport Job, Rows, is_stepped_as_matrix, targets_per_row
@@ -59,14 +59,14 @@ cdef inline bint reserve(Arena *arena) noexcept nogil:
     return True
 
 
-cdef inline void *take(Arena *arena, Py_ssize_t size) noexcept nogil:
+cdef inline never_inlined *take(Arena *arena, Py_ssize_t size) noexcept nogil:
     """The next `size` bytes, zeroed; NULL while measuring, or where less was measured."""
     cdef Py_ssize_t start = arena.used
     arena.used += rounded(size)
     if arena.block == NULL or arena.used > arena.size:
         return NULL
     memset(arena.block + start, 0, size)
-    return arena.block + start
+    return <never_inlined *> (arena.block + start)
 
 
 cdef inline real *take_reals(Arena *arena, Py_ssize_t n) noexcept nogil:

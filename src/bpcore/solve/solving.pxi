@@ -92,8 +92,8 @@ cdef class Solving:
         self.own = Memory()
         arena = &self.own.arena
         for k in range(2):
-            if k == 1 and not reserve(arena):
-                raise MemoryError(f"backprop needs {arena.size} bytes for the solver")
+            if k == 1:
+                self.own.obtain("the solver")
             take(arena, self.solution.n * sizeof(real))
             if self.is_lbfgs:
                 take_lbfgs(arena, self.solution.n, &self.lbfgs)
