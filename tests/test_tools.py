@@ -140,6 +140,9 @@ def test_a_wheel_is_held_against_the_sources(wheel):
     assert {"backprop/_core_baseline_f32.abi3.so", "backprop/_core_v4_f64.abi3.so"} <= expected
     of_arm = check_wheel.expected_files("bpcore-1.2.dev3-cp311-abi3-manylinux_2_17_aarch64.whl")
     assert {name for name in of_arm if "_core_" in name} == {f"backprop/_core_neon_f{n}.abi3.so" for n in (32, 64)}
+    of_any = check_wheel.expected_files("bpcore-1.2.dev3-py3-none-any.whl")
+    assert not any(name.endswith(".so") for name in of_any)
+    assert of_any < expected
     info = "bpcore-1.2.dev3.dist-info"
     assert list(check_wheel.problems(path)) == [
         "does not belong there: backprop/_core.pyx", f"missing: {info}/RECORD", f"missing: {info}/METADATA",

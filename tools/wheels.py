@@ -1,13 +1,16 @@
-"""Build wheels and try them: python tools/wheels.py [--arch x86_64 aarch64] [--out dist].
+"""Build wheels and try them: python tools/wheels.py [--arch x86_64 aarch64 any] [--out dist].
 
 For each processor: built for every Python from 3.11 on (the limited API), with symbols that an old glibc has; labelled
 by auditwheel; held against the sources by check_wheel.py and against 3 MB. The one for this machine is then installed
 into an empty virtual environment, with no compiler on PATH: `backprop train` on the bundled table, with the seconds
-that installing and training take together, and the bits of `python -m backprop.bits`. The one for the other is cross-compiled, by
-aarch64-linux-gnu-gcc or x86_64-linux-gnu-gcc, and tried by tools/arm.py.
+that installing and training take together, and the bits of `python -m backprop.bits`. The one for the other is
+cross-compiled, by aarch64-linux-gnu-gcc or x86_64-linux-gnu-gcc, and tried by tools/arm.py.
 
-It takes two minutes for each, and needs auditwheel, patchelf, a network and what pyproject.toml asks for to build.
-Options of CMake in CMAKE_ARGS are passed on.
+`any` is the wheel of pure Python, for browsers and for machines that have no other: NumPy computes, and the first
+network says so. It is installed and trains as well.
+
+It takes two minutes for each processor, and needs auditwheel, patchelf, a network and what pyproject.toml asks for to
+build. Options of CMake in CMAKE_ARGS are passed on.
 """
 
 from __future__ import annotations
@@ -29,6 +32,14 @@ from build import ROOT, run
 
 MAX_BYTES = 3_000_000
 POLICY = re.compile(r"-manylinux_2_17_\w+\.manylinux2014_\w+\.whl$|-manylinux2014_\w+\.manylinux_2_17_\w+\.whl$")
+
+
+def build_pure(folder: Path) -> Path:
+    """The wheel without modules."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "pure"]
+    run([*pip, "--config-settings=wheel.cmake=false", "--config-settings=wheel.py-api=py3", ROOT])
+    (wheel,) = (folder / "pure").glob("*.whl")
+    return wheel
 
 
 def build(arch: str, folder: Path) -> Path:
@@ -54,6 +65,8 @@ def problems(wheel: Path) -> list[str]:
     found = list(check_wheel.problems(wheel))
     if wheel.stat().st_size >= MAX_BYTES:
         found.append(f"size: needs less than {MAX_BYTES:,} bytes, got {wheel.stat().st_size:,}")
+    if wheel.name.endswith("-py3-none-any.whl"):
+        return found
     if "-cp311-abi3-" not in wheel.name:
         found.append(f"name: needs the tag cp311-abi3, got {wheel.name}")
     if not POLICY.search(wheel.name):
@@ -61,8 +74,10 @@ def problems(wheel: Path) -> list[str]:
     return found
 
 
-def try_out(wheel: Path, folder: Path) -> float:
+def try_out(wheel: Path, folder: Path, *, has_bits: bool) -> float:
     """Install into an empty environment without a compiler, train, compare the bits; seconds until it has trained."""
+    folder = folder / wheel.stem
+    folder.mkdir()
     venv.create(folder / "venv", with_pip=True)
     scripts = folder / "venv/bin"  # all that is on PATH
     environment = {"PATH": scripts, "CC": "false", "PYTHONPATH": ""}
@@ -71,25 +86,27 @@ def try_out(wheel: Path, folder: Path) -> float:
     run([python, "-m", "pip", "install", "--quiet", "--only-binary=:all:", f"{wheel}[tables]"], **environment)
     run([scripts / "backprop", "train", "--out", folder / "iris.safetensors"], quiet=True, **environment)
     seconds = time.perf_counter() - start
-    run([python, "-m", "backprop.bits"], quiet=True, **environment)
+    if has_bits:
+        run([python, "-m", "backprop.bits"], quiet=True, **environment)
     return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", nargs="+", choices=["x86_64", "aarch64"], default=[platform.machine()])
+    parser.add_argument("--arch", nargs="+", choices=["x86_64", "aarch64", "any"], default=[platform.machine()])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where the wheels go")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         for arch in arguments.arch:
-            wheel = build(arch, Path(scratch))
+            wheel = build_pure(Path(scratch)) if arch == "any" else build(arch, Path(scratch))
             if found := problems(wheel):
                 sys.exit("\n".join([f"{wheel.name}:", *found]))
             print(f"{wheel.name}: {wheel.stat().st_size:,} bytes, complete, and nothing that does not belong there")
-            if arch == platform.machine():
-                seconds = try_out(wheel, Path(scratch))
-                print(f"installed and trained in {seconds:.1f} s without a compiler; the bits are those of the table")
+            if arch in (platform.machine(), "any"):
+                seconds = try_out(wheel, Path(scratch), has_bits=arch != "any")
+                of_bits = "" if arch == "any" else "; the bits are those of the table"
+                print(f"installed and trained in {seconds:.1f} s without a compiler{of_bits}")
             shutil.copy2(wheel, arguments.out)
 
 

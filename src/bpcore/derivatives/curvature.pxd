@@ -8,7 +8,7 @@ from bpcore.formulas.loss_curvatures cimport loss_tangent
 from bpcore.formulas.losses cimport from_scores
 from bpcore.machine.types cimport real
 from bpcore.passes.chunks cimport backward, forward
-from bpcore.passes.layers cimport delta_behind, output_derivative
+from bpcore.passes.layers cimport loss_delta, output_derivative
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport ADD, SET, Sink
 from bpcore.run.gradient cimport set_batch, set_chunk
@@ -37,7 +37,7 @@ cdef inline void chunk_product(
             output_derivative(net, parameters, chunk)
         backward(net, parameters, chunk, target, sink)
         return
-    delta_behind(
+    loss_delta(
         net, &job.loss, last.activation if scores else IDENTITY, chunk.y, chunk, gradient_of(t, last, chunk, 0)
     )
     tangents_backward(net, parameters, chunk, t, scores, target, sink)

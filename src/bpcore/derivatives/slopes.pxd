@@ -15,7 +15,7 @@ from bpcore.formulas.losses cimport from_scores
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, real, vec, vfma, vload, vset1, vstore
 from bpcore.passes.chunks cimport forward
-from bpcore.passes.layers cimport delta_behind
+from bpcore.passes.layers cimport loss_delta
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.products.gradients cimport Sink
 from bpcore.run.job cimport Job, targets_per_row
@@ -87,7 +87,7 @@ cdef inline void slopes_pass(
     share_outputs(net, chunk, t)
     forward(net, parameters, chunk)
     tangents_forward(net, parameters, chunk, t)
-    delta_behind(
+    loss_delta(
         net, &job.loss, last.activation if scores else IDENTITY, slopes.y, chunk, chunk.delta[n] if scores else t.bent
     )
     slope_errors(job, chunk, slopes)

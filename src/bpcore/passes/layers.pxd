@@ -4,7 +4,9 @@ To add a kind: its name in `LayerKind`, a file like `dense.pxd`, and a branch in
 is an error of the C compiler (-Werror=switch-enum).
 """
 
-from bpcore.formulas.activations cimport PRELU, ActivationKind, activate, multiply_derivative, prelu_delta_units, softmax
+from bpcore.formulas.activations cimport (
+    PRELU, ActivationKind, activate, multiply_derivative, prelu_delta_units, softmax,
+)
 from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
@@ -127,10 +129,10 @@ cdef inline never_inlined output_slopes(const Network *net, const real *paramete
     )
 
 
-cdef inline never_inlined delta_behind(
+cdef inline never_inlined loss_delta(
     const Network *net, const Loss *loss, ActivationKind activation, const real *y, Chunk *chunk, real *delta,
 ) noexcept nogil:
-    """chunk.value, and delta behind an activation: dL/dz for that of the last layer, dL/da for the identity."""
+    """chunk.value, and delta = dL/dz by the activation of the last layer; by the identity it is dL/da."""
     cdef int n = net.n_layers
     cdef const Layer *last = net.layers + n - 1
     loss_and_delta(
@@ -145,7 +147,7 @@ cdef inline void output_delta(
     """chunk.value and the delta of the last layer from the outputs."""
     cdef int n = net.n_layers
     cdef ActivationKind activation = net.layers[n - 1].activation
-    delta_behind(net, loss, activation, chunk.y, chunk, chunk.delta[n])
+    loss_delta(net, loss, activation, chunk.y, chunk, chunk.delta[n])
     if activation == PRELU:
         output_slopes(net, parameters, chunk)
 
