@@ -9,8 +9,8 @@ One that is not elementwise, as prelu and softmax are, is named in `is_elementwi
 
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, REAL_BITS, always_inlined, real, vabs, vec, vfma, vle, vload, vload_n, vlt, vmask, vmax, vmin, vselect,
-    vset1, vstore,
+    LANES, REAL_BITS, always_inlined, never_inlined, real, vabs, vec, vfma, vle, vload, vload_n, vlt, vmask, vmax, vmin,
+    vselect, vset1, vstore,
 )
 from bpcore.machine.vmath cimport verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
@@ -342,14 +342,14 @@ cdef inline bint is_elementwise(ActivationKind kind) noexcept nogil:
     return not (<int> kind == PRELU or <int> kind == SOFTMAX)
 
 
-cdef inline void activate_vecs(
+cdef inline never_inlined activate_vecs(
     ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a,
 ) noexcept nogil:
     """a = activation(z) for n_vecs vectors, any elementwise activation; a may be z."""
     dispatch(VALUE, kind, alpha, n_vecs, z, a, NULL, NULL)
 
 
-cdef inline void multiply_derivative_vecs(
+cdef inline never_inlined multiply_derivative_vecs(
     ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *d,
 ) noexcept nogil:
     """d = d * activation'(z) for n_vecs vectors, any elementwise activation."""

@@ -4,7 +4,7 @@ For batches that fit into one vector and layers of fewer than FEW_OUTPUTS units,
 sums of `chunks.pxd`, in the same order and so with the same bits, as bare loops.
 """
 
-from bpcore.formulas.activations cimport DERIVATIVE, SOFTMAX, activate, activate_vecs, dispatch
+from bpcore.formulas.activations cimport DERIVATIVE, SOFTMAX, VALUE, activate, dispatch
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (
     LANES, always_inlined, never_inlined, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
@@ -46,7 +46,7 @@ cdef inline never_inlined tiny_forward(
             for i in range(layer.n_in):
                 score = vfma(vset1(w[i * layer.n_out]), vload(inputs + i * LANES), score)
             vstore(z + o * LANES, score)
-            activate_vecs(layer.activation, layer.alpha, 1, z + o * LANES, chunk.a[l + 1] + o * LANES)
+            dispatch(VALUE, layer.activation, layer.alpha, 1, z + o * LANES, chunk.a[l + 1] + o * LANES, NULL, NULL)
     l = net.n_layers
     if layer.activation == SOFTMAX:
         activate(SOFTMAX, layer.alpha, &chunk.tiles, layer.n_out, chunk.z[l], chunk.a[l])
