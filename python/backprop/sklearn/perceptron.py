@@ -31,6 +31,7 @@ from backprop.sklearn.fleets import average_only
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.rows import checked, dense_rows, features, fits_dense, weights_of
+from backprop.sklearn.seeding import random_numbers
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
@@ -249,7 +250,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         objective = self._objective(n_outputs)
         sizes = (n_features, *self._hidden_units(), n_outputs)
         # Made when it is needed: that takes longer than an epoch of a small network. All draws are from the same one.
-        random_state = cache(lambda: check_random_state(self.random_state))
+        random_state = cache(lambda: random_numbers(self.random_state))
         if first:
             parameters = self._begin(sizes, objective, random_state(), dtype, stochastic)
         else:

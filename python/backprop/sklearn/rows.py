@@ -43,9 +43,12 @@ def is_finite(array: NDArray[Any]) -> bool:
 def checked(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
     """Return X and y as arrays, X perhaps sparse; the estimator notes the names of the columns."""
     if is_plain(X) and is_plain(y, 1) and len(X) == len(y) and is_finite(X) and is_finite(y):
-        validate_data(estimator, X, skip_check_array=True, reset=reset)
-        if reset:
+        if reset:  # what validate_data does with an array, without the look for the names that only tables have
+            estimator.n_features_in_ = X.shape[1]
+            estimator.__dict__.pop("feature_names_in_", None)
             estimator._target_names = None
+        else:
+            validate_data(estimator, X, skip_check_array=True, reset=False)
         return X, y
     X, table = opened(X)
     settings = {
