@@ -77,6 +77,8 @@ typedef ireal ivec;
 #define BP_TILE_VECS ((int)(64 / sizeof(real)))
 #define BP_MAX_ROWS 1
 #endif
+/* where the sums of a block without biases begin */
+static const real bp_zeros[BP_MAX_ROWS] = {0};
 /* The blocks of short sums, over few samples, of which there are many. */
 #define BP_SUM_ROWS (BP_TILE_ROWS < 4 ? BP_TILE_ROWS : 4)
 #define BP_SUM_VECS (BP_TILE_VECS < 4 ? BP_TILE_VECS : 4)
@@ -368,6 +370,25 @@ BP_INLINE lvec llt(lvec a, lvec b) { return -(int64_t)(a < b); }
 BP_INLINE dvec dselect(lvec m, dvec a, dvec b) { return m ? a : b; }
 BP_INLINE lvec lselect(lvec m, lvec a, lvec b) { return m ? a : b; }
 #endif
+/* the sum of the doubles, upper half onto lower half each time */
+BP_INLINE double dsum(dvec v) {
+#if BP_PART > 1 && !defined(__clang__)
+    lvec other;
+    for (int s = BP_PART / 2; s > 0; s /= 2) {
+        for (int i = 0; i < BP_PART; i++)
+            other[i] = i ^ s;
+        v = v + __builtin_shuffle(v, other);
+    }
+    return v[0];
+#else
+    double parts[BP_PART];
+    memcpy(parts, &v, sizeof v);
+    for (int s = BP_PART / 2; s > 0; s /= 2)
+        for (int i = 0; i < s; i++)
+            parts[i] += parts[i + s];
+    return parts[0];
+#endif
+}
 /* whether any bit is set */
 BP_INLINE int lany(lvec m) {
 #if BP_VEC_BYTES == 64 && defined(__AVX512F__)

@@ -19,6 +19,7 @@ cdef extern from "machine/simd.h" nogil:
     const int MEMBER_COLUMNS "BP_MEMBER_COLUMNS"
     # To Cython a vector is a real: C's own operators do the lane-wise arithmetic.
     ctypedef double real
+    const real *ZEROS "bp_zeros"  # MAX_ROWS of them
     ctypedef double vec
     ctypedef long long ireal
     ctypedef long long ivec
@@ -77,6 +78,7 @@ cdef extern from "machine/simd.h" nogil:
     dvec dselect(lvec m, dvec a, dvec b) noexcept
     lvec lselect(lvec m, lvec a, lvec b) noexcept
     bint lany(lvec m) noexcept
+    double dsum(dvec v) noexcept
 
     void prefetch "bp_prefetch"(const real *p) noexcept
     void prefetch_to_write "bp_prefetch_to_write"(real *p) noexcept

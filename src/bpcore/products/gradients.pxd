@@ -3,8 +3,8 @@
 from bpcore.formulas.optimizers cimport Update
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_VECS, always_inlined, prefetch_to_write, real,
-    rfma, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
+    prefetch_to_write, real, rfma, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -99,12 +99,21 @@ cdef inline void transpose_rows(
         first += panel_vecs * LANES
 
 
+cdef inline bint sums_fit(int n_rows, int n_vecs) noexcept nogil:
+    """Whether the registers hold the sums of the vectors beside a block of so many rows."""
+    return (n_rows + 2) * n_vecs <= (TILE_ROWS + 1) * TILE_VECS
+
+
 cdef inline always_inlined outputs_block(
-    const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a,
-    const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
+    const int n_rows, const int n_vecs, const bint with_sums, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row,
+    const real *a, const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, real *g_sums, const Sink *sink,
 ) noexcept nogil:
-    """g (n_rows, n_columns) takes sum over samples of a[row + r, sample] * d[sample, :]; d is one panel."""
+    """g (n_rows, n_columns) takes sum over samples of a[row + r, sample] * d[sample, :]; d is one panel.
+
+    with_sums: g_sums (n_columns,) takes those of d.
+    """
     cdef vec acc[MAX_BLOCK]
+    cdef vec sums[MAX_VECS]
     cdef vec dv[MAX_VECS]
     cdef vec x
     cdef const real *at = a + n_in * tiles.start[0] + row * tiles.vecs[0] * LANES
@@ -113,6 +122,8 @@ cdef inline always_inlined outputs_block(
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(0)
+    for j in range(n_vecs):
+        sums[j] = vset1(0)
     while True:  # one loop over the samples of all tiles: around a second one acc would have to lie in memory
         for j in range(n_vecs):
             dv[j] = vload(d + j * LANES)
@@ -120,6 +131,9 @@ cdef inline always_inlined outputs_block(
             x = vset1(at[r * width])
             for j in range(n_vecs):
                 acc[r * n_vecs + j] = vfma(x, dv[j], acc[r * n_vecs + j])
+        if with_sums:
+            for j in range(n_vecs):
+                sums[j] = sums[j] + dv[j]
         d += n_vecs * LANES
         at += 1
         n_k -= 1
@@ -137,29 +151,43 @@ cdef inline always_inlined outputs_block(
         sink_block(ADD, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
     else:
         sink_block(SET, n_rows, n_vecs, sink, g, g_row, n_columns - (n_vecs - 1) * LANES, acc)
+    if with_sums:
+        for j in range(n_vecs):
+            sink_vec(sink, g_sums + j * LANES, sums[j], min(n_columns - j * LANES, <Py_ssize_t> LANES))
+
+
+cdef inline always_inlined outputs_block_or_sums(
+    const int n_rows, const int n_vecs, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a,
+    const real *d, real *g, Py_ssize_t g_row, Py_ssize_t n_columns, real *g_sums, const Sink *sink,
+) noexcept nogil:
+    """`outputs_block`, with sums unless g_sums is NULL; it has to be where they do not fit."""
+    if sums_fit(n_rows, n_vecs) and g_sums != NULL:
+        outputs_block(n_rows, n_vecs, True, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
+    else:
+        outputs_block(n_rows, n_vecs, False, tiles, n_in, row, a, d, g, g_row, n_columns, NULL, sink)
 
 
 cdef inline always_inlined outputs_rows(
     const int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
-    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, real *g_sums, const Sink *sink,
 ) noexcept nogil:
-    """`outputs_block` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
+    """`outputs_block_or_sums` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
     if n_rows == 1:
-        outputs_block(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(1, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 2 and n_rows == 2:
-        outputs_block(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(2, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 3 and n_rows == 3:
-        outputs_block(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(3, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 4 and n_rows == 4:
-        outputs_block(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(4, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 5 and n_rows == 5:
-        outputs_block(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(5, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 6 and n_rows == 6:
-        outputs_block(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(6, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 7 and n_rows == 7:
-        outputs_block(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(7, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif block_rows(n_vecs) >= 8 and n_rows == 8:
-        outputs_block(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_block_or_sums(8, n_vecs, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
 
 
 cdef inline always_inlined sum_panel(
@@ -216,13 +244,16 @@ cdef inline void outputs_product(
     """
     cdef Py_ssize_t n_blocks, rows, n_taller, block, row, first = 0, n_columns
     cdef int height, n_vecs
+    cdef bint with_sums
     cdef const real *panel
+    cdef real *sums
     while first < n_out:
         n_vecs = tile_width((n_out - first + LANES - 1) // LANES)
         n_blocks = (end_row - first_row + block_rows(n_vecs) - 1) // block_rows(n_vecs)
         n_columns = min(n_out - first, <Py_ssize_t> (n_vecs * LANES))
         panel = panels + first * tiles.n_lanes
         row = first_row
+        sums = g_biases + first if g_biases != NULL else NULL
         if g_weights != NULL and n_blocks > 0:
             rows = (end_row - first_row) // n_blocks
             n_taller = (end_row - first_row) % n_blocks
@@ -230,30 +261,33 @@ cdef inline void outputs_product(
                 height = <int> (rows + (block < n_taller))
                 if sink.shared or n_out >= FAR_COLUMNS:
                     prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
+                with_sums = block == n_blocks - 1 and TILE_VECS <= 4 and sums_fit(height, n_vecs)
                 outputs_panel(
                     n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,
-                    n_columns, sink,
+                    n_columns, sums if with_sums else NULL, sink,
                 )
                 row += height
-        if g_biases != NULL:
-            sums_product(n_vecs, tiles, panel, g_biases + first, n_columns, sink)
+                if with_sums:
+                    sums = NULL
+        if sums != NULL:
+            sums_product(n_vecs, tiles, panel, sums, n_columns, sink)
         first += n_vecs * LANES
 
 
 cdef inline void outputs_panel(
     int n_vecs, int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t row, const real *a, const real *d,
-    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
+    real *g, Py_ssize_t g_row, Py_ssize_t n_columns, real *g_sums, const Sink *sink,
 ) noexcept nogil:
     """`outputs_rows` for a number of vectors known at run time."""
     cdef int r
     if n_vecs == TILE_VECS:
-        outputs_rows(TILE_VECS, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_rows(TILE_VECS, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif TILE_VECS > 1 and n_vecs == 1:
-        outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_rows(1, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif TILE_VECS > 2 and n_vecs == 2:
-        outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_rows(2, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif TILE_VECS > 3 and n_vecs == 3:
-        outputs_rows(3, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, sink)
+        outputs_rows(3, n_rows, tiles, n_in, row, a, d, g, g_row, n_columns, g_sums, sink)
     elif TILE_VECS > 4:
         for r in range(n_rows):
             outputs_any(n_vecs, tiles, n_in, row + r, a, d, g + r * g_row, n_columns, sink)

@@ -11,7 +11,7 @@ from bpcore.machine.tiles cimport block_rows
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, TILE_VECS, real, vec, vfma, vload, vload_n, vset1, vstore, vtranspose,
 )
-from bpcore.products.samples cimport samples_panel
+from bpcore.products.samples cimport NO_ENDING, samples_panel
 
 
 cdef inline Py_ssize_t count_panels(Py_ssize_t n_columns) noexcept nogil:
@@ -128,7 +128,7 @@ cdef inline void panels_item(const PanelsProduct *p, Py_ssize_t row_panel, Py_ss
     for block in range(n_blocks):
         n = n_asked // n_blocks + (block < n_asked % n_blocks)
         at = p.n_rows * panel * TILE_VECS * LANES + row * n_vecs * LANES
-        samples_panel(n_vecs, <int> n, p.n_k, w, 1, w_k, NULL, inputs, p.out + at, NULL, 0)
+        samples_panel(n_vecs, <int> n, p.n_k, w, 1, w_k, NULL, inputs, p.out + at, NULL, NO_ENDING)
         if p.old != NULL:
             add_old(p, at, n * n_vecs)
         w += n

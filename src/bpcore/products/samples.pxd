@@ -1,30 +1,86 @@
 """The products of a dense layer forward and backward: lanes over samples."""
 
-from bpcore.formulas.activations cimport Finish, finish
+from bpcore.formulas.activations cimport (
+    RELU, TANH, Finish, finish, relu, relu_derivative, tanh_derivative,
+)
 from bpcore.machine.tiles cimport Tiles, block_rows
 from bpcore.machine.types cimport (
-    GROUP_LANES, LANES, MAX_BLOCK, MAX_ROWS, TILE_VECS, always_inlined, prefetch, real, vec, vfma, vload, vload_n,
-    vset1,
-    vstore, vstore_n,
+    GROUP_LANES, LANES, MAX_BLOCK, MAX_ROWS, TILE_VECS, ZEROS, always_inlined, never_inlined, prefetch, real, vec, vfma,
+    vload, vload_n, vset1, vstore, vstore_n,
 )
 from bpcore.products.microkernel cimport multiply_add
 from bpcore.products.units cimport UnitsProduct, ends_in_short_tile, units_in_lanes
 
 
+# What is done to a block of a product while it is in the registers: that of `Finish` which is over sooner than a block
+# is written and read again.
+cdef enum Ending:
+    NO_ENDING
+    RELU_VALUE
+    RELU_DERIVATIVE
+    TANH_DERIVATIVE
+
+
+cdef inline Ending ending_of(const Finish *how, const real *out) noexcept nogil:
+    """NO_ENDING where `finish` has to follow."""
+    if how == NULL or TILE_VECS > 4:
+        return NO_ENDING
+    if not how.derivative:
+        return RELU_VALUE if <int> how.activation == RELU and how.a == out else NO_ENDING
+    if <int> how.activation == RELU:
+        return RELU_DERIVATIVE
+    return TANH_DERIVATIVE if <int> how.activation == TANH else NO_ENDING
+
+
+cdef inline always_inlined end_block(
+    const Ending ending, const int n_vecs_in_all, vec *acc, const real *a,
+) noexcept nogil:
+    """acc = activation(acc), or acc * activation', with the outputs a."""
+    cdef vec alpha = vset1(0)
+    cdef int i
+    for i in range(n_vecs_in_all):
+        if ending == RELU_VALUE:
+            acc[i] = relu(acc[i], alpha)
+        elif ending == RELU_DERIVATIVE:
+            acc[i] = acc[i] * relu_derivative(vload(a + i * LANES), alpha)
+        elif ending == TANH_DERIVATIVE:
+            acc[i] = acc[i] * tanh_derivative(vload(a + i * LANES), alpha)
+        elif ending == NO_ENDING:
+            pass
+
+
 cdef inline always_inlined samples_block(
     const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k,
-    const real *start, const real *inputs, real *out, const real *ahead, Py_ssize_t ahead_k,
+    const real *start, const real *inputs, real *out, const real *a, const Ending ending,
 ) noexcept nogil:
-    """out (n_rows, n_vecs * LANES) = start (n_rows,) or 0 + w @ inputs; where `ahead` is given, w_row is 1."""
+    """out (n_rows, n_vecs * LANES) = start (n_rows,) + w @ inputs, and what `ending` does with that and with a, the
+    outputs in the place of `out`.
+
+    Nothing here is decided at run time: where two ways met, GCC would have acc in memory.
+    """
     cdef vec acc[MAX_BLOCK]
     cdef int r, j
     for r in range(n_rows):
         for j in range(n_vecs):
-            acc[r * n_vecs + j] = vset1(start[r]) if start != NULL else vset1(0)
-    if ahead != NULL:
-        multiply_add(n_rows, n_vecs, acc, n_k, w, 1, w_k, inputs, n_vecs * LANES, ahead, ahead_k)
-    else:
-        multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, inputs, n_vecs * LANES, NULL, 0)
+            acc[r * n_vecs + j] = vset1(start[r])
+    multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, inputs, n_vecs * LANES, NULL, 0)
+    end_block(ending, n_rows * n_vecs, acc, a)
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
+
+
+cdef inline always_inlined samples_block_ahead(
+    const int n_rows, const int n_vecs, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start,
+    const real *inputs, real *out, const real *ahead, Py_ssize_t ahead_k,
+) noexcept nogil:
+    """The same without an ending, for w_row = 1; see `multiply_add` for `ahead`."""
+    cdef vec acc[MAX_BLOCK]
+    cdef int r, j
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            acc[r * n_vecs + j] = vset1(start[r])
+    multiply_add(n_rows, n_vecs, acc, n_k, w, 1, w_k, inputs, n_vecs * LANES, ahead, ahead_k)
     for r in range(n_rows):
         for j in range(n_vecs):
             vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
@@ -32,42 +88,130 @@ cdef inline always_inlined samples_block(
 
 cdef inline always_inlined samples_rows(
     const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
-    const real *inputs, real *out, const real *ahead, Py_ssize_t ahead_k,
+    const real *inputs, real *out, const real *a, const Ending ending,
 ) noexcept nogil:
     """`samples_block` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
     if n_rows == 1:
-        samples_block(1, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(1, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 2 and n_rows == 2:
-        samples_block(2, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(2, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 3 and n_rows == 3:
-        samples_block(3, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(3, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 4 and n_rows == 4:
-        samples_block(4, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(4, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 5 and n_rows == 5:
-        samples_block(5, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(5, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 6 and n_rows == 6:
-        samples_block(6, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(6, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 7 and n_rows == 7:
-        samples_block(7, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(7, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
     elif block_rows(n_vecs) >= 8 and n_rows == 8:
-        samples_block(8, n_vecs, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
+        samples_block(8, n_vecs, n_k, w, w_row, w_k, start, inputs, out, a, ending)
+
+
+cdef inline always_inlined samples_rows_ahead(
+    const int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start, const real *inputs,
+    real *out, const real *ahead, Py_ssize_t ahead_k,
+) noexcept nogil:
+    """`samples_block_ahead` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
+    if n_rows == 1:
+        samples_block_ahead(1, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 2 and n_rows == 2:
+        samples_block_ahead(2, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 3 and n_rows == 3:
+        samples_block_ahead(3, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 4 and n_rows == 4:
+        samples_block_ahead(4, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 5 and n_rows == 5:
+        samples_block_ahead(5, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 6 and n_rows == 6:
+        samples_block_ahead(6, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 7 and n_rows == 7:
+        samples_block_ahead(7, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif block_rows(n_vecs) >= 8 and n_rows == 8:
+        samples_block_ahead(8, n_vecs, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+
+
+cdef inline always_inlined samples_vecs(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *inputs, real *out, const real *a, const Ending ending,
+) noexcept nogil:
+    """`samples_rows` for a number of vectors known at run time, 1 to TILE_VECS."""
+    if n_vecs == TILE_VECS:
+        samples_rows(TILE_VECS, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, ending)
+    elif TILE_VECS > 1 and n_vecs == 1:
+        samples_rows(1, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, ending)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        samples_rows(2, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, ending)
+    elif TILE_VECS > 3 and n_vecs == 3:
+        samples_rows(3, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, ending)
+    elif TILE_VECS > 4:
+        samples_any(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out)
+
+
+cdef inline never_inlined samples_panel_ahead(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_k, const real *start, const real *inputs,
+    real *out, const real *ahead, Py_ssize_t ahead_k,
+) noexcept nogil:
+    """`samples_panel` for w_row = 1, without an ending, while n_k cache lines are fetched from `ahead` on."""
+    if start == NULL:
+        start = ZEROS
+    if n_vecs == TILE_VECS:
+        samples_rows_ahead(TILE_VECS, n_rows, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif TILE_VECS > 1 and n_vecs == 1:
+        samples_rows_ahead(1, n_rows, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif TILE_VECS > 2 and n_vecs == 2:
+        samples_rows_ahead(2, n_rows, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif TILE_VECS > 3 and n_vecs == 3:
+        samples_rows_ahead(3, n_rows, n_k, w, w_k, start, inputs, out, ahead, ahead_k)
+    elif TILE_VECS > 4:
+        samples_any(n_vecs, n_rows, n_k, w, 1, w_k, start, inputs, out)
+
+
+cdef inline never_inlined samples_plain(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *inputs, real *out, const real *a,
+) noexcept nogil:
+    samples_vecs(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, NO_ENDING)
+
+
+cdef inline never_inlined samples_relu(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *inputs, real *out, const real *a,
+) noexcept nogil:
+    samples_vecs(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, RELU_VALUE)
+
+
+cdef inline never_inlined samples_relu_derivative(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *inputs, real *out, const real *a,
+) noexcept nogil:
+    samples_vecs(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, RELU_DERIVATIVE)
+
+
+cdef inline never_inlined samples_tanh_derivative(
+    int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
+    const real *inputs, real *out, const real *a,
+) noexcept nogil:
+    samples_vecs(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a, TANH_DERIVATIVE)
 
 
 cdef inline void samples_panel(
     int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
-    const real *inputs, real *out, const real *ahead, Py_ssize_t ahead_k,
+    const real *inputs, real *out, const real *a, Ending ending,
 ) noexcept nogil:
-    """`samples_rows` for a number of vectors known at run time, 1 to TILE_VECS."""
-    if n_vecs == TILE_VECS:
-        samples_rows(TILE_VECS, n_rows, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
-    elif TILE_VECS > 1 and n_vecs == 1:
-        samples_rows(1, n_rows, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
-    elif TILE_VECS > 2 and n_vecs == 2:
-        samples_rows(2, n_rows, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
-    elif TILE_VECS > 3 and n_vecs == 3:
-        samples_rows(3, n_rows, n_k, w, w_row, w_k, start, inputs, out, ahead, ahead_k)
-    elif TILE_VECS > 4:
-        samples_any(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out)
+    """`samples_block` with start (n_rows,) or NULL, for numbers of rows and vectors known at run time: of rows up to
+    block_rows(n_vecs), of vectors up to TILE_VECS."""
+    if start == NULL:
+        start = ZEROS
+    if ending == NO_ENDING:
+        samples_plain(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a)
+    elif ending == RELU_VALUE:
+        samples_relu(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a)
+    elif ending == RELU_DERIVATIVE:
+        samples_relu_derivative(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a)
+    elif ending == TANH_DERIVATIVE:
+        samples_tanh_derivative(n_vecs, n_rows, n_k, w, w_row, w_k, start, inputs, out, a)
 
 
 cdef inline void samples_any(
@@ -80,7 +224,7 @@ cdef inline void samples_any(
     cdef int r, j
     for r in range(n_rows):
         for j in range(n_vecs):
-            acc = vset1(start[r]) if start != NULL else vset1(0)
+            acc = vset1(start[r])
             for k in range(n_k):
                 acc = vfma(vset1(w[r * w_row + k * w_k]), vload(inputs + (k * n_vecs + j) * LANES), acc)
             vstore(out + (r * n_vecs + j) * LANES, acc)
@@ -169,14 +313,16 @@ cdef inline void tiles_product(
 ) noexcept nogil:
     """`samples_product` for the first n_tiles tiles, with lanes over samples."""
     cdef Py_ssize_t n_asked = end_row - first_row, n_blocks, group, block = 0, row = first_row, n_lanes
+    cdef Ending ending = ending_of(how, p.out)
     cdef int height = block_rows(tiles.vecs[0]), t
     if n_asked == p.n_rows <= height:  # apart, because a tiny network must not wait for the divisions below
         for t in range(n_tiles):
             samples_panel(
                 tiles.vecs[t], <int> p.n_rows, p.n_k, p.w, p.w_row, p.w_k, p.start, p.inputs + p.n_k * tiles.start[t],
-                p.out + p.n_rows * tiles.start[t], NULL, 0,
+                p.out + p.n_rows * tiles.start[t],
+                how.a + p.n_rows * tiles.start[t] if ending != NO_ENDING else NULL, ending,
             )
-        if how != NULL:
+        if how != NULL and ending == NO_ENDING:
             n_lanes = tiles.start[n_tiles - 1] + tiles.vecs[n_tiles - 1] * LANES
             finish(how, 0, p.n_rows * n_lanes // LANES, p.out)
         return
@@ -203,10 +349,11 @@ cdef inline Py_ssize_t samples_group(
     n_asked rows make n_blocks blocks of nearly equal height: a last block of one row would leave the multipliers idle.
     """
     cdef Py_ssize_t rows = n_asked // n_blocks, n_taller = n_asked % n_blocks, height, done = 0, i, at
+    cdef Ending ending = ending_of(how, p.out)
     cdef bint far = p.w_row == 1 and p.n_k * p.w_k * <Py_ssize_t> sizeof(real) >= FAR_BYTES
-    cdef const real *ahead
     cdef const real *start
     cdef const real *inputs
+    cdef const real *a
     cdef int t
     if packed != NULL:
         pack_rows(rows, n_taller - block, group, p.n_k, p.w + row, p.w_k, packed)
@@ -217,18 +364,23 @@ cdef inline Py_ssize_t samples_group(
             height = rows + (block + i < n_taller)
             at = p.n_rows * tiles.start[t] + (row + done) * tiles.vecs[t] * LANES
             start = p.start + row + done if p.start != NULL else NULL
+            a = how.a + at if ending != NO_ENDING else NULL
             if packed != NULL:
                 samples_panel(
-                    tiles.vecs[t], <int> height, p.n_k, packed + p.n_k * done, 1, height, start, inputs, p.out + at,
-                    NULL, 0,
+                    tiles.vecs[t], <int> height, p.n_k, packed + p.n_k * done, 1, height, start, inputs, p.out + at, a,
+                    ending,
+                )
+            elif far and t == 0:
+                samples_panel_ahead(
+                    tiles.vecs[t], <int> height, p.n_k, p.w + row + done, p.w_k, start, inputs, p.out + at,
+                    p.w + row + done + GROUP_LANES, p.w_k,
                 )
             else:
-                ahead = p.w + row + done + GROUP_LANES if far and t == 0 else NULL
                 samples_panel(
                     tiles.vecs[t], <int> height, p.n_k, p.w + (row + done) * p.w_row, p.w_row, p.w_k, start, inputs,
-                    p.out + at, ahead, p.w_k,
+                    p.out + at, a, ending,
                 )
-            if how != NULL:
+            if how != NULL and (ending == NO_ENDING or (packed == NULL and far and t == 0)):
                 finish(how, at, height * tiles.vecs[t], p.out)
             done += height
     return done

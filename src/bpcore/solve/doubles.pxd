@@ -2,7 +2,7 @@
 
 from libc.math cimport fabs, isfinite
 
-from bpcore.machine.types cimport PART, dload, dset1, dstore, dvec, real
+from bpcore.machine.types cimport PART, dload, dlt, dselect, dset1, dstore, dsum, dvec, real
 
 
 cdef enum:
@@ -15,23 +15,26 @@ cdef inline double dot(const double *x, const double *y, Py_ssize_t n) noexcept 
     cdef dvec parts[MAX_SUM_PARTS]
     cdef double sums[SUM_LANES]
     cdef Py_ssize_t k = 0, i
-    cdef int s
+    cdef int s, half
     for s in range(SUM_LANES // PART):
         parts[s] = dset1(0)
     while k + SUM_LANES <= n:
         for s in range(SUM_LANES // PART):
             parts[s] = parts[s] + dload(x + k + s * PART) * dload(y + k + s * PART)
         k += SUM_LANES
-    for s in range(SUM_LANES // PART):
-        dstore(sums + s * PART, parts[s])
-    for i in range(n - k):
-        sums[i] += x[k + i] * y[k + i]
-    s = SUM_LANES // 2
-    while s > 0:
-        for i in range(s):
-            sums[i] += sums[i + s]
-        s = s // 2
-    return sums[0]
+    if k < n:
+        for s in range(SUM_LANES // PART):
+            dstore(sums + s * PART, parts[s])
+        for i in range(n - k):
+            sums[i] += x[k + i] * y[k + i]
+        for s in range(SUM_LANES // PART):
+            parts[s] = dload(sums + s * PART)
+    half = SUM_LANES // PART // 2
+    while half > 0:
+        for s in range(half):
+            parts[s] = parts[s] + parts[s + half]
+        half = half // 2
+    return dsum(parts[0])
 
 
 cdef inline void add_scaled(double *y, double a, const double *x, Py_ssize_t n) noexcept nogil:
@@ -44,6 +47,13 @@ cdef inline void add_scaled(double *y, double a, const double *x, Py_ssize_t n) 
         i += PART
     for i in range(whole, n):
         y[i] += a * x[i]
+
+
+cdef inline void go_along(double *y, const double *x, double a, const double *d, Py_ssize_t n) noexcept nogil:
+    """y = x + a * d, n numbers."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = x[i] + a * d[i]
 
 
 cdef inline void scale(double *y, double a, const double *x, Py_ssize_t n) noexcept nogil:
@@ -62,12 +72,25 @@ cdef inline void subtract(double *y, const double *a, const double *b, Py_ssize_
 
 cdef inline double largest(const double *x, Py_ssize_t n) noexcept nogil:
     """The largest of n numbers without its sign; NaN where one of them is not finite."""
-    cdef double most = 0, even = 0
-    cdef Py_ssize_t i
-    for i in range(n):
-        most = max(most, fabs(x[i]))
-        even += x[i] * 0
-    return most if even == 0 else even
+    cdef double sizes[SUM_LANES]
+    cdef dvec most = dset1(0), even = dset1(0), xv
+    cdef double top = 0, rest = 0
+    cdef Py_ssize_t i, whole = n // PART * PART
+    i = 0
+    while i < whole:
+        xv = dload(x + i)
+        even = even + xv * dset1(0)
+        xv = dselect(dlt(xv, dset1(0)), -xv, xv)
+        most = dselect(dlt(most, xv), xv, most)
+        i += PART
+    dstore(sizes, most)
+    for i in range(PART):
+        top = max(top, sizes[i])
+    for i in range(whole, n):
+        top = max(top, fabs(x[i]))
+        rest += x[i] * 0
+    rest += dsum(even)
+    return top if rest == 0 else rest
 
 
 cdef inline void to_reals(real *y, const double *x, Py_ssize_t n) noexcept nogil:

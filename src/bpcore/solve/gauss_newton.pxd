@@ -173,7 +173,7 @@ cdef inline void add_panels(const Adding *adding, int rank, int n_threads) noexc
             height = <int> min(end - row, <Py_ssize_t> block_rows(n_vecs))
             outputs_panel(
                 n_vecs, height, tiles, n, row, gn.jacobian, gn.panels + first * tiles.n_lanes,
-                gn.product + row * n + first, n, end - first, &adding.sink,
+                gn.product + row * n + first, n, end - first, NULL, &adding.sink,
             )
             row += height
         first = end

@@ -9,7 +9,7 @@ from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_s
 from bpcore.solve.solution cimport (
     LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
 )
-from bpcore.solve.doubles cimport SUM_LANES, add_scaled, dot, scale, subtract
+from bpcore.solve.doubles cimport SUM_LANES, add_scaled, dot, go_along, scale, subtract
 
 
 cdef enum:
@@ -21,7 +21,7 @@ cdef struct Lbfgs:
     Py_ssize_t history  # how many steps are kept
     Py_ssize_t n_pairs
     Py_ssize_t oldest
-    double *x  # the point that is tried
+    double *x  # the point that is tried; once a search has begun and nothing was, anything
     double *gradient
     double *before  # the point where the search began
     double *gradient_before
@@ -71,9 +71,9 @@ cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept n
     cdef Py_ssize_t n = lbfgs.width
     cdef double slope, step = 1
     find_direction(lbfgs)
-    memcpy(lbfgs.before, lbfgs.x, n * sizeof(double))
-    memcpy(lbfgs.gradient_before, lbfgs.gradient, n * sizeof(double))
     slope = dot(lbfgs.gradient, lbfgs.direction, n)
+    lbfgs.before, lbfgs.x = lbfgs.x, lbfgs.before
+    lbfgs.gradient_before, lbfgs.gradient = lbfgs.gradient, lbfgs.gradient_before
     if solution.iteration == 0:
         step = 1 / sqrt(dot(lbfgs.direction, lbfgs.direction, n))
     begin_search(&lbfgs.search, solution.loss, slope, step)
@@ -143,8 +143,7 @@ cdef inline Reason begin_trial(Solution *solution, Lbfgs *lbfgs) noexcept nogil:
     if lbfgs.trials >= MAX_TRIALS:
         return give_up_search(lbfgs, solution)
     lbfgs.trials += 1
-    memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
-    add_scaled(lbfgs.x, lbfgs.search.step, lbfgs.direction, n)
+    go_along(lbfgs.x, lbfgs.before, lbfgs.search.step, lbfgs.direction, n)
     return NONE
 
 

@@ -51,9 +51,11 @@ cdef inline double evaluate(Run *run, Solution *solution, const double *x, doubl
     Where run.state.paused is set afterwards, the time is over and it is not there yet: the same call again goes on.
     """
     cdef real *slopes = run.workspace.gradient if gradient != NULL else NULL
-    cdef double value, begun = now()
+    cdef double value, begun = 0
     cdef int n_threads = run.team.n_threads
-    if not solution.shares_rows:
+    if solution.shares_rows:
+        begun = now()
+    else:
         run.team.n_threads = 1
     to_reals(run.state.parameters, x, solution.n)
     value = data_loss(
