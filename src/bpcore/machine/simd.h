@@ -370,25 +370,29 @@ BP_INLINE lvec llt(lvec a, lvec b) { return -(int64_t)(a < b); }
 BP_INLINE dvec dselect(lvec m, dvec a, dvec b) { return m ? a : b; }
 BP_INLINE lvec lselect(lvec m, lvec a, lvec b) { return m ? a : b; }
 #endif
+#if BP_PART > 1 && !defined(__clang__)
+BP_INLINE dvec bp_dfold(dvec v, const int s) {
+    lvec other;
+    for (int i = 0; i < BP_PART; i++)
+        other[i] = i ^ s;
+    return v + __builtin_shuffle(v, other);
+}
 /* the sum of the doubles, upper half onto lower half each time */
 BP_INLINE double dsum(dvec v) {
-#if BP_PART > 1 && !defined(__clang__)
-    lvec other;
-    for (int s = BP_PART / 2; s > 0; s /= 2) {
-        for (int i = 0; i < BP_PART; i++)
-            other[i] = i ^ s;
-        v = v + __builtin_shuffle(v, other);
-    }
-    return v[0];
+    if (BP_PART > 4) v = bp_dfold(v, 4);
+    if (BP_PART > 2) v = bp_dfold(v, 2);
+    return bp_dfold(v, 1)[0];
+}
 #else
+BP_INLINE double dsum(dvec v) {
     double parts[BP_PART];
     memcpy(parts, &v, sizeof v);
     for (int s = BP_PART / 2; s > 0; s /= 2)
         for (int i = 0; i < s; i++)
             parts[i] += parts[i + s];
     return parts[0];
-#endif
 }
+#endif
 /* whether any bit is set */
 BP_INLINE int lany(lvec m) {
 #if BP_VEC_BYTES == 64 && defined(__AVX512F__)

@@ -1,12 +1,10 @@
 """The products of a dense layer forward and backward: lanes over samples."""
 
-from bpcore.formulas.activations cimport (
-    RELU, TANH, Finish, finish, relu, relu_derivative, tanh_derivative,
-)
+from bpcore.formulas.activations cimport RELU, TANH, Finish, finish, relu, tanh_derivative
 from bpcore.machine.tiles cimport Tiles, block_rows
 from bpcore.machine.types cimport (
     GROUP_LANES, LANES, MAX_BLOCK, MAX_ROWS, TILE_VECS, ZEROS, always_inlined, never_inlined, prefetch, real, vec, vfma,
-    vload, vload_n, vset1, vstore, vstore_n,
+    vle, vload, vload_n, vselect, vset1, vstore, vstore_n,
 )
 from bpcore.products.microkernel cimport multiply_add
 from bpcore.products.units cimport UnitsProduct, ends_in_short_tile, units_in_lanes
@@ -32,21 +30,18 @@ cdef inline Ending ending_of(const Finish *how, const real *out) noexcept nogil:
     return TANH_DERIVATIVE if <int> how.activation == TANH else NO_ENDING
 
 
-cdef inline always_inlined end_block(
-    const Ending ending, const int n_vecs_in_all, vec *acc, const real *a,
-) noexcept nogil:
-    """acc = activation(acc), or acc * activation', with the outputs a."""
-    cdef vec alpha = vset1(0)
-    cdef int i
-    for i in range(n_vecs_in_all):
-        if ending == RELU_VALUE:
-            acc[i] = relu(acc[i], alpha)
-        elif ending == RELU_DERIVATIVE:
-            acc[i] = acc[i] * relu_derivative(vload(a + i * LANES), alpha)
-        elif ending == TANH_DERIVATIVE:
-            acc[i] = acc[i] * tanh_derivative(vload(a + i * LANES), alpha)
-        elif ending == NO_ENDING:
-            pass
+cdef inline vec ended(const Ending ending, vec x, const real *a) noexcept nogil:
+    """activation(x), or x * activation', with the outputs at a."""
+    cdef vec zero = vset1(0)
+    if ending == RELU_VALUE:
+        return relu(x, zero)
+    elif ending == RELU_DERIVATIVE:
+        return vselect(vle(vload(a), zero), x * zero, x)  # x times 0 or 1
+    elif ending == TANH_DERIVATIVE:
+        return x * tanh_derivative(vload(a), zero)
+    elif ending == NO_ENDING:
+        pass
+    return x
 
 
 cdef inline always_inlined samples_block(
@@ -59,15 +54,16 @@ cdef inline always_inlined samples_block(
     Nothing here is decided at run time: where two ways met, GCC would have acc in memory.
     """
     cdef vec acc[MAX_BLOCK]
+    cdef Py_ssize_t at
     cdef int r, j
     for r in range(n_rows):
         for j in range(n_vecs):
             acc[r * n_vecs + j] = vset1(start[r])
     multiply_add(n_rows, n_vecs, acc, n_k, w, w_row, w_k, inputs, n_vecs * LANES, NULL, 0)
-    end_block(ending, n_rows * n_vecs, acc, a)
-    for r in range(n_rows):
-        for j in range(n_vecs):
-            vstore(out + (r * n_vecs + j) * LANES, acc[r * n_vecs + j])
+    for r in range(n_rows):  # two loops, as GCC makes of one a call that copies memory
+        for j in range(n_vecs):  # each just before it is stored: all of a at once would not fit into the registers
+            at = (r * n_vecs + j) * LANES
+            vstore(out + at, ended(ending, acc[r * n_vecs + j], a + at))
 
 
 cdef inline always_inlined samples_block_ahead(
