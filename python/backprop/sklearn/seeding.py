@@ -21,6 +21,7 @@ def random_numbers(seed: Any) -> np.random.RandomState:
     if type(seed) is not int or not 0 <= seed < 1 << 32:
         generator: np.random.RandomState = check_random_state(seed)
         return generator
-    generator = np.random.RandomState(np.random.MT19937(_Nothing()))
+    nothing: Any = _Nothing()
+    generator = np.random.RandomState(np.random.MT19937(nothing))
     generator.seed(seed)
     return generator
