@@ -422,6 +422,7 @@ cdef inline never_inlined samples_at_once(
 
     The function is given all of them. What it has for a lane that is to be passed over is not used.
     """
+    cdef const real *targets = y
     cdef vec f, finite
     cdef Py_ssize_t i, at
     cdef int j
@@ -430,13 +431,14 @@ cdef inline never_inlined samples_at_once(
     for j in range(n_vecs):
         vstore(value + j * LANES, vset1(0))
     if loss.labels:
+        targets = room
         for i in range(n):
             for j in range(n_vecs):
                 vstore(
                     room + (i * n_vecs + j) * LANES,
                     vselect(veq(vload(y + j * LANES), vset1(<real> i)), vset1(1), vset1(0)),
                 )
-    loss.batch_function(a, room if loss.labels else y, value, delta, n_vecs * LANES, n, loss.user)
+    loss.batch_function(a, targets, value, delta, n_vecs * LANES, n, loss.user)
     for j in range(n_vecs):
         f = vload(factor + j * LANES)
         finite = vset1(0)  # or NaN
