@@ -3,7 +3,7 @@
 from libc.math cimport sqrt
 
 from bpcore.formulas.optimizers cimport limit_norms
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport LANES, real, vload, vset1, vstore
 from bpcore.passes.network cimport Layer, Network
 from bpcore.products.vectors cimport add_norms
 from bpcore.run.job cimport Job, Range
@@ -11,9 +11,12 @@ from bpcore.run.job cimport Job, Range
 
 cdef inline void add_penalty(real *gradient, const real *w, Py_ssize_t n, real l1, real l2) noexcept nogil:
     """gradient += l1 sign(w) + l2 w, n numbers."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i = 0, whole = n // LANES * LANES
     if l1 == 0:
-        for i in range(n):
+        while i < whole:
+            vstore(gradient + i, vload(gradient + i) + vset1(l2) * vload(w + i))
+            i += LANES
+        for i in range(whole, n):
             gradient[i] = gradient[i] + l2 * w[i]
     else:
         for i in range(n):

@@ -1,6 +1,7 @@
 """Loops over vectors of doubles, whatever the dtype of the network: each sum has one order on every processor."""
 
-from libc.math cimport fabs, isfinite
+from libc.math cimport fabs
+from libc.string cimport memcpy
 
 from bpcore.machine.types cimport PART, dload, dlt, dselect, dset1, dstore, dsum, dvec, real
 
@@ -51,22 +52,33 @@ cdef inline void add_scaled(double *y, double a, const double *x, Py_ssize_t n) 
 
 cdef inline void go_along(double *y, const double *x, double a, const double *d, Py_ssize_t n) noexcept nogil:
     """y = x + a * d, n numbers."""
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef Py_ssize_t i = 0, whole = n // PART * PART
+    cdef dvec av = dset1(a)
+    while i < whole:
+        dstore(y + i, dload(x + i) + av * dload(d + i))
+        i += PART
+    for i in range(whole, n):
         y[i] = x[i] + a * d[i]
 
 
 cdef inline void scale(double *y, double a, const double *x, Py_ssize_t n) noexcept nogil:
     """y = a * x, n numbers; y may be x."""
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef Py_ssize_t i = 0, whole = n // PART * PART
+    cdef dvec av = dset1(a)
+    while i < whole:
+        dstore(y + i, av * dload(x + i))
+        i += PART
+    for i in range(whole, n):
         y[i] = a * x[i]
 
 
 cdef inline void subtract(double *y, const double *a, const double *b, Py_ssize_t n) noexcept nogil:
     """y = a - b, n numbers."""
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef Py_ssize_t i = 0, whole = n // PART * PART
+    while i < whole:
+        dstore(y + i, dload(a + i) - dload(b + i))
+        i += PART
+    for i in range(whole, n):
         y[i] = a[i] - b[i]
 
 
@@ -95,11 +107,17 @@ cdef inline double largest(const double *x, Py_ssize_t n) noexcept nogil:
 
 cdef inline void to_reals(real *y, const double *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
+    if sizeof(real) == sizeof(double):
+        memcpy(y, x, n * sizeof(double))
+        return
     for i in range(n):
         y[i] = <real> x[i]
 
 
 cdef inline void to_doubles(double *y, const real *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
+    if sizeof(real) == sizeof(double):
+        memcpy(y, x, n * sizeof(double))
+        return
     for i in range(n):
         y[i] = x[i]

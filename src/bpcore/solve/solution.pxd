@@ -1,6 +1,7 @@
 """What every minimizer has: the run that computes the loss, when it stops, and where it is."""
 
 from libc.math cimport fabs, isfinite
+from libc.string cimport memcpy
 
 from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport real
@@ -77,9 +78,7 @@ cdef inline double evaluate(Run *run, Solution *solution, const double *x, doubl
 
 cdef inline void enter(Solution *solution, const double *x, double value, const double *gradient) noexcept nogil:
     """Make a point that of the state."""
-    cdef Py_ssize_t i
-    for i in range(solution.n):
-        solution.point[i] = x[i]
+    memcpy(solution.point, x, solution.n * sizeof(double))
     solution.loss = value
     solution.counted = solution.evaluations
     solution.slope = largest(gradient, solution.n)
