@@ -58,7 +58,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("call", "function", "name", "meant"), MISTAKES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("call", "function", "name", "meant"), MISTAKES, ids=lambda value: value[:30] if isinstance(value, str) else "call"
+)
 def test_what_was_meant(call, function, name, meant):
     with pytest.raises(TypeError, match=re.escape(f"{function}: needs names that it has, got {name}: write {meant}")):
         call()
