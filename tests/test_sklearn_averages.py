@@ -79,6 +79,26 @@ def test_other_callbacks_see_it(computed_by):
     assert stopping.best == pytest.approx(((errors**2).mean() + penalty) / 2, rel=1e-12)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interruption_keeps_the_last_parameters(computed_by, error):
+    """As in `Network.fit`, where the average then waits in the callback."""
+
+    def interrupt(network, epoch, logs):
+        if epoch == 5:
+            raise error
+
+    callback = EMA(decay=0.9)
+    estimator = regressor(callbacks=[callback, LambdaCallback(on_epoch_end=interrupt)])
+    if error is KeyboardInterrupt:
+        with pytest.warns(UserWarning, match="interrupted by user"):
+            estimator.fit(*DIABETES)
+    else:
+        with pytest.raises(error):
+            estimator.fit(*DIABETES)
+    np.testing.assert_array_equal(learned(estimator), steps_of()[4])
+    assert (callback.n_averaged, callback.swapped) == (5 * -(-len(DIABETES[0]) // 50), False)
+
+
 @pytest.mark.parametrize("make", [lambda: EMA(decay=0.9), lambda: SWA(start=0.5, every_steps=2)])
 def test_together_as_alone(make, computed_by):
     settings = {"callbacks": [make()], "hidden_layer_sizes": (6,), "max_iter": 15, "batch_size": 20}

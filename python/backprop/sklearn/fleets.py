@@ -115,8 +115,11 @@ class Together:
 
     def show(self) -> list[Exception | None]:
         """Give the estimators what their networks have learned so far; returns the error of each fit, or None."""
+        return self._keep(goes_on=True)
+
+    def _keep(self, *, goes_on: bool) -> list[Exception | None]:
         for k, descent in self.descents.items():
-            descent.estimator._keep(descent)
+            descent.estimator._keep(descent, goes_on=goes_on)
             try:
                 descent.estimator._check_learned()
             except Exception as error:
@@ -128,8 +131,9 @@ class Together:
         for _, fleet in self.fleets:
             fleet.disband()
         for descent in self.descents.values():
+            descent.finish()
             descent.close()
-        return self.show()
+        return self._keep(goes_on=False)
 
 
 def can_join(estimator: Any) -> bool:

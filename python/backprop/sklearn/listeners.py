@@ -38,7 +38,7 @@ class Listeners:
         self.scale = 1.0
         self.keeps_measured = any(map(keeps_measured, self.callbacks))
         self.measured: RealArray | None = None
-        """the parameters before the step of a full batch, as `Model.Run` has them"""
+        """the parameters before the step of a full batch, as `model.run.Run` has them"""
 
     def stop(self, reason: str) -> None:
         """Let training end: what `Network.stop` does."""

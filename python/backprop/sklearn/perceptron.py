@@ -459,11 +459,12 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         finally:
             self._keep(descent)
 
-    def _keep(self, descent: Descent) -> None:
-        """Keep what an optimizer has come to."""
+    def _keep(self, descent: Descent, *, goes_on: bool = False) -> None:
+        """Keep what an optimizer has come to, or has come to so far."""
+        descent.note_average()
         self._slots, self._step = descent.state.slots, descent.state.step
         self.learning_rate_ = descent.next_rate()
-        self._store(descent.result(), descent.problem.sizes)
+        self._store(descent.result(goes_on=goes_on), descent.problem.sizes)
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
         """Keep what was learned as arrays."""

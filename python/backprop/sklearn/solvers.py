@@ -327,13 +327,18 @@ class Descent:
 
     def finish(self) -> None:
         """Give the network its average, if that is wanted."""
+        self.note_average()
         if self.averaging is not None and not self.diverged:
-            self.averaging.n_averaged = self.n_averaged()
             self.averaging.finish(self.state)
+
+    def note_average(self) -> None:
+        """Tell the callback how many are averaged, and where the average is."""
+        if self.averaging is not None:
+            self.averaging.n_averaged = self.n_averaged()
+            self.averaging.swapped = self.state.swapped
 
     def close(self) -> None:
         """Warn where training ended because the epochs did."""
-        self.finish()
         est = self.estimator
         if not (self.stopped or self.incremental or self.diverged):
             warnings.warn(
@@ -389,17 +394,18 @@ class Descent:
         averages = average is not None and average.measured and self.n_averaged() > 0
         return self.state.average if averages else self.state.parameters
 
-    def result(self) -> RealArray:
-        """Return the parameters to keep: the last or their average, or with early stopping the best.
+    def result(self, *, goes_on: bool) -> RealArray:
+        """Return the parameters to keep: with early stopping the best, else those that the network has.
 
-        Those of a training that has diverged are the last.
+        Where training goes on, its end has not yet given the network the average. Those of a training that has
+        diverged are the last.
         """
         state, averaging = self.state, self.averaging
         if self.diverged:
             return state.parameters
         if self.best_parameters is not None:
             return self.best_parameters
-        averages = averaging is not None and averaging.restore and not state.swapped and self.n_averaged() > 0
+        averages = goes_on and averaging is not None and averaging.restore and self.n_averaged() > 0
         return state.average if averages else state.parameters
 
     def advance(self, last_epoch: int) -> str:
