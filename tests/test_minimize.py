@@ -272,8 +272,9 @@ def test_a_method_may_be_an_object(method, data, backend):
 def test_an_object_has_its_own_settings(data):
     X, y = data
     net = bp.Network(4, [bp.Dense(1)], dtype="float64", seed=0)
-    for wrong in ({"options": {"history": 5}}, {"tolerance": 1e-3}):
+    for wrong in ({"options": {"history": 5}}, {"tolerance": 1e-3}, {"tolerance": 1e-5}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}: needs a method by its name, LBFGS has its own"):
-            net.minimize(X, y, method=bp.solvers.LBFGS(), **wrong)
+            net.minimize(X, y, method=bp.solvers.LBFGS(tolerance=1e-9), **wrong)
+    net.minimize(X, y, method=bp.solvers.LBFGS(tolerance=1e-9), tolerance=1e-9, max_iter=1)
     with pytest.raises(TypeError, match=r"method: needs an object, got the class LBFGS; write LBFGS\(\)"):
         net.minimize(X, y, method=bp.solvers.LBFGS)

@@ -42,7 +42,7 @@ def minimize(
     validation_split: float,
     metrics: Any,
     max_iter: int,
-    tolerance: float,
+    tolerance: float | None,
     penalty_per_row: bool,
     callbacks: Any,
     log: Any,

@@ -39,7 +39,7 @@ def minimize(
     validation_split: float = 0.0,
     metrics: Any = (),
     max_iter: int = 200,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
     penalty_per_row: bool = False,
     callback: Callable[[int, float], Any] | None = None,
     callbacks: Iterable[Callback] = (),
@@ -66,10 +66,11 @@ def minimize(
             if given:
                 raise ValueError(f"{name}: needs method='lbfgs', 'lm' or 'bayesian', got method={method!r}")
         max_iter = check.integer("max_iter", max_iter, at_least=1)
-        tolerance = check.number("tolerance", tolerance, at_least=0)
         penalty_per_row = check.boolean("penalty_per_row", penalty_per_row)
         run = _Run(network, Problem(network, checked, data, penalty_per_row), callback)
-        settings = {"maxiter": max_iter, "gtol": tolerance, **(options or {})}
+        settings = {"maxiter": max_iter, **(options or {})}
+        if tolerance is not None:  # SciPy's own are 1e-5
+            settings.setdefault("gtol", check.number("tolerance", tolerance, at_least=0))
         return _by_scipy(network, columns, run, scipy_minimize, str(method), settings)
     request = Request.of(
         method, tolerance, options, max_iter, callback,

@@ -41,24 +41,21 @@ _ROWS_OF_A_CHUNK, _MEETINGS = 96, 6
 """Threads meet after each chunk, and where a CPU is busy, such short waits cost more than they do in training."""
 
 
-TOLERANCE = 1e-5
-"""where nothing else is said"""
-
-
-def solver(method: str | Solver, tolerance: float, options: Mapping[str, Any] | None) -> Solver:
+def solver(method: str | Solver, tolerance: float | None, options: Mapping[str, Any] | None) -> Solver:
     """Return the settings of a method: an object itself, or those that `options` names, which are checked."""
     if isinstance(method, Solver):
         own = f"needs a method by its name, {type(method).__name__} has its own; got"
         if options:
             raise ValueError(f"options: {own} {check.shown(options)}")
-        if tolerance not in (TOLERANCE, method.tolerance):
+        if tolerance is not None and tolerance != method.tolerance:
             raise ValueError(f"tolerance: {own} {tolerance:g}")
         return method
     cls = SOLVERS[method]
     known = [field.name for field in fields(cls) if field.name != "tolerance"]
     for name in options or {}:
         check.choice("options", name, known)
-    return cls(tolerance=tolerance, **(options or {}))
+    given: dict[str, Any] = {} if tolerance is None else {"tolerance": tolerance}
+    return cls(**given, **(options or {}))
 
 
 def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom, data: Data, n_trainable: int) -> None:

@@ -46,7 +46,9 @@ class Request:
     def of(cls, method: Any, tolerance: Any, options: Any, max_iter: Any, callback: Any = None, **rest: Any) -> Request:
         """Return a request for one of the core's methods."""
         check_options(options, callback)
-        settings = solver(method, check.number("tolerance", tolerance, at_least=0), options)
+        if tolerance is not None:
+            tolerance = check.number("tolerance", tolerance, at_least=0)
+        settings = solver(method, tolerance, options)
         for name in ("penalty_per_row", "resume"):
             check.boolean(name, rest[name])
         return cls(solver=settings, max_iter=check.integer("max_iter", max_iter, at_least=1), callback=callback, **rest)
