@@ -7,6 +7,8 @@ import backprop as bp
 import numpy as np
 import pytest
 from backprop.base import keywords
+from backprop.learn.metrics import METRICS
+from backprop.reference import activations
 
 X, Y = np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0])
 
@@ -148,9 +150,12 @@ def test_every_meaning_is_the_name_of_something():
         *bp.solvers.SOLVERS.values(),
     ]  # fmt: skip
     names = {name for function in functions for name in inspect.signature(function).parameters}
+    options = {*bp.losses.LOSSES, *bp.solvers.SOLVERS, *activations.ACTIVATIONS, *METRICS}
+    assert {value for _, *values in keywords._VALUES for value in values} <= options
     for _, *meanings in keywords._MEANINGS:
         for meaning in meanings:
             assert meaning.startswith("bp.") or meaning.partition("=")[0] in names, meaning
+            assert names.issuperset(re.findall(r"(\w+)=\.\.\.", meaning) + re.findall(r"'(\w+)'", meaning)), meaning
 
 
 def test_a_pair_of_targets_is_for_a_loss_with_derivatives():

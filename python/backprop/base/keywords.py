@@ -167,11 +167,11 @@ def _refusal(
 
 def _hints(name: str, names: Sequence[str]) -> Iterator[str]:
     """Yield what can be written in place of a name, the likeliest first."""
-    for meant in _MEANT.get(name, ()):
-        if meant in names:
-            yield f"{meant}=..."
-        elif meant.partition("=")[0] in names or (meant.startswith("bp.") and not _PLACES.isdisjoint(names)):
-            yield meant
+    for meaning in _MEANT.get(name, ()):
+        if meaning in names:
+            yield f"{meaning}=..."
+        elif meaning.partition("=")[0] in names or (meaning.startswith("bp.") and not _PLACES.isdisjoint(names)):
+            yield meaning
     from difflib import get_close_matches  # for mistakes only
 
     yield from (f"{near}=..." for near in get_close_matches(name, names, 1))

@@ -28,10 +28,10 @@ class Training(Protocol):
         """Return class and state of each of a member's callbacks."""
 
     def measured_of(self, row: int) -> RealArray | None:
-        """Return what `Model.Run.measured` is of one member."""
+        """Return what `model.run.Run.measured` is of one member."""
 
     def evaluated_of(self, row: int) -> RealArray:
-        """Return what `Model.Run.evaluated` is of one member."""
+        """Return what `model.run.Run.evaluated` is of one member."""
 
 
 class MemberRun:

@@ -285,11 +285,11 @@ class PartRun:
                 self.end_epochs(np.flatnonzero(arrived))
 
     def measured_of(self, row: int) -> RealArray | None:
-        """Return what `Model.Run.measured` is of one member."""
+        """Return what `model.run.Run.measured` is of one member."""
         return self.measured[row] if self.measured is not None and self.in_one_step[row] else None
 
     def evaluated_of(self, row: int) -> RealArray:
-        """Return what `Model.Run.evaluated` is of one member."""
+        """Return what `model.run.Run.evaluated` is of one member."""
         return self.part.evaluated(row)
 
     def keep_measured(self, arrived: NDArray[np.bool_]) -> None:

@@ -14,6 +14,9 @@ class Run(Protocol):
     def measured(self) -> RealArray | None:
         """The parameters that had the training loss of the epoch, where they are known and not those at its end."""
 
+    def evaluated(self) -> RealArray:
+        """Return the parameters of which the validation loss and the metrics are."""
+
     def stop(self, reason: str) -> None:
         """End training soon."""
 

@@ -164,6 +164,7 @@ cdef inline never_inlined samples_panel_ahead(
         samples_any(n_vecs, n_rows, n_k, w, 1, w_k, start, inputs, out)
 
 
+# Of each ending a function of its own: where two met in one, GCC would have acc in memory.
 cdef inline never_inlined samples_plain(
     int n_vecs, int n_rows, Py_ssize_t n_k, const real *w, Py_ssize_t w_row, Py_ssize_t w_k, const real *start,
     const real *inputs, real *out, const real *a,

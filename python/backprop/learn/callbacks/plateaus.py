@@ -79,7 +79,7 @@ class Plateau(Callback):
         self.best, self.best_epoch, self.stale_epochs = self.sign * math.inf, 0, 0
         self.best_parameters: RealArray | None = None
         self.measured: RealArray | None = None
-        """`Model.Run.measured`, of a run that was interrupted between the step of a full batch and its end"""
+        """`model.run.Run.measured`, of a run that was interrupted between the step of a full batch and its end"""
 
     def state(self) -> dict[str, Any]:
         """Return the best yet and how long ago that was."""
