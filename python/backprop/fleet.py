@@ -399,7 +399,7 @@ class Fleet(FleetModel):
         validation_split: float = 0.0,
         metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
         max_iter: int = 200,
-        tolerance: float | None = None,
+        tolerance: float | Literal["auto"] = "auto",
         penalty_per_row: bool = False,
         callbacks: Iterable[Callback] = (),
         log: Callable[[int, int, dict[str, float]], Any] | None = None,

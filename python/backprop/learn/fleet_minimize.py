@@ -42,7 +42,7 @@ def minimize(
     validation_split: float,
     metrics: Any,
     max_iter: int,
-    tolerance: float | None,
+    tolerance: float | str,
     penalty_per_row: bool,
     callbacks: Any,
     log: Any,

@@ -14,7 +14,15 @@ from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn.callbacks import Callback, LambdaCallback
 from backprop.learn.fit import checked_threads, progress_bar
-from backprop.learn.solving import Problem, Ready, Request, callbacks_of, check_options, checked_method
+from backprop.learn.solving import (
+    Problem,
+    Ready,
+    Request,
+    callbacks_of,
+    check_options,
+    checked_method,
+    checked_tolerance,
+)
 from backprop.model import rows
 from backprop.reference.solvers import SOLVERS, Solver
 
@@ -39,7 +47,7 @@ def minimize(
     validation_split: float = 0.0,
     metrics: Any = (),
     max_iter: int = 200,
-    tolerance: float | None = None,
+    tolerance: float | str = "auto",
     penalty_per_row: bool = False,
     callback: Callable[[int, float], Any] | None = None,
     callbacks: Iterable[Callback] = (),
@@ -69,8 +77,8 @@ def minimize(
         penalty_per_row = check.boolean("penalty_per_row", penalty_per_row)
         run = _Run(network, Problem(network, checked, data, penalty_per_row), callback)
         settings = {"maxiter": max_iter, **(options or {})}
-        if tolerance is not None:  # SciPy's own are 1e-5
-            settings.setdefault("gtol", check.number("tolerance", tolerance, at_least=0))
+        if (gtol := checked_tolerance(tolerance)) is not None:  # SciPy's own are 1e-5
+            settings.setdefault("gtol", gtol)
         return _by_scipy(network, columns, run, scipy_minimize, str(method), settings)
     request = Request.of(
         method, tolerance, options, max_iter, callback,

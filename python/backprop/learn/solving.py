@@ -46,9 +46,7 @@ class Request:
     def of(cls, method: Any, tolerance: Any, options: Any, max_iter: Any, callback: Any = None, **rest: Any) -> Request:
         """Return a request for one of the core's methods."""
         check_options(options, callback)
-        if tolerance is not None:
-            tolerance = check.number("tolerance", tolerance, at_least=0)
-        settings = solver(method, tolerance, options)
+        settings = solver(method, checked_tolerance(tolerance), options)
         for name in ("penalty_per_row", "resume"):
             check.boolean(name, rest[name])
         return cls(solver=settings, max_iter=check.integer("max_iter", max_iter, at_least=1), callback=callback, **rest)
@@ -59,6 +57,13 @@ def checked_method(method: Any, names: Collection[str]) -> Any:
     if isinstance(method, type) and issubclass(method, Solver):
         raise TypeError(f"method: needs an object, got the class {method.__name__}; write {method.__name__}()")
     return method if isinstance(method, Solver) else check.choice("method", method, names)
+
+
+def checked_tolerance(tolerance: Any) -> float | None:
+    """Return the number; None for ``"auto"``."""
+    if check.is_auto("tolerance", tolerance, "a number >= 0"):
+        return None
+    return check.number("tolerance", tolerance, at_least=0)
 
 
 def check_options(options: Any, callback: Any) -> None:

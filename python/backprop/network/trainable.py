@@ -360,7 +360,7 @@ class Trainable(Model):
         validation_split: float = 0.0,
         metrics: str | Metric | Iterable[str | Metric] | Mapping[str, Metric] = (),
         max_iter: int = 200,
-        tolerance: float | None = None,
+        tolerance: float | Literal["auto"] = "auto",
         penalty_per_row: bool = False,
         callback: Callable[[int, float], Any] | None = None,
         callbacks: Iterable[Callback] = (),
@@ -385,9 +385,9 @@ class Trainable(Model):
         max_iter
             The most iterations, each one or a few passes over all rows.
         tolerance
-            Stop when no element of the gradient is larger: SciPy's ``gtol``. None for 1e-5, or what an object given as
-            `method` says. L-BFGS also stops when the loss hardly falls any more, by the option ``loss_tolerance``;
-            that of L-BFGS-B is ``ftol``.
+            Stop when no element of the gradient is larger: SciPy's ``gtol``. ``"auto"`` is 1e-5, or what an object
+            given as `method` says. L-BFGS also stops when the loss hardly falls any more, by the option
+            ``loss_tolerance``; that of L-BFGS-B is ``ftol``.
         penalty_per_row
             Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
             scikit-learn's ``alpha`` is.
