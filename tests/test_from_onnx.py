@@ -191,19 +191,3 @@ def test_classifiers_of_skl2onnx(module, options, classes, rng):
     wanted = wanted[:, 1:] if wanted.shape[1] == 2 else wanted
     np.testing.assert_allclose(net.predict(X), wanted, rtol=1e-5, atol=1e-6)
     assert net.layers[-1].activation == ("softmax" if len(classes) == 3 else "sigmoid")
-
-
-@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
-def test_a_pipeline_is_refused_with_a_way(rng):
-    skl2onnx, preprocessing = pytest.importorskip("skl2onnx"), pytest.importorskip("sklearn.preprocessing")
-    from sklearn.neural_network import MLPRegressor
-    from sklearn.pipeline import make_pipeline
-
-    X = rng.normal(size=(60, 3)).astype(np.float32)
-    pipeline = make_pipeline(preprocessing.StandardScaler(), MLPRegressor(hidden_layer_sizes=(4,), max_iter=3)).fit(
-        X, X[:, 0]
-    )
-    with pytest.raises(ValueError, match=r"\(Scaler\): .*; export the network alone, without the steps of a pipeline"):
-        bp.from_onnx(skl2onnx.to_onnx(pipeline, X[:1]))
-    found = bp.from_onnx(skl2onnx.to_onnx(pipeline[-1], X[:1]))
-    np.testing.assert_allclose(found.predict(X)[:, 0], pipeline[-1].predict(X), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,134 @@
+"""The graph of a model of ONNX: its nodes by what they read and write, its constants, and a node run by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FOLDED = (
+    "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Gather", "Identity", "Mul", "Neg", "Reciprocal",
+    "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+)  # fmt: skip
+"""of constants they make constants, no larger than those together"""
+
+
+class Node(NamedTuple):
+    """A node of a graph, its attributes as Python values."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    domain: str
+    proto: Any
+
+    def __str__(self) -> str:
+        return f"from_onnx: node {self.name or self.outputs[0]!r} ({self.op})"
+
+
+class Input(NamedTuple):
+    """What a model takes: the type, how many rows if the file says so, the shape of one, None where it does not."""
+
+    name: str
+    type: str
+    n_rows: int | None
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """A graph whose nodes are in the order in which they can run."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    readers: Mapping[str, Sequence[Node]]
+    constants: Mapping[str, NDArray[Any]]
+    opsets: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model: Any) -> OnnxGraph:
+        """Return the graph of an ``onnx.ModelProto``."""
+        if model.functions:
+            from onnx.inliner import inline_local_functions  # since onnx 1.15
+
+            model = inline_local_functions(model)
+        opsets = {each.domain: each.version for each in model.opset_import}
+        constants = {each.name: _array(each) for each in model.graph.initializer}
+        inputs = tuple(_input(each) for each in model.graph.input if each.name not in constants)
+        nodes = []
+        for node in map(_node, model.graph.node):
+            if node.op in _FOLDED and all(name in constants for name in node.inputs if name):
+                constants |= zip(node.outputs, run(node, constants, opsets), strict=True)
+            else:
+                nodes.append(node)
+        readers: dict[str, list[Node]] = {}
+        for node in nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers.setdefault(name, []).append(node)
+        outputs = tuple(each.name for each in model.graph.output)
+        return cls(inputs, outputs, tuple(nodes), readers, constants, opsets)
+
+    def varying(self, node: Node) -> list[str]:
+        """Return what a node reads that is no constant."""
+        return [name for name in node.inputs if name and name not in self.constants]
+
+    def run(self, node: Node, values: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return what a node gives for these values and for constants."""
+        return run(node, {**self.constants, **values}, self.opsets)
+
+
+def run(node: Node, values: Mapping[str, NDArray[Any]], opsets: Mapping[str, int]) -> list[NDArray[Any]]:
+    """Return what a node gives for values by their names; ValueError where it cannot be run."""
+    from onnx import ValueInfoProto, helper
+    from onnx.reference import ReferenceEvaluator
+
+    read = {name: values[name] for name in node.inputs if name}
+    graph = helper.make_graph([node.proto], "node", _named(ValueInfoProto, read), _named(ValueInfoProto, node.outputs))
+    try:
+        found: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, read)
+    except Exception as error:  # of any kind: NumPy's, and the evaluator's own
+        raise ValueError(f"{node}: cannot be run: {error}") from error
+    return [np.asarray(each) for each in found]
+
+
+def _named(kind: Any, names: Iterable[str]) -> list[Any]:
+    return [kind(name=name) for name in names if name]
+
+
+def _array(proto: Any) -> NDArray[Any]:
+    from onnx import numpy_helper
+
+    try:
+        return np.asarray(numpy_helper.to_array(proto))
+    except Exception as error:  # KeyError for a type, ValueError for a size, and others
+        raise ValueError(f"from_onnx: {proto.name!r}: needs an array that is whole, got a damaged one") from error
+
+
+def _input(proto: Any) -> Input:
+    from onnx import TensorProto
+
+    tensor = proto.type.tensor_type
+    sizes = [size.dim_value if size.dim_value > 0 else None for size in tensor.shape.dim] or [None]
+    shape = tuple(size for size in sizes[1:] if size is not None)
+    known = shape if shape and len(shape) == len(sizes) - 1 else None
+    names = {number: name.lower() for name, number in TensorProto.DataType.items()}
+    return Input(proto.name, names.get(tensor.elem_type, "unknown"), sizes[0], known)
+
+
+def _node(proto: Any) -> Node:
+    from onnx import helper
+
+    attributes = {each.name: _shortest(helper.get_attribute_value(each)) for each in proto.attribute}
+    outputs = tuple(name for name in proto.output if name)
+    return Node(proto.op_type, proto.name, tuple(proto.input), outputs, attributes, proto.domain, proto)
+
+
+def _shortest(value: Any) -> Any:
+    """Return a float of an attribute, which is a float32 in the file, as the decimal that was meant: 0.01."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
