@@ -112,7 +112,7 @@ def test_what_the_hooks_run_is_in_the_extra_dev():
     packages = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
     hooks = (root / ".pre-commit-config.yaml").read_text()
     commands = re.findall("^ *entry: (?:env \\S+=\\S+ )?(\\S+)", hooks, re.MULTILINE)
-    assert len(commands) == hooks.count("- id:") == hooks.count("language: system") == 6
+    assert len(commands) == hooks.count("- id:") == hooks.count("language: system") == 8
     provided = {"lint-imports": "import-linter"}
     needed = {provided.get(command, command) for command in commands} - {"python"}
     assert needed <= {name.split(">=")[0] for name in packages}

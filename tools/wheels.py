@@ -37,7 +37,13 @@ MAX_BYTES = 3_000_000
 # Without the GIL there is no limited API: a wheel for the Python that runs this.
 HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 TAG = "-cp311-abi3-" if HAS_GIL else "-cp{0}{1}-cp{0}{1}t-".format(*sys.version_info)
-TRAIN = "import backprop; backprop.mlp([2, 4, 1]).fit([[0.0, 1.0]], [1.0], epochs=100, progress=False)"
+TRAIN = """
+import sys, backprop
+network = backprop.mlp([2, 4, 1])
+network.fit([[0.0, 1.0]], [1.0], epochs=100, progress=False)
+if network.backend == "reference" or sys._is_gil_enabled():
+    sys.exit(f"needs a compiled core that leaves the GIL off, got {network.backend}")
+"""
 POLICY = re.compile(r"-manylinux_2_17_\w+\.manylinux2014_\w+\.whl$|-manylinux2014_\w+\.manylinux_2_17_\w+\.whl$")
 
 
@@ -61,8 +67,8 @@ def build(arch: str, folder: Path) -> Path:
     run([*pip, f"--config-settings=build-dir={folder / arch}", ROOT], CMAKE_ARGS=" ".join(options), **environment)
     (wheel,) = raw.glob("*.whl")
     # The cores for AVX2 and AVX-512 are loaded only where the processor has it.
-    repair = [sys.executable, "-m", "auditwheel", "repair", "--disable-isa-ext-check", "--wheel-dir", labelled, wheel]
-    run(repair, quiet=True)
+    repair = [sys.executable, "-m", "auditwheel", "repair", "-z9", "--disable-isa-ext-check", "--wheel-dir", labelled]
+    run([*repair, wheel], quiet=True)
     (wheel,) = labelled.glob("*.whl")
     return wheel
 
