@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ if choice.available() == (choice.REFERENCE,):
     os.environ.setdefault(choice.ENVIRONMENT_VARIABLE, choice.REFERENCE)
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # pictures without windows
+if find_spec("tensorflow") is None:
+    os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras takes TensorFlow without a word
 
 
 @pytest.fixture(autouse=True)

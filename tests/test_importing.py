@@ -474,6 +474,14 @@ def test_prelu_with_another_number_of_slopes():
         bp.from_torch(torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.PReLU(3)))
 
 
+def test_slopes_of_pytorch_are_frozen_as_their_weights_are(torch):
+    module = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.PReLU(5))
+    module[1].weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"module\[1\]: needs slopes that are frozen as the weights are, got one"):
+        bp.from_torch(module)
+    assert not bp.from_torch(module.requires_grad_(False)).layers[0].trainable
+
+
 def test_prelu_from_our_estimator(rng):
     X = rng.normal(size=(200, 4))
     y = np.abs(X[:, 0]) - X[:, 1]

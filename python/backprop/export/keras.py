@@ -33,11 +33,11 @@ NAMES = MappingProxyType(
     }
 )
 """Keras's names of the activations that have one."""
-LAYERS: Mapping[str, Callable[[Any, Dense, dict[str, str]], Any]] = MappingProxyType(
+LAYERS: Mapping[str, Callable[[Any, Dense, dict[str, Any]], Any]] = MappingProxyType(
     {
-        "leaky_relu": lambda keras, layer, dtype: keras.layers.LeakyReLU(negative_slope=layer.slope, **dtype),
-        "elu": lambda keras, layer, dtype: keras.layers.ELU(alpha=layer.slope, **dtype),
-        "prelu": lambda keras, layer, dtype: keras.layers.PReLU(**dtype),
+        "leaky_relu": lambda keras, layer, settings: keras.layers.LeakyReLU(negative_slope=layer.slope, **settings),
+        "elu": lambda keras, layer, settings: keras.layers.ELU(alpha=layer.slope, **settings),
+        "prelu": lambda keras, layer, settings: keras.layers.PReLU(**settings),
     }
 )
 """Activations that are layers of their own there."""
@@ -63,8 +63,8 @@ def to_keras(model: Model) -> Any:
         parts.append(keras.layers.Dense(layer.units, **_settings(keras, layer, model.dtype.name)))
         weights.append([arrays[name] for name in ("weights", "biases") if name in arrays])
         if layer.activation in LAYERS:
-            part = LAYERS[layer.activation](keras, layer, {"dtype": model.dtype.name})
-            parts.append(part)
+            settings = {"dtype": model.dtype.name, "trainable": layer.trainable}
+            parts.append(LAYERS[layer.activation](keras, layer, settings))
             weights.append([arrays["slopes"]] if "slopes" in arrays else [])
         if layer.dropout:
             parts.append(keras.layers.Dropout(layer.dropout, dtype=model.dtype.name))

@@ -67,7 +67,7 @@ def from_keras(
             stack.activation(where, _keras_activation(where, config["activation"]))
         elif kind == "PReLU":
             (slopes,) = layer.get_weights()
-            stack.activation(where, ("prelu", None), slopes)
+            stack.activation(where, ("prelu", None), slopes, bool(config.get("trainable", True)))
         elif kind in _KERAS_ACTIVATIONS:
             stack.activation(where, _KERAS_ACTIVATIONS[kind](where, config))
         elif kind not in ("InputLayer", "Flatten"):  # rows are flat already

@@ -50,8 +50,12 @@ class Stack:
         settings |= {"trainable": trainable, "bias_trainable": bias_trainable}
         self.layers.append(Dense(weights.shape[1], bias=biases is not None, **settings))
 
-    def activation(self, where: str, activation: Named, slopes: Any = None) -> None:
-        """Let the last layer have an activation; `slopes` are those of prelu, one for each unit or one for all."""
+    def activation(self, where: str, activation: Named, slopes: Any = None, trainable: bool | None = None) -> None:
+        """Let the last layer have an activation.
+
+        `slopes` are those of prelu, one for each unit or one for all; `trainable` says whether they are trained, None
+        as the weights are.
+        """
         name, alpha = activation
         if name == "identity":
             return
@@ -65,6 +69,10 @@ class Stack:
             slopes = real(where, slopes, 1)
             if slopes.size not in (1, last.units):
                 raise ValueError(f"{where}: needs 1 slope or {last.units}, got {slopes.size}")
+            if trainable not in (None, last.trainable):
+                raise ValueError(
+                    f"{where}: needs slopes that are frozen as the weights are, got one of them frozen alone"
+                )
             self.arrays.append(np.broadcast_to(slopes, last.units))
 
     def dropout(self, where: str, rate: float) -> None:

@@ -63,7 +63,8 @@ def from_torch(
         elif kind == "Dropout":
             stack.dropout(where, part.p)
         elif kind == "PReLU":
-            stack.activation(where, ("prelu", None), _torch_array(f"{where}.weight", part.weight))
+            slopes = _torch_array(f"{where}.weight", part.weight)
+            stack.activation(where, ("prelu", None), slopes, part.weight.requires_grad)
         elif kind in _TORCH_ACTIVATIONS:
             stack.activation(where, _TORCH_ACTIVATIONS[kind](where, part))
         elif kind not in ("Identity", "Flatten"):  # rows are flat already

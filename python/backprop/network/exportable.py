@@ -160,7 +160,8 @@ class Exportable(Model):
         """Return the network as a ``keras.Sequential`` that is built, not compiled; it needs Keras 3.
 
         Penalties, ``max_norm``, dropout and ``trainable`` go along. `backprop.from_keras` gives the same network again.
-        Keras converts inputs to ``keras.config.floatx()``, float32 by default, for a network of float64 too.
+        A network of float64 keeps its parameters, but Keras multiplies in float32 unless its backend is TensorFlow,
+        and ``predict`` of Keras converts inputs to ``keras.config.floatx()``, float32 by default.
 
         Raises
         ------
