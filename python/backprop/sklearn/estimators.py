@@ -27,8 +27,8 @@ from backprop.sklearn.converting import Convertible
 from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.packing import arrays, unpack
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
-from backprop.sklearn.rows import dense_rows, features, is_multilabel
-from backprop.sklearn.solvers import LossAndOutput, Problem, Score
+from backprop.sklearn.rows import booleans, dense_rows, features, is_multilabel, places
+from backprop.sklearn.solvers import LossAndOutput, Problem, Score, times
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -232,7 +232,7 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
         found = unique_labels(y) if multilabel or y.dtype.kind == "O" else np.unique(y)
         if learns:
             self.classes_ = found
-            return self._encode(y)
+            return booleans(y) if multilabel else places(y, found)
         if self.warm_start and not np.array_equal(found, self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
@@ -247,9 +247,8 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
     def _encode(self, y: Any) -> NDArray[Any]:
         """Return the index of each sample's class, int64 (n,), or its labels as booleans (n, n_labels)."""
         if self._multilabel:
-            labels: NDArray[np.bool_] = (y.toarray() if hasattr(y, "toarray") else y) != 0
-            return labels
-        indices: NDArray[np.int64] = np.searchsorted(self.classes_, y).astype(np.int64)
+            return booleans(y)
+        indices = places(y, self.classes_)
         known = self.classes_.take(indices, mode="clip") == y
         if not known.all():
             unknown = np.unique(y[~known])
@@ -265,7 +264,8 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
         output = "sigmoid" if self._multilabel or n_outputs == 1 else "softmax"
         if isinstance(self.loss, str) and self.loss == "log_loss":
             # scikit-learn adds the losses of several labels up
-            loss: Loss | Custom = CrossEntropy() if output == "softmax" else BinaryCrossEntropy(scale=n_outputs)
+            kind, factor = (CrossEntropy, 1) if output == "softmax" else (BinaryCrossEntropy, n_outputs)
+            loss: Loss | Custom = times(kind, factor)
         else:
             loss = loss_of(self.loss, "log_loss")
         if isinstance(loss, Loss) and loss.outputs is not None and output not in loss.outputs:
@@ -483,9 +483,9 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     def _objective(self, n_outputs: int) -> LossAndOutput:
         if isinstance(self.loss, str) and self.loss == "squared_error":
             # scikit-learn steps along the gradient of the sum over the outputs and reports their mean
-            return LossAndOutput(SquaredError(scale=n_outputs / 2), "identity", "r2", 1 / n_outputs)
+            return LossAndOutput(times(SquaredError, n_outputs / 2), "identity", "r2", 1 / n_outputs)
         if isinstance(self.loss, str) and self.loss == "poisson":
-            return LossAndOutput(Poisson(scale=n_outputs), "exp", "r2")
+            return LossAndOutput(times(Poisson, n_outputs), "exp", "r2")
         loss = loss_of(self.loss)
         return LossAndOutput(loss, getattr(loss, "scores_of", None) or "identity", "r2")
 

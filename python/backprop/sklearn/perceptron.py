@@ -20,10 +20,11 @@ from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.frames import eager
 from backprop.base.solving import SolverState
-from backprop.base.types import Data, RealArray
+from backprop.base.types import Data, RealArray, new_parameters
 from backprop.learn import schedules
 from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
+from backprop.reference.layout import end
 from backprop.reference.losses import LOSSES, Compiled, CrossEntropy, Loss, SquaredError
 from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from backprop.sklearn.fleets import average_only
@@ -349,15 +350,16 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             self._no_improvement_count = 0
         activations = self._hidden_activations(len(sizes) - 2)
         activations += activations[-1:] or (self.activation,)
-        table, values = arrays(sizes, self._activations(len(sizes) - 2)), []
+        table = arrays(sizes, self._activations(len(sizes) - 2))
+        parameters = new_parameters(end(table), dtype)
         for array in table:
             if array.name == "slopes":
-                values.append(np.full(array.size, ACTIVATIONS["prelu"].alpha))
+                parameters[array.part] = ACTIVATIONS["prelu"].alpha
                 continue
             factor = 2.0 if activations[array.layer] in ("logistic", "sigmoid") else 6.0
             bound = math.sqrt(factor / (sizes[array.layer] + sizes[array.layer + 1]))
-            values.append(random_state.uniform(-bound, bound, array.size))
-        return pack(table, values, dtype)
+            parameters[array.part] = random_state.uniform(-bound, bound, array.size)
+        return parameters
 
     def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
         """Return a copy of the parameters that there are, to go on from."""
@@ -418,7 +420,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             loss = CrossEntropy() if targets.ndim == 1 and n_outputs > 1 else SquaredError()
         if loss.elementwise and targets.ndim == 1:
             targets = targets[:, np.newaxis] == np.arange(n_outputs) if n_outputs > 1 else targets[:, np.newaxis]
-        y = check.targets("y", targets, loss, dtype, len(targets), n_outputs)
+        is_label = targets.ndim == 1 and n_outputs > 1  # a number that was found here
+        y = targets if is_label else check.targets("y", targets, loss, dtype, len(targets), n_outputs)
         return y, None if weight is None else weight.astype(dtype, copy=False)
 
     def _activations(self, n_hidden: int) -> tuple[str, ...]:

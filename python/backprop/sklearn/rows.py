@@ -116,7 +116,7 @@ def dense_rows(X: Any, dtype: np.dtype[Any]) -> RealArray:
         X = X.toarray()
     if X.dtype != dtype:
         return check.features("X", X, dtype, X.shape[1])
-    rows: RealArray = np.require(X, requirements=["C", "A"])
+    rows: RealArray = X if X.flags.c_contiguous and X.flags.aligned else np.require(X, requirements=["C", "A"])
     return rows
 
 
@@ -129,3 +129,14 @@ def is_multilabel(y: Any) -> bool:
     if "multioutput" in kind:
         raise ValueError("y: needs one column of classes, or columns of zeros and ones, got several columns of classes")
     return bool(kind.startswith("multilabel"))
+
+
+def booleans(y: Any) -> NDArray[np.bool_]:
+    """Return labels (n, n_labels) as booleans."""
+    labels: NDArray[np.bool_] = (y.toarray() if hasattr(y, "toarray") else y) != 0
+    return labels
+
+
+def places(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where each sample's class is among the sorted ones."""
+    return classes.searchsorted(y).astype(np.int64, copy=False)
