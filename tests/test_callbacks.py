@@ -415,6 +415,11 @@ BAD_CALLBACKS = [
     (lambda: ReduceLROnPlateau("loss", cooldown=-1), ValueError, "cooldown: needs an integer >= 0, got -1"),
     (lambda: Checkpoint("net", every=0), ValueError, "every: needs an integer >= 1, got 0"),
     (lambda: CSVLogger("log", append=1), TypeError, "append: needs True or False, got 1"),
+    (lambda: CSVLogger(2), TypeError, "path: needs text, bytes or a path object, got 2"),  # which is stderr
+    (lambda: Checkpoint(None), TypeError, "path: needs text, bytes or a path object, got None"),
+    (lambda: Checkpoint("net", monitor=3), TypeError, "monitor: needs a name, got 3"),
+    (lambda: Progress(after="1 s"), TypeError, "after: needs a number, got '1 s'"),
+    (lambda: Progress(after=-1), ValueError, "after: needs a number >= 0, got -1"),
     (lambda: LambdaCallback(on_epoch_end=3), TypeError, "on_epoch_end: needs a function, got 3"),
 ]
 

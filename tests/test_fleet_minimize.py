@@ -96,6 +96,18 @@ def test_a_member_that_fails_ends_alone(method, rows):
         np.testing.assert_array_equal(fleet.parameters[k], networks[k].parameters)
 
 
+def test_a_member_that_is_refused_is_named(rows):
+    X, y = rows
+    fleet, weight = fleet_of(), np.ones((5, 40))
+    weight[3] = 0.02
+    with pytest.raises(ValueError, match=r"X: needs more than one row .* got 0.8 \(member 3\)$"):
+        fleet.minimize(X, y, method="bayesian", sample_weight=weight, max_iter=2)
+    fleet.minimize(X, y, max_iter=2)
+    fleet.parameters[2][0] += 1
+    with pytest.raises(ValueError, match=r"resume: needs the parameters .* changed since \(member 2\)$"):
+        fleet.minimize(X, y, max_iter=4, resume=True)
+
+
 def test_callbacks_of_each_member(rows, tmp_path):
     X, y = rows
     fleet, networks, seen = fleet_of(), [net.copy() for net in fleet_of()], set()

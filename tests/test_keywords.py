@@ -4,6 +4,7 @@ import inspect
 import re
 
 import backprop as bp
+import backprop.sklearn as estimators
 import numpy as np
 import pytest
 from backprop.base import keywords
@@ -56,6 +57,25 @@ MISTAKES = [
         "restore_best_weights",
         "restore_best=...",
     ),
+    (lambda: estimators.MLPClassifier(lr=0.1), "MLPClassifier", "lr", "learning_rate_init=..."),
+    (lambda: estimators.MLPClassifier(n_epochs=3), "MLPClassifier", "n_epochs", "max_iter=..."),
+    (lambda: estimators.MLPClassifier(patience=3), "MLPClassifier", "patience", "n_iter_no_change=..."),
+    (lambda: estimators.MLPClassifier(tolerance=0), "MLPClassifier", "tolerance", "tol=..."),
+    (lambda: estimators.MLPRegressor(optimizer="adam"), "MLPRegressor", "optimizer", "solver=..."),
+    (lambda: estimators.MLPRegressor(weight_decay=1), "MLPRegressor", "weight_decay", "solver=bp.AdamW(weight_decay"),
+    (
+        lambda: estimators.MLPRegressor(validation_split=0.1),
+        "MLPRegressor",
+        "validation_split",
+        "validation_fraction=..., early_stopping=True",
+    ),
+    (lambda: estimators.MLPRegressor().fit(X, Y, epochs=3), "fit", "epochs", "MLPRegressor(max_iter=...)"),
+    (lambda: estimators.MLPRegressor().fit(X, Y, seed=3), "fit", "seed", "MLPRegressor(random_state=...)"),
+    (lambda: estimators.MLPRegressor().fit(X, Y, eval_set=(X, Y)), "fit", "eval_set", "X_val=..., y_val=..."),
+    (lambda: estimators.MLPClassifier().partial_fit(X, Y, lr=1), "partial_fit", "lr", "MLPClassifier(learning_rate_i"),
+    (lambda: estimators.MLPEnsembleClassifier(lr=1), "MLPEnsembleClassifier", "lr", "learning_rate_init=..."),
+    (lambda: estimators.MLPEnsembleRegressor().fit(X, Y, lr=1), "fit", "lr", "MLPEnsembleRegressor(learning_rate_i"),
+    (lambda: estimators.FleetSearchCV(None, param_gird={}), "FleetSearchCV", "param_gird", "param_grid=..."),
     (lambda: bp.find_learning_rate(network(), X, Y, n_steps=20), "find_learning_rate", "n_steps", "steps=..."),
 ]
 
@@ -86,6 +106,11 @@ def test_values_without_names():
         network().fit(X, Y, 100)
     with pytest.raises(TypeError, match=re.escape("SGD: needs a name for each value after learning_rate: momentum")):
         bp.SGD(0.1, 0.9)
+    for Stopped in (bp.callbacks.Plateau, bp.callbacks.EarlyStopping, bp.callbacks.ReduceLROnPlateau):
+        with pytest.raises(TypeError, match=f"{Stopped.__name__}: needs a name for each value after monitor: patience"):
+            Stopped("loss", 5)
+    with pytest.raises(TypeError, match="MLPClassifier: needs a name for each value after hidden_layer_sizes, act"):
+        estimators.MLPClassifier((5,), "relu", "adam")
     with pytest.raises(TypeError, match=re.escape("Huber: needs a name for each value: scale, reduction, delta; got")):
         bp.losses.Huber(1.0)
 
@@ -133,7 +158,12 @@ def test_nothing_happens_to_the_network():
     assert net.history.epochs == 0
 
 
-@pytest.mark.parametrize("function", [bp.Network.fit, bp.Fleet.minimize, bp.mlp, bp.SGD, bp.Dense, bp.Network])
+ESTIMATORS = [estimators.MLPClassifier, estimators.MLPEnsembleRegressor, estimators.FleetSearchCV]
+
+
+@pytest.mark.parametrize(
+    "function", [bp.Network.fit, bp.Fleet.minimize, bp.mlp, bp.SGD, bp.Dense, bp.Network, *ESTIMATORS]
+)
 def test_signatures_stay(function):
     names = inspect.signature(function).parameters
     assert "args" not in names
@@ -146,7 +176,8 @@ def test_every_meaning_is_the_name_of_something():
     functions = [
         bp.Network, bp.Network.fit, bp.Network.minimize, bp.Fleet, bp.Fleet.fit, bp.mlp, bp.Dense, bp.descend,
         bp.find_learning_rate, bp.callbacks.EarlyStopping, bp.callbacks.ReduceLROnPlateau,
-        bp.callbacks.Checkpoint, *bp.optimizers.OPTIMIZERS.values(), *bp.losses.LOSSES.values(),
+        bp.callbacks.Checkpoint, estimators.MLPClassifier, estimators.MLPClassifier.fit,
+        estimators.MLPEnsembleClassifier, *bp.optimizers.OPTIMIZERS.values(), *bp.losses.LOSSES.values(),
         *bp.solvers.SOLVERS.values(),
     ]  # fmt: skip
     names = {name for function in functions for name in inspect.signature(function).parameters}

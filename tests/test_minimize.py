@@ -278,3 +278,50 @@ def test_an_object_has_its_own_settings(data):
     net.minimize(X, y, method=bp.solvers.LBFGS(tolerance=1e-9), tolerance=1e-9, max_iter=1)
     with pytest.raises(TypeError, match=r"method: needs an object, got the class LBFGS; write LBFGS\(\)"):
         net.minimize(X, y, method=bp.solvers.LBFGS)
+
+
+# --- the scale of the targets -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "share"), [("lbfgs", 0.02), ("lm", 1e-4)])
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_small_targets_end_no_fit_too_early(method, share, scale):
+    x = np.linspace(-1, 1, 100)[:, np.newaxis]
+    y = scale * np.sin(4 * x) * np.exp(x)
+    net = bp.mlp([1, 8, 1], hidden="tanh", dtype="float64", seed=0)
+    result = net.minimize(x, y, method=method, max_iter=500)
+    assert result.loss < share * y.var()
+
+
+def test_automatic_tolerances_follow_the_smallest_output_and_given_ones_stay():
+    x = np.linspace(-1, 1, 20)[:, np.newaxis]
+    y = np.hstack([np.sin(3 * x), 1e-3 * np.cos(3 * x), np.ones_like(x)])
+    unit = y.std(axis=0)[1]
+
+    def solver(targets=y, loss="squared_error", **settings):
+        net = bp.mlp([1, 3, targets.shape[1]], hidden="tanh", dtype="float64", seed=0)
+        net.minimize(x, targets, loss=loss, max_iter=1, **settings)
+        return net._solved.solver
+
+    usual = bp.solvers.LBFGS()
+    assert solver().tolerance == pytest.approx(1e-5 * unit)
+    assert solver().loss_tolerance == pytest.approx(usual.loss_tolerance * unit**2)
+    assert solver(loss="huber", method="lm").tolerance == pytest.approx(1e-5 * unit)
+    half = solver(options={"loss_tolerance": 1e-3})
+    assert half.tolerance == pytest.approx(1e-5 * unit)
+    assert half.loss_tolerance == 1e-3
+    assert solver(tolerance=1e-4, options={"loss_tolerance": 1e-3}) == bp.solvers.LBFGS(
+        tolerance=1e-4, loss_tolerance=1e-3
+    )
+    assert solver(method=usual) == usual
+    assert solver(100 * y[:, :1]) == usual
+    assert solver(loss="absolute_error") == usual
+    assert solver(y[:, :2], method="bayesian") == bp.solvers.BayesianRegularization()
+
+
+def test_only_what_is_boundless_is_left_out_of_a_representation():
+    assert repr(bp.solvers.LevenbergMarquardt()) == (
+        "LevenbergMarquardt(tolerance=1e-05, loss_tolerance=0.0, damping=0.1, scaling='identity')"
+    )
+    assert "max_evaluations=7, " in repr(bp.solvers.BayesianRegularization(max_evaluations=7))
+    assert eval(repr(bp.solvers.LBFGS(history=3)), vars(bp.solvers)) == bp.solvers.LBFGS(history=3)

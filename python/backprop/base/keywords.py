@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import wraps
+from inspect import signature
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -15,29 +16,34 @@ R = TypeVar("R")
 # Names of other libraries, and what they mean, the likeliest first: a parameter, an argument of one, or what to write
 # somewhere else.
 _MEANINGS: tuple[tuple[str, ...], ...] = (
-    ("lr learning_rate learning_rate_init eta", "learning_rate", "optimizer=bp.Adam(learning_rate=...)"),
+    ("lr learning_rate learning_rate_init eta", "learning_rate_init", "learning_rate",
+     "optimizer=bp.Adam(learning_rate=...)"),
     ("momentum", "optimizer=bp.SGD(momentum=...)"),
-    ("weight_decay", "optimizer=bp.AdamW(weight_decay=...)"),
+    ("nesterov", "nesterovs_momentum", "optimizer=bp.SGD(momentum=..., nesterov=True)"),
+    ("weight_decay", "optimizer=bp.AdamW(weight_decay=...)", "solver=bp.AdamW(weight_decay=...)"),
     ("decay", "weight_decay"),
     ("betas", "beta_1=..., beta_2=..."),
     ("eps", "epsilon"),
-    ("optimizer opt optim", "optimizer", "method"),
+    ("optimizer opt optim", "optimizer", "method", "solver"),
     ("solver method algorithm", "method", "solver", "optimizer"),
-    ("scheduler lr_scheduler lr_schedule learning_rate_schedule", "schedule"),
+    ("scheduler lr_scheduler lr_schedule learning_rate_schedule schedule", "schedule",
+     "learning_rate_init=..., learning_rate=bp.schedules.Cosine(...)"),
     ("epochs n_epochs num_epochs nb_epoch max_epochs", "epochs", "max_iter", "steps"),
     ("max_iter maxiter max_iterations iterations n_iter num_iter n_steps", "max_iter", "epochs", "steps"),
-    ("max_fun maxfun max_nfev", "options={'max_evaluations': ...}"),
+    ("max_fun maxfun max_nfev max_evaluations", "max_fun", "options={'max_evaluations': ...}"),
     ("bs minibatch_size", "batch_size"),
-    ("tol gtol", "tolerance"),
+    ("tol gtol tolerance min_delta", "tolerance", "tol"),
     ("ftol", "options={'loss_tolerance': ...}", "tolerance"),
     ("damping mu lam", "damping", "options={'damping': ...}"),
-    ("X_val y_val x_val val_data valid_data validation validation_set eval_set", "validation_data=(X, y)"),
-    ("validation_fraction val_split validation_size test_size", "validation_split"),
+    ("X_val y_val x_val val_data valid_data validation_data validation validation_set eval_set",
+     "validation_data=(X, y)", "X_val=..., y_val=..."),
+    ("validation_fraction validation_split val_split validation_size test_size", "validation_split",
+     "validation_fraction=..., early_stopping=True"),
     ("callback", "callbacks=[...]"),
     ("callbacks", "callback"),
     ("early_stopping", "callbacks=[bp.callbacks.EarlyStopping(...)]"),
-    ("n_iter_no_change", "patience"),
-    ("verbose disp", "progress"),
+    ("n_iter_no_change patience", "patience", "n_iter_no_change"),
+    ("verbose disp progress", "progress", "verbose"),
     ("logger", "log"),
     ("criterion loss_fn loss_function objective", "loss"),
     ("weight weights sample_weights", "sample_weight"),
@@ -46,26 +52,27 @@ _MEANINGS: tuple[tuple[str, ...], ...] = (
     ("clipnorm max_grad_norm grad_clip gradient_clip_val", "clip_norm"),
     ("clipvalue", "clip_value"),
     ("dropout", "bp.Dense(..., dropout=...)"),
-    ("alpha l2 regularization kernel_regularizer", "l2", "bp.Dense(..., l2=...)"),
+    ("alpha l2 regularization kernel_regularizer", "l2", "alpha", "bp.Dense(..., l2=...)"),
     ("l1", "bp.Dense(..., l1=...)"),
     ("init kernel_initializer", "weight_init"),
     ("bias_initializer", "bias_init"),
     ("kernel_constraint", "max_norm"),
     ("use_bias", "bias"),
     ("negative_slope", "alpha"),
-    ("seed random_state random_seed", "seed", "bp.Network(..., seed=...)"),
-    ("activation activations hidden_activation", "hidden", "bp.Dense(..., activation=...)"),
+    ("seed random_state random_seed", "seed", "random_state", "bp.Network(..., seed=...)"),
+    ("activation activations hidden hidden_activation", "hidden", "activation", "bp.Dense(..., activation=...)"),
     ("output_activation out_activation", "output", "bp.Dense(..., activation=...)"),
-    ("hidden_layer_sizes hidden_sizes", "sizes", "layers=[bp.Dense(...), ...]"),
+    ("hidden_layer_sizes hidden_sizes hidden_layers hidden_units sizes layers units", "sizes", "hidden_layer_sizes",
+     "layers=[bp.Dense(...), ...]"),
     ("input_dim input_size input_shape in_features", "n_inputs"),
     ("out_features n_units", "units"),
-    ("n_members", "size"),
+    ("n_members", "size", "n_estimators"),
     ("restore_best_weights", "restore_best"),
     ("threshold", "min_delta"),
     ("min_lr start_lr lr_min", "min_rate", "lowest"),
     ("max_lr end_lr lr_max", "highest"),
     ("filepath filename", "path"),
-)
+)  # fmt: skip
 _PLACES = frozenset({"X", "layers", "sizes"})  # where somebody may look for what stands in another place
 _MEANT = {word: meant for words, *meant in _MEANINGS for word in words.split()}
 
@@ -104,19 +111,19 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
     Traceback (most recent call last):
     TypeError: fit: needs names that it has, got n_epochs: write epochs=...
     """
-    code = cast(FunctionType, function).__code__
-    n_positional = code.co_argcount
-    n_needed = n_positional - len(cast(FunctionType, function).__defaults__ or ())
-    names = code.co_varnames[: n_positional + code.co_kwonlyargcount]
+    names, n_positional, n_needed = _parameters(cast(FunctionType, function))
     known = frozenset(names)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not n_needed <= len(args) <= n_positional or not known.issuperset(kwargs):
             skipped = names[:1] == ("self",)
-            wrong = _refusal(names[skipped:], n_positional - skipped, n_needed - skipped, args[skipped:], kwargs)
+            maker = type(args[0]) if skipped and args else type(None)
+            is_making = function.__name__ == "__init__"
+            needs = names[skipped:], n_positional - skipped, n_needed - skipped
+            wrong = _refusal(*needs, args[skipped:], kwargs, type(None) if is_making else maker)
             if wrong is not None:
-                title = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
+                title = maker.__name__ if is_making else function.__name__
                 raise TypeError(f"{title}: {wrong}")
         return function(*args, **kwargs)
 
@@ -128,6 +135,18 @@ def explain(*classes: type) -> None:
     for cls in classes:
         if "__init__" in vars(cls):
             cls.__init__ = explained(cls.__init__)  # type: ignore[misc]
+
+
+def _parameters(function: FunctionType) -> tuple[tuple[str, ...], int, int]:
+    """Return the names of the parameters, how many need no name, and how many of those have no default."""
+    given = getattr(function, "__signature__", None)
+    if given is None:
+        code, n_defaults = function.__code__, len(function.__defaults__ or ())
+        n_positional = code.co_argcount
+        return code.co_varnames[: n_positional + code.co_kwonlyargcount], n_positional, n_positional - n_defaults
+    positional = [each for each in given.parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    n_needed = sum(each.default is each.empty for each in positional)
+    return tuple(given.parameters), len(positional), n_needed
 
 
 def meant(value: str, options: Collection[str]) -> str:
@@ -149,12 +168,20 @@ def meant(value: str, options: Collection[str]) -> str:
 
 
 def _refusal(
-    names: Sequence[str], n_positional: int, n_needed: int, args: Sequence[Any], kwargs: Mapping[str, Any]
+    names: Sequence[str],
+    n_positional: int,
+    n_needed: int,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    maker: type,
 ) -> str | None:
-    """Return what is wrong with a call of what has these names; None where nothing is."""
+    """Return what is wrong with a call of what has these names; None where nothing is.
+
+    `maker` is the class of the object that has the method.
+    """
     for name in kwargs:
         if name not in names:
-            hint = next(_hints(name, names), None)
+            hint = next(_hints(name, names, maker), None)
             return f"needs names that it has, got {name}: {f'write {hint}' if hint else f'it takes {listed(names)}'}"
     if len(args) > n_positional:
         first, rest = names[:n_positional], names[n_positional:]
@@ -165,13 +192,24 @@ def _refusal(
     return f"needs {listed(names[:n_needed])}, got no {listed(missing)}" if missing else None
 
 
-def _hints(name: str, names: Sequence[str]) -> Iterator[str]:
+def _hints(name: str, names: Sequence[str], maker: type) -> Iterator[str]:
     """Yield what can be written in place of a name, the likeliest first."""
+    from difflib import get_close_matches  # for mistakes only
+
+    yield from _meanings(name, names)
+    if hasattr(maker, "get_params"):  # an estimator, whose settings are those of its constructor
+        made_with = [each for each in signature(maker).parameters if each not in names]
+        near = [f"{each}=..." for each in get_close_matches(name, made_with, 1)]
+        yield from (f"{maker.__name__}({hint})" for hint in [*_meanings(name, made_with), *near])
+    elif not _PLACES.isdisjoint(names):
+        yield from (meaning for meaning in _MEANT.get(name, ()) if meaning.startswith("bp."))
+    yield from (f"{near}=..." for near in get_close_matches(name, names, 1))
+
+
+def _meanings(name: str, names: Collection[str]) -> Iterator[str]:
+    """Yield what another library's name is among these."""
     for meaning in _MEANT.get(name, ()):
         if meaning in names:
             yield f"{meaning}=..."
-        elif meaning.partition("=")[0] in names or (meaning.startswith("bp.") and not _PLACES.isdisjoint(names)):
+        elif meaning.partition("=")[0] in names:
             yield meaning
-    from difflib import get_close_matches  # for mistakes only
-
-    yield from (f"{near}=..." for near in get_close_matches(name, names, 1))

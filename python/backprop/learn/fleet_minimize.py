@@ -102,7 +102,10 @@ class FleetMinimising:
         own = [callback.of_member(k) for callback in self.callbacks]
         asked = LambdaCallback(on_train_begin=lambda network, _: self.stop_asked(k, network))
         self.copies[k] = own
-        return Ready(self.request, network, loss, data, validation, [*own, asked], Progress(after=math.inf))
+        try:
+            return Ready(self.request, network, loss, data, validation, [*own, asked], Progress(after=math.inf))
+        except ValueError as error:
+            raise ValueError(f"{error} (member {k})") from None
 
     # What `Fleet.stop` and checkpoints ask of a run.
 

@@ -21,7 +21,9 @@ from backprop.learn.solution import Solution
 from backprop.learn.solve import Interrupts, Listeners, Minimising, check_solver, flops, solution_of, solver
 from backprop.model import rows
 from backprop.model.objective import Objective
+from backprop.model.target_scale import TargetScale
 from backprop.reference.dense import Dense
+from backprop.reference.gauss_newton import WEIGHTS
 from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import denominator
@@ -29,6 +31,9 @@ from backprop.reference.solvers import BayesianRegularization, Solver
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
+
+_POWERS = {"tolerance": 1, "loss_tolerance": 2}
+"""with which the gradient and the loss of residuals follow the unit of the targets"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +46,29 @@ class Request:
     metrics: Any = ()
     callback: Callable[[int, float], Any] | None = None
     resume: bool = False
+    automatic: tuple[str, ...] = ()
+    """the tolerances that nobody has given"""
 
     @classmethod
     def of(cls, method: Any, tolerance: Any, options: Any, max_iter: Any, callback: Any = None, **rest: Any) -> Request:
         """Return a request for one of the core's methods."""
         check_options(options, callback)
-        settings = solver(method, checked_tolerance(tolerance), options)
+        number = checked_tolerance(tolerance)
+        settings = solver(method, number, options)
+        given = {"tolerance": number} | dict(options or {})
+        free = isinstance(method, str) and [name for name in _POWERS if given.get(name) is None]
         for name in ("penalty_per_row", "resume"):
             check.boolean(name, rest[name])
-        return cls(solver=settings, max_iter=check.integer("max_iter", max_iter, at_least=1), callback=callback, **rest)
+        max_iter = check.integer("max_iter", max_iter, at_least=1)
+        return cls(solver=settings, max_iter=max_iter, callback=callback, automatic=tuple(free or ()), **rest)
+
+    def solver_for(self, loss: Loss | Custom, data: Data) -> Solver:
+        """Return the method with its tolerances for these targets: a loss of residuals may be that of small ones."""
+        if not self.automatic or loss.name not in WEIGHTS or isinstance(self.solver, BayesianRegularization):
+            return self.solver  # the last has a measure of its own
+        weight = None if data.weighs_outputs else data.sample_weight
+        unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.min()))
+        return replace(self.solver, **{k: getattr(self.solver, k) * unit ** _POWERS[k] for k in self.automatic})
 
 
 def checked_method(method: Any, names: Collection[str]) -> Any:
@@ -107,13 +126,14 @@ class Ready:
         callbacks: Sequence[Callback],
         bar: Progress,
     ) -> None:
-        self.request, self.network = request, network
+        self.request, self.network, self.solver = request, network, request.solver_for(loss, data)
         measures = Measures(network, loss, request.metrics, data, validation)
         names = ["loss", *(["val_loss"] if measures.validated else []), *measures.names]
         names += ["alpha", "beta", "gamma"] * isinstance(request.solver, BayesianRegularization)
         recorded(names, None, callbacks)
         self.problem = problem = Problem(network, loss, data, request.penalty_per_row)
-        check_solver(request.solver, problem.layers, loss, problem.data, int(problem.free.sum()))
+        check_solver(self.solver, problem.layers, loss, problem.data, int(problem.free.sum()))
+        self.left = _left(network, self.solver) if request.resume else None
         measured = None if validation is None else problem.objective.of(rows.as_float64(validation))
         self.listeners = Listeners(
             callback=request.callback, callbacks=callbacks, measures=measures, validation=measured, bar=bar
@@ -122,14 +142,14 @@ class Ready:
     @property
     def flops(self) -> float:
         """About how much arithmetic comes between two meetings of threads."""
-        return flops(self.request.solver, int(self.problem.free.sum()), len(self.problem.data.X))
+        return flops(self.solver, int(self.problem.free.sum()), len(self.problem.data.X))
 
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""
         request, network, problem = self.request, self.network, self.problem
-        left = _left(network, request.solver) if request.resume else None
+        left = self.left
         if left is None:
-            left = SolverRun(request.solver, SolverState(problem.point))
+            left = SolverRun(self.solver, SolverState(problem.point))
         elif network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter:
             return solution_of(left, problem.free)
         run = Minimising(

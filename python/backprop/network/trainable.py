@@ -387,7 +387,9 @@ class Trainable(Model):
         tolerance
             Stop when no element of the gradient is larger: SciPy's ``gtol``. ``"auto"`` is 1e-5, or what an object
             given as `method` says. L-BFGS also stops when the loss hardly falls any more, by the option
-            ``loss_tolerance``; that of L-BFGS-B is ``ftol``.
+            ``loss_tolerance``; that of L-BFGS-B is ``ftol``. For ``"lbfgs"`` and ``"lm"`` and the losses that ``"lm"``
+            knows, where the standard deviation s of the targets is below 1 (the smallest of several outputs),
+            ``"auto"`` is s times, and a ``loss_tolerance`` that is not given s² times the usual number.
         penalty_per_row
             Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
             scikit-learn's ``alpha`` is.

@@ -13,6 +13,7 @@ except ImportError as error:
         f"backprop.sklearn: needs scikit-learn 1.7 or later, pip install 'bpcore[sklearn]' ({error})"
     ) from error
 
+from backprop.base.keywords import explain
 from backprop.sklearn.converting import register_if_imported, register_skl2onnx
 from backprop.sklearn.ensembles import MLPEnsembleClassifier, MLPEnsembleRegressor
 from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
@@ -26,6 +27,7 @@ __all__ = [
 
 for _public in (FleetSearchCV, MLPClassifier, MLPEnsembleClassifier, MLPEnsembleRegressor, MLPRegressor):
     _public.__module__ = __name__  # by this name files find them, wherever they stand
+explain(FleetSearchCV, MLPClassifier, MLPRegressor)
 register_skl2onnx.__module__ = __name__
 
 register_if_imported()

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from backprop.base import checks as check
+from backprop.base.keywords import explained
 from backprop.base.types import RealArray
 from backprop.sklearn.converting import Convertible
 from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
@@ -40,16 +41,13 @@ def of(Member: type[Perceptron]) -> Callable[[E], E]:
         signature = inspect.Signature([*theirs, *own])
 
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            try:
-                arguments = signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{type(self).__name__}: {error}") from None
+            arguments = signature.bind(*args, **kwargs)
             arguments.apply_defaults()
             keep_arguments(self, arguments.arguments)
 
         this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         __init__.__signature__ = inspect.Signature([this, *theirs, *own])  # type: ignore[attr-defined]
-        Ensemble.__init__ = __init__  # type: ignore[method-assign]
+        Ensemble.__init__ = explained(__init__)  # type: ignore[method-assign]
         Ensemble._Member = Member
         Ensemble._shared = tuple(each.name for each in theirs)
         return Ensemble
@@ -64,6 +62,7 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
     _shared: tuple[str, ...]
     """the parameters of the members"""
 
+    @explained
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train all members.
 

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
+from backprop.base.keywords import explained
 from backprop.base.solving import SolverState
 from backprop.base.types import RealArray
 from backprop.learn import metrics
@@ -184,6 +185,7 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
     ) -> None:
         keep_arguments(self, locals())
 
+    @explained
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Go over the samples once; what was learned before is kept.
 
@@ -425,6 +427,7 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     ) -> None:
         keep_arguments(self, locals())
 
+    @explained
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Go over the samples once; what was learned before is kept. Parameters as in `fit`."""
         return self._fit(X, y, sample_weight, (None, None, None), incremental=True)  # type: ignore[no-any-return]

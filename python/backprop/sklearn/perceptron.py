@@ -19,6 +19,7 @@ from backprop.backends import choice
 from backprop.backends.custom import Custom
 from backprop.base import checks as check
 from backprop.base.frames import eager
+from backprop.base.keywords import explained
 from backprop.base.solving import SolverState
 from backprop.base.types import Data, RealArray, new_parameters
 from backprop.learn import schedules
@@ -169,6 +170,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     # --- fitting ---------------------------------------------------------------------------------------------------
 
+    @explained
     def fit(
         self,
         X: Any,

@@ -67,8 +67,6 @@ class Plateau(Callback):
     keeps_best: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.monitor, str):
-            raise TypeError(f"monitor: needs a name, got {check.shown(self.monitor)}")
         self.patience = min(check.integer("patience", self.patience, at_least=1), sys.maxsize)
         check.number("min_delta", self.min_delta, at_least=0)
         self.sign = sign(self.mode, self.monitor)
@@ -163,6 +161,7 @@ class EarlyStopping(Plateau):
     True
     """
 
+    _: KW_ONLY
     restore_best: bool = False
 
     def __post_init__(self) -> None:
@@ -223,6 +222,7 @@ class ReduceLROnPlateau(Plateau):
 
     scales_learning_rate: ClassVar[bool] = True
 
+    _: KW_ONLY
     factor: float = 0.1
     cooldown: int = 0
     min_rate: float = 0.0
@@ -256,8 +256,10 @@ def keeps_loss(settings: TrainingSettings) -> bool:
     return settings.keep_best and settings.monitor == "loss"
 
 
-def sign(mode: Any, monitor: str) -> Literal[1, -1]:
+def sign(mode: Any, monitor: Any) -> Literal[1, -1]:
     """Return 1 where less is better and -1 where more is."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor: needs a name, got {check.shown(monitor)}")
     if check.choice("mode", mode, ("auto", "min", "max")) == "auto":
         name = monitor.removeprefix("val_")
         if name != "loss" and name not in METRICS:

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import IO, Any, Self
 
 from backprop.base import checks as check
+from backprop.base.atomic import path_name
 from backprop.learn.callbacks.callback import Callback, Logs
 from backprop.learn.callbacks.plateaus import Mode, sign
 
@@ -83,7 +84,8 @@ class Checkpoint(Callback):
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        check.integer("every", self.every, at_least=1)
+        path_name(self.path)
+        self.every = check.integer("every", self.every, at_least=1)
         self.sign = 1 if self.monitor is None else sign(self.mode, self.monitor)
         self.best = self.sign * math.inf
 
@@ -170,7 +172,8 @@ class CSVLogger(Callback):
     _file: IO[str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check.integer("every", self.every, at_least=1)
+        path_name(self.path)
+        self.every = check.integer("every", self.every, at_least=1)
         check.boolean("append", self.append)
 
     def of_member(self, member: int) -> Self:
@@ -233,6 +236,8 @@ class Progress(Callback):
     after: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.after != math.inf:  # never
+            check.number("after", self.after, at_least=0)
         self._bar: Any = None
 
     def begin(self, epochs: int, unit: str = "epoch") -> None:

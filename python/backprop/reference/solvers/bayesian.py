@@ -18,7 +18,7 @@ SETTLED = 1e-3
 """Precisions that a step has changed by no more than this, relative to them, hardly change any more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BayesianRegularization(LevenbergMarquardt):
     """Levenberg-Marquardt with a penalty that comes from the data, by the evidence.
 

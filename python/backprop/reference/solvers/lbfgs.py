@@ -21,7 +21,7 @@ MOST_KEPT = 10_000
 _EPS = float(np.finfo(np.float64).eps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LBFGS(Solver):
     """The limited-memory BFGS method with a line search for the strong Wolfe conditions.
 
@@ -52,7 +52,7 @@ class LBFGS(Solver):
     --------
     >>> import backprop as bp
     >>> bp.solvers.LBFGS(history=20)
-    LBFGS(tolerance=1e-05, loss_tolerance=2.220446049250313e-09, max_evaluations=4611686018427387904, history=20)
+    LBFGS(tolerance=1e-05, loss_tolerance=2.220446049250313e-09, history=20)
     """
 
     name: ClassVar[str] = "lbfgs"

@@ -19,7 +19,7 @@ MAX_TRIALS = 30
 """Steps that an iteration may try; each is shorter than the one before by a factor that doubles."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LevenbergMarquardt(Solver):
     """The Levenberg-Marquardt method: ``(M + damping D) d = -gradient``, with the Gauss-Newton matrix M of the loss.
 

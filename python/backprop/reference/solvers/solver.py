@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -33,7 +33,7 @@ class LeastSquares(Protocol):
 MAX_EVALUATIONS = 2**62
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Solver:
     """A method that minimises the loss over all rows: when it stops."""
 
@@ -51,6 +51,13 @@ class Solver:
         object.__setattr__(self, "loss_tolerance", check.number("loss_tolerance", self.loss_tolerance, at_least=0))
         count = check.integer("max_evaluations", self.max_evaluations, at_least=1, at_most=MAX_EVALUATIONS)
         object.__setattr__(self, "max_evaluations", count)
+
+    def __repr__(self) -> str:
+        """Show the settings but for evaluations without a bound."""
+        shown = [field.name for field in fields(self)]
+        if self.max_evaluations == MAX_EVALUATIONS:
+            shown.remove("max_evaluations")
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def steps(self, function: Function | LeastSquares, state: SolverState) -> Iterator[SolveReason | None]:
         """Minimise: yield None, or why it ends, after each evaluation; whole iterations change `state`."""
