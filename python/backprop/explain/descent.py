@@ -20,8 +20,8 @@ from backprop.explain.minimizers import (
     are_derivatives,
     by_lbfgs,
     by_levenberg_marquardt,
+    ends_of,
     jacobian_of,
-    step_of,
 )
 from backprop.model.records import DescentRecord, Method, Reason
 
@@ -338,9 +338,6 @@ def central_difference(f: Callable[[NDArray[np.float64]], float], x: NDArray[np.
     """
     slopes = np.empty_like(x)
     for i in range(x.size):
-        h = step_of(x[i])
-        above, below = x.copy(), x.copy()
-        above[i] += h
-        below[i] -= h
-        slopes[i] = (f(above) - f(below)) / (above[i] - below[i])
+        above, below, width = ends_of(f, x, i)
+        slopes[i] = (above - below) / width
     return slopes

@@ -63,20 +63,20 @@ class Jacobian:
 
     def by_differences(self, point: Vector) -> Vector:
         """Return central differences."""
-        columns = []
-        for i in range(point.size):
-            above, below = point.copy(), point.copy()
-            h = step_of(point[i])
-            above[i] += h
-            below[i] -= h
-            rise = _numbers("f", self.call(above)) - _numbers("f", self.call(below))
-            columns.append(rise / (above[i] - below[i]))
-        return np.stack(columns, axis=1)
+        ends = (ends_of(lambda x: _numbers("f", self.call(x)), point, i) for i in range(point.size))
+        return np.stack([(above - below) / width for above, below, width in ends], axis=1)
 
 
-def step_of(coordinate: float) -> float:
-    """Return the step of a central difference: where its own error and that of rounding are of a size."""
-    return CENTRAL_STEP * max(1.0, abs(float(coordinate)))
+def ends_of(f: Callable[[Vector], Any], point: Vector, i: int, factor: float = 1.0) -> tuple[Any, Any, float]:
+    """Return f above and below a point in one coordinate, and how far these two are from each other.
+
+    The step is where the error of a central difference and that of rounding are of a size, or `factor` times that.
+    """
+    h = factor * CENTRAL_STEP * max(1.0, abs(float(point[i])))
+    above, below = point.copy(), point.copy()
+    above[i] += h
+    below[i] -= h
+    return f(above), f(below), float(above[i] - below[i])
 
 
 def are_derivatives(found: Vector, f: Callable[[Vector], Vector], point: Vector) -> bool:
@@ -87,9 +87,8 @@ def are_derivatives(found: Vector, f: Callable[[Vector], Vector], point: Vector)
     """
     here = f(point)
     for i in range(point.size):
-        h, unit = step_of(point[i]), np.eye(1, point.size, i)[0]
-        above, below = f(point + h * unit), f(point - h * unit)
-        rough, wide = (above - below) / (2 * h), (f(point + 2 * h * unit) - f(point - 2 * h * unit)) / (4 * h)
+        (above, below, width), (far_above, far_below, double) = (ends_of(f, point, i, factor) for factor in (1, 2))
+        rough, wide, h = (above - below) / width, (far_above - far_below) / double, width / 2
         size = np.abs(rough) + np.maximum(np.abs(above - here), np.abs(below - here)) / h
         slack = _AGREEMENT * size + np.abs(wide - rough) + 10 * _EPS / h * np.abs(here)
         if not (np.abs(found[:, i] - rough) <= slack).all():
