@@ -252,7 +252,7 @@ class Laplace:
         """Return the eigenvalues of ``J^T W J`` for the parameters with a prior, the others following them.
 
         With them gamma is a sum for any precisions. `_take`, which needs one gamma, has it from the factor: eigenvalues
-        take twenty times as long.
+        take several times as long.
         """
         product, prior = self._product, self._prior == 1
         flat, across = product[np.ix_(~prior, ~prior)], product[np.ix_(~prior, prior)]
