@@ -189,15 +189,30 @@ static inline real bp_expm1(real x)
     return bp_copysign(y + y, x);
 }
 
-//// logistic
+//// logistic 32
 /* 1 / (1 + e^-x) */
-static inline real bp_logistic(real x)
+static inline float bp_logistic(float x)
 {
-    const real magic = R(12583007, 6755399441056639), small = R(3.128661774098873e-10, 3.948926334793622e-39);
-    const real t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t) * R(1.34375);
-    const real y = small / bp_fma(h, bp_expm1_reduced(bp_less_n_ln2(-x, t - magic)), h + small);
-    const real outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
-    return bp_flushed(bp_abs(x + R(42, 353)) <= R(62, 393) ? y : outside);
+    const float magic = R(12583007), small = R(3.128661774098873e-10);
+    const float t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t) * R(1.34375);
+    const float y = small / bp_fma(h, bp_expm1_reduced(bp_less_n_ln2(-x, t - magic)), h + small);
+    const float outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
+    return bp_flushed(bp_abs(x + R(42)) <= R(62) ? y : outside);
+}
+
+//// logistic 64
+/* 1 / (1 + e^-x) */
+static inline double bp_logistic(double x)
+{
+    const double magic = R(6755399441056639), small = R(2.938735877055719e-39);
+    const double t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t);
+    const double r = bp_less_n_ln2(-x, t - magic), z = r * r;
+    const double q = z * bp_fma(z, R(0.0015496402133038081), R(0.1736065206269712));
+    const double p = z * bp_fma(z, R(5.163174710325289e-05), R(0.02169909364682007));
+    const double w = bp_fma(r, p, r * R(0.78125)), n = bp_fma(small, q - w, small * R(1.5625));
+    const double y = n / bp_fma(h, R(1.5625), bp_fma(h, q + w, n));
+    const double outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
+    return bp_flushed(bp_abs(x + R(353)) <= R(393) ? y : outside);
 }
 
 //// log_reduced 32
@@ -329,12 +344,15 @@ static inline float bp_tanh(float z)
 //// tanh 64
 static inline double bp_tanh(double z)
 {
-    const double magic = R(6755399441056767), size = bp_abs(z), y = R(20) < size ? R(20) : size;
-    const double t = bp_fma(y, R(-2.8853900817779268), magic), s = bp_power(t);
-    const double p = bp_expm1_reduced(bp_fma(t - magic, R(-0.6931471805599453), R(-2) * y));
-    const double n = bp_fma(-s, p, R(1) - s), d = bp_fma(s, p, R(1) + s), q = n / d;
-    const double n_low = bp_fma(-s, p, (R(1) - s) - n), d_low = bp_fma(s, p, (R(1) - d) + s);
-    return bp_copysign(bp_fma(bp_fma(q, R(0.5), R(0.5)), bp_fma(-q, d_low, n_low), q), z);
+    const double magic = R(6755399441055744), size = bp_abs(z), y = R(20) < size ? R(20) : size;
+    const int below = y < R(0.54931);
+    const double t = below ? magic : bp_fma(y, R(-2.8853900817779268), magic);
+    const double r = bp_fma(t - magic, R(0.34657359027997264), y), r2 = r * r, r3 = r * r2;
+    const double p = bp_fma(r2, bp_fma(r2, R(7.360793244945883e-06), R(0.0027930708689720488)), R(0.12816791904365887));
+    const double q = bp_fma(r2, bp_fma(r2, R(0.0002066105538593275), R(0.023293488327970846)), R(0.4615012523769922));
+    const double w = bp_fma(r3, p, r), d = bp_fma(r2, q, R(1));
+    const double b = bp_from_bits(bp_to_bits(d - w) + (bp_to_bits(t) << mantissa));
+    return bp_copysign(below ? r - r3 * (q - p) / d : R(1) - (b + b) / (d + w + b), z);
 }
 
 //// tanh_slope value

@@ -77,41 +77,80 @@ cdef inline vec vexpm1(vec x) noexcept nogil:
     return vcopysign(y + y, x)
 
 
+cdef inline vec _sigmoid_float32(vec x) noexcept nogil:
+    # Both sides of the fraction are multiplied by 1.34375, which moves the denominator to where its rounding errors
+    # count less.
+    cdef vec magic = _biased_magic(-32.0), small = vset1(3.128661774098873e-10)  # 1.34375 * 2^-32
+    cdef vec t = vfma(x, vset1(-1.4426950408889634), magic)
+    cdef vec h = vfrombits(vshl(vbits(t), MANTISSA_BITS)) * vset1(1.34375)
+    return small / vfma(h, _expm1_reduced(_less_n_ln2(-x, t - magic)), h + small)
+
+
+cdef inline vec _sigmoid_float64(vec x) noexcept nogil:
+    # e^r = (q + w) / (q - w) with q = k (2 + r^2 Q(r^2)), w = k (r + r^3 P(r^2)): a fraction of two short polynomials in
+    # the place of a long one, whose division is that of the sigmoid. k = 25/32 moves both sums to where their rounding
+    # errors count less.
+    cdef vec magic = _biased_magic(-128.0), small = vset1(2.938735877055719e-39)  # 2^-128
+    cdef vec t = vfma(x, vset1(-1.4426950408889634), magic), h = vfrombits(vshl(vbits(t), MANTISSA_BITS))
+    cdef vec r = _less_n_ln2(-x, t - magic), z = r * r
+    cdef vec q = z * vfma(z, vset1(0.0015496402133038081), vset1(0.1736065206269712))  # less 2 k
+    cdef vec w = z * vfma(z, vset1(5.163174710325289e-05), vset1(0.02169909364682007)), n
+    w = vfma(r, w, r * vset1(0.78125))
+    n = vfma(small, q - w, small * vset1(1.5625))
+    return n / vfma(h, vset1(1.5625), vfma(h, q + w, n))
+
+
 cdef inline vec vsigmoid(vec x) noexcept nogil:
     """1 / (1 + e^-x), within 2.0 and 2.0 ulp."""
-    # Both sides of the fraction are multiplied by a power of two, lest e^-x overflow where the result is subnormal, and
-    # by 1.34375, which moves the denominator to where its rounding errors count less. What is not between -104 and 20
-    # (float64: -746 and 40), where this holds, is chosen at the end: a selection is over sooner than bounds for x.
-    cdef vec magic, small, t, h, y
+    # Both sides of the fraction are multiplied by a power of two, lest e^-x overflow where the result is subnormal.
+    # What is not between -104 and 20 (float64: -746 and 40), where this holds, is chosen at the end: a selection is over
+    # sooner than bounds for x.
     cdef vmask inside
     if REAL_BITS == 32:
         inside = vle(vabs(x + vset1(42.0)), vset1(62.0))
-        magic = _biased_magic(-32.0)
-        small = vset1(3.128661774098873e-10)  # 1.34375 * 2^-32
     else:
         inside = vle(vabs(x + vset1(353.0)), vset1(393.0))
-        magic = _biased_magic(-128.0)
-        small = vset1(3.948926334793622e-39)  # 1.34375 * 2^-128
-    t = vfma(x, vset1(-1.4426950408889634), magic)
-    h = vfrombits(vshl(vbits(t), MANTISSA_BITS)) * vset1(1.34375)
-    y = small / vfma(h, _expm1_reduced(_less_n_ln2(-x, t - magic)), h + small)
-    return vselect(inside, y, vmin(vmax(x, vset1(0.0)), vset1(1.0)))
+    return vselect(
+        inside,
+        _sigmoid_float32(x) if REAL_BITS == 32 else _sigmoid_float64(x),
+        vmin(vmax(x, vset1(0.0)), vset1(1.0)),
+    )
+
+
+cdef inline vec _tanh_float32(vec y) noexcept nogil:
+    # (1 - e^(-2y)) / (1 + e^(-2y)) with e^(-2y) = s (1 + p), s = 2^n <= 1. One rounded product n ln 2 is enough, as s
+    # shrinks its error.
+    cdef vec magic = _biased_magic(0.0), one = vset1(1.0)
+    cdef vec t = vfma(y, vset1(-2.8853900817779268), magic), s = vfrombits(vshl(vbits(t), MANTISSA_BITS))
+    cdef vec p = _expm1_reduced(vfma(t - magic, vset1(-0.6931471805599453), vset1(-2.0) * y))
+    return vfma(-s, p, one - s) / vfma(s, p, one + s)
+
+
+cdef inline vec _tanh_float64(vec y) noexcept nogil:
+    # tanh r = w / q with w = r + r^3 P(r^2), q = 1 + r^2 Q(r^2). Below 1/2 that is r + r^3 (P - Q) / q, with r = y. From
+    # there on e^(-2y) = s (q - w) / (q + w), s = 2^n, and tanh y = 1 - 2 s (q - w) / ((q + w) + s (q - w)): either adds
+    # little to what is exact. As q - w is between 0.8 and 1.2, s multiplies it by a sum of the exponents.
+    cdef vec magic = _magic(), one = vset1(1.0), t, r, z, rz, p, q, w, b
+    cdef vmask below = vlt(y, vset1(0.54931))
+    t = vselect(below, magic, vfma(y, vset1(-2.8853900817779268), magic))
+    r = vfma(t - magic, vset1(0.34657359027997264), y)
+    z = r * r
+    rz = r * z
+    p = vfma(z, vfma(z, vset1(7.360793244945883e-06), vset1(0.0027930708689720488)), vset1(0.12816791904365887))
+    q = vfma(z, vfma(z, vset1(0.0002066105538593275), vset1(0.023293488327970846)), vset1(0.4615012523769922))
+    w = vfma(rz, p, r)
+    p = rz * (q - p)
+    q = vfma(z, q, one)
+    b = q - w
+    b = vfrombits(viadd(vbits(b), vshl(vbits(t), MANTISSA_BITS)))
+    w = q + w + b
+    return vselect(below, r, one) - vselect(below, p, b + b) / vselect(below, q, w)
 
 
 cdef inline vec vtanh(vec x) noexcept nogil:
-    """tanh x, within 2.0 and 2.0 ulp."""
-    # (1 - e^(-2y)) / (1 + e^(-2y)) with e^(-2y) = s (1 + p), s = 2^n <= 1. One rounded product n ln 2 is enough, as s
-    # shrinks its error.
-    cdef vec magic = _biased_magic(0.0), one = vset1(1.0), y = vmin(vabs(x), vset1(10.0 if REAL_BITS == 32 else 20.0))
-    cdef vec t = vfma(y, vset1(-2.8853900817779268), magic), s = vfrombits(vshl(vbits(t), MANTISSA_BITS))
-    cdef vec p = _expm1_reduced(vfma(t - magic, vset1(-0.6931471805599453), vset1(-2.0) * y))
-    cdef vec n = vfma(-s, p, one - s), d = vfma(s, p, one + s), q = n / d, n_low, d_low
-    if REAL_BITS == 64:
-        # 2.2 ulp so far. What n and d lost to rounding is put right in q, where 1 / d = (1 + q) / 2.
-        n_low = vfma(-s, p, (one - s) - n)
-        d_low = vfma(s, p, (one - d) + s)
-        q = vfma(vfma(q, vset1(0.5), vset1(0.5)), vfma(-q, d_low, n_low), q)
-    return vcopysign(q, x)
+    """tanh x, within 2.0 and 1.9 ulp; for float64 0.6 where the result is below 1/2."""
+    cdef vec y = vmin(vabs(x), vset1(10.0 if REAL_BITS == 32 else 20.0))
+    return vcopysign(_tanh_float32(y) if REAL_BITS == 32 else _tanh_float64(y), x)
 
 
 cdef inline vec _sqrt_half() noexcept nogil:
