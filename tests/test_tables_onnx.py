@@ -169,3 +169,69 @@ def test_the_command_line_exports(tmp_path, capsys):
         assert onnx.load(tmp_path / f"{name}.onnx").graph.input[0].name == first
     assert main(["export", str(tmp_path / "net.safetensors")]) != 0
     assert "needs --c HEADER, --onnx FILE or both" in capsys.readouterr().err
+
+
+def words(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    towns = np.array(
+        ["New York", "New  York", "a|b", "(c)", "größer", "\\d", "'q' \"r\"", "x.y", "東京", "x\ty"], object
+    )
+    town = rng.integers(0, len(towns), n)
+    return {"town": towns[town].tolist(), "size": rng.normal(size=n), "spends": town * 2.0 + rng.normal(size=n) / 9}
+
+
+def padded(data, seed=0):
+    """Return the words with blanks around them, and some unknown or missing ones."""
+    rng = np.random.default_rng(seed)
+    blanks = ["", " ", "  ", "\t", "\r\n", "\xa0", "\u2009\u202f", "\ufeff", "\x0b \x0c"]
+    cells = [rng.choice(blanks) + word + rng.choice(blanks) for word in data["town"]]
+    cells[:12] = (
+        "NEW YORK",
+        "New York.",
+        "",
+        "  ",
+        "nA",
+        " UNBEKANNT ",
+        "\u2003x.y",
+        "xzy",
+        "iNfInItY",
+        "K.A.",
+        "ac",
+        "\\D",
+    )
+    return {**data, "town": cells}
+
+
+@pytest.mark.parametrize("categories", [10, 300])
+def test_blanks_around_texts_do_not_count(categories, dtype):
+    data = words()
+    if categories > 10:  # as many words as fill several patterns
+        rng = np.random.default_rng(0)
+        many = ["".join(rng.choice(list("abcdefgh"), 40)) for _ in range(categories)]
+        data["town"] = [many[k % categories] for k in range(len(data["size"]))]
+        data["spends"] = [float(k % categories) for k in range(len(data["size"]))]
+    model = TableModel(dtype=dtype, **QUICK).fit(data, target="spends", categorical=["town"])
+    new = padded(data)
+    cells = {"town": np.array(new["town"], object)[:, None], "size": np.asarray(new["size"])[:, None]}
+    exported = model.to_onnx()
+    assert exported.opset_import[0].version == 20
+    session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,), wanted = session.run(None, cells), model.predict(new)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_older_operators_take_texts_without_blanks():
+    data = words()
+    model = TableModel(**QUICK).fit(data, target="spends")
+    exported = model.to_onnx(opset=17)
+    assert ([each.version for each in exported.opset_import], exported.ir_version) == ([17, 3], 8)
+    session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
+    cells = {"town": np.array(data["town"], object)[:, None], "size": np.asarray(data["size"])[:, None]}
+    np.testing.assert_allclose(session.run(None, cells)[0], model.predict(data), rtol=1e-5, atol=1e-5)
+    numbers = TableModel(**QUICK).fit({name: data[name] for name in ("size", "spends")}, target="spends")
+    assert numbers.to_onnx().opset_import[0].version == 17
+    with pytest.raises(ValueError, match="opset: needs 17 or 20, got 18"):
+        model.to_onnx(opset=18)
+    with pytest.raises(TypeError, match="opset: needs an integer"):
+        model.to_onnx(opset="17")

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 ML = "ai.onnx.ml"
-OPSETS = {"": 17, ML: 3}
-"""The versions of the operators: what onnxruntime 1.13 and later read."""
-IR_VERSION = 8
-"""The version of the file format that belongs to them."""
+IR_VERSIONS = {17: 8, 20: 9}
+"""The versions of the operators, and of the file format for each: onnxruntime reads them from 1.13 and 1.17 on."""
+ML_VERSION = 3
+"""The version of the operators of `ML`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Node:
 class Graph:
     """Nodes that compute in one dtype, under names that are not `taken` by inputs and outputs.
 
+    `opset`, the version of the operators, is the lower one until a node needs the other.
+
     Examples
     --------
     >>> graph = Graph("float32")
@@ -46,6 +48,7 @@ class Graph:
 
     def __init__(self, dtype: DTypeLike, taken: Iterable[str] = ()) -> None:
         self.dtype = np.dtype(dtype)
+        self.opset = min(IR_VERSIONS)
         self.nodes: list[Node] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self._part = ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from backprop.base.atomic import write_atomically
 from backprop.export import nodes
-from backprop.export.graph import IR_VERSION, ML, OPSETS, Graph
+from backprop.export.graph import IR_VERSIONS, ML, ML_VERSION, Graph
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -62,7 +62,7 @@ def finished(
 ) -> Any:
     """Return a graph as a checked ``onnx.ModelProto``; with a path, write it there and return nothing."""
     onnx = package()
-    domains = {node.domain for node in graph.nodes} | {""}
+    versions = {"": graph.opset} | ({ML: ML_VERSION} if any(node.domain == ML for node in graph.nodes) else {})
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [
@@ -76,8 +76,8 @@ def finished(
             [_value(onnx, port) for port in found],
             [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
         ),
-        opset_imports=[onnx.helper.make_opsetid(domain, OPSETS[domain]) for domain in ("", ML) if domain in domains],
-        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()],
+        ir_version=IR_VERSIONS[graph.opset],
         producer_name="backprop",
     )
     onnx.helper.set_model_props(model, dict(metadata))

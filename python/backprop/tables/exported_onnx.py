@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, reduce
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base import checks as check
 from backprop.export import nodes
-from backprop.export.graph import ML, Graph
+from backprop.export.graph import IR_VERSIONS, ML, Graph
 from backprop.export.onnx import Port, check_parameters, finished, package
 from backprop.network import Network
 from backprop.tables import encoders
@@ -21,11 +22,18 @@ from backprop.tables.encoders import BooleanInput, CategoryInput, DateInput, Inp
 from backprop.tables.preprocessing import Preprocessing
 from backprop.tables.reading import MISSING, UNKNOWN, Values
 from backprop.tables.targets import Labels, Target
+from backprop.tables.values import BLANKS
 from backprop.tables.values import MISSING as NOTHING
 
 _DOUBLE = np.dtype(np.float64)
 _INT64 = 7
 """the number that ONNX has for it"""
+_PATTERNS = 20
+"""the version of the operators from which on there are regular expressions"""
+_BLANKS = "[" + "".join(f"\\x{{{ord(blank):x}}}" for blank in BLANKS) + "]*"
+_NEVER = r"[^\x00-\x{10ffff}]"
+_LONGEST = 4000
+"""the bytes of a pattern: RE2 is slow where its automaton needs more memory than it takes"""
 
 
 def to_onnx(
@@ -33,14 +41,19 @@ def to_onnx(
     fitted: Preprocessing,
     networks: Mapping[str, Network],
     threshold: float | None,
+    opset: Any,
 ) -> Any:
     """Write the model of ONNX, or return it; see `TableModel.to_onnx`."""
     package()
+    if (opset := check.integer("opset", opset, at_least=1)) not in IR_VERSIONS:
+        raise ValueError(f"opset: needs {' or '.join(map(str, IR_VERSIONS))}, got {opset}")
     for name in {each.name for each in fitted.inputs}.intersection(_names(fitted)):
         raise ValueError(f"to_onnx: column {name!r} has the name of an output; call it something else, and fit again")
     dtype = next(iter(networks.values())).dtype
     graph = Graph(dtype, taken=(*(column.name for column in fitted.columns), *_names(fitted)))
     numbers = _numbers(fitted)
+    texts = {each.name for each in fitted.inputs if isinstance(each, CategoryInput)} - numbers.keys()
+    graph.opset = opset if texts else graph.opset
     encoded = [_encoded(graph, each, numbers.get(each.name)) for each in fitted.inputs]
     X = encoded[0] if len(encoded) == 1 else graph.add("Concat", *encoded, axis=1)
     ports = []
@@ -50,7 +63,6 @@ def to_onnx(
         with graph.within(target.name):
             outputs = nodes.layers(graph, network.n_inputs, network.layers, network.parameters, X)
             ports += _answers(graph, target, outputs, threshold)
-    texts = {each.name for each in fitted.inputs if isinstance(each, CategoryInput)} - numbers.keys()
     given = [Port(each.name, object if each.name in texts else _DOUBLE, (None, 1)) for each in fitted.inputs]
     return finished(graph, given, ports, path, {})
 
@@ -125,6 +137,60 @@ def _table(graph: Graph, how: CategoryInput) -> NDArray[Any]:
 
 def _category(graph: Graph, how: CategoryInput) -> str:
     """Look up the row of each word in a table of what the encoder gives for all of them."""
+    add = _row_by_patterns if graph.opset >= _PATTERNS else _row_by_spellings
+    place, table = add(graph, how)
+    flat = graph.add("Reshape", place, graph.array("shape", [-1], np.int64))
+    return graph.add("Gather", graph.array("table", table), flat, axis=0)
+
+
+def _row_by_patterns(graph: Graph, how: CategoryInput) -> tuple[str, NDArray[Any]]:
+    """Find the row of a word by regular expressions that pass over blanks around it, one for each bit of its number.
+
+    Words with equal rows have one number, and those that say what an unknown one does have none.
+    """
+    *of_words, unknown, missing = _table(graph, how)
+    rows, own = np.unique(np.array([unknown, *of_words, missing]), axis=0, return_inverse=True)
+    numbers = np.where(own == own[0], 0, np.where(own < own[0], own + 1, own))
+    table = np.concatenate([rows[own[:1]], np.delete(rows, own[0], axis=0)])
+    patterns = [*map(_literally, how.words), "|".join(map(_in_any_capitals, NOTHING))]
+    bits = [
+        _bit(graph, how.name, [each for each, number in zip(patterns, numbers[1:], strict=True) if number >> k & 1], k)
+        for k in range(max(1, int(numbers.max()).bit_length()))
+    ]
+    return reduce(lambda one, other: graph.add("Add", one, other), bits), table
+
+
+def _bit(graph: Graph, words: str, patterns: Sequence[str], k: int) -> str:
+    """``2**k`` where a word matches any of the patterns, else 0."""
+    found = [graph.add("RegexFullMatch", words, pattern=each) for each in _alternatives(patterns)]
+    hit = reduce(lambda one, other: graph.add("Or", one, other), found)
+    return graph.add("Mul", graph.add("Cast", hit, to=_INT64), graph.array("bit", 2**k, np.int64))
+
+
+def _alternatives(patterns: Sequence[str]) -> Iterator[str]:
+    """Yield patterns of any of these, between blanks, short enough for the automata of RE2."""
+    joined: list[str] = []
+    for pattern in patterns or [_NEVER]:
+        if joined and len("".join([*joined, pattern]).encode()) > _LONGEST:
+            yield f"{_BLANKS}(?:{'|'.join(joined)}){_BLANKS}"
+            joined = []
+        joined.append(pattern)
+    yield f"{_BLANKS}(?:{'|'.join(joined)}){_BLANKS}"
+
+
+def _literally(word: str) -> str:
+    """Return the pattern of RE2 that is the word."""
+    return "".join(c if c.isalnum() or c == "_" or ord(c) > 127 else f"\\x{ord(c):02x}" for c in word)
+
+
+def _in_any_capitals(word: str) -> str:
+    """Return the pattern of RE2 that is the word, whose letters are small, in small letters and capitals."""
+    capitals = {"i": "İ", "k": "\u212a"}  # the sign of kelvin
+    return "".join(f"[{c}{c.upper()}{capitals.get(c, '')}]" if c.isalpha() else _literally(c) for c in word)
+
+
+def _row_by_spellings(graph: Graph, how: CategoryInput) -> tuple[str, NDArray[Any]]:
+    """Find the row of a word that has no blanks around it."""
     n, nothing = len(how.words), _spellings_of_nothing()
     place = graph.add(
         "LabelEncoder",
@@ -134,8 +200,7 @@ def _category(graph: Graph, how: CategoryInput) -> str:
         values_int64s=[*range(n), *([n + 1] * len(nothing))],
         default_int64=n,
     )
-    flat = graph.add("Reshape", place, graph.array("shape", [-1], np.int64))
-    return graph.add("Gather", graph.array("table", _table(graph, how)), flat, axis=0)
+    return place, _table(graph, how)
 
 
 @cache
@@ -155,7 +220,8 @@ def _numeric_category(graph: Graph, how: CategoryInput, numbers: tuple[float, ..
     *rows, unknown, missing = _table(graph, how)
     hits = graph.cast(graph.add("Equal", how.name, graph.array("numbers", [numbers], _DOUBLE)))
     known = graph.add("MatMul", hits, graph.array("table", rows))
-    none = graph.add("Equal", graph.add("ReduceMax", hits, axes=[1], keepdims=1), graph.number(0))
+    n_hits = graph.add("MatMul", hits, graph.array("ones", np.ones((len(numbers), 1))))
+    none = graph.add("Equal", n_hits, graph.number(0))
     rest = graph.add(
         "Where", _gone(graph, how.name), graph.array("missing", [missing]), graph.array("unknown", [unknown])
     )

@@ -522,17 +522,20 @@ class TableModel:
 
         return to_c(path, self._fitted(), self.networks, self.settings.threshold, name, weights, training)
 
-    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, *, opset: int = 20) -> Any:
         """Write the model as one of ONNX, or return it: `Network.to_onnx` with the preprocessing and the labels.
 
         It has an input (n, 1) for each column by its name: float64 for numbers, for booleans as 1 and 0, for dates as
         seconds since 1970 and for categories that are numbers, NaN or infinite where missing; text for other
-        categories, with no blanks around it, empty or such as NA where missing. For each target it has an output (n,)
-        by its name, for labels also ``"NAME probabilities"``.
+        categories, empty or such as NA where missing. For each target it has an output (n,) by its name, for labels
+        also ``"NAME probabilities"``.
+
+        `opset` is the version of the operators for texts, 20 or 17. onnxruntime reads 20 from 1.17 on; 17 from 1.13 on,
+        and then texts have to come without blanks around them. A model without texts needs no more than 17.
         """
         from backprop.tables.exported_onnx import to_onnx
 
-        return to_onnx(path, self._fitted(), self.networks, self.settings.threshold)
+        return to_onnx(path, self._fitted(), self.networks, self.settings.threshold, opset)
 
     def _fitted(self) -> Preprocessing:
         if self.preprocessing is None:

@@ -31,6 +31,8 @@ from backprop.tables.table import Stored, Table
 
 Decimal: TypeAlias = Literal[".", ","]
 
+BLANKS = " \t\r\n\x0b\x0c\xa0\u2009\u202f\ufeff"
+"""what does not count around a text"""
 MISSING = ("", "na", "n/a", "#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "#null!", "#name?", "nan", "-nan",
            "null", "nat", "<na>", "<null>", "-", "--", "---", "–", "—", "?", ".", "\\n",
            "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity", "1.#inf", "-1.#inf", "1.#qnan", "-1.#ind",
@@ -149,7 +151,7 @@ def trimmed(text: str) -> str:
     """Return the expression of a text without blanks around it, as text whatever its type."""
     if text == _TRIMMED:
         return text
-    return f"trim(CAST({text} AS VARCHAR), ' \t\r\n\x0b\x0c\xa0\u2009\u202f\ufeff')"
+    return f"trim(CAST({text} AS VARCHAR), '{BLANKS}')"
 
 
 def is_missing(column: Stored, *, among_words: bool = False) -> str:
