@@ -173,6 +173,27 @@ def test_an_exception_and_ctrl_c_end_all(rows):
     assert "interrupted" in big.history.stop_reason
 
 
+def test_a_browser_has_no_threads(rows, monkeypatch):
+    X, y = rows
+    fleet, networks = fleet_of(), [net.copy() for net in fleet_of()]
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("sys.platform", "emscripten")
+    monkeypatch.setattr(threading.Thread, "start", start)
+    fleet.minimize(X, y, max_iter=5)
+    for k, net in enumerate(networks):
+        net.minimize(X[k], y[k], max_iter=5)
+    same(fleet, networks)
+
+    def fail(network, epoch, logs):
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fleet.minimize(X, y, callbacks=[LambdaCallback(on_epoch_end=fail)])
+
+
 def test_stop(rows):
     X, y = rows
     fleet = fleet_of()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
@@ -131,7 +132,8 @@ class FleetMinimising:
         found: dict[int, Solution] = {}
         self.bar.begin(len(self.members), "member")
         self.fleet._run = self
-        pool = ThreadPoolExecutor(n_threads, "backprop")
+        # In a browser no thread can be started.
+        pool = InPlace() if sys.platform == "emscripten" else ThreadPoolExecutor(n_threads, "backprop")
         try:
             waiting: set[Future[tuple[int, Solution]]] = {pool.submit(self.member, *each) for each in self.members}
             while waiting:
@@ -244,3 +246,13 @@ def _by_member(
             data, validation = fleet_rows.split_rows(data, share, group.members)
         for row, k in enumerate(group.members.tolist()):
             yield k, checked, data.of(row), None if validation is None else validation.of(row)
+
+
+class InPlace(Executor):
+    """A pool without threads: what is submitted is done at once, and what it raises is raised there."""
+
+    def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call a function; the future has its result."""
+        future: Future[R] = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
