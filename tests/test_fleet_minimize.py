@@ -3,6 +3,7 @@
 import pickle
 import signal
 import threading
+from types import SimpleNamespace
 
 import backprop as bp
 import numpy as np
@@ -180,7 +181,7 @@ def test_a_browser_has_no_threads(rows, monkeypatch):
     def start(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("sys.platform", "emscripten")
+    monkeypatch.setattr("backprop.learn.fleet_minimize.sys", SimpleNamespace(platform="emscripten"))
     monkeypatch.setattr(threading.Thread, "start", start)
     fleet.minimize(X, y, max_iter=5)
     for k, net in enumerate(networks):
