@@ -78,8 +78,8 @@ def erf_rest(y: mp.mpf) -> mp.mpf:
     return mp.erf(mp.sqrt(y)) / mp.sqrt(y) - 1
 
 
-def fit_tanh(name: str, edge: mp.mpf, scale: float, n: int, times: tuple[float, float] = (1, 1)) -> None:
-    """`times` P and Q of n terms: tanh(scale r) / (scale r) = (1 + z P(z)) / (1 + z Q(z)), z = r^2, |r| <= edge."""
+def fit_tanh(name: str, edge: mp.mpf, scale: float, n: int) -> None:
+    """P and Q of n terms: tanh(scale r) / (scale r) = (1 + z P(z)) / (1 + z Q(z)), z = r^2, |r| <= edge."""
 
     def ratio(z: mp.mpf) -> mp.mpf:
         r = scale * mp.sqrt(z)
@@ -87,8 +87,7 @@ def fit_tanh(name: str, edge: mp.mpf, scale: float, n: int, times: tuple[float, 
 
     # the ratio less 1 is z (P - Q) / (1 + z Q)
     rest, q, error = remez(lambda z: (ratio(z) - 1) / z, lambda z: z / ratio(z), mp.mpf(10) ** -15, edge**2, n, n)
-    p = [times[0] * (a + b) for a, b in zip(rest, q, strict=True)]
-    show(name, 64, p, [times[1] * b for b in q], error=error)
+    show(name, 64, [a + b for a, b in zip(rest, q, strict=True)], q, error=error)
 
 
 def guess_errors(c: float) -> tuple[float, float]:
@@ -121,9 +120,7 @@ def main() -> None:
         fit("log", bits, artanh_rest, lambda z: z / (artanh_rest(z) * z + 2), tiny, edge, n)
 
     fit_tanh("tanh r = r (1 + z P(z)) / (1 + z Q(z))", mp.mpf(SMALL_TANH), 1, 3)
-    fit_tanh(
-        "25/32 P and 25/16 Q of tanh r/2 = r/2 (1 + z P(z)) / (1 + z Q(z))", LN2 / 2 * 1.001, 0.5, 2, (25 / 32, 25 / 16)
-    )
+    fit_tanh("2 tanh r/2 = r (1 + z P(z)) / (1 + z Q(z))", LN2 / 2 * 1.001, 0.5, 2)
 
     fit("erf = x + x P(x^2) to 1", 32, erf_rest, lambda y: 1 / (erf_rest(y) + 1), tiny, 1, 7)
     fit("erf = 1 - 2^P(x) from 1", 32, lambda x: mp.log(mp.erfc(x), 2), lambda x: mp.erfc(x) / mp.erf(x), 1, 3.95, 7)

@@ -204,13 +204,13 @@ static inline float bp_logistic(float x)
 /* 1 / (1 + e^-x) */
 static inline double bp_logistic(double x)
 {
-    const double magic = R(6755399441056639), small = R(2.938735877055719e-39);
-    const double t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t);
+    const double magic = R(6755399441056639), small = R(2.341805152028776e-39);
+    const double t = bp_fma(x, R(-1.4426950408889634), magic), h = bp_power(t) * R(0.796875);
     const double r = bp_less_n_ln2(-x, t - magic), z = r * r;
-    const double q = z * bp_fma(z, R(0.0015496402133038081), R(0.1736065206269712));
-    const double p = z * bp_fma(z, R(5.163174710325289e-05), R(0.02169909364682007));
-    const double w = bp_fma(r, p, r * R(0.78125)), n = bp_fma(small, q - w, small * R(1.5625));
-    const double y = n / bp_fma(h, R(1.5625), bp_fma(h, q + w, n));
+    const double q = z * bp_fma(z, R(0.0019835394730288746), R(0.22221634640252316));
+    const double w = bp_fma(r * z, bp_fma(z, R(6.60886362921637e-05), R(0.02777483986792969)), r);
+    const double n = bp_fma(small, q - w, small + small);
+    const double y = n / bp_fma(h, R(2), bp_fma(h, q + w, n));
     const double outside = x < R(0) ? R(0) : R(1) < x ? R(1) : x;
     return bp_flushed(bp_abs(x + R(353)) <= R(393) ? y : outside);
 }
