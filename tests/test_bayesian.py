@@ -375,3 +375,19 @@ def test_laplace_needs_a_network():
         bp.Laplace(np.array(X), y, bp.mlp([1, 1]))
     with pytest.raises(TypeError, match=r"network: .*; a member of a fleet is one: fleet\[k\]"):
         bp.Laplace(bp.Fleet(1, [bp.Dense(1)], size=2), X, y)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(np.nan, "needs finite parameters"), (1e200, "needs parameters, outputs and errors whose")]
+)
+def test_laplace_needs_numbers_that_have_squares(value, message):
+    net = bp.Network(1, [Dense(2, "tanh"), Dense(1)], dtype="float64", seed=0)
+    net.parameters[0] = value
+    with pytest.raises(ValueError, match=f"^network: {message}"):
+        bp.Laplace(net, [[0.0], [1.0]], [0.0, 1.0], alpha=1.0, beta=1.0)
+
+
+def test_the_effective_number_of_parameters_is_never_below_0():
+    net = bp.Network(1, [Dense(3, "tanh"), Dense(1)], dtype="float64", seed=0)
+    X = np.linspace(-1, 1, 9)[:, np.newaxis]
+    assert all(bp.Laplace(net, X, X, alpha=10.0**k, beta=1.0).gamma >= 0 for k in range(0, 301, 20))

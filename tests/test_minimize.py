@@ -319,9 +319,27 @@ def test_automatic_tolerances_follow_the_smallest_output_and_given_ones_stay():
     assert solver(y[:, :2], method="bayesian") == bp.solvers.BayesianRegularization()
 
 
+def test_a_run_goes_on_with_the_automatic_tolerances_that_it_began_with():
+    x = np.linspace(-1, 1, 20)[:, np.newaxis]
+    net = bp.mlp([1, 3, 1], hidden="tanh", dtype="float64", seed=0)
+    net.minimize(x, 1e-3 * x, max_iter=2)
+    began = net._solved.solver
+    net.minimize(x, 1e-2 * x, max_iter=4, resume=True)
+    assert net._solved.solver == began
+    with pytest.raises(ValueError, match="resume: needs the method and the options"):
+        net.minimize(x, 1e-3 * x, max_iter=6, resume=True, tolerance=1e-4)
+
+
 def test_only_what_is_boundless_is_left_out_of_a_representation():
     assert repr(bp.solvers.LevenbergMarquardt()) == (
         "LevenbergMarquardt(tolerance=1e-05, loss_tolerance=0.0, damping=0.1, scaling='identity')"
     )
     assert "max_evaluations=7, " in repr(bp.solvers.BayesianRegularization(max_evaluations=7))
     assert eval(repr(bp.solvers.LBFGS(history=3)), vars(bp.solvers)) == bp.solvers.LBFGS(history=3)
+
+
+def test_a_start_whose_gradient_alone_is_not_finite_is_refused_as_such(data):
+    X, y = data
+    net = bp.mlp([4, 3, 1], hidden="tanh", dtype="float64", seed=0)
+    with pytest.raises(ValueError, match="parameters: needs a start where the gradient is finite, got a slope of nan"):
+        net.minimize(X, y, method="bayesian", sample_weight=np.full(len(X), 1e300))

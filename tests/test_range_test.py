@@ -149,3 +149,9 @@ def test_a_start_that_is_not_finite():
     net.weights[0][...] = np.nan
     with pytest.raises(ValueError, match="find_learning_rate: needs a start where the loss is finite"):
         bp.find_learning_rate(net, X, y)
+
+
+def test_a_network_that_cannot_learn_is_refused():
+    frozen = bp.Network(1, [bp.Dense(1, trainable=False)], seed=0)
+    with pytest.raises(ValueError, match=r"^network: needs at least one layer that is trainable, got none$"):
+        bp.find_learning_rate(frozen, [[0.0], [1.0]], [0.0, 1.0])

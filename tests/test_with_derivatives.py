@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import backprop as bp
 import numpy as np
 import pytest
@@ -127,6 +129,24 @@ def test_the_bits_are_the_same_on_every_core_and_for_any_number_of_threads(dtype
     assert len(found) == 1
 
 
+@pytest.mark.skipif(not FUSED, reason="needs a core whose rounding is known")
+@pytest.mark.parametrize("hidden", [6, 150], ids=["blocks", "no blocks"])  # the latter go through one thread
+def test_threads_share_blocks_of_chunks(hidden, rng, monkeypatch):
+    """Batches of several blocks, a last one of a single chunk, validation, and the loss of all rows."""
+    monkeypatch.setenv("BACKPROP_THREADS", "fixed")
+    X, y, dy = rows(rng, 900)
+    found = []
+    for n_threads in (1, 2, 3, 7):
+        net = bp.mlp([3, hidden, hidden, 2], hidden="tanh", dtype="float64", seed=0, backend=FUSED[0])
+        net.fit(
+            X, (y, dy), loss=WithDerivatives(), batch_size=350, epochs=3, validation_split=0.2, n_threads=n_threads,
+            sample_weight=np.linspace(0, 2, len(X)),
+        )  # fmt: skip
+        net.minimize(X, (y, dy), loss=WithDerivatives(), max_iter=4, n_threads=n_threads)
+        found.append(net.parameters.tobytes() + net.history["loss"].tobytes())
+    assert len(set(found)) == 1
+
+
 @each_backend
 def test_early_stopping_validation_and_callbacks(backend, rng):
     X, y, dy = rows(rng)
@@ -201,8 +221,6 @@ def test_what_is_wrong(rng):
         net.gradients_per_row(X, (y, dy), loss=loss)
     with pytest.raises(ValueError, match=r"^loss: needs one of the outputs alone"):
         net.input_gradients(X, (y, dy), loss)
-    with pytest.raises(ValueError, match=r"^loss: needs one of the outputs alone"):
-        bp.Fleet(3, [Dense(2)], size=2).fit(X, (y, dy), loss=loss)
     with pytest.raises(ValueError, match=r"^loss: needs one of 'squared_error'"):
         net.minimize(X, (y, dy), loss=loss, method="lm")
     for inner in ("cross_entropy", WithDerivatives("huber")):
@@ -221,3 +239,82 @@ def test_nan_among_targets_and_divergence(rng):
     with pytest.raises(bp.DivergedError):
         net.fit(X, (y, 1e300 * dy), loss=WithDerivatives(), optimizer=bp.SGD(learning_rate=1e10), epochs=5)
     assert np.isfinite(net.parameters).all()
+
+
+# --- fleets -----------------------------------------------------------------------------------------------------------
+
+SIZE = 4
+FORMS = ["each", "list", "shared", "own outputs", "own derivatives"]
+
+
+def fleet(backend=None, dtype="float64"):
+    return bp.Fleet(3, [Dense(6, "tanh"), Dense(2)], size=SIZE, seed=3, dtype=dtype, backend=backend)
+
+
+def rows_of_members(form, rng):
+    """X, y and dy in a form, and functions that pick those of a member."""
+    X, y, dy = (np.stack(arrays) for arrays in zip(*(rows(rng, 50) for _ in range(SIZE)), strict=True))
+    if form == "list":
+        return [[array[k][: 30 + 5 * k] for k in range(SIZE)] for array in (X, y, dy)], [True] * 3
+    own = [form == "each", form in ("each", "own outputs"), form in ("each", "own derivatives")]
+    return [array if is_own else array[0] for array, is_own in zip((X, y, dy), own, strict=True)], own
+
+
+@pytest.mark.parametrize("form", FORMS)
+@each_dtype
+@each_backend
+def test_members_of_a_fleet_are_as_if_they_were_alone(backend, dtype, form, rng):
+    members = fleet(backend, dtype)
+    networks = [member.copy() for member in members]
+    (X, y, dy), own = rows_of_members(form, rng)
+    loss = WithDerivatives("huber", weight=0.5)
+    settings = {"loss": loss, "batch_size": 16, "validation_split": 0.2, "metrics": "r2", "epochs": 3}
+    members.fit(X, (y, dy), **settings)
+    members.minimize(X, (y, dy), loss=loss, max_iter=3, n_threads=2)
+    losses = members.loss(X, (y, dy), loss=loss)
+    for k, network in enumerate(networks):
+        X_k, y_k, dy_k = (array[k] if is_own else array for array, is_own in zip((X, y, dy), own, strict=True))
+        network.fit(X_k, (y_k, dy_k), **settings)
+        network.minimize(X_k, (y_k, dy_k), loss=loss, max_iter=3)
+        np.testing.assert_array_equal(members[k].parameters, network.parameters)
+        for name in ("loss", "val_loss", "val_r2"):
+            np.testing.assert_array_equal(members[k].history[name], network.history[name])
+        assert losses[k] == network.loss(X_k, (y_k, dy_k), loss)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_fleet_by_an_executor_and_in_two_runs(form, rng, tmp_path):
+    (X, y, dy), _ = rows_of_members(form, rng)
+    settings = {"loss": WithDerivatives(), "batch_size": 16}
+    whole, pieces, parts = fleet(), fleet(), fleet()
+    whole.fit(X, (y, dy), epochs=5, **settings)
+    with ThreadPoolExecutor(2) as executor:
+        pieces.fit(X, (y, dy), epochs=5, executor=executor, **settings)
+    parts.fit(X, (y, dy), epochs=2, **settings)
+    parts.save_checkpoint(tmp_path / "fleet.safetensors")
+    parts = bp.resume(tmp_path / "fleet.safetensors")
+    parts.fit(X, (y, dy), epochs=5, resume=True, **settings)
+    for other in (pieces, parts):
+        np.testing.assert_array_equal(other.parameters, whole.parameters)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X, y, dy: (X, y), r"^y: needs a pair \(y, dy\)"),
+        (
+            lambda X, y, dy: (X, (y, dy[:3])),
+            r"^y\[1\]: needs shape .* 4 members, got shape \(3, 50, 2, 3\)",
+        ),
+        (lambda X, y, dy: (X, (y[:3], dy)), r"^y\[0\]: needs rows for each of the 4 members"),
+        (lambda X, y, dy: (X, (y, [dy[0], dy[1][:7], *dy[2:]])), r"^y\[1\]\[1\]: needs shape \(50, 2, 3\)"),
+        (lambda X, y, dy: (X, (y, dy * np.nan)), r"^y\[1\]\[0\]: needs finite numbers"),
+        (lambda X, y, dy: (X[0], (y[0], 3.0)), r"^y\[1\]: needs shape .* got 3.0"),
+        (lambda X, y, dy: (X[0], (y[0], [[1.0], [2.0, 3.0]])), r"^y\[1\]: needs shape .* members, got \[\[1.0\], "),
+    ],
+)
+def test_what_is_wrong_in_a_fleet(change, message, rng):
+    (X, y, dy), _ = rows_of_members("each", rng)
+    X, targets = change(X, y, dy)
+    with pytest.raises((TypeError, ValueError), match=message):
+        fleet().fit(X, targets, loss=WithDerivatives())

@@ -377,33 +377,40 @@ cdef int fill_job(Job *job, Buffers buffers, Plan plan, loss, data) except -1:
 cdef class SlopePass:
     """What a loss that sees derivatives needs."""
 
-    cdef Slopes slopes
+    cdef Network net  # the plan's, but by chunks
+    cdef Slopes slopes[partition.MAX_THREADS]
     cdef Memory own
 
 
 cdef SlopePass take_slope_pass(rn.Run *run, Plan plan, loss):
-    """Let such a loss have its own pass, before the memory of the run is taken; None for other losses."""
+    """Let such a loss have its own pass, before the memory of the run is taken; None for other losses.
+
+    The team, whose size is known, shares blocks of chunks. Where there are none, there is one thread.
+    """
     cdef SlopePass found = SlopePass()
     cdef Job *job = &run.job
     cdef Arena *arena
-    cdef int times
+    cdef int times, k
     if job.slopes_per_row == 0:
         return None
-    found.slopes.net = plan.net
-    found.slopes.net.by_chunks = True
-    found.slopes.ratio = loss.weight / (loss.loss.scale * (plan.n_inputs if job.loss.mean else 1))
-    found.slopes.tangents.k = plan.n_inputs
-    job.net = &found.slopes.net
+    found.net = plan.net
+    found.net.by_chunks = True
+    job.net = &found.net
     job.own_pass = slopes_pass
-    job.own = &found.slopes
+    job.own = found.slopes
     job.all_scores = True
     job.max_chunk = tangents_chunk(job.max_chunk, plan.n_inputs)
+    if not shares_blocks(job, most_rows(job)):
+        set_alone(run)
     found.own = Memory()
     arena = &found.own.arena
     for times in range(2):
         if times == 1:
             found.own.obtain("derivatives")
-        take_slopes(arena, job, &found.slopes)
+        for k in range(run.team.size.most):
+            found.slopes[k].ratio = loss.weight / (loss.loss.scale * (plan.n_inputs if job.loss.mean else 1))
+            found.slopes[k].tangents.k = plan.n_inputs
+            take_slopes(arena, job, found.slopes + k)
     return found
 
 
@@ -428,9 +435,9 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient, inpu
     cdef unsigned int saved
     memset(&run, 0, sizeof(run))
     fill_job(&run.job, buffers, plan, loss, data)
+    set_alone(&run)
     slope_pass = take_slope_pass(&run, plan, loss)  # no-cython-lint: it keeps its memory alive
     run.state.parameters = <real *> buffers.reals(parameters, plan.n_parameters)
-    set_alone(&run)
     ask_for_gradients(&run, buffers, plan, gradient, input_gradient)
     memory = take_memory(&run, False, False)  # no-cython-lint: it keeps the buffers alive
     fill_ranges(&run.job)

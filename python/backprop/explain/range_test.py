@@ -140,6 +140,8 @@ def find_learning_rate(
     """
     if not isinstance(network, Model):
         raise TypeError(f"network: needs a Network, got {check.shown(network)}")
+    if not any(array.trainable for array in network._layout):
+        raise ValueError("network: needs at least one layer that is trainable, got none")
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if isinstance(optimizer, Rprop):
         raise ValueError("optimizer: needs one whose steps depend on the learning rate, got Rprop")

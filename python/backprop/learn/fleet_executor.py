@@ -28,6 +28,7 @@ from backprop.learn import fleet_fit
 from backprop.learn.divergence import DivergedError
 from backprop.learn.fleet_divergence import FleetDivergedError
 from backprop.learn.fleet_fit import Begun
+from backprop.model import fleet_rows
 from backprop.model.fleet import FleetModel, Group
 
 if TYPE_CHECKING:
@@ -189,10 +190,11 @@ class PiecesRun:
         fleet._callbacks = [
             (kind, [states[k] for k in members] if states else []) for kind, states in self.fleet._callbacks
         ]
-        X, y, weight = _given(data.part(rows))
+        loss = self.arguments.get("loss")
+        X, y, weight = _given(data.part(rows), group, loss)
         arguments = {**self.arguments, "sample_weight": weight}
         if validation is not None:
-            arguments["validation_data"] = _given(validation.part(rows))
+            arguments["validation_data"] = _given(validation.part(rows), group, loss)
         for name in _PER_MEMBER:
             value = arguments.get(name)
             if value is not None and np.ndim(value) == 1:
@@ -280,10 +282,10 @@ def _bytes_per_member(group: Group, data: FleetData, validation: FleetData | Non
     return n_bytes / len(group)
 
 
-def _given(data: FleetData) -> tuple[Any, Any, Any]:
+def _given(data: FleetData, group: Group, loss: Any) -> tuple[Any, Any, Any]:
     """Return rows in a form in which users give them, which says without doubt whose targets they are."""
     if not data.is_shared or data.shares_targets:
-        return data.X, data.targets, data.sample_weight
+        return data.X, fleet_rows.as_given(data.targets, group, loss), data.sample_weight
     members = [data.of(k) for k in range(data.size)]  # a pickle holds the rows that they share once
     weights = None if data.sample_weight is None else [each.sample_weight for each in members]
-    return [each.X for each in members], [each.targets for each in members], weights
+    return [each.X for each in members], fleet_rows.as_given([each.targets for each in members], group, loss), weights

@@ -46,7 +46,8 @@ class FleetMeasures:
 
     def bound(self, data: Data) -> Mapping[str, Callable[[RealArray], float]]:
         """Return the metrics as functions of the outputs for these rows."""
-        return metric_functions.bound(self.functions, self.loss, data.targets, data.sample_weight)
+        targets = data.targets[:, : self.n_outputs] if self.loss.sees_derivatives else data.targets
+        return metric_functions.bound(self.functions, self.loss, targets, data.sample_weight)
 
     def __call__(self, row: int, parameters: RealArray) -> dict[str, float]:
         """Measure all of them for one member with these parameters."""

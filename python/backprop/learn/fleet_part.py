@@ -98,23 +98,25 @@ class Part:
     def training(self, core: Core[Any], rates: FleetRates) -> FleetTraining:
         """Make the backend's object for the run."""
         n_inputs = self.group.n_inputs
-        if isinstance(self.loss, Custom):
-            return self._custom_training(core, self.loss, rates)
+        if isinstance(self.loss, Custom) or self.loss.sees_derivatives:
+            return self._one_by_one(core, rates)
         return core.FleetTraining(
             n_inputs, self.layers, self.loss, self.optimizers, self.settings, self.data, self.state, rates,
             self.validation,
         )  # fmt: skip
 
-    def _custom_training(self, core: Core[Any], loss: Custom, rates: FleetRates) -> FleetTraining:
+    def _one_by_one(self, core: Core[Any], rates: FleetRates) -> FleetTraining:
+        """Return the same for a loss that no backend's fleets know: each member as a network alone."""
         from backprop.backends.custom_training import CustomTraining
         from backprop.reference.fleet import FleetLoop
 
         def make(k: int, state: Any, learning_rates: NDArray[np.float64]) -> Any:
+            layers, optimizer = self.layers[k % len(self.layers)], self.optimizer_of(k)
             validation = None if self.validation is None else self.validation.of(k)
-            layers, data = self.layers[k % len(self.layers)], self.data.of(k)
-            return CustomTraining(
-                core, layers, loss, self.optimizer_of(k), self.settings, data, state, learning_rates, validation
-            )
+            rest = (optimizer, self.settings, self.data.of(k), state, learning_rates, validation)
+            if isinstance(self.loss, Custom):
+                return CustomTraining(core, layers, self.loss, *rest)
+            return core.Training(core.Plan(self.group.n_inputs, layers), self.loss, *rest)
 
         return FleetLoop(make, self.settings, self.data, self.state, rates)
 

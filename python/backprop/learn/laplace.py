@@ -117,6 +117,8 @@ class Laplace:
             raise TypeError(f"network: needs a Network, got {check.shown(network)}{of_fleet}")
         if network.layers[-1].activation == "softmax":
             raise ValueError("network: needs outputs with normal errors, got probabilities of classes (softmax)")
+        if not np.isfinite(network.parameters).all():
+            raise ValueError("network: needs finite parameters, got some that are not")
         X, _ = rows.opened(network, "X", X)
         loss, data = network._data(X, y, SquaredError(), sample_weight)
         data = rows.as_float64(data)
@@ -130,8 +132,11 @@ class Laplace:
         if not 1 <= self._free.sum() <= _MOST_PARAMETERS:
             raise ValueError(f"network: needs 1 to {_MOST_PARAMETERS} trainable parameters, got {self._free.sum():.0f}")
         self._prior, self._n_targets = terms.prior[self._free], terms.n_targets
-        self._squares = float(self._prior @ self._point[self._free] ** 2)
-        self._product, self._errors = self._sums(data)
+        with np.errstate(all="ignore"):
+            self._squares = float(self._prior @ self._point[self._free] ** 2)
+            self._product, self._errors = self._sums(data)
+        if not (math.isfinite(self._squares + self._errors) and np.isfinite(self._product).all()):
+            raise ValueError("network: needs parameters, outputs and errors whose squares are finite")
         if alpha is None or beta is None:
             self._find(*_start(network, self._point, len(self._prior), self._squares, self._n_targets, self._errors))
         else:
@@ -273,7 +278,8 @@ class Laplace:
         self._inverse = np.linalg.solve(self.factor, np.eye(n))
         self.alpha, self.beta = float(alpha), float(beta)
         n_prior = float(self._prior.sum())
-        self.gamma = n_prior - alpha * float(self._prior @ (self._inverse**2).sum(axis=0))
+        gamma = n_prior - alpha * float(self._prior @ (self._inverse**2).sum(axis=0))
+        self.gamma = max(gamma, 0.0)  # below is rounding
         self.log_evidence = 0.5 * (
             n_prior * math.log(alpha)
             + self._n_targets * math.log(beta / (2 * math.pi))

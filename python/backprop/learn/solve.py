@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -136,7 +137,8 @@ class NotFiniteError(ValueError):
 
     def __init__(self, solution: Solution) -> None:
         self.solution = solution
-        super().__init__(f"parameters: needs a start where the loss is finite, got a loss of {solution.loss}")
+        what, of = ("gradient", "slope") if math.isfinite(solution.loss) else ("loss", "loss")
+        super().__init__(f"parameters: needs a start where the {what} is finite, got a {of} of {getattr(solution, of)}")
 
 
 class Minimising:

@@ -133,7 +133,7 @@ class Ready:
         recorded(names, None, callbacks)
         self.problem = problem = Problem(network, loss, data, request.penalty_per_row)
         check_solver(self.solver, problem.layers, loss, problem.data, int(problem.free.sum()))
-        self.left = _left(network, self.solver) if request.resume else None
+        self.left = _left(network, self.solver, request.automatic) if request.resume else None
         measured = None if validation is None else problem.objective.of(rows.as_float64(validation))
         self.listeners = Listeners(
             callback=request.callback, callbacks=callbacks, measures=measures, validation=measured, bar=bar
@@ -169,11 +169,13 @@ def callbacks_of(callbacks: Any) -> list[Callback]:
     return found
 
 
-def _left(network: Model, settings: Solver) -> SolverRun | None:
-    """Return the minimisation that was interrupted; None where there was none."""
+def _left(network: Model, settings: Solver, automatic: Collection[str]) -> SolverRun | None:
+    """Return the minimisation that was interrupted, with its own automatic tolerances; None where there was none."""
     left = network._solved
     if left is None:
         return None
+    if type(left.solver) is type(settings):
+        settings = replace(settings, **{name: getattr(left.solver, name) for name in automatic})
     if left.solver != settings:
         raise ValueError(f"resume: needs the method and the options of the run to be resumed, {left.solver!r}; "
                          f"got {settings!r}")  # fmt: skip

@@ -440,11 +440,11 @@ class FleetModel:
     ) -> list[tuple[Group, Any, FleetData]]:
         """Return for each group the loss as an object and the rows of its members in the form that backends take."""
         found = []
-        forms = fleet_rows.Forms(X, y, sample_weight, self._size, names)
+        forms = fleet_rows.forms_of(X, y, sample_weight, self._size, names, loss)
         for group in self._groups:
             layers, columns = group.layers[0], group.feature_names
             ends = fleet_rows.GroupEnds(group.n_inputs, group.n_outputs, layers, self._dtype, columns)
-            checked = rows.loss(ends, loss, custom=True, derivatives=False)
+            checked = rows.loss(ends, loss, custom=True)
             found.append((group, checked, forms.of(ends, checked, group.members)))
         return found
 

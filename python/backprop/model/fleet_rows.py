@@ -223,6 +223,64 @@ class Forms:
         return len(shape) == 3 or (len(shape) == 2 and shape != (n_rows, n_outputs) and shape == (self.size, n_rows))
 
 
+class SlopeForms:
+    """The same for a loss that sees derivatives, whose targets are a pair (y, dy)."""
+
+    def __init__(self, X: Any, y: Any, sample_weight: Any, size: int, names: Names, loss: Loss) -> None:
+        rows.check_pair(names[1], loss, y)
+        self.size, self.name = size, f"{names[1]}[1]"
+        self.outputs = Forms(X, y[0], sample_weight, size, (names[0], f"{names[1]}[0]", names[2]))
+        self.slopes = opened_targets(self.name, y[1])
+
+    def of(self, ends: rows.Ends, loss: Any, members: NDArray[np.int64]) -> FleetData:
+        """Return the rows of some members, checked; derivatives stand behind the outputs in each row of the targets."""
+        data = self.outputs.of(ends, loss.loss, members)
+        if data.is_shared and self.are_shared(ends, len(data.X)):
+            found = [rows.slopes(ends, self.name, self.slopes, len(data.X))] * len(members)
+            if data.shares_targets:
+                targets = np.concatenate([data.targets, found[0]], axis=1)
+                return FleetData(len(members), data.X, targets, data.sample_weight)
+        else:
+            found = [self.of_member(ends, k, int(n)) for k, n in zip(members.tolist(), data.n_rows, strict=True)]
+        each = [np.concatenate([data.targets_of(row), own], axis=1) for row, own in enumerate(found)]
+        return FleetData(
+            len(members), data.X, np.stack(each) if isinstance(data.X, np.ndarray) else each, data.sample_weight
+        )
+
+    def are_shared(self, ends: rows.Ends, n_rows: int) -> bool:
+        """Whether derivatives for shared rows are those of all members."""
+        shape = () if check.n_axes(self.slopes) < 0 else np.shape(self.slopes)
+        return shape in ((n_rows, ends.n_outputs, ends.n_inputs), *[(n_rows, ends.n_inputs)] * (ends.n_outputs == 1))
+
+    def of_member(self, ends: rows.Ends, k: int, n_rows: int) -> RealArray:
+        """Return the derivatives of a member."""
+        if not hasattr(self.slopes, "__len__") or len(self.slopes) != self.size:
+            is_array = check.n_axes(self.slopes) > 0
+            raise ValueError(
+                f"{self.name}: needs shape {(n_rows, ends.n_outputs, ends.n_inputs)}, or such an array for each of the "
+                f"{self.size} members, got {f'shape {np.shape(self.slopes)}' if is_array else check.shown(self.slopes)}"
+            )
+        return rows.slopes(ends, f"{self.name}[{k}]", self.slopes[k], n_rows)
+
+
+def forms_of(X: Any, y: Any, sample_weight: Any, size: int, names: Names, loss: Any) -> Forms | SlopeForms:
+    """Return what a user has given, for this loss."""
+    if isinstance(loss, Loss) and loss.sees_derivatives:
+        return SlopeForms(X, y, sample_weight, size, names, loss)
+    return Forms(X, y, sample_weight, size, names)
+
+
+def as_given(targets: Any, ends: Any, loss: Any) -> Any:
+    """Return targets as users give them: with derivatives, a pair."""
+    if not (isinstance(loss, Loss) and loss.sees_derivatives):
+        return targets
+    if isinstance(targets, np.ndarray):
+        n = ends.n_outputs
+        return targets[..., :n], targets[..., n:].reshape(*targets.shape[:-1], n, ends.n_inputs)
+    pairs = [as_given(own, ends, loss) for own in targets]
+    return [y for y, _ in pairs], [dy for _, dy in pairs]
+
+
 def targets_together(name: str, y: NDArray[Any], loss: Loss, ends: rows.Ends, shape: tuple[int, int]) -> NDArray[Any]:
     """Return the targets of members with as many rows each, (size, n, outputs) or labels (size, n)."""
     y = np.asarray(y)

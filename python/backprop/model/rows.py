@@ -134,18 +134,27 @@ def rows(
     return Data(X, targets, check.weights(names[2], sample_weight, model.dtype, len(X), n_weights))
 
 
-def with_slopes(model: Ends, name: str, loss: Any, y: Any, n_rows: int) -> RealArray:
-    """Return the targets of outputs and, behind them in each row, those of their derivatives, output by output."""
+def check_pair(name: str, loss: Any, y: Any) -> None:
+    """Raise unless these are targets for a loss that sees derivatives."""
     if not isinstance(y, (tuple, list)) or len(y) != 2:
         raise TypeError(
             f"{name}: needs a pair (y, dy) of outputs and their derivatives for {loss.name}, got {check.shown(y)}"
         )
+
+
+def with_slopes(model: Ends, name: str, loss: Any, y: Any, n_rows: int) -> RealArray:
+    """Return the targets of outputs and, behind them in each row, those of their derivatives, output by output."""
+    check_pair(name, loss, y)
     targets = check.targets(f"{name}[0]", y[0], loss.loss, model.dtype, n_rows, model.n_outputs)
-    slopes, shape = np.asarray(frames.values(f"{name}[1]", y[1])), (n_rows, model.n_outputs, model.n_inputs)
-    if slopes.shape == (n_rows, model.n_inputs) and model.n_outputs == 1:
-        slopes = slopes[:, np.newaxis]
-    slopes = check.array(f"{name}[1]", slopes, model.dtype, shape)
-    return np.concatenate([targets, slopes.reshape(n_rows, -1)], axis=1)
+    return np.concatenate([targets, slopes(model, f"{name}[1]", y[1], n_rows)], axis=1)
+
+
+def slopes(model: Ends, name: str, dy: Any, n_rows: int) -> RealArray:
+    """Return targets for derivatives as the backends take them, (n_rows, n_outputs * n_inputs)."""
+    given, shape = np.asarray(frames.values(name, dy)), (n_rows, model.n_outputs, model.n_inputs)
+    if given.shape == (n_rows, model.n_inputs) and model.n_outputs == 1:
+        given = given[:, np.newaxis]
+    return check.array(name, given, model.dtype, shape).reshape(n_rows, -1)
 
 
 def of_outputs(model: Ends, loss: Loss | Custom, targets: Any) -> Any:

@@ -24,7 +24,6 @@ from bpcore.run.workspace cimport Arena, lanes_of, take_reals
 
 cdef struct Slopes:
     Tangents tangents  # one for each input
-    Network net  # the plan's, but by chunks
     real *y  # [n_outputs][lanes]: the targets for the outputs
     real ratio  # of what a squared error of a derivative counts to what the value of a row does
 
@@ -76,8 +75,8 @@ cdef inline void slope_errors(const Job *job, Chunk *chunk, Slopes *slopes) noex
 cdef inline void slopes_pass(
     void *own, const Job *job, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
 ) noexcept nogil:
-    """An `OwnPass`; own: Slopes."""
-    cdef Slopes *slopes = <Slopes *> own
+    """An `OwnPass`; own: Slopes, one for each thread."""
+    cdef Slopes *slopes = <Slopes *> own + chunk.slot
     cdef Tangents *t = &slopes.tangents
     cdef const Network *net = job.net
     cdef int n = net.n_layers

@@ -74,6 +74,7 @@ cdef struct Chunk:
     real *own_x
     real *own_y
     real *own_factor
+    int slot  # which of the rooms of an `OwnPass` is for it
 
 
 # ---- questions about a network: answered from shapes and settings alone, so that every instruction set agrees ----

@@ -25,7 +25,7 @@ cdef inline double data_loss(
     if not run.state.paused:
         begin_blocks(run)
     run.state.paused = False
-    if run.team.n_threads > 1:
+    if run.team.n_threads > 1 and (run.job.own_pass == NULL or run.workspace.batch.n_blocks > 1):
         command_team(run, GRADIENT)
     else:
         for block in range(run.workspace.batch.n_blocks):

@@ -42,7 +42,7 @@ cdef struct Average:
     long long every  # steps from one set of parameters that counts to the next; 0: the last one of each epoch
 
 # What takes the place of forward and backward, for a chunk whose rows are there: chunk.value, and the gradient into
-# `target`, unless that is NULL.
+# `target`, unless that is NULL. `own` has a room for each thread that may be at it; chunk.slot says which.
 cdef struct Job
 ctypedef void (*OwnPass)(
     void *own, const Job *job, const real *parameters, Chunk *chunk, real *target, const Sink *sink,

@@ -81,6 +81,7 @@ cdef inline void take_team(Arena *arena, Run *run) noexcept nogil:
         member.rank = rank
         if shares_blocks(&run.job, most_rows(&run.job)):
             take_chunk(arena, &run.job, run.workspace.input_gradient != NULL, &member.block_chunk)
+            member.block_chunk.slot = rank
         take_pointers(arena, run.job.net, &member.chunk)
         member.chunk.scratch = take_reals(arena, scratch_reals(&run.job))
 

@@ -39,13 +39,9 @@ cdef class Training:
             job.batch_size = min(<Py_ssize_t> settings.batch_size, job.data.n)
         fill_stop_rule(job, settings)
         fill_average(&job.average, settings)
-        if job.slopes_per_row > 0:
-            set_alone(&self.native)
-        else:
-            begin_size(
-                &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS),
-                settings.fixed_threads,
-            )
+        begin_size(
+            &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS), settings.fixed_threads
+        )
         self.native.team.clock.steps_per_check = 1
         return 0
 

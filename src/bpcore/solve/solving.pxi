@@ -25,11 +25,10 @@ cdef class Solving:
         fill_job(&run.job, self.buffers, plan, loss, data)
         self.fill_solution(solver)
         self.fill_method(solver)
-        self.slope_pass = take_slope_pass(run, plan, loss)
-        if run.job.slopes_per_row > 0:  # one chunk's pass at a time has the tangents
-            n_threads = 1
         begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads)
         run.team.n_threads = 1
+        self.slope_pass = take_slope_pass(run, plan, loss)
+        n_threads = run.team.size.most
         if self.is_lbfgs:
             self.solution.shares_rows = n_threads > 1 and epochs.gains_by_threads(&run.job)
         else:  # its chunks are whole: they lie as a team leaves them only where members share blocks of chunks
