@@ -122,6 +122,7 @@ def test_values_without_names():
         (lambda: network().minimize(), "minimize: needs X, y, got no X, y"),
         (lambda: network().fit(y=Y), "fit: needs X, y, got no X"),
         (lambda: bp.Network([bp.Dense(1)]), "Network: needs n_inputs, layers, got no layers"),
+        (lambda: bp.schedules.StepDecay(every=3), "StepDecay: needs length, got no length"),
         (lambda: bp.callbacks.Checkpoint(), "Checkpoint: needs path, got no path"),
     ],
 )

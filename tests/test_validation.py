@@ -254,6 +254,32 @@ def test_patience_without_end(backend):
     assert net.fit(X, NUMBERS, epochs=3, tolerance=1e9, patience=10**30).stop_reason == "epochs"
 
 
+def test_counts_without_end(backend):
+    """Of what no run comes to."""
+    fleet = bp.Fleet(2, [bp.Dense(1)], size=2, seed=0, backend=backend)
+    assert fleet.fit(X, NUMBERS, epochs=2, batch_size=10**30).epochs.tolist() == [2, 2]
+    for averaging in (bp.callbacks.ExponentialMovingAverage, bp.callbacks.StochasticWeightAveraging):
+        for never in (averaging(start=10**30), averaging(start=0, every_steps=10**30)):
+            fleet.fit(X, NUMBERS, epochs=2, callbacks=[never])
+            assert never.n_averaged.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda length: bp.schedules.StepDecay(length=length),
+        lambda length: bp.schedules.Cosine(length=length),
+        lambda length: bp.schedules.Warmup(length=length),
+        lambda length: bp.schedules.OneCycle(length=length),
+        lambda length: bp.schedules.Sequential(parts=[bp.schedules.Constant()] * 2, lengths=[length]),
+    ],
+)
+def test_schedules_are_as_long_as_steps_can_be_counted(schedule):
+    regressor().fit(X, NUMBERS, epochs=2, schedule=schedule(10**17))
+    with pytest.raises(ValueError, match=r"length.*: needs an integer .* got 1000000000000000000000000000000$"):
+        schedule(10**30)
+
+
 def test_arrays_are_set_one_by_one():
     net = regressor()
     with pytest.raises(TypeError, match=r"index of weights: needs an integer, got slice"):

@@ -111,19 +111,18 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
     Traceback (most recent call last):
     TypeError: fit: needs names that it has, got n_epochs: write epochs=...
     """
-    names, n_positional, n_needed = _parameters(cast(FunctionType, function))
-    known = frozenset(names)
+    names, n_positional, needed = _parameters(cast(FunctionType, function))
+    known, n_needed = frozenset(names), sum(name in needed for name in names[:n_positional])
+    by_name = needed.difference(names[:n_positional])
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not n_needed <= len(args) <= n_positional or not known.issuperset(kwargs):
+        if not (n_needed <= len(args) <= n_positional and known.issuperset(kwargs) and by_name.issubset(kwargs)):
             skipped = names[:1] == ("self",)
-            maker = type(args[0]) if skipped and args else type(None)
-            is_making = function.__name__ == "__init__"
-            needs = names[skipped:], n_positional - skipped, n_needed - skipped
-            wrong = _refusal(*needs, args[skipped:], kwargs, type(None) if is_making else maker)
+            cls = type(args[0]) if skipped and args else type(None)
+            title, maker = (cls.__name__, type(None)) if function.__name__ == "__init__" else (function.__name__, cls)
+            wrong = _refusal(names[skipped:], n_positional - skipped, needed, args[skipped:], kwargs, maker)
             if wrong is not None:
-                title = maker.__name__ if is_making else function.__name__
                 raise TypeError(f"{title}: {wrong}")
         return function(*args, **kwargs)
 
@@ -137,16 +136,18 @@ def explain(*classes: type) -> None:
             cls.__init__ = explained(cls.__init__)  # type: ignore[misc]
 
 
-def _parameters(function: FunctionType) -> tuple[tuple[str, ...], int, int]:
-    """Return the names of the parameters, how many need no name, and how many of those have no default."""
+def _parameters(function: FunctionType) -> tuple[tuple[str, ...], int, frozenset[str]]:
+    """Return the names of the parameters, how many need no name, and those without a default."""
     given = getattr(function, "__signature__", None)
     if given is None:
-        code, n_defaults = function.__code__, len(function.__defaults__ or ())
-        n_positional = code.co_argcount
-        return code.co_varnames[: n_positional + code.co_kwonlyargcount], n_positional, n_positional - n_defaults
-    positional = [each for each in given.parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
-    n_needed = sum(each.default is each.empty for each in positional)
-    return tuple(given.parameters), len(positional), n_needed
+        code, n_positional = function.__code__, function.__code__.co_argcount
+        names = code.co_varnames[: n_positional + code.co_kwonlyargcount]
+        first_default = n_positional - len(function.__defaults__ or ())
+        by_name = frozenset(names[n_positional:]).difference(function.__kwdefaults__ or ())
+        return names, n_positional, by_name.union(names[:first_default])
+    n_positional = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in given.parameters.values())
+    needed = frozenset(name for name, each in given.parameters.items() if each.default is each.empty)
+    return tuple(given.parameters), n_positional, needed
 
 
 def meant(value: str, options: Collection[str]) -> str:
@@ -170,7 +171,7 @@ def meant(value: str, options: Collection[str]) -> str:
 def _refusal(
     names: Sequence[str],
     n_positional: int,
-    n_needed: int,
+    needed: Collection[str],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     maker: type,
@@ -188,8 +189,9 @@ def _refusal(
         after = f" after {listed(first)}" if first else ""
         which = f": {listed(rest, 8)}" if rest else ", and has none"
         return f"needs a name for each value{after}{which}; got {shown(args[n_positional])} without one"
-    missing = [name for name in names[len(args) : n_needed] if name not in kwargs]
-    return f"needs {listed(names[:n_needed])}, got no {listed(missing)}" if missing else None
+    missing = [name for name in names[len(args) :] if name in needed and name not in kwargs]
+    wanted = (name for name in names if name in needed)
+    return f"needs {listed(wanted)}, got no {listed(missing)}" if missing else None
 
 
 def _hints(name: str, names: Sequence[str], maker: type) -> Iterator[str]:

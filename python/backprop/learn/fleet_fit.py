@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -84,7 +85,7 @@ def fit(
     own = MemberSettings(len(fleet), optimizer, learning_rate, dict(zip(PENALTIES, (l1, l2, dropout), strict=True)))
     epochs, initial_epoch = network_fit.checked_epochs(epochs, initial_epoch, resume)
     if batch_size is not None:
-        batch_size = check.integer("batch_size", batch_size, at_least=1)
+        batch_size = min(check.integer("batch_size", batch_size, at_least=1), sys.maxsize)
     if schedule is not None:
         schedule = as_schedule("schedule", schedule)
     data = _Rows(fleet, X, y, loss, sample_weight, class_weight, validation_data, validation_split, metrics)

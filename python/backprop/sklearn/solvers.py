@@ -33,6 +33,7 @@ from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
 from backprop.reference.solvers import SOLVERS
+from backprop.reference.solvers.solver import MAX_EVALUATIONS
 from backprop.sklearn.listeners import Listeners
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def minimize(problem: Problem, solver_name: str, *, max_iter: int, max_fun: int,
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
     assert isinstance(loss, Loss)  # these solvers refuse custom ones
     state = SolverState(problem.parameters.astype(np.float64))
-    solver = SOLVERS[solver_name](tolerance=tol, max_evaluations=max_fun)
+    solver = SOLVERS[solver_name](tolerance=tol, max_evaluations=min(max_fun, MAX_EVALUATIONS))
     check_solver(solver, problem.layers, loss, data, plan.n_parameters)
     run = core.Solving(plan, loss, solver, data, state)
     reason: SolveReason = "time"

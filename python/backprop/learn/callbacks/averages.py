@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from backprop.base import checks as check
 from backprop.base.state import TrainingState
 from backprop.base.types import Average
+from backprop.learn import pace
 from backprop.learn.callbacks.callback import Callback
 
 
@@ -29,9 +31,9 @@ class WeightAveraging(Callback):
         if isinstance(self.start, float):
             check.number("start", self.start, above=0, below=1)
         else:
-            self.start = check.integer("start", self.start, at_least=0)
+            self.start = min(check.integer("start", self.start, at_least=0), pace.MOST_EPOCHS)
         if self.every_steps is not None:
-            self.every_steps = check.integer("every_steps", self.every_steps, at_least=1)
+            self.every_steps = min(check.integer("every_steps", self.every_steps, at_least=1), sys.maxsize)
         self.evaluate = check.boolean("evaluate", self.evaluate)
         self.restore = check.boolean("restore", self.restore)
         self.forget()

@@ -17,6 +17,9 @@ UNITS = ("step", "epoch")
 # dataclass(slots=True) makes a second class, which super() without arguments does not know before Python 3.14;
 # therefore the __post_init__ of the base class is called by its name.
 
+LONGEST = 10**17
+"""Steps are counted in 64 bits, and lengths are added up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -134,7 +137,9 @@ class Sequential(Schedule):
         object.__setattr__(self, "parts", _parts(self.parts))
         if isinstance(self.lengths, str) or not isinstance(self.lengths, Sequence):
             raise TypeError(f"lengths: needs a sequence of integers, got {check.shown(self.lengths)}")
-        lengths = tuple(check.integer(f"lengths[{k}]", length, at_least=1) for k, length in enumerate(self.lengths))
+        lengths = tuple(
+            check.integer(f"lengths[{k}]", length, at_least=1, at_most=LONGEST) for k, length in enumerate(self.lengths)
+        )
         if len(lengths) != len(self.parts) - 1:
             raise ValueError(
                 f"lengths: needs {len(self.parts) - 1}, one for each part but the last, got {len(lengths)}"
