@@ -284,6 +284,15 @@ def test_sanitizers_find_nothing_in_odd_cells(tmp_path):
     subprocess.run([compile_c(tmp_path, source, *options)], check=True)
 
 
+def test_several_targets_share_the_arithmetic():
+    data = {name: column for name, column in table().items() if name in ("income", "smoker", "price", "label", "floor")}
+    text = TableModel(epochs=2, seed=0).fit(data, target=["price", "label", "floor"]).to_c(name="m")
+    defined = re.findall(r"^(?:static inline|M_FUSED) \S+ (m_\w+)\(", text, re.MULTILINE)
+    assert len(set(defined)) == len(defined)
+    assert {"m_product", "m_fused_product", "m_price_predict", "m_price_fused_predict"} < set(defined)
+    assert not {f"m_{target}_product" for target in ("price", "label", "floor")} & set(defined)
+
+
 def test_targets_whose_names_run_into_each_other_are_numbered(tmp_path):
     data = {"x": np.arange(40.0), "a": np.arange(40.0) ** 2, "a_fused": np.arange(40.0) * 3}
     model = TableModel(epochs=1, seed=0).fit(data, target=["a", "a_fused"], task="regression")

@@ -50,7 +50,7 @@ class Around:
 def header(name: str, models: Mapping[str, Model], weights: Any, training: Any, around: Around = Around()) -> str:
     """Return the text of a header, whose names begin with `name`; `models` are by what the names of each begin with."""
     weights, training = check.choice("weights", weights, _WEIGHTS), check.boolean("training", training)
-    networks = tuple(CNetwork(prefix, model, name.upper(), weights, training) for prefix, model in models.items())
+    networks = tuple(CNetwork(prefix, model, name, weights, training) for prefix, model in models.items())
     return CFile(name, networks, around).text
 
 
@@ -95,12 +95,24 @@ class CFile:
             *([f"typedef char {self.name}_needs_doubles_of_64_bits[sizeof(double) == 8 ? 1 : -1];"] if wide else []),
             _FUSED.replace("BP_", f"{macro}_"),
             _NO_CONTRACTION,
-            *(part for network in self.networks for part in network.parts()),
+            *(part for network in self.networks for part in network.definitions()),
+            *self._functions(),
             *([self.around.text] if self.around.text else []),
             _CONTRACTION_AGAIN,
             "#endif",
         ]
         return "\n\n".join(parts) + "\n"
+
+    def _functions(self) -> Iterator[str]:
+        """Yield the functions, which all networks share, the fused ones, and the entries of each network."""
+        names = [name for network in self.networks for name in network.functions]
+        entries = [(network.write, entry) for network in self.networks for entry in network.entries]
+        write = self.networks[0].write
+        yield write.functions(names)
+        fused = [write.functions(names, fused=True), *(entry.text(own, fused=True) for own, entry in entries)]
+        yield "\n\n".join([f"#if defined({write.macro}_FUSED)", *fused, "#endif"])
+        for own, entry in entries:
+            yield entry.text(own, fused=False)
 
     def _about(self) -> Iterator[str]:
         """Yield the lines of the comment at the top."""

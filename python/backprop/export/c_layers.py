@@ -80,13 +80,13 @@ class CLayer:
         """Return the lines that compute the outputs, and keep the scores if asked for."""
         function, arrays = self._product
         given = ", ".join(map(self.named, arrays))
-        lines = [f"    {self.write.prefix}_{function}({self.n_in}, {self.n_out}, {given}, {inputs}, {outputs});"]
+        lines = [f"    {self.write.shared}_{function}({self.n_in}, {self.n_out}, {given}, {inputs}, {outputs});"]
         if self.int8 and self.layer.bias:
             lines += self.each(f"{outputs}[o] = {outputs}[o] + {self.named('biases')}[o];")
         if scores is not None:
             lines += self.each(f"{scores}[o] = {outputs}[o];")
         if self.activation == "softmax":
-            lines.append(f"    {self.write.prefix}_softmax({self.n_out}, {outputs});")
+            lines.append(f"    {self.write.shared}_softmax({self.n_out}, {outputs});")
         elif self.activation != "identity":
             lines += self.each(f"{outputs}[o] = {self.call(self.activation, f'{outputs}[o]')};")
         return lines
@@ -102,7 +102,7 @@ class CLayer:
             more = f", {self.named('slopes')}[o]"
         elif self.layer.alpha is not None:
             more = f", {self.write.literal(self.layer.alpha)}"
-        return f"{self.write.prefix}_{function}({argument}{more})"
+        return f"{self.write.shared}_{function}({argument}{more})"
 
 
 def in_8_bits(weights: RealArray) -> tuple[NDArray[np.int8], RealArray]:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CNetwork:
-    """A network whose names in C begin with `prefix`, in a file whose macros begin with `macro`."""
+    """A network whose names in C begin with `prefix`, in a file whose functions begin with `file`."""
 
     prefix: str
     model: Model
-    macro: str
+    file: str
     weights: str
     training: bool
 
@@ -39,7 +39,7 @@ class CNetwork:
     @cached_property
     def write(self) -> Writer:
         """Prefix and type."""
-        return Writer(self.prefix, self.model.dtype, self.macro)
+        return Writer(self.prefix, self.model.dtype, self.file)
 
     @cached_property
     def layers(self) -> tuple[CLayer, ...]:
@@ -83,21 +83,18 @@ class CNetwork:
         """The size of the buffers of `predict`."""
         return sum(self._buffers) * self.model.dtype.itemsize
 
-    def parts(self) -> Iterator[str]:
-        """Yield its definitions: arrays, functions, what fuses multiply-adds, and `predict` and `train_one`."""
+    def definitions(self) -> Iterator[str]:
+        """Yield the definitions of its sizes and arrays."""
         macro = self.prefix.upper()
         yield f"#define {macro}_INPUTS {self.model.n_inputs}\n#define {macro}_OUTPUTS {self.model.n_outputs}"
         for layer in self.layers:
             yield from layer.definitions()
-        names = [name for layer in self.layers for name in layer.functions]
-        if self.training:
-            names += c_training.functions(self.model, self.layers)
-        yield self.write.functions(names)
-        fused = [self.write.functions(names, fused=True)]
-        fused += [self.write.fused(entry.text(self.write)) for entry in self.entries]
-        yield "\n\n".join([f"#if defined({self.macro}_FUSED)", *fused, "#endif"])
-        for entry in self.entries:
-            yield entry.text(self.write, asks=True)
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions that its entries call."""
+        training = c_training.functions(self.model, self.layers) if self.training else ()
+        return (*(name for layer in self.layers for name in layer.functions), *training)
 
     @property
     def _buffers(self) -> tuple[int, int]:

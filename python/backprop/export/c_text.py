@@ -41,16 +41,25 @@ def is_identifier(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Writer:
-    """What C is written with: the prefix of all names, the type of numbers, and what macros begin with."""
+    """What C is written with: with what names of arrays begin, the type of numbers, and with what functions begin.
+
+    `file` is the prefix of the functions of `functions.h` where several networks share them, and, in capitals, that of
+    macros; as a rule it is that of all names.
+    """
 
     prefix: str
     dtype: np.dtype[Any]
     file: str = ""
 
     @property
+    def shared(self) -> str:
+        """With what the names of functions begin."""
+        return self.file or self.prefix
+
+    @property
     def macro(self) -> str:
         """With what macros begin."""
-        return self.file or self.prefix.upper()
+        return self.shared.upper()
 
     @cached_property
     def real(self) -> str:
@@ -92,7 +101,7 @@ class Writer:
         template = re.sub(r"\bmantissa\b", "52" if wide else "23", template)
         template = re.sub(r"\breal\b", self.real, template)
         template = re.sub(r"\bbits\b", f"uint{size}_t", template)
-        return re.sub(r"\bBP_", f"{self.macro}_", re.sub(r"\bbp_", f"{self.prefix}_", template))
+        return re.sub(r"\bBP_", f"{self.macro}_", re.sub(r"\bbp_", f"{self.shared}_", template))
 
     def array(self, name: str, values: RealArray | NDArray[np.int8], *, constant: bool = True) -> str:
         """Return the definition of an array, row after row; whole numbers are int8."""
@@ -128,8 +137,8 @@ class Writer:
         They call each other, and those functions of the file that do not multiply and add.
         """
         renamed = re.sub(
-            rf"\b{self.prefix}_(\w+)\(",
-            lambda found: f"{self.prefix}_fused_{found[1]}(" if self._multiplies_and_adds(found[1]) else found[0],
+            rf"\b{self.shared}_(\w+)\(",
+            lambda found: f"{self.shared}_fused_{found[1]}(" if self._multiplies_and_adds(found[1]) else found[0],
             text,
         )
         return renamed.replace("static inline", f"{self.macro}_FUSED")
@@ -144,9 +153,9 @@ class Writer:
         found[name] = self.text(template)
 
     def _multiplies_and_adds(self, name: str) -> bool:
-        """Tell whether a function does, or what it calls; what is not in `functions.h` is made of such functions."""
+        """Tell whether a function of `functions.h` does, or what it calls."""
         if name == "fma" or not has_function(name):
-            return True
+            return name == "fma"
         return any(called != name and self._multiplies_and_adds(called) for called in _called(self._template(name)))
 
     def _template(self, name: str) -> str:
@@ -167,15 +176,16 @@ class Entry:
     declared: str
     lines: tuple[str, ...]
 
-    def text(self, write: Writer, *, asks: bool = False) -> str:
-        """Return its definition; `asks`: it leaves its work to the one that is fused, where the processor can do it."""
-        head = f"static inline void {write.prefix}_{self.name}({', '.join(self.arguments)})"
-        lines = [head, "{", f"    {self.declared}", "    int o;"]
-        if asks:
-            given = ", ".join(argument.split()[-1].lstrip("*") for argument in self.arguments)
-            asked = " && ".join(f'__builtin_cpu_supports("{what}")' for what in ("avx2", "fma"))
-            lines += [f"#if defined({write.macro}_FUSED)", f"    if ({asked}) {{"]
-            lines += [f"        {write.prefix}_fused_{self.name}({given});", "        return;", "    }", "#endif"]
+    def text(self, write: Writer, *, fused: bool) -> str:
+        """Return its definition: the one that is fused, or the one that leaves its work to that where it can run."""
+        name = f"{write.prefix}_{'fused_' * fused}{self.name}"
+        lines = [f"static inline void {name}({', '.join(self.arguments)})", "{", f"    {self.declared}", "    int o;"]
+        if fused:
+            return write.fused("\n".join([*lines, *self.lines, "}"]))
+        given = ", ".join(argument.split()[-1].lstrip("*") for argument in self.arguments)
+        asked = " && ".join(f'__builtin_cpu_supports("{what}")' for what in ("avx2", "fma"))
+        lines += [f"#if defined({write.macro}_FUSED)", f"    if ({asked}) {{"]
+        lines += [f"        {write.prefix}_fused_{self.name}({given});", "        return;", "    }", "#endif"]
         return "\n".join([*lines, *self.lines, "}"])
 
 

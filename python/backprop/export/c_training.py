@@ -81,7 +81,7 @@ def _output_delta(model: Model, last: CLayer) -> list[str]:
 
 def _step(layer: CLayer, below: CLayer | None) -> list[str]:
     """Return the lines for the gradient with respect to the scores of the layer below, and for the step of this one."""
-    k, prefix, sizes = layer.number, layer.write.prefix, f"{layer.n_in}, {layer.n_out}"
+    k, prefix, sizes = layer.number, layer.write.shared, f"{layer.n_in}, {layer.n_out}"
     lines = []
     if below is not None:
         weights = layer.named("weights")
@@ -105,7 +105,7 @@ def _times_slope(layer: CLayer) -> list[str]:
     if layer.activation == "identity":
         return []
     if layer.activation == "softmax":
-        return [f"    {layer.write.prefix}_softmax_slope({layer.n_out}, outputs_{k}, delta_{k});"]
+        return [f"    {layer.write.shared}_softmax_slope({layer.n_out}, outputs_{k}, delta_{k});"]
     of = f"scores_{k}[o]" if _reads_scores(layer) else f"outputs_{k}[o]"
     slope = layer.call(f"{layer.activation}_slope", of)
     if not (layer.layer.function.slopes and layer.changes("slopes")):

@@ -526,12 +526,10 @@ class TableModel:
         """Write the model as one of ONNX, or return it: `Network.to_onnx` with the preprocessing and the labels.
 
         It has an input (n, 1) for each column by its name: float64 for numbers, for booleans as 1 and 0, for dates as
-        seconds since 1970 and for categories that are numbers, NaN or infinite where missing; text for other
-        categories, empty or such as NA where missing. For each target it has an output (n,) by its name, for labels
-        also ``"NAME probabilities"``.
-
-        `opset` is the version of the operators for texts, 20 or 17. onnxruntime reads 20 from 1.17 on; 17 from 1.13 on,
-        and then texts have to come without blanks around them. A model without texts needs no more than 17.
+        seconds since 1970 and for categories that are numbers, NaN or infinite where missing; text for other ones,
+        empty or such as NA where missing. For each target it has an output (n,), for labels ``"NAME probabilities"``.
+        `opset` is the version of the operators for texts, 20 or 17. onnxruntime reads 20 from 1.17 on, and 17 from 1.13
+        on, for texts without blanks around them. A model without texts needs no more than 17.
         """
         from backprop.tables.exported_onnx import to_onnx
 
