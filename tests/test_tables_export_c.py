@@ -293,6 +293,17 @@ def test_several_targets_share_the_arithmetic():
     assert not {f"m_{target}_product" for target in ("price", "label", "floor")} & set(defined)
 
 
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(("std", "language"), [("gnu11", "c"), ("c99", "c"), ("gnu++17", "c++")])
+def test_columns_may_be_called_as_macros_of_headers_and_compilers(compiler, std, language, tmp_path):
+    names = ["errno", "stdin", "stderr", "linux", "unix", "complex", "int", "max", "assert"]
+    data = {name: np.arange(40.0) + k for k, name in enumerate([*names, "signgam"])}
+    TableModel(epochs=1, seed=0).fit(data, target="signgam", task="regression").to_c(tmp_path / "m.h")
+    headers = ("errno", "stdio", "stdlib", "math", *(["complex", "tgmath"] * (language == "c")), "assert")
+    source = "".join(f"#include <{name}.h>\n" for name in headers) + '#include "m.h"\n'
+    compile_c(tmp_path, source, "-c", compiler=compiler, std=std, language=language)
+
+
 def test_targets_whose_names_run_into_each_other_are_numbered(tmp_path):
     data = {"x": np.arange(40.0), "a": np.arange(40.0) ** 2, "a_fused": np.arange(40.0) * 3}
     model = TableModel(epochs=1, seed=0).fit(data, target=["a", "a_fused"], task="regression")

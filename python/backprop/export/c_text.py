@@ -24,19 +24,23 @@ long mutable namespace new noexcept not not_eq nullptr operator or or_eq private
 restrict return short signed sizeof static struct switch template this throw true try typedef typeid typename
 union unsigned using virtual void volatile while xor xor_eq
 """
+# What headers, and compilers that are not asked for strict ISO C, define as macros.
+_MACROS = """
+cdecl complex errno far fixed huge i386 imaginary interface linux mips near noreturn pascal signgam small sparc stderr
+stdin stdout sun unix vax
+"""
 
 
 def is_identifier(name: str) -> bool:
-    """Return whether C and C++ leave this name to users.
+    """Return whether C and C++, and their common headers and compilers, leave this name to users.
 
     Examples
     --------
-    >>> is_identifier("model_2"), is_identifier("2nd"), is_identifier("class"), is_identifier("_Bool")
+    >>> is_identifier("model_2"), is_identifier("2nd"), is_identifier("class"), is_identifier("linux")
     (True, False, False, False)
     """
-    return (
-        re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in _KEYWORDS.split()
-    )
+    taken = {*_KEYWORDS.split(), *_MACROS.split()}
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in taken
 
 
 @dataclass(frozen=True)
