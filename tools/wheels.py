@@ -26,6 +26,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import tomllib
 import venv
 from pathlib import Path
 
@@ -58,13 +59,22 @@ def build_pure(folder: Path) -> Path:
 def build(arch: str, folder: Path) -> Path:
     """Compile for a processor and return the wheel that has auditwheel's label."""
     options, environment = [os.environ.get("CMAKE_ARGS", ""), "-DBPCORE_OLD_GLIBC=ON"], {}
+    raw, labelled = folder / f"raw-{arch}", folder / f"labelled-{arch}"
+    pip = [sys.executable, "-m", "pip"]
+    make = ["wheel", "--quiet", "--no-deps", "--wheel-dir", raw, f"--config-settings=build-dir={folder / arch}", ROOT]
     if arch != platform.machine():
+        # pip, told of the other processor, would fetch the tools for that one: here they are at hand before.
+        tools = folder / "tools"
+        venv.create(tools)
+        pip += ["--python", tools / "bin/python"]
+        needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+        run([*pip, "install", "--quiet", *needed, "cmake", "ninja"])
+        make.append("--no-build-isolation")
+        environment["PATH"] = f"{tools / 'bin'}{os.pathsep}{os.environ['PATH']}"
         options += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={arch}"]
         options += [f"-DCMAKE_C_COMPILER={arch}-linux-gnu-gcc"]
         environment["_PYTHON_HOST_PLATFORM"] = f"linux-{arch}"
-    raw, labelled = folder / f"raw-{arch}", folder / f"labelled-{arch}"
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", raw]
-    run([*pip, f"--config-settings=build-dir={folder / arch}", ROOT], CMAKE_ARGS=" ".join(options), **environment)
+    run([*pip, *make], CMAKE_ARGS=" ".join(options), **environment)
     (wheel,) = raw.glob("*.whl")
     # The cores for AVX2 and AVX-512 are loaded only where the processor has it.
     repair = [sys.executable, "-m", "auditwheel", "repair", "-z9", "--disable-isa-ext-check", "--wheel-dir", labelled]
