@@ -330,6 +330,20 @@ def test_a_run_goes_on_with_the_automatic_tolerances_that_it_began_with():
         net.minimize(x, 1e-3 * x, max_iter=6, resume=True, tolerance=1e-4)
 
 
+def test_classes_made_from_a_method_are_that_method(data, tmp_path):
+    class Mine(bp.solvers.LBFGS):
+        pass
+
+    X, y = data
+    net = bp.mlp([4, 3, 1], hidden="tanh", dtype="float64", seed=0)
+    net.minimize(X, y, method=Mine(history=4), max_iter=3)
+    net.save_checkpoint(tmp_path / "run.safetensors")
+    net = bp.resume(tmp_path / "run.safetensors")
+    assert net.minimize(X, y, method=Mine(history=4), max_iter=5, resume=True).iterations == 5
+    with pytest.raises(TypeError, match=r"^method: needs one of LBFGS, LevenbergMarquardt, Bayes.*, got Solver\("):
+        net.minimize(X, y, method=bp.solvers.Solver())
+
+
 def test_only_what_is_boundless_is_left_out_of_a_representation():
     assert repr(bp.solvers.LevenbergMarquardt()) == (
         "LevenbergMarquardt(tolerance=1e-05, loss_tolerance=0.0, damping=0.1, scaling='identity')"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from backprop.reference.gauss_newton import WEIGHTS
 from backprop.reference.layout import layout
 from backprop.reference.losses import Loss
 from backprop.reference.losses.loss import denominator
-from backprop.reference.solvers import BayesianRegularization, Solver
+from backprop.reference.solvers import SOLVERS, BayesianRegularization, Solver
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -75,7 +75,12 @@ def checked_method(method: Any, names: Collection[str]) -> Any:
     """Return a method of the core as an object or by name, or one of the other names."""
     if isinstance(method, type) and issubclass(method, Solver):
         raise TypeError(f"method: needs an object, got the class {method.__name__}; write {method.__name__}()")
-    return method if isinstance(method, Solver) else check.choice("method", method, names)
+    if not isinstance(method, Solver):
+        return check.choice("method", method, names)
+    for cls in SOLVERS.values():  # what a class made from one adds does not count
+        if isinstance(method, cls) and cls.name == method.name:
+            return cls(**{field.name: getattr(method, field.name) for field in fields(cls)})
+    raise TypeError(f"method: needs one of {', '.join(each.__name__ for each in SOLVERS.values())}, got {method!r}")
 
 
 def checked_tolerance(tolerance: Any) -> float | None:

@@ -37,7 +37,7 @@ MAX_EVALUATIONS = 2**62
 class Solver:
     """A method that minimises the loss over all rows: when it stops."""
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
 
     tolerance: float = 1e-5
     """stop when no element of the gradient is larger"""
