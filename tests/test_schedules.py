@@ -195,6 +195,7 @@ BAD = [
     (lambda: Custom(function=3), TypeError, "function: needs a function, got 3"),
     (lambda: Custom(function=lambda t: -1).factors(STEPS), ValueError, "schedule(0): needs a number >= 0, got -1"),
     (lambda: Custom(function=lambda t: math.nan).factors(STEPS), ValueError, "schedule(0): needs a finite number"),
+    (lambda: as_schedule("schedule", 0.1), TypeError, "got 0.1 (float); a rate itself is the learning_rate of an opt"),
     (lambda: as_schedule("schedule", Cosine), TypeError, "schedule: needs an object, got the class Cosine; write"),
     (
         lambda: as_schedule("schedule", "cosine"),

@@ -74,4 +74,8 @@ def as_schedule(name: str, value: Any) -> Schedule:
     if callable(value):
         return Custom(function=value)
     kinds = ", ".join(kind.__name__ for kind in SCHEDULES.values())
-    raise TypeError(f"{name}: needs None, a function of the step number or one of {kinds}, got {check.shown(value)}")
+    rate = "; a rate itself is the learning_rate of an optimizer, the learning_rate_init of an estimator"
+    raise TypeError(
+        f"{name}: needs None, a function of the step number or one of {kinds}, got {check.shown(value)}"
+        f"{rate if isinstance(value, (int, float)) else ''}"
+    )
