@@ -137,9 +137,7 @@ class Sequential(Schedule):
         object.__setattr__(self, "parts", _parts(self.parts))
         if isinstance(self.lengths, str) or not isinstance(self.lengths, Sequence):
             raise TypeError(f"lengths: needs a sequence of integers, got {check.shown(self.lengths)}")
-        lengths = tuple(
-            check.integer(f"lengths[{k}]", length, at_least=1, at_most=LONGEST) for k, length in enumerate(self.lengths)
-        )
+        lengths = tuple(checked_length(f"lengths[{k}]", length) for k, length in enumerate(self.lengths))
         if len(lengths) != len(self.parts) - 1:
             raise ValueError(
                 f"lengths: needs {len(self.parts) - 1}, one for each part but the last, got {len(lengths)}"
@@ -203,3 +201,8 @@ def _parts(parts: Any) -> tuple[Schedule, ...]:
         if not isinstance(part, Schedule):
             raise TypeError(f"parts[{k}]: needs a schedule, got {check.shown(part)}")
     return tuple(parts)
+
+
+def checked_length(name: str, value: Any, at_least: int = 1) -> int:
+    """Return a number of steps or epochs that can be counted to."""
+    return check.integer(name, check.integer(name, value, at_least=at_least), at_most=LONGEST)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
-from backprop.learn.schedules.schedule import LONGEST, Schedule
+from backprop.learn.schedules.schedule import Schedule, checked_length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class StepDecay(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        check.integer("length", self.length, at_least=1, at_most=LONGEST)
+        checked_length("length", self.length)
         check.number("decay", self.decay, above=0)
 
     def formula(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -202,10 +202,10 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        check.integer("length", self.length, at_least=1, at_most=LONGEST)
+        checked_length("length", self.length)
         check.number("end", self.end, at_least=0)
         check.boolean("restarts", self.restarts)
-        check.integer("growth", self.growth, at_least=1, at_most=LONGEST)
+        checked_length("growth", self.growth)
         if self.growth > 1 and not self.restarts:
             raise ValueError(f"growth: needs restarts=True, got {self.growth}")
 
@@ -255,7 +255,7 @@ class Warmup(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        check.integer("length", self.length, at_least=1, at_most=LONGEST)
+        checked_length("length", self.length)
         check.number("start", self.start, at_least=0)
 
     def formula(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -304,7 +304,7 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         Schedule.__post_init__(self)
-        check.integer("length", self.length, at_least=2, at_most=LONGEST)
+        checked_length("length", self.length, at_least=2)
         check.number("peak", self.peak, above=0, below=1)
         check.number("start", self.start, above=0)
         check.number("end", self.end, at_least=0)
