@@ -520,6 +520,13 @@ def test_training_without_what_fit_does_is_refused(setting, tmp_path):
     net.to_c(tmp_path / "model.h")
 
 
+def test_a_network_that_is_frozen_is_not_trained():
+    net = bp.Network(2, [bp.Dense(3, "tanh", trainable=False), bp.Dense(1, trainable=False)])
+    with pytest.raises(ValueError, match="training: needs a layer that is not frozen, got none; or training=False"):
+        net.to_c(training=True)
+    assert "n_train_one" not in net.to_c(name="n")
+
+
 def test_parameters_that_are_no_numbers_are_refused(tmp_path):
     net = bp.mlp([2, 1], seed=0)
     net.weights[0][0] = np.nan

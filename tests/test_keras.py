@@ -118,3 +118,27 @@ def test_chains_that_keras_builds(rng):
     net = bp.from_keras(model)
     assert [layer.activation for layer in net.layers] == ["gelu", "leaky_relu", "silu", "softmax"]
     close(net.predict(X.reshape(9, 6)), model.predict(X, verbose=0))
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch says that Keras calls its older exporter
+@pytest.mark.parametrize("name", ["relu", "elu", "selu", "softplus", "softsign", "hard_sigmoid", "hard_silu", "relu6",
+                                  "leaky_relu", "mish", "gelu", "silu", "hard_tanh"])  # fmt: skip
+def test_a_file_of_onnx_that_keras_writes(name, tmp_path, rng):
+    """Scalers and norms among the layers go into the weights."""
+    onnx = pytest.importorskip("onnx")
+    if keras.backend.backend() != "torch":
+        pytest.skip("Keras on PyTorch needs no more packages for that")
+    X = (rng.normal(size=(50, 4)) * 3 + 5).astype("float32")
+    scaler = keras.layers.Normalization()
+    scaler.adapt(X)
+    hidden = [keras.layers.Dense(8, name), keras.layers.BatchNormalization(), keras.layers.Dropout(0.2)]
+    last = [keras.layers.Rescaling(2.0, 1.0), keras.layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((4,)), scaler, *hidden, *last])
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    model.fit(X, rng.integers(0, 3, 50), epochs=2, verbose=0)
+    model.predict(X, verbose=0)
+    model.export(tmp_path / "net.onnx", format="onnx", verbose=False)
+    assert onnx.load(tmp_path / "net.onnx").graph.node
+    net = bp.from_onnx(tmp_path / "net.onnx")
+    assert len(net.layers) == 2
+    np.testing.assert_allclose(net.predict(X), model.predict(X, verbose=0), rtol=1e-5, atol=2e-6)

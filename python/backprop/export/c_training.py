@@ -27,6 +27,8 @@ def check_trainable(model: Model, weights: str) -> None:
     """Raise where `train_one` would not do what `fit` does."""
     if weights == "int8":
         raise ValueError("training: needs weights='exact', small steps are lost in 8 bits; or training=False")
+    if not any(layer.trainable for layer in model.layers):
+        raise ValueError("training: needs a layer that is not frozen, got none; or training=False")
     for k, layer in enumerate(model.layers):
         for setting in ("dropout", "max_norm"):
             if getattr(layer, setting):

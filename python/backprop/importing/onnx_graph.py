@@ -27,6 +27,13 @@ class Node(NamedTuple):
     domain: str
     proto: Any
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it gives what it reads, in evaluation mode, as a float32 or a float64."""
+        if self.op == "Cast":
+            return self.attributes.get("to") in (1, 11)
+        return self.op == "Identity" or (self.op == "Dropout" and len(self.inputs) < 3)
+
     def __str__(self) -> str:
         return f"from_onnx: node {self.name or self.outputs[0]!r} ({self.op})"
 
@@ -42,7 +49,7 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A graph whose nodes are in the order in which they can run."""
+    """A graph whose nodes are in the order in which they can run, without those that change nothing."""
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
@@ -61,17 +68,21 @@ class OnnxGraph:
         opsets = {each.domain: each.version for each in model.opset_import}
         constants = {each.name: _array(each) for each in model.graph.initializer}
         inputs = tuple(_input(each) for each in model.graph.input if each.name not in constants)
-        nodes = []
-        for node in map(_node, model.graph.node):
+        nodes: list[Node] = []
+        passed: dict[str, str] = {}
+        for proto in model.graph.node:
+            node = _node(proto, passed)
             if node.op in _FOLDED and all(name in constants for name in node.inputs if name):
                 constants |= zip(node.outputs, run(node, constants, opsets), strict=True)
+            elif node.changes_nothing:
+                passed |= dict.fromkeys(node.outputs, node.inputs[0])
             else:
                 nodes.append(node)
         readers: dict[str, list[Node]] = {}
         for node in nodes:
             for name in dict.fromkeys(node.inputs):
                 readers.setdefault(name, []).append(node)
-        outputs = tuple(each.name for each in model.graph.output)
+        outputs = tuple(passed.get(each.name, each.name) for each in model.graph.output)
         return cls(inputs, outputs, tuple(nodes), readers, constants, opsets)
 
     def varying(self, node: Node) -> list[str]:
@@ -88,7 +99,7 @@ def run(node: Node, values: Mapping[str, NDArray[Any]], opsets: Mapping[str, int
     from onnx import ValueInfoProto, helper
     from onnx.reference import ReferenceEvaluator
 
-    read = {name: values[name] for name in node.inputs if name}
+    read = {given: values[name] for given, name in zip(node.proto.input, node.inputs, strict=True) if name}
     graph = helper.make_graph([node.proto], "node", _named(ValueInfoProto, read), _named(ValueInfoProto, node.outputs))
     try:
         found: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, read)
@@ -121,12 +132,14 @@ def _input(proto: Any) -> Input:
     return Input(proto.name, names.get(tensor.elem_type, "unknown"), sizes[0], known)
 
 
-def _node(proto: Any) -> Node:
+def _node(proto: Any, passed: Mapping[str, str]) -> Node:
+    """Return a node that reads of results that were passed on what they are."""
     from onnx import helper
 
     attributes = {each.name: _shortest(helper.get_attribute_value(each)) for each in proto.attribute}
     outputs = tuple(name for name in proto.output if name)
-    return Node(proto.op_type, proto.name, tuple(proto.input), outputs, attributes, proto.domain, proto)
+    inputs = tuple(passed.get(name, name) for name in proto.input)
+    return Node(proto.op_type, proto.name, inputs, outputs, attributes, proto.domain, proto)
 
 
 def _shortest(value: Any) -> Any:
