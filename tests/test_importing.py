@@ -189,7 +189,11 @@ def test_training_goes_on_as_in_torch(torch, backend, rng):
 @pytest.mark.parametrize(
     ("parts", "error", "message"),
     [
-        (lambda nn: [nn.Linear(4, 3), nn.BatchNorm1d(3)], TypeError, r"module\[1\]: needs one of .*, got BatchNorm1d"),
+        (
+            lambda nn: [nn.Linear(4, 3), nn.BatchNorm1d(3)],
+            TypeError,
+            r"module\[1\]: .*, got BatchNorm1d; torch.onnx.export",
+        ),
         (lambda nn: [nn.ReLU(), nn.Linear(4, 3)], ValueError, r"module\[0\]: needs a dense layer before it, got relu"),
         (lambda nn: [nn.Dropout(), nn.Linear(4, 3)], ValueError, "needs a dense layer before it, got dropout"),
         (lambda nn: [nn.Linear(4, 3), nn.ReLU(), nn.Tanh()], ValueError, "between two activations, got relu and tanh"),
@@ -227,6 +231,16 @@ def test_a_module_of_one_s_own_and_frozen_weights(torch):
         bp.from_torch(linear)
     with pytest.raises(ValueError, match="output: needs a dense layer between two activations"):
         bp.from_torch(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU()), output="sigmoid")
+
+
+def test_a_pipeline_of_scikit_learn_is_told_the_way(rng):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X = rng.normal(size=(30, 2))
+    pipeline = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(3,), max_iter=2))
+    with pytest.raises(TypeError, match="of a pipeline, give the last step, or let skl2onnx and from_onnx put its"):
+        bp.from_sklearn(fitted(pipeline, X, X[:, 0]))
 
 
 # --- Keras ---------------------------------------------------------------------------------------------------------
@@ -373,6 +387,7 @@ def test_keras_functional_models(rng):
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
+        (lambda rng: [kind("Rescaling")()], TypeError, r"got Rescaling; model.export\(format='onnx'\) and from_onnx"),
         (lambda rng: [kind("Conv2D")()], TypeError, r"model.layers\[0\]: needs one of Dense, .*, got Conv2D"),
         (
             lambda rng: [dense(rng, 3, 2, "celu")],

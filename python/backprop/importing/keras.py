@@ -8,6 +8,7 @@ from typing import Any
 from backprop.importing.stack import Named, Stack, named, need
 from backprop.network import Network
 
+_SCALING = ("BatchNormalization", "Normalization", "Rescaling")
 _KERAS_NAMES = {"linear": "identity", "exponential": "exp", "swish": "silu", "hard_silu": "hard_swish"}
 
 
@@ -72,7 +73,8 @@ def from_keras(
             stack.activation(where, _KERAS_ACTIVATIONS[kind](where, config))
         elif kind not in ("InputLayer", "Flatten"):  # rows are flat already
             known = ["Dense", "Activation", *_KERAS_ACTIVATIONS, "PReLU", "Dropout", "InputLayer", "Flatten"]
-            raise TypeError(f"{where}: needs one of {', '.join(known)}, got {kind}")
+            way = "; model.export(format='onnx') and from_onnx put it into the weights" if kind in _SCALING else ""
+            raise TypeError(f"{where}: needs one of {', '.join(known)}, got {kind}{way}")
     return stack.network(output, seed, backend)
 
 

@@ -68,7 +68,8 @@ def from_torch(
         elif kind in _TORCH_ACTIVATIONS:
             stack.activation(where, _TORCH_ACTIVATIONS[kind](where, part))
         elif kind not in ("Identity", "Flatten"):  # rows are flat already
-            raise TypeError(f"{where}: needs one of Sequential, {', '.join(_KNOWN)}, got {kind}")
+            way = "; torch.onnx.export and from_onnx put it into the weights" if kind.startswith("BatchNorm") else ""
+            raise TypeError(f"{where}: needs one of Sequential, {', '.join(_KNOWN)}, got {kind}{way}")
     return stack.network(output, seed, backend)
 
 
