@@ -319,6 +319,16 @@ def test_automatic_tolerances_follow_the_smallest_output_and_given_ones_stay():
     assert solver(y[:, :2], method="bayesian") == bp.solvers.BayesianRegularization()
 
 
+@pytest.mark.parametrize("y", [[1.7e308, -1.7e308], [1.7e308, 1.7e308], [5e-324, -5e-324], [0.0, 5e-324]])
+def test_automatic_tolerances_of_targets_near_the_limits(y):
+    net = bp.mlp([1, 2, 1], hidden="tanh", dtype="float64", seed=0)
+    if max(y) > 1:
+        with pytest.raises(ValueError, match="needs a start where the loss is finite"):
+            net.minimize([[0.0], [1.0]], y)
+    else:
+        assert net.minimize([[0.0], [1.0]], y, max_iter=500).loss < 1e-9
+
+
 def test_a_run_goes_on_with_the_automatic_tolerances_that_it_began_with():
     x = np.linspace(-1, 1, 20)[:, np.newaxis]
     net = bp.mlp([1, 3, 1], hidden="tanh", dtype="float64", seed=0)

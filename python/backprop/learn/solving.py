@@ -67,7 +67,8 @@ class Request:
         if not self.automatic or loss.name not in WEIGHTS or isinstance(self.solver, BayesianRegularization):
             return self.solver  # the last has a measure of its own
         weight = None if data.weighs_outputs else data.sample_weight
-        unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.min()))
+        with np.errstate(all="ignore"):  # of targets near the limits
+            unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.min()))
         return replace(self.solver, **{k: getattr(self.solver, k) * unit ** _POWERS[k] for k in self.automatic})
 
 
