@@ -298,6 +298,20 @@ def test_a_fleet_by_an_executor_and_in_two_runs(form, rng, tmp_path):
         np.testing.assert_array_equal(other.parameters, whole.parameters)
 
 
+def test_dropout_of_any_member_is_refused(rng):
+    (X, y, dy), _ = rows_of_members("shared", rng)
+    settings = {"loss": WithDerivatives()}
+    for dropout in (0.5, [0.0, 0.0, 0.5, 0.0]):
+        with pytest.raises(ValueError, match=r"^dropout: needs None or 0 for with_derivatives, got "):
+            fleet().fit(X, (y, dy), dropout=dropout, **settings)
+    fleet().fit(X, (y, dy), dropout=0.0, epochs=1, **settings)
+    networks = [bp.Network(3, [Dense(4, "tanh", dropout=share), Dense(2)], seed=0) for share in (0.0, 0.5)]
+    joined = bp.Fleet.of(networks)
+    for train in (joined.fit, joined.minimize):
+        with pytest.raises(ValueError, match=r"^layers\[0\]: needs dropout=0 for with_derivatives, got 0.5"):
+            train(X, (y, dy), **settings)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

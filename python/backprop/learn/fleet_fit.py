@@ -89,6 +89,8 @@ def fit(
     if schedule is not None:
         schedule = as_schedule("schedule", schedule)
     data = _Rows(fleet, X, y, loss, sample_weight, class_weight, validation_data, validation_split, metrics)
+    if data.groups[0][1].sees_derivatives and own.penalties.get("dropout", np.zeros(1)).any():
+        raise ValueError(f"dropout: needs None or 0 for {data.groups[0][1].name}, got {check.shown(dropout)}")
     every_callback = _callbacks(callbacks, log, tolerance, patience)
     names = network_fit.recorded(data.names, schedule, every_callback)
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)

@@ -445,6 +445,9 @@ class FleetModel:
             layers, columns = group.layers[0], group.feature_names
             ends = fleet_rows.GroupEnds(group.n_inputs, group.n_outputs, layers, self._dtype, columns)
             checked = rows.loss(ends, loss, custom=True)
+            if checked.sees_derivatives:
+                for own in group.layers:
+                    rows.check_no_dropout(own, checked)
             found.append((group, checked, forms.of(ends, checked, group.members)))
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,11 +84,16 @@ def loss(model: Ends, loss: Any, custom: bool, *, derivatives: bool | None = Non
 
 def _with_derivatives(model: Ends, loss: Any) -> Loss:
     """Return a loss that sees derivatives with a loss of the outputs that suits the last layer."""
-    for k, layer in enumerate(model.layers):
-        if layer.dropout:
-            raise ValueError(f"layers[{k}]: needs dropout=0 for {loss.name}, got {layer.dropout}")
+    check_no_dropout(model.layers, loss)
     checked: Loss = replace(loss, loss=_loss_of_outputs(model, loss.loss))
     return checked
+
+
+def check_no_dropout(layers: Sequence[Dense], loss: Loss | Custom) -> None:
+    """Raise where outputs and derivatives would be those of different networks."""
+    for k, layer in enumerate(layers):
+        if layer.dropout:
+            raise ValueError(f"layers[{k}]: needs dropout=0 for {loss.name}, got {layer.dropout}")
 
 
 def _loss_of_outputs(model: Ends, inner: Any) -> Any:
