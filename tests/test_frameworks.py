@@ -191,6 +191,19 @@ def test_jax(name, rng):
     assert [sorted(each) for each in gradient] == [sorted(each) for each in parameters]
 
 
+def test_jax_computes_in_the_dtype_of_the_parameters(dtype, rng):
+    jax = pytest.importorskip("jax")
+    net = network("tanh", dtype, "softmax")
+    predict, parameters = net.to_jax()
+    rows = rng.integers(-3, 3, (20, 3))
+    with jax.enable_x64(True):
+        for X in (rows, rows.astype(np.float32), rows.astype(np.float64)):
+            found = np.asarray(predict(parameters, X))
+            assert found.dtype == dtype
+            close(found, net.predict(X))
+    assert predict(parameters, rows.astype(np.float64)).dtype == "float32"
+
+
 KERAS = [*of_keras.NAMES, *of_keras.LAYERS]
 
 

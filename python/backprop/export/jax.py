@@ -52,7 +52,8 @@ def to_jax(model: Model) -> tuple[Callable[[Parameters, Any], Any], Parameters]:
 
     def predict(parameters: Parameters, X: Any) -> Any:
         """Return the outputs, (n, n_outputs), for rows (n, n_inputs)."""
-        outputs = jax.numpy.asarray(X)
+        dtype = jax.numpy.asarray(parameters[0]["weights"]).dtype  # that of JAX, which may know no float64
+        outputs = jax.numpy.asarray(X, dtype)
         for layer, arrays in zip(layers, parameters, strict=True):
             scores = outputs @ arrays["weights"]
             if layer.bias:

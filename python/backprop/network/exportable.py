@@ -217,8 +217,8 @@ class Exportable(Model):
         """Return the network as a pure function ``predict(parameters, X)`` for JAX, and its parameters.
 
         The parameters are a list with a dict of arrays for each layer: ``weights``, ``biases``, ``slopes``. The
-        function can be differentiated, mapped and compiled. JAX computes in float32 unless ``jax_enable_x64`` is set.
-        Dropout is not in it.
+        function can be differentiated, mapped and compiled. It computes in the dtype of the parameters; JAX has no
+        float64 unless ``jax_enable_x64`` is set. Dropout is not in it.
 
         Raises
         ------
