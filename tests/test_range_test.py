@@ -151,6 +151,22 @@ def test_a_start_that_is_not_finite():
         bp.find_learning_rate(net, X, y)
 
 
+@pytest.mark.parametrize(
+    ("layers", "settings"),
+    [
+        ([bp.Dense(1, weight_init=0.0)], {}),  # at the minimum
+        ([bp.Dense(2, "relu", bias_init=-9.0), bp.Dense(1, bias=False)], {}),  # dead units
+        ([bp.Dense(1)], {"lowest": 1e30, "highest": 1e35}),
+    ],
+    ids=["minimum", "dead", "rates"],
+)
+def test_rates_that_gain_nothing_are_refused(layers, settings):
+    net = bp.Network(1, layers, dtype="float64", seed=0)
+    message = r"^find_learning_rate: needs a rate at which the loss falls, there is none from "
+    with pytest.raises(ValueError, match=message):
+        bp.find_learning_rate(net, [[0.0], [1.0]], [0.0, 0.0], **settings)
+
+
 def test_a_network_that_cannot_learn_is_refused():
     frozen = bp.Network(1, [bp.Dense(1, trainable=False)], seed=0)
     with pytest.raises(ValueError, match=r"^network: needs at least one layer that is trainable, got none$"):

@@ -118,7 +118,7 @@ def find_learning_rate(
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, or the loss of the first step is not finite.
+        If an argument is wrong, the loss of the first step is not finite, or no rate makes it fall.
 
     Notes
     -----
@@ -158,6 +158,11 @@ def find_learning_rate(
     if not found.losses:
         raise ValueError("find_learning_rate: needs a start where the loss is finite: look at X, y and the parameters")
     smoothed = found.smoothed()
+    if min(found.changed) >= 0:
+        raise ValueError(
+            f"find_learning_rate: needs a rate at which the loss falls, there is none from {lowest:g} to "
+            f"{rates[len(smoothed) - 1]:g}: lower rates, or a network that has something to learn"
+        )
     return RangeTest(
         rates=rates[: len(smoothed)], losses=np.array(found.losses), smoothed=smoothed,
         diverged=len(smoothed) < steps or found.exploded(), suggestion=SHARE * float(rates[int(smoothed.argmin())]),
