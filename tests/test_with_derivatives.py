@@ -129,24 +129,6 @@ def test_the_bits_are_the_same_on_every_core_and_for_any_number_of_threads(dtype
     assert len(found) == 1
 
 
-@pytest.mark.skipif(not FUSED, reason="needs a core whose rounding is known")
-@pytest.mark.parametrize("hidden", [6, 150], ids=["blocks", "no blocks"])  # the latter go through one thread
-def test_threads_share_blocks_of_chunks(hidden, rng, monkeypatch):
-    """Batches of several blocks, a last one of a single chunk, validation, and the loss of all rows."""
-    monkeypatch.setenv("BACKPROP_THREADS", "fixed")
-    X, y, dy = rows(rng, 900)
-    found = []
-    for n_threads in (1, 2, 3, 7):
-        net = bp.mlp([3, hidden, hidden, 2], hidden="tanh", dtype="float64", seed=0, backend=FUSED[0])
-        net.fit(
-            X, (y, dy), loss=WithDerivatives(), batch_size=350, epochs=3, validation_split=0.2, n_threads=n_threads,
-            sample_weight=np.linspace(0, 2, len(X)),
-        )  # fmt: skip
-        net.minimize(X, (y, dy), loss=WithDerivatives(), max_iter=4, n_threads=n_threads)
-        found.append(net.parameters.tobytes() + net.history["loss"].tobytes())
-    assert len(set(found)) == 1
-
-
 @each_backend
 def test_early_stopping_validation_and_callbacks(backend, rng):
     X, y, dy = rows(rng)
