@@ -125,6 +125,24 @@ def test_a_forward_that_is_no_chain_is_named():
         bp.from_torch(Cosine())
 
 
+def test_logarithms_of_probabilities_are_told_the_way():
+    torch = pytest.importorskip("torch")
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = torch.nn.Linear(3, 3)
+
+        def forward(self, x):
+            return torch.nn.functional.log_softmax(self.one(x), dim=1)
+
+    for module in (Module(), torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LogSoftmax(dim=1))):
+        with pytest.raises(
+            TypeError, match=r"got (log_softmax|LogSoftmax); give the model without it, and output='softm"
+        ):
+            bp.from_torch(module)
+
+
 # --- scikit-learn --------------------------------------------------------------------------------------------------
 
 

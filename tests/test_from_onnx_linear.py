@@ -66,6 +66,9 @@ CASES = {
     "columns picked": [("Gather", "* places", {"axis": 1}), ("Sub", "* mean", {}), GEMM],
     "scores picked": [GEMM, ("Gather", "* two", {"axis": 1}), ("Tanh", "*", {})],
     "a reversed product": [("Sub", "* mean", {}), ("MatMul", "* W", {}), ("Neg", "*", {}), ("Add", "b *", {})],
+    "relu by Clip": [GEMM, ("Clip", "* zero", {}), ("Gemm", "* U b", {})],
+    "relu by Max": [GEMM, ("Max", "zero *", {}), ("Gemm", "* U b", {})],
+    "relu6 by Clip": [GEMM, ("Clip", "* zero six", {}), ("Gemm", "* U b", {})],
     "normalised inputs": [("BatchNormalization", "* std mean mean std", {}), GEMM, ("Tanh", "*", {})],
 }  # fmt: skip
 
@@ -74,7 +77,18 @@ CASES = {
 def test_what_is_linear_goes_into_the_weights(case, dtype, rng):
     if dtype == "float64" and ("Scaler" in case or "Cast" in case):
         pytest.skip("makes float32")
-    constants = {"mean": MEAN, "std": STD, "c": 4.0, "half": 0.5, "W": W, "V": W.T, "b": B, "U": [[1.0, 2], [3, 4]]}
+    constants = {
+        "mean": MEAN,
+        "std": STD,
+        "c": 4.0,
+        "half": 0.5,
+        "zero": 0.0,
+        "six": 6.0,
+        "W": W,
+        "V": W.T,
+        "b": B,
+        "U": [[1.0, 2], [3, 4]],
+    }
     places = {"places": np.array([2, 0, 1]), "two": np.array([1, 1, 0])}
     model = chain(*CASES[case], dtype=dtype, **constants, **places, **NORM)
     X = (rng.normal(size=(20, 3)) * 3).astype(dtype)
@@ -83,6 +97,18 @@ def test_what_is_linear_goes_into_the_weights(case, dtype, rng):
     assert net.dtype == dtype
     tolerance = 3e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(net.predict(X), wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "activation"),
+    [({"min": 0.0}, "relu"), ({"min": 0.0, "max": 6.0}, "relu6"), ({"min": -1.0, "max": 1.0}, "hard_tanh")],
+)
+def test_bounds_as_attributes_of_older_operators(bounds, activation, rng):
+    model = chain(GEMM, ("Clip", "*", bounds), W=W, b=B)
+    model.opset_import[0].version = 9
+    assert bp.from_onnx(model).layers == (bp.Dense(2, activation),)
+    X = rng.normal(size=(20, 3)).astype(np.float32) * 3
+    np.testing.assert_allclose(bp.from_onnx(model).predict(X), run(model, X=X)[0], rtol=3e-6, atol=3e-6)
 
 
 def test_no_layer_is_added_where_none_is_needed():
@@ -156,7 +182,11 @@ def test_several_inputs_are_columns_in_their_order(rng):
     ("nodes", "message"),
     [
         ([("Clip", "* c", {}), GEMM], r"node 'n0' \(Clip\): .*; export the network alone, without the steps of a pi"),
-        ([GEMM, ("LogSoftmax", "*", {})], r"node 'n1' \(LogSoftmax\): needs .*; got nodes that are none of them$"),
+        ([GEMM, ("Cos", "*", {})], r"node 'n1' \(Cos\): needs .*; got nodes that are none of them$"),
+        (
+            [GEMM, ("LogSoftmax", "*", {})],
+            r"node 'n1' \(LogSoftmax\): .*; give the model without it, and output='softm",
+        ),
         ([("Div", "c *", {}), GEMM], r"node 'n0' \(Div\): needs rows divided by constants"),
         ([("Mul", "* X", {}), GEMM], r"node 'n0' \(Mul\): needs constant numbers as input 1, got 'X'"),
         ([("Add", "* two", {}), GEMM], r"node 'n0' \(Add\): needs a number for each of 3 columns, or one"),

@@ -17,7 +17,7 @@ from backprop.reference.activations import ACTIVATIONS
 
 _ALPHA = 0.3701171875
 """stands for any parameter in a pattern: a float32 that no formula has"""
-_SWAPPED = ("Add", "Mul")
+_SWAPPED = ("Add", "Mul", "Max")
 
 
 class Activated(NamedTuple):
@@ -63,11 +63,21 @@ def _softplus_of_pytorch(graph: Graph, z: str, alpha: Any) -> str:
     return graph.add("Where", graph.add("Greater", z, graph.number(20)), z, graph.add("Softplus", z))
 
 
+def _relu_by_clip(graph: Graph, z: str, alpha: Any) -> str:
+    return graph.add("Clip", z, graph.number(0), "")
+
+
+def _relu_by_max(graph: Graph, z: str, alpha: Any) -> str:
+    return graph.add("Max", z, graph.number(0))
+
+
 def _silu_with_sigmoid(graph: Graph, z: str, alpha: Any) -> str:
     return graph.add("Mul", z, graph.add("Sigmoid", z))
 
 
 FOREIGN: tuple[tuple[str, Nodes], ...] = (
+    ("relu", _relu_by_clip),
+    ("relu", _relu_by_max),
     ("leaky_relu", lambda graph, z, alpha: graph.add("LeakyRelu", z, alpha=alpha)),
     ("elu", lambda graph, z, alpha: graph.add("Elu", z, alpha=alpha)),
     ("prelu", lambda graph, z, alpha: graph.add("PRelu", z, graph.array("slopes", alpha))),
@@ -152,6 +162,8 @@ def _same(wanted: Any, node: Node, graph: Graph, model: OnnxGraph, names: dict[s
             return None
     orders: Iterator[Sequence[str]] = iter((node.inputs, node.inputs[::-1]) if node.op in _SWAPPED else (node.inputs,))
     for order in orders:
+        if len(order) < len(wanted.inputs):  # what is left out at the end
+            order = [*order, *[""] * (len(wanted.inputs) - len(order))]
         inputs = list(_inputs(wanted, order, graph, model, names))
         if len(order) == len(wanted.inputs) and None not in [each if each is None else 0 for each in inputs]:
             return parameters + [value for each in inputs if each for value in each]
@@ -165,6 +177,8 @@ def _inputs(
     for name, found in zip(wanted.inputs, given, strict=False):
         if name in names:
             yield [] if names[name] == found else None
+        elif not name:
+            yield None if found else []
         elif found not in model.constants:
             yield None
         else:

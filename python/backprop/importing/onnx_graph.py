@@ -74,6 +74,8 @@ class OnnxGraph:
             node = _node(proto, passed)
             if node.op in _FOLDED and all(name in constants for name in node.inputs if name):
                 constants |= zip(node.outputs, run(node, constants, opsets), strict=True)
+            elif node.op == "Clip" and {"min", "max"} & set(node.attributes):  # as up to version 10 of the operators
+                nodes.append(_with_bounds(node, constants))
             elif node.changes_nothing:
                 passed |= dict.fromkeys(node.outputs, node.inputs[0])
             else:
@@ -110,6 +112,13 @@ def run(node: Node, values: Mapping[str, NDArray[Any]], opsets: Mapping[str, int
 
 def _named(kind: Any, names: Iterable[str]) -> list[Any]:
     return [kind(name=name) for name in names if name]
+
+
+def _with_bounds(node: Node, constants: dict[str, NDArray[Any]]) -> Node:
+    """Return a Clip that reads its bounds, which are attributes, as constants."""
+    names = {name: f"{node.outputs[0]}/{name}" for name in ("min", "max") if name in node.attributes}
+    constants |= {given: np.array(node.attributes[name], np.float32) for name, given in names.items()}
+    return node._replace(inputs=(node.inputs[0], names.get("min", ""), names.get("max", "")), attributes={})
 
 
 def _array(proto: Any) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from backprop.export.graph import ML
 from backprop.importing.onnx_activations import Activated, activations
 from backprop.importing.onnx_graph import Input, Node, OnnxGraph
 from backprop.importing.onnx_rows import NOTHING_YET, Layer, Rows, picked
+from backprop.importing.stack import LOG_SOFTMAX
 from backprop.reference.activations import ACTIVATIONS
 
 _Value: TypeAlias = "Rows | NDArray[Any]"
@@ -110,6 +111,7 @@ def _given(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Sequen
             each.source.before is None and each.weights is None for each in read.values() if isinstance(each, Rows)
         )
         way = "; export the network alone, without the steps of a pipeline before it" if early else ""
+        way = LOG_SOFTMAX if node.op == "LogSoftmax" else way
         raise ValueError(
             f"{node}: needs Gemm, MatMul and Add with constants, one of {', '.join(list(_STEPS)[3:])}, or one of the "
             f"activations {', '.join(ACTIVATIONS)}; got nodes that are none of them{way}"

@@ -14,6 +14,8 @@ from backprop.network import Network
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.dense import Dense, checked_layers
 
+LOG_SOFTMAX = "; give the model without it, and output='softmax' for the probabilities"
+"""the way for a last layer whose outputs are logarithms"""
 Named: TypeAlias = "tuple[str, float | None]"
 """an activation here: its name and its alpha"""
 

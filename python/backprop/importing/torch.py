@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from backprop.importing.stack import Named, Stack, need
+from backprop.importing.stack import LOG_SOFTMAX, Named, Stack, need
 from backprop.network import Network
 
 
@@ -69,6 +69,7 @@ def from_torch(
             stack.activation(where, _TORCH_ACTIVATIONS[kind](where, part))
         elif kind not in ("Identity", "Flatten"):  # rows are flat already
             way = "; torch.onnx.export and from_onnx put it into the weights" if kind.startswith("BatchNorm") else ""
+            way = LOG_SOFTMAX if kind == "LogSoftmax" else way
             raise TypeError(f"{where}: needs one of Sequential, {', '.join(_KNOWN)}, got {kind}{way}")
     return stack.network(output, seed, backend)
 
@@ -117,7 +118,8 @@ def _called(where: str, node: Any) -> Iterator[tuple[str, Any]]:
 
     name = node.target if isinstance(node.target, str) else node.target.__name__
     if name not in _FUNCTIONS:
-        raise TypeError(f"{where}: needs one of {', '.join(_FUNCTIONS)}, got {name}")
+        way = LOG_SOFTMAX if name == "log_softmax" else ""
+        raise TypeError(f"{where}: needs one of {', '.join(_FUNCTIONS)}, got {name}{way}")
     kind, defaults = _FUNCTIONS[name]
     given = dict(zip(defaults, node.args[1:], strict=False)) | {
         key: value for key, value in node.kwargs.items() if key in defaults
