@@ -221,6 +221,22 @@ def test_a_damaged_array_is_named():
         bp.from_onnx(model)
 
 
+def test_numbers_in_another_file_need_the_path(tmp_path, rng):
+    weights = rng.normal(size=(3, 500)).astype(np.float32)
+    model = chain(("MatMul", "* W", {}), W=weights)
+    for name in ("n", "m"):
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = name
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=100)
+    assert (bp.from_onnx(tmp_path / "m.onnx").weights[0] == weights).all()
+    with pytest.raises(
+        ValueError, match="'W': needs its numbers in the model, got them in another file; give the path"
+    ):
+        bp.from_onnx((tmp_path / "m.onnx").read_bytes())
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ValueError, match=r"m\.onnx: not a valid model of ONNX: .*m\.data"):
+        bp.from_onnx(tmp_path / "m.onnx")
+
+
 def test_the_number_of_columns_is_found_in_the_constants():
     model = chain(("Cast", "*", {"to": 1}), ("Sub", "* mean", {}), GEMM, shape=("n", None), mean=MEAN, W=W, b=B)
     assert bp.from_onnx(model).n_inputs == 3

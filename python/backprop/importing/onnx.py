@@ -88,18 +88,19 @@ def _read(model: Any) -> Any:
         raise TypeError(f"model: needs a path, the bytes of a file or an onnx.ModelProto, got {check.shown(model)}")
     path = path_name(model)
     with open(path, "rb") as file:
-        found = _checked(onnx, path, file.read())
-    onnx.load_external_data_for_model(found, os.path.dirname(os.path.abspath(path)))
-    return found
+        return _checked(onnx, path, file.read(), os.path.dirname(os.path.abspath(path)))
 
 
-def _checked(onnx: Any, name: str, data: bytes) -> Any:
-    """Return the model that these bytes are; messages begin with the name."""
+def _checked(onnx: Any, name: str, data: bytes, folder: str | None = None) -> Any:
+    """Return the model that these bytes are, with what lies beside it in a folder; messages begin with the name."""
     try:
         found = onnx.load_model_from_string(data)
-        onnx.checker.check_model(found)
+        if folder is not None:
+            onnx.load_external_data_for_model(found, folder)
+        if not any(each.data_location == onnx.TensorProto.EXTERNAL for each in found.graph.initializer):
+            onnx.checker.check_model(found)
     except Exception as error:  # protobuf's and onnx's have no class in common
-        raise ValueError(f"{name}: not a valid model of ONNX: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{name}: not a valid model of ONNX: {str(error).partition(chr(10))[0]}") from error
     return found
 
 

@@ -122,8 +122,13 @@ def _with_bounds(node: Node, constants: dict[str, NDArray[Any]]) -> Node:
 
 
 def _array(proto: Any) -> NDArray[Any]:
-    from onnx import numpy_helper
+    from onnx import TensorProto, numpy_helper
 
+    if proto.data_location == TensorProto.EXTERNAL:
+        raise ValueError(
+            f"from_onnx: {proto.name!r}: needs its numbers in the model, got them in another file; give the path of "
+            "the model, so that the file beside it is found"
+        )
     try:
         return np.asarray(numpy_helper.to_array(proto))
     except Exception as error:  # KeyError for a type, ValueError for a size, and others
