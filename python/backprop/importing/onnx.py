@@ -30,7 +30,8 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
         constant weights, and the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write them. What is
         linear beside a product goes into the weights: ``Sub``, ``Div``, ``Mul``, ``Scaler`` and
         ``BatchNormalization``, as scalers and norms are written, and what picks or moves columns, such as ``Gather``,
-        ``Concat``, ``Flatten`` and ``Transpose``. ``Identity``, ``Cast`` and ``Dropout`` are passed over. Inputs are
+        ``Concat``, ``Flatten`` and ``Transpose``. ``Identity``, ``Cast`` and ``Dropout`` are passed over, and so is
+        an ``Imputer`` of NaN, which `Network.predict` refuses. Inputs are
         rows of numbers; several inputs are columns, in their order, and name the features. There is one output, or
         several that are labels and probabilities of one network, as skl2onnx writes a classifier.
     output

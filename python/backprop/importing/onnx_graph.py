@@ -29,9 +29,11 @@ class Node(NamedTuple):
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether it gives what it reads, in evaluation mode, as a float32 or a float64."""
+        """Whether it gives the numbers that it reads, in evaluation mode, as a float32 or a float64."""
         if self.op == "Cast":
             return self.attributes.get("to") in (1, 11)
+        if self.op == "Imputer":  # of what is no number, which `Network.predict` refuses
+            return bool(np.isnan(self.attributes.get("replaced_value_float", 0.0)))
         return self.op == "Identity" or (self.op == "Dropout" and len(self.inputs) < 3)
 
     def __str__(self) -> str:

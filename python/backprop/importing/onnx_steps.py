@@ -149,7 +149,7 @@ def _constant(graph: OnnxGraph, node: Node, values: Mapping[str, _Value], place:
     found = graph.constants.get(name, values.get(name))
     if found is None or isinstance(found, Rows):
         what = "weights" if node.op in ("Gemm", "MatMul") else "numbers"
-        raise ValueError(f"{node}: needs constant {what} as input {place}, got {name!r}")
+        raise ValueError(f"{node}: needs constant {what} as input {place}, got {name!r}, which depends on inputs")
     return found
 
 
