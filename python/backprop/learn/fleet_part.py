@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backprop.backends.contract import Core, FleetTraining
 from backprop.backends.custom import Custom
-from backprop.base import random
+from backprop.base import random, threads
 from backprop.base.fleet import AVERAGED, MEMBER, NO_AVERAGE, RUNNING, FleetData, FleetRates, FleetState
 from backprop.base.state import n_averaged
 from backprop.base.types import RealArray, TrainingSettings
@@ -113,10 +113,12 @@ class Part:
         def make(k: int, state: Any, learning_rates: NDArray[np.float64]) -> Any:
             layers, optimizer = self.layers[k % len(self.layers)], self.optimizer_of(k)
             validation = None if self.validation is None else self.validation.of(k)
-            rest = (optimizer, self.settings, self.data.of(k), state, learning_rates, validation)
+            rest = (self.data.of(k), state, learning_rates, validation)
             if isinstance(self.loss, Custom):
-                return CustomTraining(core, layers, self.loss, *rest)
-            return core.Training(core.Plan(self.group.n_inputs, layers), self.loss, *rest)
+                return CustomTraining(core, layers, self.loss, optimizer, self.settings, *rest)
+            flops = 6.0 * len(state.parameters) * float(self.batch_sizes[k])  # threads share a member's steps
+            settings = replace(self.settings, n_threads=threads.choose(None, flops, self.settings.n_threads))
+            return core.Training(core.Plan(self.group.n_inputs, layers), self.loss, optimizer, settings, *rest)
 
         return FleetLoop(make, self.settings, self.data, self.state, rates)
 
