@@ -49,8 +49,8 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of numbers, each of some shape, that are linear in the outputs of a layer.
+class Affine:
+    """Rows of numbers, each of some shape, that are affine in the outputs of a layer.
 
     They are ``outputs @ weights + biases``, or without weights ``outputs[:, columns] * scales + biases``; ``dtype`` is
     what they are computed in, and `NOTHING_YET` until a constant says it.
@@ -65,7 +65,7 @@ class Rows:
     dtype: np.dtype[Any] = NOTHING_YET
 
     @classmethod
-    def of(cls, source: Layer, shape: tuple[int, ...] | None = None) -> Rows:
+    def of(cls, source: Layer, shape: tuple[int, ...] | None = None) -> Affine:
         """Return the outputs of a layer as they are."""
         n = source.units
         return cls(source, shape or (n,), np.arange(n), np.ones(n))
@@ -86,7 +86,7 @@ class Rows:
             and bool((self.scales == 1).all())
         )
 
-    def scaled(self, scales: Any, dtype: Any) -> Rows:
+    def scaled(self, scales: Any, dtype: Any) -> Affine:
         """Return them times a number for each column, or for all."""
         by = np.broadcast_to(np.asarray(scales, np.float64), self.size)
         biases = None if self.biases is None else self.biases * by
@@ -95,16 +95,16 @@ class Rows:
             return replace(found, scales=self.scales * by)
         return replace(found, weights=self.weights * by)
 
-    def shifted(self, shifts: Any, dtype: Any) -> Rows:
+    def shifted(self, shifts: Any, dtype: Any) -> Affine:
         """Return them plus a number for each column, or for all."""
         by = np.broadcast_to(np.asarray(shifts, np.float64), self.size)
         biases = by if self.biases is None else self.biases + by
         return replace(self, biases=biases, dtype=np.result_type(self.dtype, dtype))
 
-    def times(self, where: str, weights: NDArray[Any], biases: NDArray[Any] | None) -> Rows:
+    def times(self, where: str, weights: NDArray[Any], biases: NDArray[Any] | None) -> Affine:
         """Return the scores of the next layer; if they are scores already, those get a layer of their own."""
         if self.weights is not None:
-            return Rows.of(self.closed(where)).times(where, weights, biases)
+            return Affine.of(self.closed(where)).times(where, weights, biases)
         wide = weights.astype(np.float64)
         dtype = np.result_type(self.dtype, weights.dtype, *([] if biases is None else [biases.dtype]))
         constant = None if biases is None else biases.astype(np.float64)
@@ -114,7 +114,7 @@ class Rows:
                 dtype = np.dtype(np.float64)
         return replace(self, shape=wide.shape[1:], weights=self._onto_source(wide), biases=constant, dtype=dtype)
 
-    def _as_scores(self) -> Rows:
+    def _as_scores(self) -> Affine:
         """Return them with weights."""
         return self if self.weights is not None else replace(self, weights=self._onto_source(np.eye(self.size)))
 
@@ -139,14 +139,14 @@ class Rows:
         return Layer(self.size, self.source, where, (weights.astype(dtype), biases), activation, slopes)
 
 
-def picked(parts: Sequence[Rows], places: NDArray[np.int64]) -> Rows:
+def picked(parts: Sequence[Affine], places: NDArray[np.int64]) -> Affine:
     """Return rows whose numbers are those at these places of the parts laid side by side, which have one source."""
     at = places.ravel()
     if any(part.weights is not None for part in parts):
         parts = [part._as_scores() for part in parts]
     weights = [part.weights for part in parts if part.weights is not None]
     biases = [np.zeros(part.size) if part.biases is None else part.biases for part in parts]
-    return Rows(
+    return Affine(
         parts[0].source,
         places.shape,
         parts[0].columns if weights else np.concatenate([part.columns for part in parts])[at],

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from backprop.export.graph import ML
 from backprop.importing.onnx_activations import Activated, activations
 from backprop.importing.onnx_graph import Input, Node, OnnxGraph
-from backprop.importing.onnx_rows import NOTHING_YET, Layer, Rows, picked
+from backprop.importing.onnx_rows import NOTHING_YET, Affine, Layer, picked
 from backprop.importing.stack import LOG_SOFTMAX
 from backprop.reference.activations import ACTIVATIONS
 
-_Value: TypeAlias = "Rows | NDArray[Any]"
+_Value: TypeAlias = "Affine | NDArray[Any]"
 _MOST_PLACES = 10_000_000
 _NUMBERS = ("float", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 """the types of inputs"""
@@ -39,11 +39,11 @@ def read_layers(graph: OnnxGraph, end: str) -> Read:
             where = str(node)
             if name in activated:
                 scores, activation, slopes = activated[name]
-                values[name] = Rows.of(_rows(node, values[scores]).closed(where, activation, slopes))
+                values[name] = Affine.of(_rows(node, values[scores]).closed(where, activation, slopes))
             elif name not in values:
                 values |= zip(node.outputs, _given(graph, node, values), strict=False)
     found = values.get(end)
-    if not isinstance(found, Rows):
+    if not isinstance(found, Affine):
         raise ValueError(f"from_onnx: needs an output that depends on the numbers of inputs, got {end!r}")
     return Read(inputs, found.closed(where))
 
@@ -55,7 +55,7 @@ def _columns_of(graph: OnnxGraph, inputs: Sequence[Input]) -> dict[str, _Value]:
             raise ValueError(f"from_onnx: needs numbers as inputs, got {each.name!r} of type {each.type}")
     shapes = [each.shape or (_width(graph, each.name),) for each in inputs]
     sizes = [int(np.prod(shape)) for shape in shapes]
-    stops, everything = np.cumsum(sizes), Rows.of(Layer(sum(sizes)))
+    stops, everything = np.cumsum(sizes), Affine.of(Layer(sum(sizes)))
     return {
         each.name: picked([everything], np.arange(stop - size, stop).reshape(shape))
         for each, shape, size, stop in zip(inputs, shapes, sizes, stops, strict=True)
@@ -99,7 +99,7 @@ def _needed(graph: OnnxGraph, end: str, activated: Mapping[str, Activated]) -> s
 def _given(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Sequence[_Value]:
     """Return what a node gives."""
     read = {name: values[name] for name in graph.varying(node)}
-    known = {name: each for name, each in read.items() if not isinstance(each, Rows)}
+    known = {name: each for name, each in read.items() if not isinstance(each, Affine)}
     if len(known) == len(read):
         return graph.run(node, known)
     if node.op == "Shape":
@@ -108,7 +108,7 @@ def _given(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Sequen
     step = _STEPS.get(node.op)
     if step is None or node.domain not in ("", ML):
         early = any(
-            each.source.before is None and each.weights is None for each in read.values() if isinstance(each, Rows)
+            each.source.before is None and each.weights is None for each in read.values() if isinstance(each, Affine)
         )
         way = "; export the network alone, without the steps of a pipeline before it" if early else ""
         way = LOG_SOFTMAX if node.op == "LogSoftmax" else way
@@ -125,8 +125,8 @@ def _n_rows(graph: OnnxGraph, n_columns: int) -> int:
     return fixed if fixed * n_columns < _MOST_PLACES else 2
 
 
-def _rows(node: Node, value: _Value) -> Rows:
-    if not isinstance(value, Rows):
+def _rows(node: Node, value: _Value) -> Affine:
+    if not isinstance(value, Affine):
         raise ValueError(f"{node}: needs what the inputs decide, got a constant")
     return value
 
@@ -134,7 +134,7 @@ def _rows(node: Node, value: _Value) -> Rows:
 # --- the operators -------------------------------------------------------------------------------------------------
 
 
-def _first(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Rows:
+def _first(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Affine:
     """Return the rows that a node reads first; ValueError where they are somewhere else."""
     if node.inputs[0] not in values:
         raise ValueError(f"{node}: needs rows times weights, got another product")
@@ -147,7 +147,7 @@ def _constant(graph: OnnxGraph, node: Node, values: Mapping[str, _Value], place:
     if not name:
         return None
     found = graph.constants.get(name, values.get(name))
-    if found is None or isinstance(found, Rows):
+    if found is None or isinstance(found, Affine):
         what = "weights" if node.op in ("Gemm", "MatMul") else "numbers"
         raise ValueError(f"{node}: needs constant {what} as input {place}, got {name!r}, which depends on inputs")
     return found
@@ -187,7 +187,7 @@ def _columns(node: Node, constant: NDArray[Any], shape: tuple[int, ...]) -> NDAr
 
 def _elementwise(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_Value]:
     """Add, Sub, Mul and Div of rows and a constant."""
-    swapped = node.inputs[0] not in values or not isinstance(values[node.inputs[0]], Rows)
+    swapped = node.inputs[0] not in values or not isinstance(values[node.inputs[0]], Affine)
     place = 0 if swapped else 1
     rows = _rows(node, values[node.inputs[1 - place]])
     other = _constant(graph, node, values, place)
@@ -245,7 +245,7 @@ def _kept(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_V
 
 def _moved(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_Value]:
     """What moves numbers within each row: it is run on their places."""
-    parts = {name: each for name, each in values.items() if isinstance(each, Rows)}
+    parts = {name: each for name, each in values.items() if isinstance(each, Affine)}
     if len({part.source for part in parts.values()}) > 1:
         raise ValueError(f"{node}: needs columns that one layer gives, got those of several layers")
     total = sum(part.size for part in parts.values())
@@ -255,7 +255,7 @@ def _moved(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_
         name: np.stack([np.arange(start + stop - part.size, start + stop).reshape(part.shape) for start in starts])
         for (name, part), stop in zip(parts.items(), stops, strict=True)
     }
-    others = {name: each for name, each in values.items() if not isinstance(each, Rows)}
+    others = {name: each for name, each in values.items() if not isinstance(each, Affine)}
     found: list[_Value] = []
     for moved in graph.run(node, {**others, **places}):
         apart = moved.ndim > 1 and len(moved) == len(starts)
