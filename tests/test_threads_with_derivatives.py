@@ -1,10 +1,15 @@
 """Threads that train on derivatives: each has tangents of its own, and none changes a bit."""
 
+from dataclasses import replace
+
 import backprop as bp
 import numpy as np
 import pytest
 from backends import each_compiled
-from backprop.losses import WithDerivatives
+from backprop.backends import choice
+from backprop.base.state import TrainingState
+from backprop.base.types import Data, TrainingSettings
+from backprop.losses import SquaredError, WithDerivatives
 
 
 @each_compiled
@@ -23,3 +28,32 @@ def test_threads_share_blocks_of_chunks(hidden, backend, rng, monkeypatch):
         net.minimize(X, (y, dy), loss=WithDerivatives(), max_iter=4, n_threads=n_threads)
         found.append(net.parameters.tobytes() + net.history["loss"].tobytes())
     assert len(set(found)) == 1
+
+
+@each_compiled
+@pytest.mark.parametrize(("hidden", "n_threads"), [(6, 3), (150, 1)], ids=["blocks", "no blocks"])
+def test_where_a_team_takes_part(hidden, n_threads, backend, rng):
+    core, layers = choice.load(backend).module(np.float64), [bp.Dense(hidden, "tanh"), bp.Dense(hidden), bp.Dense(2)]
+    plan, loss = core.Plan(3, layers), replace(WithDerivatives(), loss=SquaredError())
+    data = Data(rng.normal(size=(900, 3)), rng.normal(size=(900, 2 + 2 * 3)))
+    state = TrainingState(rng.normal(size=plan.n_parameters), np.empty((0, plan.n_parameters)), np.random.PCG64(0))
+    settings = TrainingSettings(n_threads=3, batch_size=350, fixed_threads=True)
+    training = core.Training(plan, loss, bp.SGD(), settings, data, state, np.array([0.1]))
+    assert training.n_threads == n_threads
+
+
+def test_auto_counts_what_derivatives_cost(rng, monkeypatch):
+    """A step of few rows is worth a team with derivatives, not without; also in fleets."""
+    monkeypatch.setattr("backprop.base.threads.allowed", lambda: 2)
+    X, y, dy = rng.normal(size=(500, 30)), rng.normal(size=500), rng.normal(size=(500, 30))
+    seen = []
+    monkeypatch.setattr("backprop.base.threads.choose", lambda n, flops, most: seen.append(flops) or 1)
+    net, fleet = (each([30, 32, 32, 1]) for each in (bp.mlp, of_two))
+    for model in (net, fleet):
+        model.fit(X, (y, dy), loss=WithDerivatives(), batch_size=500, epochs=1)
+    net.fit(X, y, batch_size=500, epochs=1)
+    assert seen == [31 * seen[2], 2 * 31 * seen[2], seen[2]]
+
+
+def of_two(sizes):
+    return bp.Fleet.of([bp.mlp(sizes, seed=seed) for seed in range(2)])

@@ -387,12 +387,13 @@ cdef SlopePass take_slope_pass(rn.Run *run, Plan plan, loss):
 
     The team, whose size is known, shares blocks of chunks. Where there are none, there is one thread.
     """
-    cdef SlopePass found = SlopePass()
+    cdef SlopePass found
     cdef Job *job = &run.job
     cdef Arena *arena
     cdef int times, k
     if job.slopes_per_row == 0:
         return None
+    found = SlopePass()
     found.net = plan.net
     found.net.by_chunks = True
     job.net = &found.net

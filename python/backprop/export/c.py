@@ -72,9 +72,7 @@ def checked_name(path: str | os.PathLike[str] | None, name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name: needs text or None, got {check.shown(name)}")
     if not is_identifier(name):
-        raise ValueError(
-            f"name: needs letters, digits and _, a letter first, and no keyword or macro of C or C++; got {name!r}"
-        )
+        raise ValueError(f"name: needs letters, digits and _, a letter first, and no keyword of C or C++; got {name!r}")
     return name
 
 

@@ -32,15 +32,27 @@ stdin stdout sun unix vax
 
 
 def is_identifier(name: str) -> bool:
-    """Return whether C and C++, and their common headers and compilers, leave this name to users.
+    """Return whether C and C++ leave this name, and those that begin with it, to users.
 
     Examples
     --------
-    >>> is_identifier("model_2"), is_identifier("2nd"), is_identifier("class"), is_identifier("linux")
-    (True, False, False, False)
+    >>> is_identifier("model_2"), is_identifier("2nd"), is_identifier("class"), is_identifier("small")
+    (True, False, False, True)
     """
-    taken = {*_KEYWORDS.split(), *_MACROS.split()}
-    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in taken
+    return (
+        re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None and "__" not in name and name not in _KEYWORDS.split()
+    )
+
+
+def is_member(name: str) -> bool:
+    """Return whether common headers and compilers, too, leave this name alone, as that of a member.
+
+    Examples
+    --------
+    >>> is_member("size"), is_member("small"), is_member("linux")
+    (True, False, False)
+    """
+    return is_identifier(name) and name not in _MACROS.split()
 
 
 @dataclass(frozen=True)

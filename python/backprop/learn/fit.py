@@ -93,7 +93,8 @@ def fit_rows(
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
     averaging = only_average(every_callback)
     average = None if averaging is None else averaging.average(epochs)
-    flops = 6.0 * model.n_parameters * (batch_size or n_rows)
+    n_derivatives = model.n_inputs if loss.sees_derivatives else 0
+    flops = threads.flops(model.n_parameters, batch_size or n_rows, n_derivatives)
     used = checked_threads(n_threads, flops, model._core.MAX_THREADS)
     checked = training_settings(rule, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, used, average)
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"

@@ -113,11 +113,13 @@ class Part:
         def make(k: int, state: Any, learning_rates: NDArray[np.float64]) -> Any:
             layers, optimizer = self.layers[k % len(self.layers)], self.optimizer_of(k)
             validation = None if self.validation is None else self.validation.of(k)
+            settings = self.settings
             rest = (self.data.of(k), state, learning_rates, validation)
             if isinstance(self.loss, Custom):
-                return CustomTraining(core, layers, self.loss, optimizer, self.settings, *rest)
-            flops = 6.0 * len(state.parameters) * float(self.batch_sizes[k])  # threads share a member's steps
-            settings = replace(self.settings, n_threads=threads.choose(None, flops, self.settings.n_threads))
+                return CustomTraining(core, layers, self.loss, optimizer, settings, *rest)
+            flops = threads.flops(len(state.parameters), float(self.batch_sizes[k]), self.group.n_inputs)
+            if flops < threads.FLOPS_PER_STEP:  # threads share a member's steps
+                settings = replace(settings, n_threads=1)
             return core.Training(core.Plan(self.group.n_inputs, layers), self.loss, optimizer, settings, *rest)
 
         return FleetLoop(make, self.settings, self.data, self.state, rates)

@@ -320,11 +320,11 @@ def solving(objective: Objective, settings: Solver, state: SolverState, n_thread
     return Minimisation(objective, settings, state)
 
 
-def flops(settings: Solver, n_parameters: int, n_rows: int) -> float:
+def flops(settings: Solver, n_parameters: int, n_rows: int, n_derivatives: int = 0) -> float:
     """Return about how much arithmetic comes between two meetings of threads."""
     if isinstance(settings, LevenbergMarquardt):
         return min(n_rows, _ROWS_OF_A_CHUNK) * n_parameters**2 / _MEETINGS
-    return 6.0 * n_parameters * n_rows
+    return threads.flops(n_parameters, n_rows, n_derivatives)
 
 
 def _stop_reason(reason: str, asked: str | None) -> str:

@@ -56,11 +56,11 @@ class Request:
         number = checked_tolerance(tolerance)
         settings = solver(method, number, options)
         given = {"tolerance": number} | dict(options or {})
-        free = isinstance(method, str) and [name for name in _POWERS if given.get(name) is None]
+        automatic = tuple(name for name in _POWERS if isinstance(method, str) and given.get(name) is None)
         for name in ("penalty_per_row", "resume"):
             check.boolean(name, rest[name])
         max_iter = check.integer("max_iter", max_iter, at_least=1)
-        return cls(solver=settings, max_iter=max_iter, callback=callback, automatic=tuple(free or ()), **rest)
+        return cls(solver=settings, max_iter=max_iter, callback=callback, automatic=automatic, **rest)
 
     def solver_for(self, loss: Loss | Custom, data: Data) -> Solver:
         """Return the method with its tolerances for these targets: a loss of residuals may be that of small ones."""
@@ -68,7 +68,7 @@ class Request:
             return self.solver  # the last has a measure of its own
         weight = None if data.weighs_outputs else data.sample_weight
         with np.errstate(all="ignore"):  # of targets near the limits
-            unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.min()))
+            unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.max()))
         return replace(self.solver, **{k: getattr(self.solver, k) * unit ** _POWERS[k] for k in self.automatic})
 
 
@@ -148,7 +148,8 @@ class Ready:
     @property
     def flops(self) -> float:
         """About how much arithmetic comes between two meetings of threads."""
-        return flops(self.solver, int(self.problem.free.sum()), len(self.problem.data.X))
+        n_derivatives = self.network.n_inputs if self.problem.objective.loss.sees_derivatives else 0
+        return flops(self.solver, int(self.problem.free.sum()), len(self.problem.data.X), n_derivatives)
 
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""

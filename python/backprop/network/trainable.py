@@ -388,8 +388,9 @@ class Trainable(Model):
             Stop when no element of the gradient is larger: SciPy's ``gtol``. ``"auto"`` is 1e-5, or what an object
             given as `method` says. L-BFGS also stops when the loss hardly falls any more, by the option
             ``loss_tolerance``; that of L-BFGS-B is ``ftol``. For ``"lbfgs"`` and ``"lm"`` and the losses that ``"lm"``
-            knows, where the standard deviation s of the targets is below 1 (the smallest of several outputs),
-            ``"auto"`` is s times, and a ``loss_tolerance`` that is not given s² times the usual number.
+            knows, where the standard deviation s of the targets is below 1 (of several outputs the largest; that of a
+            constant one counts as 1), ``"auto"`` is s times, and a ``loss_tolerance`` that is not given s² times the
+            usual number.
         penalty_per_row
             Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
             scikit-learn's ``alpha`` is.
@@ -402,7 +403,8 @@ class Trainable(Model):
         resume
             Go on with the minimisation that was interrupted, or that `backprop.resume` has read: `max_iter` counts from
             its start, and the result is, bit for bit, that of one that was not. Data and other arguments must be the
-            same again. Nothing happens if it is over; without one, one begins.
+            same again; tolerances that are not given are those of that run. Nothing happens if it is over; without one,
+            one begins.
         n_threads
             As in `fit`; small problems get one. The results do not depend on it, to the last bit.
         progress

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from backprop.export.c_text import Writer, comment, is_identifier
+from backprop.export.c_text import Writer, comment, is_member
 from backprop.tables.columns import Column
 from backprop.tables.encoders import BooleanInput, CategoryInput, DateInput, Input, NumberInput, Part, numbers_of
 from backprop.tables.values import MISSING
@@ -148,6 +148,6 @@ def members(names: Sequence[str], otherwise: str) -> tuple[str, ...]:
     found: list[str] = []
     for number, name in enumerate(names, 1):
         word = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
-        word = word if is_identifier(word) else f"{otherwise}_{number}"
+        word = word if is_member(word) else f"{otherwise}_{number}"
         found.append(word if word not in found else f"{word}_{number}")
     return tuple(found)

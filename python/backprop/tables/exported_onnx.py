@@ -150,6 +150,7 @@ def _row_by_patterns(graph: Graph, how: CategoryInput) -> tuple[str, NDArray[Any
     """
     *of_words, unknown, missing = _table(graph, how)
     rows, own = np.unique(np.array([unknown, *of_words, missing]), axis=0, return_inverse=True)
+    own = own.ravel()  # NumPy 2.0.0 gives a column
     numbers = np.where(own == own[0], 0, np.where(own < own[0], own + 1, own))
     table = np.concatenate([rows[own[:1]], np.delete(rows, own[0], axis=0)])
     patterns = [*map(_literally, how.words), "|".join(map(_in_any_capitals, NOTHING))]
