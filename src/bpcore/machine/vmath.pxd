@@ -103,8 +103,8 @@ cdef inline vec _sigmoid_float64(vec x) noexcept nogil:
 cdef inline vec vsigmoid(vec x) noexcept nogil:
     """1 / (1 + e^-x), within 2.0 and 2.0 ulp."""
     # Both sides of the fraction are multiplied by a power of two, lest e^-x overflow where the result is subnormal.
-    # What is not between -104 and 20 (float64: -746 and 40), where this holds, is chosen at the end: a selection is over
-    # sooner than bounds for x.
+    # What is not between -104 and 20 (float64: -746 and 40), where this holds, is chosen at the end: a selection is
+    # over sooner than bounds for x.
     cdef vmask inside
     if REAL_BITS == 32:
         inside = vle(vabs(x + vset1(42.0)), vset1(62.0))
@@ -127,9 +127,9 @@ cdef inline vec _tanh_float32(vec y) noexcept nogil:
 
 
 cdef inline vec _tanh_float64(vec y) noexcept nogil:
-    # tanh r = w / q with w = r + r^3 P(r^2), q = 1 + r^2 Q(r^2). Below 1/2 that is r + r^3 (P - Q) / q, with r = y. From
-    # there on e^(-2y) = s (q - w) / (q + w), s = 2^n, and tanh y = 1 - 2 s (q - w) / ((q + w) + s (q - w)): either adds
-    # little to what is exact. As q - w is between 0.8 and 1.2, s multiplies it by a sum of the exponents.
+    # tanh r = w / q with w = r + r^3 P(r^2), q = 1 + r^2 Q(r^2). Below 1/2 that is r + r^3 (P - Q) / q, with r = y.
+    # From there on e^(-2y) = s (q - w) / (q + w), s = 2^n, and tanh y = 1 - 2 s (q - w) / ((q + w) + s (q - w)): either
+    # adds little to what is exact. As q - w is between 0.8 and 1.2, s multiplies it by a sum of the exponents.
     cdef vec magic = _magic(), one = vset1(1.0), t, r, z, rz, p, q, w, b
     cdef vmask below = vlt(y, vset1(0.54931))
     t = vselect(below, magic, vfma(y, vset1(-2.8853900817779268), magic))
