@@ -1,5 +1,7 @@
 """What a dense layer takes in from models of ONNX: scalers, batch normalisation, and columns that move."""
 
+import tracemalloc
+
 import backprop as bp
 import numpy as np
 import pytest
@@ -243,6 +245,128 @@ def test_the_number_of_columns_is_found_in_the_constants():
     model = chain(("Slice", "* zero two", {}), GEMM, shape=("n", None), zero=[0], two=[2], W=W, b=B)
     with pytest.raises(ValueError, match="needs the number of columns of 'X' in the file"):
         bp.from_onnx(model)
+
+
+def doubled(n_times, axis, first):
+    return [("Concat", f"{first} {first}", {"axis": axis}), *[("Concat", "* *", {"axis": axis})] * n_times]
+
+
+LARGE = {
+    "constants that double": (
+        [*doubled(25, 0, "c"), ("Add", "X *", {})],
+        r"node 'n23' \(Concat\): needs a result of at most 10,000,000 numbers, got one of 16,777,216",
+    ),
+    "columns that double": (
+        doubled(25, 1, "X"),
+        r"node 'n18' \(Concat\): needs a result of at most 1,428,571 columns, got 1,572,864",
+    ),
+    "a sum": (
+        [("Add", "tall wide", {}), ("Add", "X *", {})],
+        r"node 'n0' \(Add\): needs a result of at most 10,000,000 numbers, got one of 400,000,000",
+    ),
+    "a product": (
+        [("MatMul", "tall wide", {}), ("Add", "X *", {})],
+        r"node 'n0' \(MatMul\): needs a result of at most 10,000,000 numbers, got one of 400,000,000",
+    ),
+    "rows of a table": (
+        [("Gather", "wide zeros", {}), ("Add", "X *", {})],
+        r"node 'n0' \(Gather\): needs a result of at most 10,000,000 numbers, got one of 20,000,000",
+    ),
+    "columns picked again": (
+        [("Gather", "* many", {"axis": 1}), ("Unsqueeze", "* one", {}), ("Gather", "* zeros", {"axis": 1})],
+        r"node 'n2' \(Gather\): needs a result of at most 1,428,571 columns, got 2,000,000",
+    ),
+    "integers scaled": (
+        [("DequantizeLinear", "bytes scales", {"axis": 0}), ("Add", "X *", {})],
+        r"node 'n0' \(DequantizeLinear\): needs a result of at most 10,000,000 numbers, got one of 400,000,000",
+    ),
+    "an array repeated": (
+        [("Tile", "wide sizes", {}), ("Add", "X *", {})],
+        r"node 'n0' \(Tile\): needs a result of at most 10,000,000 numbers, got one of 2,000,000,000,000,000",
+    ),
+    "an array expanded": (
+        [("Expand", "tall sizes", {}), ("Add", "X *", {})],
+        r"node 'n0' \(Expand\): needs a result of at most 10,000,000 numbers, got one of 100,000,000,000",
+    ),
+    "a shape": (
+        [("ConstantOfShape", "sizes", {}), ("Add", "X *", {})],
+        r"node 'n0' \(ConstantOfShape\): needs a result of at most 10,000,000 numbers, got one of 100,000,000,000",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_a_result_that_is_too_large_is_refused_before_it_is_computed(case):
+    nodes, message = LARGE[case]
+    tall = np.zeros((20_000, 1))
+    whole = {"zeros": np.zeros(1000, int), "many": np.zeros(2000, int), "one": [1], "sizes": [100_000, 1_000_000]}
+    whole = {name: np.array(value, np.int64) for name, value in whole.items()}
+    model = chain(*nodes, c=[1.0], tall=tall, wide=tall.T, scales=np.ones(20_000), **whole)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 20_000), np.int8), "bytes"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            bp.from_onnx(model)
+        assert tracemalloc.get_traced_memory()[1] < 400e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_constants_that_lead_to_no_output_are_not_computed():
+    model = chain(GEMM, W=W, b=B, tall=np.zeros((20_000, 1)), wide=np.zeros((1, 20_000)))
+    model.graph.node.insert(0, helper.make_node("Add", ["tall", "wide"], ["dead"]))
+    assert bp.from_onnx(model).layers == (bp.Dense(2),)
+
+
+def test_constants_whose_shapes_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"node 'n0' \(Add\): needs arrays whose shapes fit, got \(3, 2\), \(3,\)"):
+        bp.from_onnx(chain(("Add", "W mean", {}), ("MatMul", "X *", {}), W=W, mean=MEAN))
+
+
+@pytest.mark.parametrize(
+    "node", [("Gather", "* rows", {"axis": 0}), ("Slice", "* zero two zero", {}), ("Slice", "* zero one zero", {})]
+)
+def test_the_first_rows_are_not_taken_for_all(node):
+    whole = {name: np.array(value) for name, value in {"rows": [0, 1], "zero": [0], "one": [1], "two": [2]}.items()}
+    with pytest.raises(ValueError, match=rf"node 'n0' \({node[0]}\): needs rows that stay apart"):
+        bp.from_onnx(chain(node, GEMM, W=W, b=B, **whole))
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (("Concat", "* mean", {"axis": 1}), r"columns that inputs decide, moved by constants, got 'mean', a constant"),
+        (("Gather", "mean *", {}), r"columns that inputs decide, moved by constants, got 'mean', a constant"),
+        (("Div", "* zeros", {}), r"numbers to divide by whose inverses are finite, got 0"),
+    ],
+)
+def test_constants_that_no_weights_can_be_are_refused_at_their_node(node, message):
+    with pytest.raises(ValueError, match=rf"node 'n0' \({node[0]}\): needs {message}"):
+        bp.from_onnx(chain(node, GEMM, W=W, b=B, mean=[MEAN], zeros=[1.0, 0, 2]))
+
+
+@pytest.mark.parametrize(
+    ("least", "message"),
+    [
+        (0.0, r"node 'n2' \(Clip\): needs what the inputs decide"),
+        (2.5, "needs an output that depends on the numbers of"),
+    ],
+)
+def test_bounds_as_attributes_for_a_shape_that_is_computed(least, message):
+    model = chain(("Shape", "*", {}), ("Cast", "*", {"to": 1}), ("Clip", "*", {"min": least}))
+    model.opset_import[0].version = 9
+    with pytest.raises(ValueError, match=message):
+        bp.from_onnx(model)
+
+
+def test_a_quotient_of_constants_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match=r"node 'n0' \(Div\): cannot be run: divide by zero"):
+        bp.from_onnx(chain(("Div", "mean zeros", {}), ("Mul", "X *", {}), GEMM, W=W, b=B, mean=MEAN, zeros=[1.0, 0, 2]))
+
+
+def test_the_operators_of_a_message_are_those_that_are_read():
+    with pytest.raises(ValueError, match="one of Sub, Mul, Div, Neg, Scaler, BatchNormalization, Cast, Dropout, Array"):
+        bp.from_onnx(chain(GEMM, ("Cos", "*", {}), W=W, b=B))
 
 
 # --- files of others -----------------------------------------------------------------------------------------------

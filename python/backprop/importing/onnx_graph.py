@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,13 @@ _FOLDED = (
     "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Gather", "Identity", "Mul", "Neg", "Reciprocal",
     "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
-"""of constants they make constants, no larger than those together"""
+"""of constants they make constants, of at most `MOST_NUMBERS` numbers or no more than the largest one that they read"""
+MOST_NUMBERS = 10_000_000
+_BROADCASTING = (
+    "Add", "And", "Div", "Equal", "Greater", "Less", "Max", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Where",
+)  # fmt: skip
+_TOLD = ("ConstantOfShape", "Expand", "Tile")
+"""the last array that they read says how large their result is"""
 
 
 class Node(NamedTuple):
@@ -51,7 +59,7 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A graph whose nodes are in the order in which they can run, without those that change nothing."""
+    """A graph whose nodes are in the order in which they can run, but for those that change or lead to nothing."""
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
@@ -72,7 +80,7 @@ class OnnxGraph:
         inputs = tuple(_input(each) for each in model.graph.input if each.name not in constants)
         nodes: list[Node] = []
         passed: dict[str, str] = {}
-        for proto in model.graph.node:
+        for proto in _leading_to_outputs(model.graph):
             node = _node(proto, passed)
             if node.op in _FOLDED and all(name in constants for name in node.inputs if name):
                 constants |= zip(node.outputs, run(node, constants, opsets), strict=True)
@@ -103,13 +111,67 @@ def run(node: Node, values: Mapping[str, NDArray[Any]], opsets: Mapping[str, int
     from onnx import ValueInfoProto, helper
     from onnx.reference import ReferenceEvaluator
 
-    read = {given: values[name] for given, name in zip(node.proto.input, node.inputs, strict=True) if name}
+    # a Clip whose bounds are attributes reads fewer inputs in the file
+    read = {given: values[name] for given, name in zip(node.proto.input, node.inputs, strict=False) if name}
+    shapes = {name: values[name].shape for name in node.inputs if name in values}
+    n, largest = n_numbers(node, shapes), max(map(math.prod, shapes.values()), default=0)
+    if node.op in _TOLD and node.inputs:
+        n = _n_told(node.op, shapes[node.inputs[0]], values[node.inputs[-1]])
+    if n > max(MOST_NUMBERS, largest):
+        raise ValueError(f"{node}: needs a result of at most {MOST_NUMBERS:,} numbers, got one of {n:,}")
     graph = helper.make_graph([node.proto], "node", _named(ValueInfoProto, read), _named(ValueInfoProto, node.outputs))
     try:
-        found: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, read)
+        with np.errstate(divide="raise", invalid="raise"):
+            found: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, read)
     except Exception as error:  # of any kind: NumPy's, and the evaluator's own
         raise ValueError(f"{node}: cannot be run: {error}") from error
     return [np.asarray(each) for each in found]
+
+
+def n_numbers(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return how many numbers a node gives that reads arrays of these shapes, or more; ValueError if they do not fit.
+
+    Of a node that only moves, drops or changes numbers these are those of the largest array.
+    """
+    read = [shapes[name] for name in node.inputs if name in shapes]
+    sizes = [math.prod(shape) for shape in read]
+    if node.op == "Concat":
+        return sum(sizes)
+    if node.op in ("Gather", "ArrayFeatureExtractor") and len(read) == 2 and sizes[0]:
+        axis = node.attributes.get("axis", 0) if node.op == "Gather" else -1
+        if -len(read[0]) <= axis < len(read[0]):
+            return sizes[0] // read[0][axis] * sizes[1]
+    if node.op == "DequantizeLinear" and len(read) > 1:
+        axis, block = node.attributes.get("axis", 1), node.attributes.get("block_size", 0)
+        grows = -len(read[0]) <= axis < len(read[0]) and read[0][axis] == 1
+        return max(sizes[0], max(sizes[1:]) * (block or (sizes[0] if grows else 1)))
+    if node.op in ("MatMul", "Gemm") and len(read) > 1 and read[0] and min(sizes):
+        both = read[0][0 if node.attributes.get("transA") else -1]
+        return max(sizes[0] * sizes[1] // both**2, *sizes[2:], 0)
+    if node.op in _BROADCASTING:
+        try:
+            return math.prod(np.broadcast_shapes(*read))
+        except ValueError:
+            raise ValueError(f"{node}: needs arrays whose shapes fit, got {', '.join(map(str, read))}") from None
+    return max(sizes, default=0)
+
+
+def _n_told(op: str, shape: tuple[int, ...], last: NDArray[Any]) -> int:
+    told = [int(each) for each in last.ravel()]
+    if op != "Expand":
+        return math.prod(told) * (math.prod(shape) if op == "Tile" else 1)
+    return math.prod(max(pair) for pair in zip_longest(reversed(told), reversed(shape), fillvalue=1))
+
+
+def _leading_to_outputs(graph: Any) -> list[Any]:
+    """Return the nodes of a ``onnx.GraphProto`` whose results lead to its outputs, in their order."""
+    leading = {each.name for each in graph.output}
+    found = []
+    for proto in reversed(graph.node):
+        if not leading.isdisjoint(proto.output):
+            leading |= set(proto.input)
+            found.append(proto)
+    return found[::-1]
 
 
 def _named(kind: Any, names: Iterable[str]) -> list[Any]:

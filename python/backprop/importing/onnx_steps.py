@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from backprop.export.graph import ML
 from backprop.importing.onnx_activations import Activated, activations
-from backprop.importing.onnx_graph import Input, Node, OnnxGraph
+from backprop.importing.onnx_graph import MOST_NUMBERS, Input, Node, OnnxGraph, n_numbers
 from backprop.importing.onnx_rows import NOTHING_YET, Affine, Layer, picked
 from backprop.importing.stack import LOG_SOFTMAX
 from backprop.reference.activations import ACTIVATIONS
 
 _Value: TypeAlias = "Affine | NDArray[Any]"
-_MOST_PLACES = 10_000_000
+_ANY_ROWS = 7
+"""rows that stand for any number of them; a model that picks some means fewer"""
 _NUMBERS = ("float", "double", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 """the types of inputs"""
 
@@ -113,7 +114,7 @@ def _given(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Sequen
         way = "; export the network alone, without the steps of a pipeline before it" if early else ""
         way = LOG_SOFTMAX if node.op == "LogSoftmax" else way
         raise ValueError(
-            f"{node}: needs Gemm, MatMul and Add with constants, one of {', '.join(list(_STEPS)[3:])}, or one of the "
+            f"{node}: needs Gemm, MatMul and Add with constants, one of {', '.join(_NAMED)}, or one of the "
             f"activations {', '.join(ACTIVATIONS)}; got nodes that are none of them{way}"
         )
     return step(graph, node, read)
@@ -121,8 +122,8 @@ def _given(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> Sequen
 
 def _n_rows(graph: OnnxGraph, n_columns: int) -> int:
     """Return how many rows stand for any number of them: those that the file fixes, as a node may count them."""
-    fixed = max((each.n_rows for each in graph.inputs if each.n_rows is not None), default=2)
-    return fixed if fixed * n_columns < _MOST_PLACES else 2
+    fixed = max((each.n_rows for each in graph.inputs if each.n_rows is not None), default=_ANY_ROWS)
+    return fixed if fixed * n_columns < MOST_NUMBERS else _ANY_ROWS
 
 
 def _rows(node: Node, value: _Value) -> Affine:
@@ -197,7 +198,11 @@ def _elementwise(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> 
     if node.op == "Mul":
         return [rows.scaled(by, dtype)]
     if node.op == "Div":
-        return [rows.scaled(1 / by, dtype)]
+        with np.errstate(divide="ignore", over="ignore"):
+            scales = 1 / by
+        if not (finite := np.isfinite(scales)).all():
+            raise ValueError(f"{node}: needs numbers to divide by whose inverses are finite, got {by[~finite][0]:g}")
+        return [rows.scaled(scales, dtype)]
     if node.op == "Sub" and swapped:
         return [rows.scaled(-1, dtype).shifted(by, dtype)]
     return [rows.shifted(-by if node.op == "Sub" else by, dtype)]
@@ -248,8 +253,18 @@ def _moved(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_
     parts = {name: each for name, each in values.items() if isinstance(each, Affine)}
     if len({part.source for part in parts.values()}) > 1:
         raise ValueError(f"{node}: needs columns that one layer gives, got those of several layers")
+    moving = node.inputs if node.op == "Concat" else node.inputs[:1]
+    for name in node.inputs:
+        if name and (name in parts) != (name in moving):
+            what = "which depends on inputs" if name in parts else "a constant"
+            raise ValueError(f"{node}: needs columns that inputs decide, moved by constants, got {name!r}, {what}")
     total = sum(part.size for part in parts.values())
-    starts = np.arange(_n_rows(graph, total)) * total
+    n_rows = _n_rows(graph, total)
+    shapes = {name: graph.constants[name].shape for name in node.inputs if name in graph.constants}
+    shapes |= {name: (1, *each.shape) if isinstance(each, Affine) else each.shape for name, each in values.items()}
+    if (n := max(total, n_numbers(node, shapes))) > MOST_NUMBERS // n_rows:
+        raise ValueError(f"{node}: needs a result of at most {MOST_NUMBERS // n_rows:,} columns, got {n:,}")
+    starts = np.arange(n_rows) * total
     stops = np.cumsum([part.size for part in parts.values()])
     places = {
         name: np.stack([np.arange(start + stop - part.size, start + stop).reshape(part.shape) for start in starts])
@@ -266,10 +281,12 @@ def _moved(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_
 
 
 _Step: TypeAlias = "Callable[[OnnxGraph, Node, Mapping[str, _Value]], list[_Value]]"
-_KEEPING = ("Identity", "Cast", "Dropout")
+_KEEPING = ("Cast", "Dropout")
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
 _MOVING = ("ArrayFeatureExtractor", "Concat", "Flatten", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
            "Unsqueeze")  # fmt: skip
+_NAMED = ("Sub", "Mul", "Div", "Neg", "Scaler", "BatchNormalization", *_KEEPING, *_MOVING)
+"""the operators in messages, beside Gemm, MatMul and Add"""
 _STEPS: Mapping[str, _Step] = {
     "Gemm": _product,
     "MatMul": _product,
