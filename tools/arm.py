@@ -30,7 +30,10 @@ TESTS = [f"tests/test_{name}.py" for name in (
     "activations", "dropout", "extremes", "fleet_bits", "gradients", "losses", "optimizers", "predict_rows", "runs",
     "subnormals", "twins", "validation_loss", "vmath",
 )]  # fmt: skip
-REGISTER = "cat /usr/lib/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register"
+REGISTER = (
+    "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; "  # where it is mounted, this only says so
+    "cat /usr/lib/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register"
+)
 
 # Run here and there, in a folder with the tests: the digests of all networks that test_threads_bits.py knows.
 DIGESTS = """
