@@ -39,6 +39,7 @@ def tasks(n_threads: int) -> dict[str, Task]:
     small = [bp.mlp([2, 4, 1], seed=k) for k in range(n_threads)]
     fleets = [bp.Fleet.of([bp.mlp([16, 8, 1], seed=k) for k in range(32)]) for _ in range(n_threads)]
     shared, one_row = bp.mlp([16, 64, 64, 1], seed=0), X[:1].copy()
+    rows = [one_row.copy() for _ in range(n_threads)]
     outputs = [np.empty((len(X), 1), np.float32) for _ in range(n_threads)]
     block = bytes(65536)
     fit = {"n_threads": 1, "progress": False}
@@ -49,6 +50,9 @@ def tasks(n_threads: int) -> dict[str, Task]:
         "fit, 32 of 16-8-1": lambda rank: fleets[rank].fit(X, y, epochs=2, batch_size=32, **fit),
         "predict, 2,000 rows": lambda rank: shared.predict(X, out=outputs[rank]),
         "predict, one row": lambda rank: shared.predict(one_row),
+        "the same, own rows": lambda rank: shared.predict(rows[rank]),
+        "the same, own rows and outputs": lambda rank: shared.predict(rows[rank], out=outputs[rank][:1]),
+        "the same, own networks": lambda rank: middle[rank].predict(rows[rank], out=outputs[rank][:1]),
     }
 
 

@@ -43,16 +43,17 @@ def test_where_a_team_takes_part(hidden, n_threads, backend, rng):
 
 
 def test_auto_counts_what_derivatives_cost(rng, monkeypatch):
-    """A step of few rows is worth a team with derivatives, not without; also in fleets."""
-    monkeypatch.setattr("backprop.base.threads.allowed", lambda: 2)
+    """As many times as there are derivatives, and once more; of fleets, the arithmetic of all members."""
     X, y, dy = rng.normal(size=(500, 30)), rng.normal(size=500), rng.normal(size=(500, 30))
     seen = []
     monkeypatch.setattr("backprop.base.threads.choose", lambda n, flops, most: seen.append(flops) or 1)
     net, fleet = (each([30, 32, 32, 1]) for each in (bp.mlp, of_two))
     for model in (net, fleet):
         model.fit(X, (y, dy), loss=WithDerivatives(), batch_size=500, epochs=1)
+    net.train_on_batch(X, (y, dy), loss=WithDerivatives())
+    net.minimize(X, (y, dy), loss=WithDerivatives(), max_iter=1)
     net.fit(X, y, batch_size=500, epochs=1)
-    assert seen == [31 * seen[2], 2 * 31 * seen[2], seen[2]]
+    assert seen == [times * seen[-1] for times in (31, 2 * 31, 31, 31, 1)]
 
 
 def of_two(sizes):

@@ -96,13 +96,14 @@ def test_error_is_at_most_two_ulp(core, name):
 
 @each_core
 def test_tanh_of_float64_is_more_exact_below_a_half(core):
-    if core[1] == "float64":
-        x = np.random.default_rng(0).uniform(-0.5493, 0.5493, 2000)
-        with mp.workprec(140):
-            exact = [mp.tanh(mp.mpf(v)) for v in x]
-            high = np.array([float(v) for v in exact])
-            low = np.array([float(v - mp.mpf(h)) for v, h in zip(exact, high, strict=True)])
-        assert ulps(computed(core, "tanh", x), high, low).max() <= 1.0
+    if core[1] == "float32":
+        pytest.skip("float32 has one formula for all")
+    x = np.random.default_rng(0).uniform(-0.5493, 0.5493, 2000)
+    with mp.workprec(140):
+        exact = [mp.tanh(mp.mpf(v)) for v in x]
+        high = np.array([float(v) for v in exact])
+        low = np.array([float(v - mp.mpf(h)) for v, h in zip(exact, high, strict=True)])
+    assert ulps(computed(core, "tanh", x), high, low).max() <= 1.0
 
 
 @each_core

@@ -16,11 +16,6 @@ FLOPS_PER_STEP = 8e6
 _LIMITS = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "LOKY_MAX_CPU_COUNT")
 
 
-def flops(n_parameters: int, n_rows: float, n_derivatives: int = 0) -> float:
-    """About how much arithmetic a step has: one product forward, two backward, and as many for each derivative."""
-    return 6.0 * n_parameters * n_rows * (n_derivatives + 1)
-
-
 def choose(n_threads: int | None, flops_per_step: float, most: int) -> int:
     """The threads for a run: as many as asked for, or, for None, what its steps can keep busy."""
     if n_threads is not None:

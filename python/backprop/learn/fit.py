@@ -93,8 +93,7 @@ def fit_rows(
     rule = next((each for each in every_callback if isinstance(each, Plateau) and each.suits_core()), None)
     averaging = only_average(every_callback)
     average = None if averaging is None else averaging.average(epochs)
-    n_derivatives = model.n_inputs if loss.sees_derivatives else 0
-    flops = threads.flops(model.n_parameters, batch_size or n_rows, n_derivatives)
+    flops = rows.flops(loss, model.n_inputs, model.n_parameters, batch_size or n_rows)
     used = checked_threads(n_threads, flops, model._core.MAX_THREADS)
     checked = training_settings(rule, batch_size, shuffle, clip_norm, clip_value, penalty_per_row, used, average)
     raises = check.choice("on_divergence", on_divergence, ("raise", "stop")) == "raise"
@@ -141,10 +140,11 @@ def step(
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if class_weight is not None:
         data = _with_class_weights(model, checked, data, class_weight)
+    flops = rows.flops(checked, model.n_inputs, model.n_parameters, len(data.X))
     settings = TrainingSettings(
         clip_norm=None if clip_norm is None else check.number("clip_norm", clip_norm, above=0),
         clip_value=None if clip_value is None else check.number("clip_value", clip_value, above=0),
-        n_threads=threads.choose(None, 6.0 * model.n_parameters * len(data.X), model._core.MAX_THREADS),
+        n_threads=threads.choose(None, flops, model._core.MAX_THREADS),
     )
     losses = np.empty(1)
     with HeldInterrupts(), model._guard:

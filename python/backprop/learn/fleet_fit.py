@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
-from backprop.base import threads
 from backprop.base.fleet import FleetData
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.interrupts import HeldInterrupts
@@ -190,9 +189,7 @@ def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[
 def _threads(fleet: FleetModel, data: _Rows, n_threads: Any) -> int:
     """Return how many threads may compute."""
     flops = sum(
-        threads.flops(
-            group.parameters.shape[1], float(learned.n_rows.sum()), group.n_inputs if loss.sees_derivatives else 0
-        )
+        rows.flops(loss, group.n_inputs, group.parameters.shape[1], float(learned.n_rows.sum()))
         for group, loss, learned, *_ in data.groups
     )
     return network_fit.checked_threads(n_threads, flops, fleet._core.MAX_THREADS)

@@ -16,6 +16,7 @@ from backprop.base import random, threads
 from backprop.base.fleet import AVERAGED, MEMBER, NO_AVERAGE, RUNNING, FleetData, FleetRates, FleetState
 from backprop.base.state import n_averaged
 from backprop.base.types import RealArray, TrainingSettings
+from backprop.model import rows
 from backprop.model.fleet import Group
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
@@ -117,7 +118,7 @@ class Part:
             rest = (self.data.of(k), state, learning_rates, validation)
             if isinstance(self.loss, Custom):
                 return CustomTraining(core, layers, self.loss, optimizer, settings, *rest)
-            flops = threads.flops(len(state.parameters), float(self.batch_sizes[k]), self.group.n_inputs)
+            flops = rows.flops(self.loss, self.group.n_inputs, len(state.parameters), float(self.batch_sizes[k]))
             if flops < threads.FLOPS_PER_STEP:  # threads share a member's steps
                 settings = replace(settings, n_threads=1)
             return core.Training(core.Plan(self.group.n_inputs, layers), self.loss, optimizer, settings, *rest)

@@ -22,6 +22,7 @@ from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
 from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
+from backprop.model import rows
 from backprop.model.objective import Objective
 from backprop.reference.gauss_newton import WEIGHTS
 from backprop.reference.passes import Plan
@@ -320,11 +321,13 @@ def solving(objective: Objective, settings: Solver, state: SolverState, n_thread
     return Minimisation(objective, settings, state)
 
 
-def flops(settings: Solver, n_parameters: int, n_rows: int, n_derivatives: int = 0) -> float:
+def flops(settings: Solver, objective: Objective, n_parameters: int) -> float:
     """Return about how much arithmetic comes between two meetings of threads."""
+    n_rows: int = len(objective.data.X)
+    n_inputs: int = objective.data.X.shape[1]
     if isinstance(settings, LevenbergMarquardt):
         return min(n_rows, _ROWS_OF_A_CHUNK) * n_parameters**2 / _MEETINGS
-    return threads.flops(n_parameters, n_rows, n_derivatives)
+    return rows.flops(objective.loss, n_inputs, n_parameters, n_rows)
 
 
 def _stop_reason(reason: str, asked: str | None) -> str:

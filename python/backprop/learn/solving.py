@@ -148,8 +148,7 @@ class Ready:
     @property
     def flops(self) -> float:
         """About how much arithmetic comes between two meetings of threads."""
-        n_derivatives = self.network.n_inputs if self.problem.objective.loss.sees_derivatives else 0
-        return flops(self.solver, int(self.problem.free.sum()), len(self.problem.data.X), n_derivatives)
+        return flops(self.solver, self.problem.objective, int(self.problem.free.sum()))
 
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""

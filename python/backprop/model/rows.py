@@ -96,6 +96,12 @@ def check_no_dropout(layers: Sequence[Dense], loss: Loss | Custom) -> None:
             raise ValueError(f"layers[{k}]: needs dropout=0 for {loss.name}, got {layer.dropout}")
 
 
+def flops(loss: Loss | Custom, n_inputs: int, n_parameters: int, n_rows: float) -> float:
+    """About how much arithmetic a step has: one product forward, two backward, and as many for each derivative."""
+    n_derivatives = n_inputs if loss.sees_derivatives else 0
+    return 6.0 * n_parameters * n_rows * (n_derivatives + 1)
+
+
 def _loss_of_outputs(model: Ends, inner: Any) -> Any:
     return loss(model, inner, custom=False)
 
