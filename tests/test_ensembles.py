@@ -294,3 +294,13 @@ def test_bagging_is_checked(wrong):
 def test_what_does_not_go_with_bagging(other):
     with pytest.raises(InvalidParameterError, match="bagging: needs callbacks=None, or averages, and warm_start=False"):
         MLPRegressor(bagging=2, **other).fit(*DIABETES)
+
+
+def test_every_bootstrap_has_a_row_with_weight():
+    """Of ten rows drawn, three in eight have not the only one."""
+    X, weight = np.eye(10), np.eye(10)[3]
+    settings = SETTINGS | {"batch_size": 5}
+    ensemble = MLPEnsembleRegressor(**settings, n_estimators=20, members="bootstrap").fit(X, np.arange(10.0), weight)
+    assert len(ensemble.estimators_) == 20
+    with pytest.raises(ValueError, match="sample_weight: needs at least one weight > 0"):
+        ensemble.fit(X, np.arange(10.0), 0 * weight)

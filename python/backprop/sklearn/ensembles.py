@@ -92,7 +92,7 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         seed, draws = self.random_state, check_random_state(self.random_state)
         if not isinstance(seed, (int, np.integer)):
             seed = draws.randint(np.iinfo(np.int32).max)
-        rows = self._rows_of_members(y, int(seed))
+        rows = self._rows_of_members(y, weight, int(seed))
         self.estimators_ = [self._member((int(seed) + k) % 2**32) for k in range(self.n_estimators)]
         fit_together(
             [
@@ -134,7 +134,9 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
     def _learn_labels(self, y: NDArray[Any]) -> None:
         """Learn the classes, if there are any."""
 
-    def _rows_of_members(self, y: NDArray[Any], seed: int) -> list[tuple[NDArray[Any] | None, NDArray[Any]]]:
+    def _rows_of_members(
+        self, y: NDArray[Any], weight: NDArray[Any] | None, seed: int
+    ) -> list[tuple[NDArray[Any] | None, NDArray[Any]]]:
         """Return for each member the rows that it learns from, None for all, and those that it does not."""
         n_rows = y.shape[0]
         if self.members == "fold":
@@ -145,6 +147,8 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         rows: list[tuple[NDArray[Any] | None, NDArray[Any]]] = []
         for _ in range(self.n_estimators):
             drawn: NDArray[Any] = random.randint(0, n_rows, n_rows)  # type: ignore[assignment]
+            while weight is not None and weight.any() and not weight[drawn].any():  # nothing to learn from
+                drawn = random.randint(0, n_rows, n_rows)  # type: ignore[assignment]
             rows.append((drawn, np.setdiff1d(np.arange(n_rows), drawn)))
         return rows
 
