@@ -64,7 +64,9 @@ def keep_left_out(
     known = count > 0
     weight = None if sample_weight is None else np.asarray(sample_weight)[known]
     estimator.oof_prediction_ = mean
-    if is_classifier(estimator):
+    if weight is not None and not weight.any():  # every row that counts was drawn by all
+        estimator.oof_score_ = np.nan
+    elif is_classifier(estimator):
         decided = labels_of(mean[known], estimator.classes_, estimator._multilabel)
         estimator.oof_score_ = float(accuracy_score(y[known], decided, sample_weight=weight))
     else:
