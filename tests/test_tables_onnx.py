@@ -98,8 +98,8 @@ def test_dates_and_numbers_as_categories(dtype):
     rng, n = np.random.default_rng(0), 3000
     minutes = rng.integers(-(10**8), 10**8, n).astype("timedelta64[m]")
     data = {
-        "when": np.where(rng.random(n) < 0.1, np.datetime64("NaT"), np.datetime64("1970-01-01T00:00") + minutes),
-        "day": np.datetime64("2000-02-28") + rng.integers(0, 1000, n),
+        "when": np.where(rng.random(n) < 0.1, np.datetime64("NaT", "m"), np.datetime64("1970-01-01T00:00") + minutes),
+        "day": np.datetime64("2000-02-28") + rng.integers(0, 1000, n).astype("timedelta64[D]"),
         "floor": np.where(rng.random(n) < 0.1, np.nan, rng.integers(-2, 3, n) / 2),
         "spends": rng.normal(size=n),
     }
