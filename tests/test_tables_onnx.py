@@ -112,7 +112,7 @@ def test_dates_and_numbers_as_categories(dtype):
     data["when"][:2] = np.datetime64("0001-01-01"), np.datetime64("9999-12-31T23:59")
     cells = {name: data[name].astype("datetime64[s]").astype(float) for name in ("when", "day")}
     cells["when"][np.isnat(data["when"])] = np.nan
-    cells["when"][5:8], data["when"][5:8] = (np.inf, -np.inf, np.nan), np.datetime64("NaT")
+    cells["when"][5:8], data["when"][5:8] = (np.inf, -np.inf, np.nan), np.datetime64("NaT", "m")
     cells = {name: values[:, None] for name, values in {**cells, "floor": data["floor"]}.items()}
     session = onnxruntime.InferenceSession(model.to_onnx().SerializeToString(), providers=["CPUExecutionProvider"])
     (found,), wanted = session.run(None, cells), model.predict(data)
