@@ -130,12 +130,14 @@ cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
     lanes.gathered = lanes.plan_stands = False
     lanes.most_in_batch = 0
     lanes.equal_batches = lanes.all_ordered = lanes.n_members == LANES
+    lanes.full_batches = True
     for i in range(LANES):
         if lanes.member[i] >= 0:
             plan_batch(lanes, i, n[i])
         lanes.most_in_batch = max(lanes.most_in_batch, <Py_ssize_t> n[i])
         lanes.equal_batches = lanes.equal_batches and n[i] == n[0]
         lanes.all_ordered = lanes.all_ordered and lanes.data.order[i] != NULL
+        lanes.full_batches = lanes.full_batches and n[i] == lanes.data.n[i]
     lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
     lanes.steps_directly = lanes.fleet.job.steps_directly
 
@@ -187,7 +189,7 @@ cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
         if lanes.steps_directly:
             set_rates(lanes)
             target = MembersTarget(lanes.parameters, &lanes.update.rate[0], &lanes.update.decay[0])
-        run_whole(lanes, &target, lanes.fleet.batch_size == 0 and lanes.fleet.validation.n == NULL)
+        run_whole(lanes, &target, lanes.full_batches and lanes.fleet.validation.n == NULL)
         return True
     if lanes.round == 0:
         for i in range(LANES):

@@ -130,6 +130,7 @@ cdef struct Lanes:
     Py_ssize_t most_in_batch
     bint equal_batches  # whether all lanes have so many rows
     bint all_ordered  # whether the rows of all lanes are shuffled
+    bint full_batches  # whether each lane's batch is all its rows, in their own order
     bint draws  # whether the step at hand takes random numbers
 
 
