@@ -8,15 +8,15 @@ from bpcore.fleet.lane_averages cimport average_lanes, measured_parameters
 from bpcore.fleet.lane_steps cimport add_lane_penalties, prepare_lanes, step_lanes
 from bpcore.fleet.lane_validation cimport validate_lanes
 from bpcore.fleet.lanes cimport (
-    BETWEEN, IN_STEP, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member,
-    position_of, read_arrays, row_of, save_lane, shuffle_all, shuffle_lane, write_arrays,
+    BETWEEN, IN_STEP, NOTED_EPOCHS, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, NotedLosses, clear_lane, export_lane,
+    is_shuffled, load_member, position_of, read_arrays, row_of, save_lane, shuffle_all, shuffle_lane, write_arrays,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
 from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, lload,
-    llt, lselect, lset1, lstore, lvec, prefetch_to_write, real, vec, vfma, vload, vset1, vstore,
+    llt, lselect, lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
 )
 from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.network cimport fits_small_batches
@@ -285,19 +285,38 @@ cdef inline bint end_together(const Lanes *lanes) noexcept nogil:
     return lanes.side_by_side and not lany(apart)
 
 
-cdef inline void note_losses(const Lanes *lanes, const double *loss, double *losses) noexcept nogil:
-    """The losses of the epochs that are over, to their places in losses (epochs, size)."""
+cdef inline void write_noted(const Fleet *fleet, NotedLosses *noted, double *losses) noexcept nogil:
+    """What was noted to its places in losses (epochs, size)."""
+    cdef double *place
+    cdef int e
+    if noted.n == 0:
+        return
+    place = losses + noted.row * fleet.size + noted.member
+    for e in range(noted.n):
+        memcpy(place + e * fleet.size, &noted.losses[e][0], LANES * sizeof(double))
+    noted.n = 0
+
+
+cdef inline void note_losses(
+    const Lanes *lanes, NotedLosses *noted, const double *loss, double *losses,
+) noexcept nogil:
+    """The losses of the epochs that are over, to their places in losses (epochs, size), or noted for these.
+
+    Two rows of many members lie in two pages. One by one, each would keep the step waiting for its address.
+    """
     cdef const Fleet *fleet = lanes.fleet
     cdef int64_t row = lanes.epoch[0] - lanes.end[0] + fleet.last - fleet.first - 1
-    cdef double *place
-    cdef int i
+    cdef int i, h
     if end_together(lanes):
-        place = losses + row * fleet.size + lanes.member[0]
-        memcpy(place, loss, LANES * sizeof(double))
-        # The next rows are far away: until they have come, all later stores would wait.
-        place += 2 * fleet.size
-        prefetch_to_write(<real *> place)
-        prefetch_to_write(<real *> (place + LANES - 1))
+        if noted.n == NOTED_EPOCHS or noted.n > 0 and (
+            row != noted.row + noted.n or lanes.member[0] != noted.member
+        ):
+            write_noted(fleet, noted, losses)
+        if noted.n == 0:
+            noted.row, noted.member = row, lanes.member[0]
+        for h in range(PARTS):
+            dstore(&noted.losses[noted.n][h * PART], dload(loss + h * PART))
+        noted.n += 1
         return
     for i in range(LANES):
         if lanes.ended[i]:
@@ -382,7 +401,7 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
         weight = dload(lanes.weight_sum + j)
         dstore(loss + j, dselect(deq(weight, zero), zero, dload(lanes.loss_sum + j) / weight))
         lstore(lanes.epoch + j, lload(lanes.epoch + j) - lload(lanes.ended + j))
-    note_losses(lanes, loss, fleet.losses)
+    note_losses(lanes, &lanes.noted, loss, fleet.losses)
     if fleet.validation.n != NULL:
         for j in range(LANES):
             ones[j] = 1
@@ -390,7 +409,7 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
         for h in range(PARTS):
             j = h * PART
             dstore(validation_loss + j, dload(lanes.validation_sum + j) + dload(penalties + j))
-        note_losses(lanes, validation_loss, fleet.validation_losses)
+        note_losses(lanes, &lanes.noted_validation, validation_loss, fleet.validation_losses)
     begin_epochs(lanes)
     lose_diverged(lanes, loss)
     if fleet.job.watches_validation:
@@ -500,6 +519,8 @@ cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
             left = ticks
             if time >= lanes.fleet.deadline:
                 break
+    write_noted(lanes.fleet, &lanes.noted, lanes.fleet.losses)
+    write_noted(lanes.fleet, &lanes.noted_validation, lanes.fleet.validation_losses)
     for i in range(LANES):
         if lanes.member[i] >= 0:
             export_lane(lanes, i)

@@ -17,6 +17,7 @@ from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_rea
 cdef enum:
     SHUFFLED_LANES = 4  # at a time
     LINE_ROWS = 16  # of an order, in a cache line
+    NOTED_EPOCHS = 32  # whose losses go to their places together
     SAVED_STEPS = 64  # a member is copied at the end of an epoch once so many steps are done: each of them takes longer
 
 # Rows of each lane, and how its batch is cut; `first` counts from the start of its order.
@@ -54,6 +55,13 @@ cdef struct LaneUpdates:
     bint apart[MAX_LANES]  # whether this lane's are others
     bint any_apart
     int64_t unused[5]  # up to a cache line
+
+# Losses of consecutive epochs of consecutive members, one in each lane.
+cdef struct NotedLosses:
+    double losses[NOTED_EPOCHS][MAX_LANES]
+    int64_t row  # of the first epoch
+    int64_t member  # in the first lane
+    int n  # epochs
 
 cdef enum Phase:
     BETWEEN  # no step has begun
@@ -132,6 +140,8 @@ cdef struct Lanes:
     bint all_ordered  # whether the rows of all lanes are shuffled
     bint full_batches  # whether each lane's batch is all its rows, in their own order
     bint draws  # whether the step at hand takes random numbers
+    NotedLosses noted
+    NotedLosses noted_validation
 
 
 # ---- memory ----

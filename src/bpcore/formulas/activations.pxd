@@ -227,11 +227,19 @@ cdef inline vec hard_swish_derivative(vec z, vec alpha) noexcept nogil:
 ctypedef vec (*Value)(vec z, vec alpha) noexcept nogil
 ctypedef vec (*Derivative)(vec z_or_a, vec alpha) noexcept nogil
 
-# What `dispatch` is to do: a = activation(z), d = d * activation'(z), or say whether the derivative reads z.
+# What `dispatch` is to do: a = activation(z), d = d * activation'(z), the same where d is still a weight's product with
+# what one unit above has, or say whether the derivative reads z.
 cdef enum Task:
     VALUE
     DERIVATIVE
+    PRODUCT_DERIVATIVE
     READS_SCORES
+
+# The product factor * above + zero, whose zero may be negative, for a unit that one unit above reads.
+cdef struct UnitDelta:
+    vec factor
+    vec zero
+    const real *above
 
 
 cdef inline always_inlined map_value(
@@ -252,27 +260,42 @@ cdef inline always_inlined map_derivative(
         vstore(d + i * LANES, vload(d + i * LANES) * derivative(vload(z_or_a + i * LANES), alpha_v))
 
 
+cdef inline always_inlined map_product_derivative(
+    Derivative derivative, const real *z_or_a, const UnitDelta *delta, real *d, real alpha, Py_ssize_t n_vecs,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef vec alpha_v = vset1(alpha), factor = delta.factor, zero = delta.zero, product
+    for i in range(n_vecs):
+        product = vfma(factor, vload(delta.above + i * LANES), zero)
+        vstore(d + i * LANES, product * derivative(vload(z_or_a + i * LANES), alpha_v))
+
+
 cdef inline always_inlined from_value(
     const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
+    const UnitDelta *delta,
 ) noexcept nogil:
     """An activation whose derivative is a function of its value."""
     if task == VALUE:
         map_value(value, z, a, alpha, n_vecs)
     elif task == DERIVATIVE:
         map_derivative(derivative, a, d, alpha, n_vecs)
+    elif task == PRODUCT_DERIVATIVE:
+        map_product_derivative(derivative, a, delta, d, alpha, n_vecs)
     elif task == READS_SCORES:
         pass
 
 
 cdef inline always_inlined from_score(
     const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
-    bint *reads_scores,
+    const UnitDelta *delta, bint *reads_scores,
 ) noexcept nogil:
     """An activation whose derivative is a function of the score."""
     if task == VALUE:
         map_value(value, z, a, alpha, n_vecs)
     elif task == DERIVATIVE:
         map_derivative(derivative, z, d, alpha, n_vecs)
+    elif task == PRODUCT_DERIVATIVE:
+        map_product_derivative(derivative, z, delta, d, alpha, n_vecs)
     elif task == READS_SCORES:
         reads_scores[0] = True
 
@@ -281,48 +304,54 @@ cdef inline vec identity(vec z, vec alpha) noexcept nogil:
     return z
 
 
+cdef inline vec one(vec z, vec alpha) noexcept nogil:
+    return vset1(1)
+
+
 cdef inline always_inlined dispatch(
     const Task task, ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
-    bint *reads_scores,
+    const UnitDelta *delta, bint *reads_scores,
 ) noexcept nogil:
     """Do the task for n_vecs vectors. `prelu` and `softmax` are not elementwise: see below."""
     if kind == IDENTITY:
         if task == VALUE and a != z:
             map_value(identity, z, a, alpha, n_vecs)
+        elif task == PRODUCT_DERIVATIVE:
+            map_product_derivative(one, z, delta, d, alpha, n_vecs)
     elif kind == SIGMOID:
-        from_value(task, sigmoid, sigmoid_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, sigmoid, sigmoid_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == TANH:
-        from_value(task, tanh, tanh_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, tanh, tanh_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == RELU:
-        from_value(task, relu, relu_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, relu, relu_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == LEAKY_RELU:
-        from_value(task, leaky_relu, leaky_relu_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, leaky_relu, leaky_relu_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == ELU:
-        from_value(task, elu, elu_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, elu, elu_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == GELU:
-        from_score(task, gelu, gelu_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, gelu, gelu_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == GELU_TANH:
-        from_score(task, gelu_tanh, gelu_tanh_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, gelu_tanh, gelu_tanh_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == SILU:
-        from_score(task, silu, silu_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, silu, silu_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == SOFTPLUS:
-        from_value(task, softplus, softplus_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, softplus, softplus_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == EXP:
-        from_value(task, exponential, exponential_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, exponential, exponential_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == SELU:
-        from_value(task, selu, selu_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, selu, selu_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == MISH:
-        from_score(task, mish, mish_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, mish, mish_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == SOFTSIGN:
-        from_score(task, softsign, softsign_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, softsign, softsign_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == RELU6:
-        from_value(task, relu6, relu6_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, relu6, relu6_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == HARD_TANH:
-        from_value(task, hard_tanh, hard_tanh_derivative, alpha, n_vecs, z, a, d)
+        from_value(task, hard_tanh, hard_tanh_derivative, alpha, n_vecs, z, a, d, delta)
     elif kind == HARD_SIGMOID:
-        from_score(task, hard_sigmoid, hard_sigmoid_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, hard_sigmoid, hard_sigmoid_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == HARD_SWISH:
-        from_score(task, hard_swish, hard_swish_derivative, alpha, n_vecs, z, a, d, reads_scores)
+        from_score(task, hard_swish, hard_swish_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
     elif kind == PRELU:
         if task == READS_SCORES:
             reads_scores[0] = True
@@ -333,7 +362,7 @@ cdef inline always_inlined dispatch(
 cdef inline bint needs_scores(ActivationKind kind) noexcept nogil:
     """Whether the derivative reads z, so that it must be kept beside a."""
     cdef bint reads_scores = False
-    dispatch(READS_SCORES, kind, 0, 0, NULL, NULL, NULL, &reads_scores)
+    dispatch(READS_SCORES, kind, 0, 0, NULL, NULL, NULL, NULL, &reads_scores)
     return reads_scores
 
 
@@ -346,14 +375,21 @@ cdef inline never_inlined activate_vecs(
     ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a,
 ) noexcept nogil:
     """a = activation(z) for n_vecs vectors, any elementwise activation; a may be z."""
-    dispatch(VALUE, kind, alpha, n_vecs, z, a, NULL, NULL)
+    dispatch(VALUE, kind, alpha, n_vecs, z, a, NULL, NULL, NULL)
 
 
 cdef inline never_inlined multiply_derivative_vecs(
     ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *d,
 ) noexcept nogil:
     """d = d * activation'(z) for n_vecs vectors, any elementwise activation."""
-    dispatch(DERIVATIVE, kind, alpha, n_vecs, z, <real *> a, d, NULL)
+    dispatch(DERIVATIVE, kind, alpha, n_vecs, z, <real *> a, d, NULL, NULL)
+
+
+cdef inline never_inlined set_delta_vecs(
+    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, const UnitDelta *delta, real *d,
+) noexcept nogil:
+    """d = product * activation'(z) for n_vecs vectors, any elementwise activation."""
+    dispatch(PRODUCT_DERIVATIVE, kind, alpha, n_vecs, z, <real *> a, d, delta, NULL)
 
 
 cdef inline void activate(

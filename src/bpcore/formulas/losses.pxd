@@ -508,7 +508,7 @@ cdef inline always_inlined tile_delta(
     if activation == SOFTMAX:
         softmax_jacobian(n, n_vecs, a, delta)
     else:
-        dispatch(DERIVATIVE, activation, alpha, n * n_vecs, z, <real *> a, delta, NULL)
+        dispatch(DERIVATIVE, activation, alpha, n * n_vecs, z, <real *> a, delta, NULL, NULL)
 
 
 cdef inline always_inlined loss_and_delta(

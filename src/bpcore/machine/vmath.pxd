@@ -122,7 +122,7 @@ cdef inline vec _tanh_float32(vec y) noexcept nogil:
     # shrinks its error.
     cdef vec magic = _biased_magic(0.0), one = vset1(1.0)
     cdef vec t = vfma(y, vset1(-2.8853900817779268), magic), s = vfrombits(vshl(vbits(t), MANTISSA_BITS))
-    cdef vec p = _expm1_reduced(vfma(t - magic, vset1(-0.6931471805599453), vset1(-2.0) * y))
+    cdef vec p = _expm1_reduced(vfma(t - magic, vset1(-0.6931471805599453), -(y + y)))
     return vfma(-s, p, one - s) / vfma(s, p, one + s)
 
 

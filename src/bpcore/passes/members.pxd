@@ -7,7 +7,7 @@ order that they have in the pass that a batch of this size takes there, its `Reg
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from bpcore.formulas.activations cimport (
-    activate_vecs, is_elementwise, multiply_derivative_vecs, softmax, softmax_jacobian,
+    UnitDelta, activate_vecs, is_elementwise, multiply_derivative_vecs, set_delta_vecs, softmax, softmax_jacobian,
 )
 from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
 from bpcore.formulas.losses cimport Loss, tile_delta
@@ -281,6 +281,24 @@ cdef inline MembersProduct delta_product(
     )
 
 
+cdef inline bint reads_one_unit(const MembersProduct *deltas) noexcept nogil:
+    return deltas.n_k == 1 and (<int> deltas.order == CHAIN or <int> deltas.order == PRODUCT)
+
+
+cdef inline void members_delta_of_one(
+    const Layer *below, const MembersProduct *deltas, const real *z, const real *a,
+) noexcept nogil:
+    """The delta below a layer of one unit, in one pass: each of its sums is one product."""
+    cdef UnitDelta delta
+    cdef Py_ssize_t unit, at
+    delta.zero = vset1(-0.0 if deltas.order == PRODUCT else 0.0)
+    delta.above = deltas.b
+    for unit in range(deltas.n_rows):
+        delta.factor = vload(deltas.a + unit * deltas.a_row * LANES)
+        at = unit * deltas.out_row * LANES
+        set_delta_vecs(below.activation, below.alpha, deltas.n_columns, z + at, a + at, &delta, deltas.out + at)
+
+
 cdef inline void members_delta(
     const Network *net, int number, const real *parameters, MembersChunk *chunk,
 ) noexcept nogil:
@@ -290,11 +308,14 @@ cdef inline void members_delta(
     cdef int at = layer.reads + 1
     cdef real *d = chunk.delta[at]
     cdef Py_ssize_t i
-    members_product(chunk.deltas + number)
-    if is_elementwise(below.activation):
-        multiply_derivative_vecs(
-            below.activation, below.alpha, layer.n_in * chunk.stride, chunk.z[at], chunk.a[at], d
-        )
+    if reads_one_unit(chunk.deltas + number) and is_elementwise(below.activation):
+        members_delta_of_one(below, chunk.deltas + number, chunk.z[at], chunk.a[at])
+    else:
+        members_product(chunk.deltas + number)
+        if is_elementwise(below.activation):
+            multiply_derivative_vecs(
+                below.activation, below.alpha, layer.n_in * chunk.stride, chunk.z[at], chunk.a[at], d
+            )
     if chunk.drops and below.dropout > 0:
         for i in range(layer.n_in * chunk.stride):
             vstore(d + i * LANES, vload(d + i * LANES) * vload(chunk.dropout_factors[at] + i * LANES))

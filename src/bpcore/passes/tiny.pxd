@@ -46,7 +46,9 @@ cdef inline never_inlined tiny_forward(
             for i in range(layer.n_in):
                 score = vfma(vset1(w[i * layer.n_out]), vload(inputs + i * LANES), score)
             vstore(z + o * LANES, score)
-            dispatch(VALUE, layer.activation, layer.alpha, 1, z + o * LANES, chunk.a[l + 1] + o * LANES, NULL, NULL)
+            dispatch(
+                VALUE, layer.activation, layer.alpha, 1, z + o * LANES, chunk.a[l + 1] + o * LANES, NULL, NULL, NULL
+            )
     l = net.n_layers
     if layer.activation == SOFTMAX:
         activate(SOFTMAX, layer.alpha, &chunk.tiles, layer.n_out, chunk.z[l], chunk.a[l])
@@ -89,7 +91,7 @@ cdef inline always_inlined tiny_delta(
         vstore(delta + i * LANES, total)
         w += layer.n_out
     # In place, without a call: that would take 5 % of a step of 2-2-1.
-    dispatch(DERIVATIVE, below.activation, below.alpha, layer.n_in, z, <real *> a, delta, NULL)
+    dispatch(DERIVATIVE, below.activation, below.alpha, layer.n_in, z, <real *> a, delta, NULL, NULL)
 
 
 cdef inline always_inlined backward_loops(

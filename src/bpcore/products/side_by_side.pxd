@@ -173,6 +173,61 @@ cdef inline void four_chains(const MembersProduct *p) noexcept nogil:
             row += 1
 
 
+# ---- sums of few terms, one for each chain ----
+
+cdef inline always_inlined short_sum(const int n_k, const real *a, Py_ssize_t a_k, const vec *b, vec *out) noexcept nogil:
+    """What as many chains as a group has lanes come to, upper half onto lower half, if none has more than one term."""
+    cdef vec terms[16]
+    cdef int k
+    for k in range(n_k):
+        terms[k] = vload(a + k * a_k) * b[k]
+    for k in range(n_k - 8):
+        terms[k] = terms[k] + terms[k + 8]
+    for k in range(4 if n_k >= 8 else n_k - 4):
+        terms[k] = terms[k] + terms[k + 4]
+    for k in range(2 if n_k >= 4 else n_k - 2):
+        terms[k] = terms[k] + terms[k + 2]
+    if n_k > 1:
+        terms[0] = terms[0] + terms[1]
+    out[0] = terms[0] + vset1(0)  # chains begin with +0: a zero is never negative
+
+
+cdef inline always_inlined short_sums(const int n_k, const MembersProduct *p) noexcept nogil:
+    cdef vec b[16]
+    cdef vec total
+    cdef const real *at
+    cdef Py_ssize_t row, column
+    cdef int k
+    for column in range(p.n_columns):
+        at = const_place(p.b, column * p.b_column)
+        for k in range(n_k):
+            b[k] = vload(at + k * p.b_k * LANES)
+        for row in range(p.n_rows):
+            short_sum(n_k, const_place(p.a, row * p.a_row), p.a_k * LANES, b, &total)
+            if p.start != NULL:
+                total = total + vload(const_place(p.start, row))
+            put_block(1, 1, p, row, column, &total)
+
+
+cdef inline bint sums_few(const MembersProduct *p) noexcept nogil:
+    """The product, if its sums are that short."""
+    if p.n_k == 1:
+        short_sums(1, p)
+    elif p.n_k == 2:
+        short_sums(2, p)
+    elif p.n_k == 3:
+        short_sums(3, p)
+    elif p.n_k == 4:
+        short_sums(4, p)
+    elif p.n_k == 8:
+        short_sums(8, p)
+    elif GROUP_LANES > 8 and p.n_k == 16:
+        short_sums(16, p)
+    else:
+        return False
+    return True
+
+
 # ---- as many chains as a group has lanes ----
 
 cdef inline always_inlined grouped_pass(
@@ -267,9 +322,9 @@ cdef inline void members_product(const MembersProduct *p) noexcept nogil:
     elif p.order == FOUR:
         four_chains(p)
     elif p.order == GROUPED:
-        if p.n_k <= 4:
-            grouped_chains(4, p)
-        elif GROUP_LANES > 8 and p.n_k <= 8:
+        if sums_few(p):
+            return
+        if GROUP_LANES > 8 and p.n_k <= 8:
             grouped_chains(8, p)
         else:
             grouped_chains(GROUP_LANES, p)
