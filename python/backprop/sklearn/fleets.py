@@ -119,9 +119,9 @@ class Together:
 
     def _keep(self, *, goes_on: bool) -> list[Exception | None]:
         for k, descent in self.descents.items():
-            descent.estimator._keep(descent, goes_on=goes_on)
+            learned = descent.estimator._keep(descent, goes_on=goes_on)
             try:
-                descent.estimator._check_learned()
+                descent.estimator._check_learned(learned)
             except Exception as error:
                 self.errors[k] = error
         return self.errors

@@ -31,6 +31,7 @@ from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from backprop.sklearn.fleets import average_only
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
+from backprop.sklearn.parameters import have_passed, note_passed, per_layer, values_of
 from backprop.sklearn.rows import checked, dense_rows, features, fits_dense, weights_of
 from backprop.sklearn.seeding import random_numbers
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
@@ -64,17 +65,21 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _check_parameters(self) -> None:
         """Raise InvalidParameterError unless every parameter is of the right type and in range."""
+        values = values_of(self)
+        if have_passed(type(self), values):
+            return
         try:
             self._check_each_parameter()
         except (TypeError, ValueError) as error:
             raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
+        note_passed(type(self), values)
 
     def _check_each_parameter(self) -> None:
         hidden = self._hidden_units()
-        _per_layer("activation", self.activation, str, len(hidden))
+        per_layer("activation", self.activation, str, len(hidden))
         for name in self._hidden_activations(len(hidden)):
             check.choice("activation", name, _HIDDEN)
-        _per_layer("dropout", self.dropout, (int, float, np.number), len(hidden))
+        per_layer("dropout", self.dropout, (int, float, np.number), len(hidden))
         for rate in self._dropout_rates(len(hidden)):
             check.number("dropout", rate, at_least=0, below=1)
         if not isinstance(self.solver, Optimizer):
@@ -223,10 +228,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Any:
         problem, random_state = self._prepared(X, y, sample_weight, validation, incremental)
         if self._is_full_batch():
-            self._minimize(problem)
+            learned = self._minimize(problem)
         else:
-            self._descend(Descent(self, problem, random_state, incremental))
-        self._check_learned()
+            learned = self._descend(Descent(self, problem, random_state, incremental))
+        self._check_learned(learned)
         return self
 
     def _prepared(
@@ -269,9 +274,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 X, targets, weight = X[training], targets[training], None if weight is None else weight[training]
         return self._problem(objective, parameters, sizes, (X, targets, weight), held_out), random_state
 
-    def _check_learned(self) -> None:
+    def _check_learned(self, flat: RealArray) -> None:
         """Raise ValueError unless everything that was learned is finite."""
-        if not all(np.isfinite(part).all() for part in (*self.coefs_, *self.intercepts_)):
+        if not np.isfinite(flat).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
@@ -355,12 +360,13 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         table = arrays(sizes, self._activations(len(sizes) - 2))
         parameters = new_parameters(end(table), dtype)
         for array in table:
+            first, n_in, n_out = array.start, sizes[array.layer], sizes[array.layer + 1]
             if array.name == "slopes":
                 parameters[array.part] = ACTIVATIONS["prelu"].alpha
-                continue
-            factor = 2.0 if activations[array.layer] in ("logistic", "sigmoid") else 6.0
-            bound = math.sqrt(factor / (sizes[array.layer] + sizes[array.layer + 1]))
-            parameters[array.part] = random_state.uniform(-bound, bound, array.size)
+            elif array.name == "weights":  # and the biases behind them, which have the same bound
+                factor = 2.0 if activations[array.layer] in ("logistic", "sigmoid") else 6.0
+                bound, n = math.sqrt(factor / (n_in + n_out)), (n_in + 1) * n_out
+                parameters[first : first + n] = random_state.uniform(-bound, bound, n)
         return parameters
 
     def _resumed(self, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
@@ -433,13 +439,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     # --- solvers ---------------------------------------------------------------------------------------------------
 
-    def _minimize(self, problem: Problem) -> None:
-        """Train with a minimizer."""
+    def _minimize(self, problem: Problem) -> RealArray:
+        """Train with a minimizer; returns the parameters, as all of these do."""
         state, reason = minimize(problem, self.solver, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
         self._learn_uncertainty(problem, state)
         self.n_iter_ = state.iteration
         self.loss_ = state.loss * problem.objective.unit
-        self._store(state.point if self.dtype is None else state.point.astype(self.dtype), problem.sizes)
+        learned: RealArray = state.point if self.dtype is None else state.point.astype(self.dtype)
+        self._store(learned, problem.sizes)
         if reason not in ("gradient", "loss"):
             help = (
                 "More samples may help, or fewer units"
@@ -452,8 +459,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=choice._caller_level(),
             )
+        return learned
 
-    def _descend(self, descent: Descent) -> None:
+    def _descend(self, descent: Descent) -> RealArray:
         """Train with an optimizer."""
         descent.start()
         try:
@@ -462,14 +470,17 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=choice._caller_level())
         finally:
-            self._keep(descent)
+            learned = self._keep(descent)
+        return learned
 
-    def _keep(self, descent: Descent, *, goes_on: bool = False) -> None:
+    def _keep(self, descent: Descent, *, goes_on: bool = False) -> RealArray:
         """Keep what an optimizer has come to, or has come to so far."""
         descent.note_average()
         self._slots, self._step = descent.state.slots, descent.state.step
         self.learning_rate_ = descent.next_rate()
-        self._store(descent.result(goes_on=goes_on), descent.problem.sizes)
+        learned = descent.result(goes_on=goes_on)
+        self._store(learned, descent.problem.sizes)
+        return learned
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
         """Keep what was learned as arrays."""
@@ -531,16 +542,6 @@ def loss_of(value: Any, *more: str) -> Loss | Custom:
     except (TypeError, ValueError) as error:
         also = f"; or {', '.join(map(repr, more))}" if more else ""
         raise InvalidParameterError(f"{error}{also}") from None
-
-
-def _per_layer(name: str, value: Any, kind: Any, n_hidden: int) -> None:
-    """Raise unless the value is of that kind, or a sequence with one for each hidden layer."""
-    if isinstance(value, kind):
-        return
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name}: needs one value, or a sequence with one per hidden layer, got {check.shown(value)}")
-    if len(found := list(value)) != n_hidden:
-        raise ValueError(f"{name}: needs one value for each of the {n_hidden} hidden layers, got {len(found)}: {found}")
 
 
 def _common_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:

@@ -32,7 +32,7 @@ from backprop.learn.solve import check_solver, reason_of
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
-from backprop.reference.solvers import SOLVERS
+from backprop.reference.solvers import SOLVERS, Solver
 from backprop.reference.solvers.solver import MAX_EVALUATIONS
 from backprop.sklearn.listeners import Listeners
 
@@ -63,6 +63,12 @@ class LossAndOutput(NamedTuple):
 def times(kind: type[Loss], scale: float) -> Loss:
     """Return a loss times a factor; checking one anew takes longer than the labels do."""
     return kind(scale=scale)
+
+
+@lru_cache(maxsize=64)
+def _solver(name: str, tolerance: float, max_evaluations: int) -> Solver:
+    """Return a minimizer; checking one anew takes longer than the labels do, too."""
+    return SOLVERS[name](tolerance=tolerance, max_evaluations=max_evaluations)
 
 
 class Problem(NamedTuple):
@@ -138,7 +144,7 @@ def minimize(problem: Problem, solver_name: str, *, max_iter: int, max_fun: int,
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
     assert isinstance(loss, Loss)  # these solvers refuse custom ones
     state = SolverState(problem.parameters.astype(np.float64))
-    solver = SOLVERS[solver_name](tolerance=tol, max_evaluations=min(max_fun, MAX_EVALUATIONS))
+    solver = _solver(solver_name, tol, min(max_fun, MAX_EVALUATIONS))
     check_solver(solver, problem.layers, loss, data, plan.n_parameters)
     run = core.Solving(plan, loss, solver, data, state)
     reason: SolveReason = "time"

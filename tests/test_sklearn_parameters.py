@@ -1,0 +1,53 @@
+"""Parameters of the estimators that were checked are not checked again until one of them changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
+
+X, y = np.eye(6), np.arange(6) % 2
+
+
+def fit(**settings):
+    return MLPRegressor(**{"hidden_layer_sizes": (3,), "max_iter": 1, "solver": "lbfgs", **settings}).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*converge")
+def test_the_same_objects_are_checked_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(MLPRegressor, "_check_each_parameter", lambda self: calls.append(self.max_iter))
+    for max_iter in (2, 2, 3, 3):
+        fit(max_iter=max_iter)
+    assert calls == [2, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*converge")
+@pytest.mark.parametrize("wrong", [{"max_iter": True}, {"hidden_layer_sizes": (3.0,)}, {"tol": "0"}])
+def test_equal_values_of_another_type_are_checked(wrong):
+    fit()
+    with pytest.raises(InvalidParameterError):
+        fit(**wrong)
+    fit()
+
+
+@pytest.mark.filterwarnings("ignore:.*converge")
+def test_what_may_change_is_checked_each_time():
+    sizes = [3]
+    fit(hidden_layer_sizes=sizes)
+    sizes[0] = -1
+    with pytest.raises(InvalidParameterError, match="hidden_layer_sizes"):
+        fit(hidden_layer_sizes=sizes)
+
+
+@pytest.mark.filterwarnings("ignore:.*converge")
+def test_a_class_of_ones_own_checks_each_time():
+    class Own(MLPClassifier):
+        def _check_each_parameter(self):
+            super()._check_each_parameter()
+            raise ValueError("no")
+
+    MLPClassifier(solver="lbfgs", max_iter=1).fit(X, y)
+    for _ in range(2):
+        with pytest.raises(InvalidParameterError, match="no"):
+            Own(solver="lbfgs", max_iter=1).fit(X, y)
