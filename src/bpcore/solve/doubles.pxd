@@ -11,12 +11,22 @@ cdef enum:
     MAX_SUM_PARTS = 16  # SUM_LANES / PART at most
 
 
+cdef inline double sum_of_parts(dvec *parts) noexcept nogil:
+    """The sum of SUM_LANES partial sums, in a fixed tree."""
+    cdef int s, half = SUM_LANES // PART // 2
+    while half > 0:
+        for s in range(half):
+            parts[s] = parts[s] + parts[s + half]
+        half = half // 2
+    return dsum(parts[0])
+
+
 cdef inline double dot(const double *x, const double *y, Py_ssize_t n) noexcept nogil:
     """The sum of x * y, n numbers: SUM_LANES partial sums, added up in a fixed tree."""
     cdef dvec parts[MAX_SUM_PARTS]
     cdef double sums[SUM_LANES]
     cdef Py_ssize_t k = 0, i
-    cdef int s, half
+    cdef int s
     for s in range(SUM_LANES // PART):
         parts[s] = dset1(0)
     while k + SUM_LANES <= n:
@@ -30,12 +40,29 @@ cdef inline double dot(const double *x, const double *y, Py_ssize_t n) noexcept 
             sums[i] += x[k + i] * y[k + i]
         for s in range(SUM_LANES // PART):
             parts[s] = dload(sums + s * PART)
-    half = SUM_LANES // PART // 2
-    while half > 0:
-        for s in range(half):
-            parts[s] = parts[s] + parts[s + half]
-        half = half // 2
-    return dsum(parts[0])
+    return sum_of_parts(parts)
+
+
+cdef inline double add_scaled_and_dot(
+    double *y, double a, const double *x, double factor, const double *z, Py_ssize_t n,
+) noexcept nogil:
+    """y = factor * (y + a * x), and the sum of y * z; n is a multiple of SUM_LANES.
+
+    One pass: `add_scaled`, `scale` and `dot` one after the other would wait for memory in each, and have the same bits.
+    """
+    cdef dvec parts[MAX_SUM_PARTS]
+    cdef dvec av = dset1(a), fv = dset1(factor), yv
+    cdef Py_ssize_t k = 0
+    cdef int s
+    for s in range(SUM_LANES // PART):
+        parts[s] = dset1(0)
+    while k < n:
+        for s in range(SUM_LANES // PART):
+            yv = fv * (dload(y + k + s * PART) + av * dload(x + k + s * PART))
+            dstore(y + k + s * PART, yv)
+            parts[s] = parts[s] + yv * dload(z + k + s * PART)
+        k += SUM_LANES
+    return sum_of_parts(parts)
 
 
 cdef inline void add_scaled(double *y, double a, const double *x, Py_ssize_t n) noexcept nogil:

@@ -9,7 +9,7 @@ from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_s
 from bpcore.solve.solution cimport (
     LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
 )
-from bpcore.solve.doubles cimport SUM_LANES, add_scaled, dot, go_along, scale, subtract
+from bpcore.solve.doubles cimport SUM_LANES, add_scaled_and_dot, dot, go_along, scale, subtract
 
 
 cdef enum:
@@ -50,28 +50,41 @@ cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n_parameters, Lbfgs *lbfgs)
     lbfgs.share = take_doubles(arena, lbfgs.history)
 
 
-cdef inline void find_direction(Lbfgs *lbfgs) noexcept nogil:
-    """Minus the gradient times the estimate of the inverse Hessian."""
+cdef inline Py_ssize_t place_of(const Lbfgs *lbfgs, Py_ssize_t k) noexcept nogil:
+    """Where the k-th oldest pair lies."""
+    return (lbfgs.oldest + k) % lbfgs.history
+
+
+cdef inline double find_direction(Lbfgs *lbfgs) noexcept nogil:
+    """Minus the gradient times the estimate of the inverse Hessian; returns the slope along it.
+
+    Each pass also computes the dot product that the next one needs.
+    """
     cdef double *q = lbfgs.direction
-    cdef Py_ssize_t n = lbfgs.width, k, at
+    cdef const double *following
+    cdef Py_ssize_t n = lbfgs.width, m = lbfgs.n_pairs, k, at
+    cdef double product, factor
     scale(q, -1, lbfgs.gradient, n)
-    for k in range(lbfgs.n_pairs - 1, -1, -1):
-        at = (lbfgs.oldest + k) % lbfgs.history
-        lbfgs.share[at] = lbfgs.r[at] * dot(lbfgs.s + at * n, q, n)
-        add_scaled(q, -lbfgs.share[at], lbfgs.y + at * n, n)
-    if lbfgs.n_pairs > 0:
-        at = (lbfgs.oldest + lbfgs.n_pairs - 1) % lbfgs.history
-        scale(q, 1 / (lbfgs.r[at] * lbfgs.yy), q, n)
-    for k in range(lbfgs.n_pairs):
-        at = (lbfgs.oldest + k) % lbfgs.history
-        add_scaled(q, lbfgs.share[at] - lbfgs.r[at] * dot(lbfgs.y + at * n, q, n), lbfgs.s + at * n, n)
+    if m == 0:
+        return dot(lbfgs.gradient, q, n)
+    at = place_of(lbfgs, m - 1)
+    factor = 1 / (lbfgs.r[at] * lbfgs.yy)
+    product = dot(lbfgs.s + at * n, q, n)
+    for k in range(m - 1, -1, -1):
+        at = place_of(lbfgs, k)
+        lbfgs.share[at] = lbfgs.r[at] * product
+        following = lbfgs.s + place_of(lbfgs, k - 1) * n if k > 0 else lbfgs.y + at * n
+        product = add_scaled_and_dot(q, -lbfgs.share[at], lbfgs.y + at * n, 1 if k > 0 else factor, following, n)
+    for k in range(m):
+        at = place_of(lbfgs, k)
+        following = lbfgs.y + place_of(lbfgs, k + 1) * n if k < m - 1 else lbfgs.gradient
+        product = add_scaled_and_dot(q, lbfgs.share[at] - lbfgs.r[at] * product, lbfgs.s + at * n, 1, following, n)
+    return product
 
 
 cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
     cdef Py_ssize_t n = lbfgs.width
-    cdef double slope, step = 1
-    find_direction(lbfgs)
-    slope = dot(lbfgs.gradient, lbfgs.direction, n)
+    cdef double slope = find_direction(lbfgs), step = 1
     lbfgs.before, lbfgs.x = lbfgs.x, lbfgs.before
     lbfgs.gradient_before, lbfgs.gradient = lbfgs.gradient, lbfgs.gradient_before
     if solution.iteration == 0:
@@ -83,7 +96,7 @@ cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept n
 
 cdef inline void keep_pair(Lbfgs *lbfgs, double step, double slope) noexcept nogil:
     """Keep the step, and what it changed in the gradient, where that is enough to learn from."""
-    cdef Py_ssize_t n = lbfgs.width, at = (lbfgs.oldest + lbfgs.n_pairs) % lbfgs.history
+    cdef Py_ssize_t n = lbfgs.width, at = place_of(lbfgs, lbfgs.n_pairs)
     if not (slope - lbfgs.search.slope) * step > 2.220446049250313e-16 * -lbfgs.search.slope * step:
         return
     if lbfgs.n_pairs == lbfgs.history:
