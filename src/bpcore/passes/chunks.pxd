@@ -2,7 +2,9 @@
 
 from bpcore.formulas.dropout cimport drop_outputs
 from bpcore.machine.types cimport never_inlined, real
-from bpcore.passes.layers cimport delta_below, forward_layer, input_delta_product, layer_gradient
+from bpcore.passes.layers cimport (
+    delta_below, delta_fits_panels, delta_panels_below, forward_layer, input_delta_product, layer_gradient,
+)
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels
 from bpcore.products.gradients cimport Sink, transpose_rows
 
@@ -26,16 +28,25 @@ cdef inline never_inlined forward(const Network *net, const real *parameters, Ch
 cdef inline never_inlined backward(
     const Network *net, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
 ) noexcept nogil:
-    """All gradients from one chunk. target may be the parameters: each layer is stepped after it was read."""
+    """All gradients from one chunk. target may be the parameters: each layer is stepped after it was read.
+
+    Of the deltas, only that of the last layer is sure to be there afterwards.
+    """
     cdef const Layer *layer
+    cdef bint in_panels = False
     cdef int l
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
-        if layer.reads >= net.first_trainable:
+        if in_panels:
+            pass  # the scratch is full; this is the last one
+        elif layer.reads >= net.first_trainable and delta_fits_panels(net, l, chunk):
+            delta_panels_below(net, l, parameters, chunk)
+            in_panels = True
+        elif layer.reads >= net.first_trainable:
             delta_below(net, l, parameters, chunk)
         if not (layer.trainable or layer.bias_trainable):
             continue
-        if needs_panels(layer):
+        if needs_panels(layer) and not in_panels:
             transpose_rows(&chunk.tiles, layer.n_out, chunk.delta[l + 1], chunk.tiles.n_lanes, 0, chunk.scratch)
         layer_gradient(
             layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], chunk.scratch,

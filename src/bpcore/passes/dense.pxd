@@ -10,6 +10,7 @@ from bpcore.formulas.optimizers cimport optimize
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
 from bpcore.passes.network cimport Chunk, Layer, mixes_units, needs_panels
+from bpcore.products.delta_panels cimport DeltaPanels, delta_panels, knows_derivative
 from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
 from bpcore.products.row_units cimport RowProduct, row_product
 from bpcore.products.samples cimport Product, samples_product
@@ -77,6 +78,27 @@ cdef inline Product dense_backward_product(
     return Product(
         layer.n_in, layer.n_out, parameters + layer.weights, layer.n_out, 1, NULL, delta, below
     )
+
+
+cdef inline bint dense_delta_fits_panels(const Layer *layer, const Layer *below, const Chunk *chunk) noexcept nogil:
+    """Whether `dense_delta_panels` knows all that the layer below has, and the scratch is free for it."""
+    cdef Finish how = Finish(below.activation, below.alpha, True, NULL, NULL)
+    return (
+        not needs_panels(layer) and needs_panels(below) and knows_derivative(&how)
+        and not (chunk.dropout.active and below.dropout > 0)
+    )
+
+
+cdef inline void dense_delta_panels(
+    const Layer *layer, int number, const Layer *below, const real *parameters, Chunk *chunk,
+) noexcept nogil:
+    """The delta of `below`, the layer that this one reads, in panels in the scratch, and nowhere else."""
+    cdef int at = layer.reads + 1
+    cdef Finish how = Finish(below.activation, below.alpha, True, chunk.z[at], chunk.a[at])
+    cdef DeltaPanels panels = DeltaPanels(
+        layer.n_in, layer.n_out, parameters + layer.weights, chunk.delta[number + 1], chunk.a[at], chunk.scratch
+    )
+    delta_panels(&chunk.tiles, &panels, &how)
 
 
 cdef inline void dense_delta_units(

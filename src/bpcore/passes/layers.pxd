@@ -11,7 +11,8 @@ from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
 from bpcore.passes.dense cimport (
-    dense_delta_units, dense_forward_row, dense_forward_units, dense_gradient, dense_input_delta,
+    dense_delta_fits_panels, dense_delta_panels, dense_delta_units, dense_forward_row, dense_forward_units,
+    dense_gradient, dense_input_delta,
 )
 from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units
 from bpcore.products.gradients cimport Sink
@@ -105,6 +106,30 @@ cdef inline never_inlined delta_below(
     delta_units(net, number, 0, layer.n_in, parameters, &chunk.tiles, chunk)
     if mixes_units(net.layers + layer.reads):
         derivative_below(net, number, chunk)
+
+
+cdef inline bint delta_fits_panels(const Network *net, int number, const Chunk *chunk) noexcept nogil:
+    """Whether `delta_panels_below` knows how: where no gradient follows that of the layer that this one reads."""
+    cdef const Layer *layer = net.layers + number
+    cdef const Layer *below = net.layers + layer.reads
+    if layer.reads != number - 1 or below.reads >= net.first_trainable or below.kind != DENSE:
+        return False
+    if layer.kind == DENSE:
+        return dense_delta_fits_panels(layer, below, chunk)
+    elif layer.kind == NO_KIND:
+        pass
+    return False
+
+
+cdef inline void delta_panels_below(
+    const Network *net, int number, const real *parameters, Chunk *chunk,
+) noexcept nogil:
+    """`delta_below`, but in panels in the scratch, as the weight gradient reads them."""
+    cdef const Layer *layer = net.layers + number
+    if layer.kind == DENSE:
+        dense_delta_panels(layer, number, net.layers + layer.reads, parameters, chunk)
+    elif layer.kind == NO_KIND:
+        pass
 
 
 cdef inline void output_derivative(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
