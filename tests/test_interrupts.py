@@ -26,6 +26,14 @@ RUNS = {
 LIMIT = 0.1
 
 
+@pytest.fixture(autouse=True)
+def numpy_errors():
+    """Ctrl-C at the last line of a `with` leaves NumPy's errors hidden: Python ends the block without its end."""
+    before = np.geterr()
+    yield
+    np.seterr(**before)
+
+
 def begin(case):
     """A network that was not trained yet, and the arguments of its `fit`."""
     sizes, n_rows, batch_size = RUNS[case]

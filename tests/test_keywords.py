@@ -194,3 +194,17 @@ def test_a_pair_of_targets_is_for_a_loss_with_derivatives():
     with pytest.raises(TypeError, match=re.escape("y: needs one array for squared_error, got a pair; losses.With")):
         network().fit(X, (Y, np.ones((3, 1))))
     network().fit(X[:2], (1.0, 3.0), epochs=1)  # two targets
+
+
+def test_what_refuses_names_already_is_left_as_it_is():
+    """A module whose import Ctrl-C has ended comes back with the same classes."""
+
+    class Settings:
+        def __init__(self, *, rate=0.1):
+            self.rate = rate
+
+    keywords.explain(Settings)
+    keywords.explain(Settings)
+    assert Settings(rate=0.2).rate == 0.2
+    with pytest.raises(TypeError, match="write rate="):
+        Settings(rates=0.2)

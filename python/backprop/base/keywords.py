@@ -130,9 +130,12 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def explain(*classes: type) -> None:
-    """Let the making of objects of these classes refuse names in the same way."""
+    """Let the making of objects of these classes refuse names in the same way; what does so already stays as it is.
+
+    A module may come here twice with the same classes: Ctrl-C can end its import behind this call.
+    """
     for cls in classes:
-        if "__init__" in vars(cls):
+        if "__init__" in vars(cls) and not hasattr(cls.__init__, "__wrapped__"):
             cls.__init__ = explained(cls.__init__)  # type: ignore[misc]
 
 

@@ -10,6 +10,7 @@ from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.vectors cimport all_finite
 from bpcore.run.average cimport average_step, measured_parameters
+from bpcore.run.batch cimport tiny_pass
 from bpcore.run.job cimport Job
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Clock, Run
@@ -45,7 +46,8 @@ cdef struct Call:
     # validation in spare lanes
     bint uses_spare_lanes
     bint holds_validation  # the rows lie there
-    bint has_passed  # they took the first half of the next step with them
+    bint has_passed  # the first half of the next step is done: they took it with them, or `pass_ahead`
+    bint passes_ahead
 
 
 cdef inline bint time_is_over(Run *run, Call *call) noexcept nogil:
@@ -202,12 +204,21 @@ cdef inline void begin_call(Run *run, long long last_step, double seconds, Call 
     call.by_few_rows = takes_few_rows(&run.job)
     call.uses_spare_lanes = validates_in_spare_lanes(run)
     call.holds_validation = call.has_passed = False
+    call.passes_ahead = call.tiny and run.workspace.data.x != NULL and run.job.validation.n == 0
     clock.deadline = call.last_clock_check + seconds
     if seconds <= 0:
         clock.steps_per_check = 1
     clock.steps_to_check = clock.steps_per_check
     if call.uses_spare_lanes:
         run.workspace.data.filled = False  # the first step goes without the validation rows, which may be anything
+
+
+cdef inline void pass_ahead(Run *run, Call *call) noexcept nogil:
+    """The first half of the next step of a tiny full batch, before the end of this epoch: that does not wait for it, and
+    so takes no time of its own."""
+    if run.workspace.data.filled:
+        tiny_pass(run, &run.workspace.data, 0, run.job.data.n, 0)
+        call.has_passed = True
 
 
 cdef inline StopReason train_in_team(
@@ -226,6 +237,8 @@ cdef inline StopReason train_in_team(
             shuffle(state.bits, run.job.data.order, run.job.data.n)
         if not train_rows(run, &call) or not validate_rows(run, &call, state.epoch + 1 >= last_epoch):
             return TIME
+        if call.passes_ahead and not call.over and state.epoch + 1 < last_epoch:
+            pass_ahead(run, &call)
         reason = end_epoch(run, losses + finished, validation_losses + finished)
         finished += 1
         if reason != EPOCHS:
