@@ -193,6 +193,8 @@ def test_every_meaning_is_the_name_of_something():
 def test_a_pair_of_targets_is_for_a_loss_with_derivatives():
     with pytest.raises(TypeError, match=re.escape("y: needs one array for squared_error, got a pair; losses.With")):
         network().fit(X, (Y, np.ones((3, 1))))
+    with pytest.raises(TypeError, match=re.escape("y: needs one array for a custom loss, got a pair; losses.With")):
+        network().fit(X, (Y, np.ones((3, 1, 1))), loss=lambda outputs, targets: (0.0, outputs))
     network().fit(X[:2], (1.0, 3.0), epochs=1)  # two targets
 
 

@@ -193,6 +193,7 @@ def test_before_and_after_fit(data, backend):
         ({"method": "SLSQP"}, ValueError, "method: needs one of 'lbfgs', 'lm', 'bayesian', 'L-BFGS-B', .* got 'SLSQP'"),
         ({"max_iter": 0}, ValueError, "max_iter: needs an integer >= 1"),
         ({"tolerance": -1.0}, ValueError, "tolerance: needs a number >= 0"),
+        ({"tolerance": None}, TypeError, "tolerance: needs a number >= 0 or 'auto', got None"),
         ({"penalty_per_row": 1}, TypeError, "penalty_per_row: needs True or False"),
         ({"callback": 3}, TypeError, "callback: needs a function of iteration and loss, got 3"),
         ({"options": {"ftol": 0}}, ValueError, "options: needs one of 'loss_tolerance', 'max_evaluations', 'history'"),

@@ -180,8 +180,7 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
     the loss's range. Cross-entropy takes integer labels (n,) and gives them as int64, or rows of class probabilities
     (n, n_outputs) and gives those. A loss of `any_targets` takes the one or the other.
     """
-    if isinstance(y, tuple) and len(y) == 2 and all(n_axes(part) > 0 for part in y) and n_rows != 2:
-        raise TypeError(f"{name}: needs one array for {loss.name}, got a pair; losses.WithDerivatives() takes (y, dy)")
+    _no_pair(name, y, loss.name, n_rows)
     y = frames.values(name, y)
     if loss.elementwise or loss.any_targets:
         array = _numeric(name, y)
@@ -211,6 +210,12 @@ def targets(name: str, y: Any, loss: TargetRules, dtype: np.dtype[Any], n_rows: 
                 f"got a sum of {sums[row]:g} in row {row}"
             )
     return result
+
+
+def _no_pair(name: str, y: Any, loss: str, n_rows: int) -> None:
+    """Raise where there are targets and their derivatives, and not just two rows."""
+    if isinstance(y, tuple) and len(y) == 2 and all(n_axes(part) > 0 for part in y) and n_rows != 2:
+        raise TypeError(f"{name}: needs one array for {loss}, got a pair; losses.WithDerivatives() takes (y, dy)")
 
 
 def _target_range(name: str, targets: NDArray[Any], loss: TargetRules) -> None:
@@ -284,6 +289,7 @@ def split(name: str, data: Data, share: float) -> tuple[Data, Data]:
 
 def rows_of_targets(name: str, y: Any, n_rows: int, n_outputs: int) -> NDArray[Any]:
     """Return the targets of a custom loss: any array with a row for each row of X."""
+    _no_pair(name, y, "a custom loss", n_rows)
     array = np.asarray(frames.raw(name, y))
     if array.ndim == 0:
         raise ValueError(f"{name}: needs one row for each of the {n_rows} rows of X, got {shown(y)}")

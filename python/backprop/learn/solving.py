@@ -88,6 +88,8 @@ def checked_tolerance(tolerance: Any) -> float | None:
     """Return the number; None for ``"auto"``."""
     if check.is_auto("tolerance", tolerance, "a number >= 0"):
         return None
+    if tolerance is None:
+        raise TypeError(f"tolerance: needs a number >= 0 or 'auto', got {check.shown(None)}")
     return check.number("tolerance", tolerance, at_least=0)
 
 
