@@ -135,8 +135,9 @@ def explain(*classes: type) -> None:
     A module may come here twice with the same classes: Ctrl-C can end its import behind this call.
     """
     for cls in classes:
-        if "__init__" in vars(cls) and not hasattr(cls.__init__, "__wrapped__"):
-            cls.__init__ = explained(cls.__init__)  # type: ignore[misc]
+        make = vars(cls).get("__init__")
+        if make is not None and not hasattr(make, "__wrapped__"):
+            cls.__init__ = explained(make)  # type: ignore[misc]
 
 
 def _parameters(function: FunctionType) -> tuple[tuple[str, ...], int, frozenset[str]]:

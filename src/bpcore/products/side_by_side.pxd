@@ -175,7 +175,9 @@ cdef inline void four_chains(const MembersProduct *p) noexcept nogil:
 
 # ---- sums of few terms, one for each chain ----
 
-cdef inline always_inlined short_sum(const int n_k, const real *a, Py_ssize_t a_k, const vec *b, vec *out) noexcept nogil:
+cdef inline always_inlined short_sum(
+    const int n_k, const real *a, Py_ssize_t a_k, const vec *b, vec *out,
+) noexcept nogil:
     """What as many chains as a group has lanes come to, upper half onto lower half, if none has more than one term."""
     cdef vec terms[16]
     cdef int k

@@ -214,8 +214,8 @@ cdef inline void begin_call(Run *run, long long last_step, double seconds, Call 
 
 
 cdef inline void pass_ahead(Run *run, Call *call) noexcept nogil:
-    """The first half of the next step of a tiny full batch, before the end of this epoch: that does not wait for it, and
-    so takes no time of its own."""
+    """The first half of the next step of a tiny full batch, before the end of this epoch: that then takes no time of
+    its own."""
     if run.workspace.data.filled:
         tiny_pass(run, &run.workspace.data, 0, run.job.data.n, 0)
         call.has_passed = True
