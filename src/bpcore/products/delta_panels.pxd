@@ -6,7 +6,9 @@ of units and samples is multiplied, derived and transposed in the registers.
 
 from bpcore.formulas.activations cimport Finish
 from bpcore.machine.tiles cimport Tiles, tile_width
-from bpcore.machine.types cimport LANES, MAX_LANES, always_inlined, never_inlined, real, vec, vset1, vstore, vtranspose
+from bpcore.machine.types cimport (
+    LANES, MAX_LANES, QUARTER, always_inlined, never_inlined, real, vec, vset1, vstore, vtranspose,
+)
 from bpcore.products.microkernel cimport multiply_add
 from bpcore.products.samples cimport NO_ENDING, RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, ended, ending_of
 
@@ -26,10 +28,10 @@ cdef inline bint knows_derivative(const Finish *how) noexcept nogil:
 
 
 cdef inline always_inlined panel_block(
-    const Ending ending, const DeltaPanels *p, const real *w, Py_ssize_t width, const real *d, const real *a,
-    real *out, Py_ssize_t out_row,
+    const Ending ending, const int n_units, const DeltaPanels *p, const real *w, Py_ssize_t width, const real *d,
+    const real *a, real *out, Py_ssize_t out_row,
 ) noexcept nogil:
-    """LANES units of as many samples, transposed.
+    """n_units units of LANES samples, transposed, with zeros in the place of others.
 
     Nothing here is decided at run time, or GCC would have the block in memory: few units at the end are in another one.
     """
@@ -37,8 +39,8 @@ cdef inline always_inlined panel_block(
     cdef int i
     for i in range(LANES):
         rows[i] = vset1(0)
-    multiply_add(LANES, 1, rows, p.n_k, w, p.n_k, 1, d, width, NULL, 0)
-    for i in range(LANES):
+    multiply_add(n_units, 1, rows, p.n_k, w, p.n_k, 1, d, width, NULL, 0)
+    for i in range(n_units):
         rows[i] = ended(ending, rows[i], a + i * width)
     vtranspose(rows)
     for i in range(LANES):
@@ -82,7 +84,13 @@ cdef inline always_inlined all_panels(const Ending ending, const Tiles *tiles, c
                 out = p.panels + first * tiles.n_lanes + tiles.start[t] * row + j * LANES
                 for _ in range(tiles.vecs[t]):
                     if p.n - unit >= LANES:
-                        panel_block(ending, p, w, width, d, a, out, row)
+                        panel_block(ending, LANES, p, w, width, d, a, out, row)
+                    elif p.n - unit == QUARTER:
+                        panel_block(ending, QUARTER, p, w, width, d, a, out, row)
+                    elif p.n - unit == 2 * QUARTER:
+                        panel_block(ending, 2 * QUARTER, p, w, width, d, a, out, row)
+                    elif p.n - unit == 3 * QUARTER:
+                        panel_block(ending, 3 * QUARTER, p, w, width, d, a, out, row)
                     else:
                         last_block(ending, <int> (p.n - unit), p, w, width, d, a, out, row)
                     d += LANES
