@@ -389,6 +389,24 @@ def test_divergence(rates, watched, kind, equal):
     assert_same(fleet, networks)
 
 
+@pytest.mark.parametrize("rate", [1e100, 1e30, 1e160])
+def test_a_member_that_diverges_among_few_is_as_if_it_were_alone(rate):
+    """In the middle of its epoch the others have ended, so that it goes on by itself."""
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(n, 3)) for n in [16] * 7 + [64]]
+    y = [rows.sum(axis=1) for rows in X]
+    layers = [bp.Dense(4, "relu"), bp.Dense(1)]
+    settings = {"epochs": 2, "batch_size": 4, "optimizer": bp.SGD(learning_rate=rate), "on_divergence": "stop"}
+    fleet = bp.Fleet(3, layers, size=8, seed=0, dtype="float64")
+    fleet.fit(X, y, **settings)
+    for k in range(8):
+        network = bp.Network(3, layers, seed=k, dtype="float64")
+        network.fit(X[k], y[k], **settings)
+        assert np.isfinite(network.parameters).all()
+        assert fleet[k].parameters.tobytes() == network.parameters.tobytes()
+        np.testing.assert_array_equal(fleet.history.of(k)["loss"], network.history["loss"])
+
+
 def test_divergence_need_not_raise(kind, equal):
     fleet, _ = both(kind)
     settings = {"optimizer": "sgd", "learning_rate": [0.1, 1e200, 0.1, 0.1, 0.1], "epochs": 3}

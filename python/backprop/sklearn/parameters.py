@@ -1,4 +1,4 @@
-"""The parameters of an estimator: those that were checked and have not changed since need no other look."""
+"""The parameters of an estimator: one value for each layer, and which were checked and have not changed since."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ _passed: dict[type, tuple[Any, ...]] = {}
 
 @cache
 def _names(cls: Any) -> tuple[str, ...]:
-    """Return the names of the parameters; none for a class that is not ours, whose checks may be its own."""
-    return tuple(cls._get_param_names()) if cls.__module__ == _OURS else ()
+    return tuple(cls._get_param_names())
 
 
 def values_of(estimator: Any) -> tuple[Any, ...]:
-    """Return the values of the parameters."""
+    """Return the values of the parameters; none of a class that is not ours, whose checks may be its own."""
     cls: Any = type(estimator)
-    return tuple(map(estimator.__dict__.get, _names(cls)))
+    return tuple(map(estimator.__dict__.get, _names(cls))) if cls.__module__ == _OURS else ()
 
 
 def have_passed(cls: type, values: tuple[Any, ...]) -> bool:

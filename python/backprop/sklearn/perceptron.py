@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
+from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,7 +73,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             self._check_each_parameter()
         except (TypeError, ValueError) as error:
             raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
-        note_passed(type(self), values)
+        if all(map(is_, values, values_of(self))):  # no other thread has set them meanwhile
+            note_passed(type(self), values)
 
     def _check_each_parameter(self) -> None:
         hidden = self._hidden_units()

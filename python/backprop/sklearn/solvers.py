@@ -61,13 +61,13 @@ class LossAndOutput(NamedTuple):
 
 @lru_cache(maxsize=64)
 def times(kind: type[Loss], scale: float) -> Loss:
-    """Return a loss times a factor; checking one anew takes longer than the labels do."""
+    """Return a loss times a factor; to make and check one anew takes longer than to check the labels."""
     return kind(scale=scale)
 
 
 @lru_cache(maxsize=64)
 def _solver(name: str, tolerance: float, max_evaluations: int) -> Solver:
-    """Return a minimizer; checking one anew takes longer than the labels do, too."""
+    """Return a minimizer, which is kept for the same reason."""
     return SOLVERS[name](tolerance=tolerance, max_evaluations=max_evaluations)
 
 

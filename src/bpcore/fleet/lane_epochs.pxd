@@ -9,7 +9,7 @@ from bpcore.fleet.lane_steps cimport add_lane_penalties, prepare_lanes, step_lan
 from bpcore.fleet.lane_validation cimport validate_lanes
 from bpcore.fleet.lanes cimport (
     BETWEEN, IN_STEP, NOTED_EPOCHS, SAVED_STEPS, VALIDATING, LaneBatch, Lanes, NotedLosses, clear_lane, export_lane,
-    is_shuffled, load_member, position_of, read_arrays, row_of, save_lane, shuffle_all, shuffle_lane, write_arrays,
+    go_back, is_shuffled, load_member, position_of, read_arrays, row_of, save_lane, shuffle_all, shuffle_lane,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
 from bpcore.machine.random cimport pcg64_next
@@ -70,8 +70,7 @@ cdef inline void lose(Lanes *lanes, int lane) noexcept nogil:
     """A member that has diverged goes out of its lane, as it was when it was copied."""
     cdef Fleet *fleet = lanes.fleet
     cdef int64_t k = lanes.member[lane]
-    write_arrays(lanes, lane, k, lanes.saved_parameters, lanes.saved_slots, lanes.saved_average)
-    fleet.members[k] = lanes.saved[lane]
+    go_back(lanes, lane)
     fleet.members[k].status = LOST
     fleet.members[k].diverged_epoch = lanes.epoch[lane]
     clear_lane(lanes, lane)

@@ -138,7 +138,7 @@ cdef struct Lanes:
     Py_ssize_t most_in_batch
     bint equal_batches  # whether all lanes have so many rows
     bint all_ordered  # whether the rows of all lanes are shuffled
-    bint full_batches  # whether each lane's batch is all its rows, in their own order
+    bint full_batches  # whether each lane's batch is all its rows: these are in their own order, see `is_shuffled`
     bint draws  # whether the step at hand takes random numbers
     NotedLosses noted
     NotedLosses noted_validation
@@ -393,6 +393,13 @@ cdef inline void save_lane(Lanes *lanes, int lane) noexcept nogil:
     lanes.saved[lane] = lanes.fleet.members[lanes.member[lane]]
     write_numbers(lanes, lane, &lanes.saved[lane])
     lanes.saved_step[lane] = lanes.step[lane]
+
+
+cdef inline void go_back(Lanes *lanes, int lane) noexcept nogil:
+    """A member becomes what it was when it was copied."""
+    cdef int64_t k = lanes.member[lane]
+    write_arrays(lanes, lane, k, lanes.saved_parameters, lanes.saved_slots, lanes.saved_average)
+    lanes.fleet.members[k] = lanes.saved[lane]
 
 
 cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:

@@ -4,6 +4,7 @@ A run is made for the largest member and given one after the other, an epoch at 
 """
 
 from libc.limits cimport LLONG_MAX
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -11,12 +12,13 @@ from bpcore.fleet.fleet cimport (
     LOST, TOLERANT, Fleet, FleetRows, Member, batch_of, is_waiting, layers_of, optimizer_of, rate_of,
 )
 from bpcore.fleet.lane_epochs cimport is_as_left, next_member
-from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane
+from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane, go_back
 from bpcore.machine.random cimport Pcg64, pcg64_back, pcg64_next
 from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.network cimport Layer, Network
+from bpcore.products.vectors cimport all_finite
 from bpcore.run cimport run as rn
 from bpcore.run.epochs cimport DIVERGED, TIME, TOLERANCE, StopReason, train
 from bpcore.run.job cimport Job, Rows, denominator_of, fill_ranges, is_plain_sgd, weight_of
@@ -287,12 +289,18 @@ cdef inline void train_singles(Single *single) noexcept nogil:
 
 
 cdef inline void train_rest(Single *single, Lanes *lanes) noexcept nogil:
-    """Train the members of lanes that are too few, one by one, until the time is over."""
+    """Train the members of lanes that are too few, one by one, until the time is over.
+
+    Where a member has diverged in the middle of its epoch, it begins where it was copied: it has to go back there.
+    """
+    cdef Py_ssize_t n = single.net.n_parameters
     cdef int64_t k
     cdef int i
     for i in range(LANES):
         k = lanes.member[i]
         if k >= 0:
+            if not (isfinite(single.fleet.members[k].loss_sum) and all_finite(single.fleet.parameters + k * n, n)):
+                go_back(lanes, i)
             clear_lane(lanes, i)
             load_single(single, k)
             if not train_member(single) or now() >= single.fleet.deadline:

@@ -126,31 +126,49 @@ cdef inline vec _tanh_float32(vec y) noexcept nogil:
     return vfma(-s, p, one - s) / vfma(s, p, one + s)
 
 
-cdef inline vec _tanh_float64(vec y) noexcept nogil:
+# What the first half of float64's tanh leaves to the second.
+cdef struct TanhHalf:
+    vec x
+    vec t
+    vec r
+    vec z
+    vec p
+    vec q
+    vmask below
+
+
+cdef inline void begin_tanh(vec x, TanhHalf *half) noexcept nogil:
     # tanh r = w / q with w = r + r^3 P(r^2), q = 1 + r^2 Q(r^2). Below 1/2 that is r + r^3 (P - Q) / q, with r = y.
     # From there on e^(-2y) = s (q - w) / (q + w), s = 2^n, and tanh y = 1 - 2 s (q - w) / ((q + w) + s (q - w)): either
     # adds little to what is exact. As q - w is between 0.8 and 1.2, s multiplies it by a sum of the exponents.
-    cdef vec magic = _magic(), one = vset1(1.0), t, r, z, rz, p, q, w, b
-    cdef vmask below = vlt(y, vset1(0.54931))
-    t = vselect(below, magic, vfma(y, vset1(-2.8853900817779268), magic))
-    r = vfma(t - magic, vset1(0.34657359027997264), y)
+    cdef vec magic = _magic(), y = vmin(vabs(x), vset1(20.0)), r, z
+    half.x = x
+    half.below = vlt(y, vset1(0.54931))
+    half.t = vselect(half.below, magic, vfma(y, vset1(-2.8853900817779268), magic))
+    r = vfma(half.t - magic, vset1(0.34657359027997264), y)
     z = r * r
-    rz = r * z
-    p = vfma(z, vfma(z, vset1(7.360793244945883e-06), vset1(0.0027930708689720488)), vset1(0.12816791904365887))
-    q = vfma(z, vfma(z, vset1(0.0002066105538593275), vset1(0.023293488327970846)), vset1(0.4615012523769922))
-    w = vfma(rz, p, r)
-    p = rz * (q - p)
-    q = vfma(z, q, one)
-    b = q - w
-    b = vfrombits(viadd(vbits(b), vshl(vbits(t), MANTISSA_BITS)))
+    half.p = vfma(z, vfma(z, vset1(7.360793244945883e-06), vset1(0.0027930708689720488)), vset1(0.12816791904365887))
+    half.q = vfma(z, vfma(z, vset1(0.0002066105538593275), vset1(0.023293488327970846)), vset1(0.4615012523769922))
+    half.r = r
+    half.z = z
+
+
+cdef inline vec end_tanh(const TanhHalf *half) noexcept nogil:
+    cdef vec one = vset1(1.0), r = half.r, rz = r * half.z, p = rz * (half.q - half.p), q = vfma(half.z, half.q, one)
+    cdef vec w = vfma(rz, half.p, r), b = q - w
+    b = vfrombits(viadd(vbits(b), vshl(vbits(half.t), MANTISSA_BITS)))
     w = q + w + b
-    return vselect(below, r, one) - vselect(below, p, b + b) / vselect(below, q, w)
+    b = vselect(half.below, p, b + b) / vselect(half.below, q, w)
+    return vcopysign(vselect(half.below, r, one) - b, half.x)
 
 
 cdef inline vec vtanh(vec x) noexcept nogil:
     """tanh x, within 2.0 and 1.9 ulp; for float64 1.0 where the result is below 1/2."""
-    cdef vec y = vmin(vabs(x), vset1(10.0 if REAL_BITS == 32 else 20.0))
-    return vcopysign(_tanh_float32(y) if REAL_BITS == 32 else _tanh_float64(y), x)
+    cdef TanhHalf half
+    if REAL_BITS == 32:
+        return vcopysign(_tanh_float32(vmin(vabs(x), vset1(10.0))), x)
+    begin_tanh(x, &half)
+    return end_tanh(&half)
 
 
 cdef inline vec _sqrt_half() noexcept nogil:

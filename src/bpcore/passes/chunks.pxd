@@ -38,7 +38,7 @@ cdef inline never_inlined backward(
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
         if in_panels:
-            pass  # the scratch is full; this is the last one
+            pass  # the scratch is full, and as layers are a chain, nothing is below this one
         elif layer.reads >= net.first_trainable and delta_fits_panels(net, l, chunk):
             delta_panels_below(net, l, parameters, chunk)
             in_panels = True

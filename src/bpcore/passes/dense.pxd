@@ -94,7 +94,7 @@ cdef inline void dense_delta_panels(
 ) noexcept nogil:
     """The delta of `below`, the layer that this one reads, in panels in the scratch, and nowhere else."""
     cdef int at = layer.reads + 1
-    cdef Finish how = Finish(below.activation, below.alpha, True, chunk.z[at], chunk.a[at])
+    cdef Finish how = Finish(below.activation, below.alpha, True, NULL, NULL)
     cdef DeltaPanels panels = DeltaPanels(
         layer.n_in, layer.n_out, parameters + layer.weights, chunk.delta[number + 1], chunk.a[at], chunk.scratch
     )

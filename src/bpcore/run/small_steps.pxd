@@ -40,7 +40,7 @@ cdef inline real *target_of(const Run *run) noexcept nogil:
 
 cdef inline void train_tiny_batch(Run *run, Py_ssize_t first, Py_ssize_t n, bint has_passed) noexcept nogil:
     """What `train_batch` does, for a tiny network and at most a vector of rows: a fifth of its time would be spent on
-    cutting the batch up. has_passed: `validate_with_next_step` went forward already.
+    cutting the batch up. has_passed: `validate_with_next_step` or `pass_ahead` went forward already.
     """
     cdef const Rows *rows = &run.job.data
     cdef Chunk *chunk = &run.workspace.chunk
