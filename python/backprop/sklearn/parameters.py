@@ -31,10 +31,10 @@ def have_passed(cls: type, values: tuple[Any, ...]) -> bool:
     return (known := _passed.get(cls)) is not None and all(map(is_, values, known))
 
 
-def note_passed(cls: type, values: tuple[Any, ...]) -> None:
-    """Remember values that were checked, unless one of them could change."""
-    if values and all(map(_is_constant, values)):
-        _passed[cls] = values
+def note_passed(estimator: Any, values: tuple[Any, ...]) -> None:
+    """Remember values that were checked, unless one of them could change, or another thread has set one meanwhile."""
+    if values and all(map(_is_constant, values)) and all(map(is_, values, values_of(estimator))):
+        _passed[type(estimator)] = values
 
 
 def _is_constant(value: Any) -> bool:

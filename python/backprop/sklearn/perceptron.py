@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
-from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,8 +72,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             self._check_each_parameter()
         except (TypeError, ValueError) as error:
             raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
-        if all(map(is_, values, values_of(self))):  # no other thread has set them meanwhile
-            note_passed(type(self), values)
+        note_passed(self, values)
 
     def _check_each_parameter(self) -> None:
         hidden = self._hidden_units()
