@@ -51,3 +51,19 @@ def test_a_class_of_ones_own_checks_each_time():
     for _ in range(2):
         with pytest.raises(InvalidParameterError, match="no"):
             Own(solver="lbfgs", max_iter=1).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*converge")
+def test_what_another_thread_sets_during_a_check_is_not_noted_as_checked(monkeypatch):
+    """The check sees the new value, and what would be noted is the old one."""
+    check, wrong = MLPRegressor._check_each_parameter, -5.0
+
+    def meanwhile(estimator):
+        estimator.alpha = 0.5
+        check(estimator)
+
+    monkeypatch.setattr(MLPRegressor, "_check_each_parameter", meanwhile)
+    fit(alpha=wrong)
+    monkeypatch.setattr(MLPRegressor, "_check_each_parameter", check)
+    with pytest.raises(InvalidParameterError, match="alpha: needs a number >= 0"):
+        fit(alpha=wrong)
