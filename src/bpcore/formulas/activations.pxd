@@ -12,9 +12,7 @@ from bpcore.machine.types cimport (
     LANES, REAL_BITS, always_inlined, never_inlined, real, vabs, vec, vfma, vle, vload, vload_n, vlt, vmask, vmax, vmin,
     vselect, vset1, vstore,
 )
-from bpcore.machine.vmath cimport (
-    TanhHalf, begin_tanh, end_tanh, verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh,
-)
+from bpcore.machine.vmath cimport TanhHalf, begin_tanh, end_tanh, verf, vexp, vexpm1, vlog1p, vsigmoid, vtanh
 
 
 cdef enum ActivationKind:
@@ -255,16 +253,16 @@ cdef inline always_inlined map_value(
 
 cdef inline always_inlined map_tanh(const real *z, real *a, Py_ssize_t n_vecs) noexcept nogil:
     """tanh of one vector begins before that of the one before ends: 8 % faster with vectors of 64 bytes, float64."""
-    cdef TanhHalf now_, next_
+    cdef TanhHalf half, following
     cdef Py_ssize_t i
     if n_vecs <= 0:
         return
-    begin_tanh(vload(z), &now_)
+    begin_tanh(vload(z), &half)
     for i in range(1, n_vecs):
-        begin_tanh(vload(z + i * LANES), &next_)
-        vstore(a + (i - 1) * LANES, end_tanh(&now_))
-        now_ = next_
-    vstore(a + (n_vecs - 1) * LANES, end_tanh(&now_))
+        begin_tanh(vload(z + i * LANES), &following)
+        vstore(a + (i - 1) * LANES, end_tanh(&half))
+        half = following
+    vstore(a + (n_vecs - 1) * LANES, end_tanh(&half))
 
 
 cdef inline always_inlined map_derivative(

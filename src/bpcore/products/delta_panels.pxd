@@ -33,7 +33,7 @@ cdef inline always_inlined panel_block(
 ) noexcept nogil:
     """n_units units of LANES samples, transposed, with zeros in the place of others.
 
-    Nothing here is decided at run time, or GCC would have the block in memory: few units at the end are in another one.
+    Nothing here is decided at run time, or GCC would have the block in memory: other numbers are for `last_block`.
     """
     cdef vec rows[MAX_LANES]
     cdef int i
@@ -51,7 +51,7 @@ cdef inline never_inlined last_block(
     Ending ending, int n_units, const DeltaPanels *p, const real *w, Py_ssize_t width, const real *d, const real *a,
     real *out, Py_ssize_t out_row,
 ) noexcept nogil:
-    """The same for fewer units, with zeros in the place of the others."""
+    """The same for any smaller number of units."""
     cdef vec rows[MAX_LANES]
     cdef int i
     for i in range(LANES):
