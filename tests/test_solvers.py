@@ -157,6 +157,40 @@ def test_the_same_bits_on_avx2_and_avx_512_and_in_pieces(rows, dtype):
     check_bits(problem, LBFGS(), 30)
 
 
+FEW_INPUTS = {
+    "one output": [Dense(11, "tanh"), Dense(1)],
+    "relu": [Dense(12, "relu"), Dense(1)],
+    "outputs": [Dense(13, "tanh"), Dense(3)],
+    "many outputs": [Dense(9, "relu"), Dense(10)],
+    "sigmoid": [Dense(10, "sigmoid"), Dense(2)],
+    "narrow": [Dense(3, "tanh"), Dense(2)],
+    "deep": [Dense(10, "relu"), Dense(9, "tanh"), Dense(1)],
+    "bottleneck": [Dense(3, "tanh"), Dense(12, "tanh"), Dense(1)],
+    "without biases": [Dense(17, "tanh", bias=False), Dense(1, bias=False)],
+    "frozen": [Dense(9, "tanh", trainable=False), Dense(11, "tanh"), Dense(1)],
+    "frozen above": [Dense(11, "tanh"), Dense(1, trainable=False)],
+    "prelu": [Dense(11, "prelu"), Dense(2, "prelu")],
+}
+
+
+@pytest.mark.parametrize("n_inputs", range(1, 10))
+@pytest.mark.parametrize("kind", FEW_INPUTS)
+@each_dtype
+def test_few_inputs(kind, n_inputs, dtype):
+    """The lowest gradient without its delta: the way of the reference, and the same bits on any number of threads."""
+    for rows in (3, 16, 45, 333):
+        problem = make_problem(n_inputs, FEW_INPUTS[kind], SquaredError(), rows, seed=rows).cast(dtype)
+        solver, found = LBFGS(history=4), set()
+        _, losses, _ = minimise(choice.REFERENCE, problem, solver, 3)
+        for backend in COMPILED:
+            for n_threads in (1, 2, 3):
+                state, own, _ = minimise(backend, problem, solver, 3, n_threads=n_threads)
+                np.testing.assert_allclose(own, losses, rtol=1e-9 if dtype == np.float64 else 1e-2)
+                if backend in choice.FUSED:
+                    found.add((state.point.tobytes(), *own))
+        assert len(found) <= 1
+
+
 @pytest.mark.skipif(not COMPILED, reason="needs a compiled core")
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize(

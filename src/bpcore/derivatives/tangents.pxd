@@ -17,7 +17,7 @@ from bpcore.machine.types cimport (
 )
 from bpcore.passes.layers cimport layer_gradient
 from bpcore.passes.network cimport (
-    DENSE, NETWORK_INPUTS, NO_KIND, Chunk, Layer, Network, inputs_of, mixes_units, needs_panels,
+    DENSE, NETWORK_INPUTS, NO_KIND, Chunk, Layer, Network, inputs_of, is_wide, mixes_units,
 )
 from bpcore.products.gradients cimport ADD, Sink, sums_of_units, transpose_rows
 from bpcore.products.samples cimport Product, samples_product
@@ -315,9 +315,12 @@ cdef inline void weight_gradient(
     const Sink *sink,
 ) noexcept nogil:
     """The gradient of the weights alone."""
-    if needs_panels(layer):
+    cdef bint by_panels = is_wide(layer)
+    if by_panels:
         transpose_rows(tiles, layer.n_out, d, tiles.n_lanes, 0, scratch)
-    layer_gradient(layer, tiles, inputs, d, NULL, scratch, 0, layer.n_in, False, target, sink)
+    layer_gradient(
+        layer, tiles, inputs, d, NULL, scratch if by_panels else NULL, 0, layer.n_in, False, target, sink
+    )
 
 
 cdef inline void joint_gradient(

@@ -79,6 +79,8 @@ typedef ireal ivec;
 #endif
 /* where the sums of a block without biases begin */
 static const real bp_zeros[BP_MAX_ROWS] = {0};
+/* The units whose sums with a few inputs are made at a time. */
+#define BP_SUM_UNITS (BP_MAX_ROWS < 8 ? 1 : 2)
 /* The blocks of short sums, over few samples, of which there are many. */
 #define BP_SUM_ROWS (BP_TILE_ROWS < 4 ? BP_TILE_ROWS : 4)
 #define BP_SUM_VECS (BP_TILE_VECS < 4 ? BP_TILE_VECS : 4)

@@ -14,6 +14,7 @@ cdef extern from "machine/simd.h" nogil:
     const int DOT_ROWS "BP_DOT_ROWS"
     const int SHORT_TILE "BP_SHORT_TILE"
     const int QUARTER "BP_QUARTER"
+    const int SUM_UNITS "BP_SUM_UNITS"
     const int SUM_ROWS "BP_SUM_ROWS"
     const int SUM_VECS "BP_SUM_VECS"
     const int MEMBER_ROWS "BP_MEMBER_ROWS"

@@ -134,7 +134,7 @@ cdef struct TanhHalf:
     vec z
     vec p
     vec q
-    vmask below
+    vmask above
 
 
 cdef inline void begin_tanh(vec x, TanhHalf *half) noexcept nogil:
@@ -143,8 +143,8 @@ cdef inline void begin_tanh(vec x, TanhHalf *half) noexcept nogil:
     # adds little to what is exact. As q - w is between 0.8 and 1.2, s multiplies it by a sum of the exponents.
     cdef vec magic = _magic(), y = vmin(vabs(x), vset1(20.0)), r, z
     half.x = x
-    half.below = vlt(y, vset1(0.54931))
-    half.t = vselect(half.below, magic, vfma(y, vset1(-2.8853900817779268), magic))
+    half.above = vle(vset1(0.54931), y)
+    half.t = vselect(half.above, vfma(y, vset1(-2.8853900817779268), magic), magic)
     r = vfma(half.t - magic, vset1(0.34657359027997264), y)
     z = r * r
     half.p = vfma(z, vfma(z, vset1(7.360793244945883e-06), vset1(0.0027930708689720488)), vset1(0.12816791904365887))
@@ -157,9 +157,9 @@ cdef inline vec end_tanh(const TanhHalf *half) noexcept nogil:
     cdef vec one = vset1(1.0), r = half.r, rz = r * half.z, p = rz * (half.q - half.p), q = vfma(half.z, half.q, one)
     cdef vec w = vfma(rz, half.p, r), b = q - w
     b = vfrombits(viadd(vbits(b), vshl(vbits(half.t), MANTISSA_BITS)))
-    w = q + w + b
-    b = vselect(half.below, p, b + b) / vselect(half.below, q, w)
-    return vcopysign(vselect(half.below, r, one) - b, half.x)
+    # What is computed stands first in a selection: with masks, GCC then makes one instruction of both.
+    b = vselect(half.above, b + b, p) / vselect(half.above, q + w + b, q)
+    return vcopysign(vselect(half.above, one, r) - b, half.x)
 
 
 cdef inline vec vtanh(vec x) noexcept nogil:

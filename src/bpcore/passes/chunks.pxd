@@ -3,7 +3,8 @@
 from bpcore.formulas.dropout cimport drop_outputs
 from bpcore.machine.types cimport never_inlined, real
 from bpcore.passes.layers cimport (
-    delta_below, delta_fits_panels, delta_panels_below, forward_layer, input_delta_product, layer_gradient,
+    delta_below, delta_is_short, delta_panels_below, forward_layer, input_delta_product, layer_gradient,
+    lowest_gradients,
 )
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels
 from bpcore.products.gradients cimport Sink, transpose_rows
@@ -33,23 +34,28 @@ cdef inline never_inlined backward(
     Of the deltas, only that of the last layer is sure to be there afterwards.
     """
     cdef const Layer *layer
+    cdef const real *panels
     cdef bint in_panels = False
     cdef int l
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
-        if in_panels:
-            pass  # the scratch is full, and as layers are a chain, nothing is below this one
-        elif layer.reads >= net.first_trainable and delta_fits_panels(net, l, chunk):
+        if in_panels or layer.reads < net.first_trainable:
+            pass  # as layers are a chain, nothing is below this one
+        elif not delta_is_short(net, l, chunk):
+            delta_below(net, l, parameters, chunk)
+        elif needs_panels(net, net.layers + layer.reads):
             delta_panels_below(net, l, parameters, chunk)
             in_panels = True
-        elif layer.reads >= net.first_trainable:
-            delta_below(net, l, parameters, chunk)
+        else:
+            lowest_gradients(net, l, parameters, chunk, target, sink)
+            break
         if not (layer.trainable or layer.bias_trainable):
             continue
-        if needs_panels(layer) and not in_panels:
+        panels = chunk.scratch if needs_panels(net, layer) else NULL
+        if panels != NULL and not in_panels:
             transpose_rows(&chunk.tiles, layer.n_out, chunk.delta[l + 1], chunk.tiles.n_lanes, 0, chunk.scratch)
         layer_gradient(
-            layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], chunk.scratch,
+            layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], panels,
             0, layer.n_in, True, target, sink,
         )
 

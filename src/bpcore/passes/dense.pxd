@@ -9,8 +9,9 @@ from bpcore.formulas.activations cimport (
 from bpcore.formulas.optimizers cimport optimize
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
-from bpcore.passes.network cimport Chunk, Layer, mixes_units, needs_panels
+from bpcore.passes.network cimport Chunk, Layer, inputs_of, is_wide, mixes_units
 from bpcore.products.delta_panels cimport DeltaPanels, delta_panels, knows_derivative
+from bpcore.products.few_inputs cimport FewInputs, few_inputs_gradient
 from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
 from bpcore.products.row_units cimport RowProduct, row_product
 from bpcore.products.samples cimport Product, samples_product
@@ -80,12 +81,14 @@ cdef inline Product dense_backward_product(
     )
 
 
-cdef inline bint dense_delta_fits_panels(const Layer *layer, const Layer *below, const Chunk *chunk) noexcept nogil:
-    """Whether `dense_delta_panels` knows all that the layer below has, and the scratch is free for it."""
+cdef inline bint dense_delta_is_short(const Layer *layer, const Layer *below, const Chunk *chunk) noexcept nogil:
+    """Whether the delta of `below` is short work, and those who make it in passing know all that the layer has.
+
+    The scratch is free then.
+    """
     cdef Finish how = Finish(below.activation, below.alpha, True, NULL, NULL)
     return (
-        not needs_panels(layer) and needs_panels(below) and knows_derivative(&how)
-        and not (chunk.dropout.active and below.dropout > 0)
+        not is_wide(layer) and knows_derivative(&how) and not (chunk.dropout.active and below.dropout > 0)
     )
 
 
@@ -179,10 +182,38 @@ cdef inline void gradient_rows(
     Py_ssize_t first_row, Py_ssize_t end_row, real *g_weights, real *g_biases, real *changes, const Sink *sink,
 ) noexcept nogil:
     """The gradient of those rows of the weights, g_weights (end_row - first_row, n_out), and of the biases; either may
-    be NULL. changes: see `outputs_product`."""
-    if needs_panels(layer):
+    be NULL. panels: NULL where they are not needed. changes: see `outputs_product`."""
+    if panels != NULL:
         outputs_product(
             tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, panels, g_weights, g_biases, changes, sink
         )
     else:
         dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, delta, g_weights, g_biases, sink)
+
+
+cdef inline void dense_lowest_gradients(
+    const Layer *layer, int number, const Layer *below, const real *parameters, Chunk *chunk, real *target,
+    const Sink *sink,
+) noexcept nogil:
+    """The gradients of this layer and of `below`, which it reads; that has few inputs, and its delta is nowhere."""
+    cdef int at = layer.reads + 1
+    cdef Finish how = Finish(below.activation, below.alpha, True, NULL, NULL)
+    cdef real *weights = target + below.weights if below.trainable else NULL
+    cdef real *biases = target + below.biases if below.bias_trainable else NULL
+    cdef real *above = target + layer.weights if layer.trainable and layer.n_out == 1 else NULL
+    cdef FewInputs sums = FewInputs(
+        below.n_in, layer.n_in, layer.n_out, parameters + layer.weights, chunk.delta[number + 1],
+        inputs_of(chunk, below), chunk.a[at], weights, biases, above,
+    )
+    few_inputs_gradient(&chunk.tiles, &sums, &how, sink)
+    if sink.update != NULL and weights != NULL:
+        optimize(sink.update, weights, below.weights, below.n_in * below.n_out)
+    if sink.update != NULL and biases != NULL:
+        optimize(sink.update, biases, below.biases, below.n_out)
+    if sink.update != NULL and above != NULL:
+        optimize(sink.update, above, layer.weights, layer.n_in)
+    if layer.trainable or layer.bias_trainable:
+        dense_gradient(
+            layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[number + 1], chunk.slope_delta[number + 1], NULL,
+            layer.n_in if above != NULL else 0, layer.n_in, True, target, sink,
+        )

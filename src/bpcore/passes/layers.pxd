@@ -11,10 +11,11 @@ from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
 from bpcore.passes.dense cimport (
-    dense_delta_fits_panels, dense_delta_panels, dense_delta_units, dense_forward_row, dense_forward_units,
-    dense_gradient, dense_input_delta,
+    dense_delta_is_short, dense_delta_panels, dense_delta_units, dense_forward_row, dense_forward_units,
+    dense_gradient, dense_input_delta, dense_lowest_gradients,
 )
-from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units
+from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units, needs_panels
+from bpcore.products.few_inputs cimport FEW_INPUTS
 from bpcore.products.gradients cimport Sink
 
 
@@ -108,14 +109,17 @@ cdef inline never_inlined delta_below(
         derivative_below(net, number, chunk)
 
 
-cdef inline bint delta_fits_panels(const Network *net, int number, const Chunk *chunk) noexcept nogil:
-    """Whether `delta_panels_below` knows how: where no gradient follows that of the layer that this one reads."""
+cdef inline bint delta_is_short(const Network *net, int number, const Chunk *chunk) noexcept nogil:
+    """Whether `delta_panels_below` or `lowest_gradients` knows how: the delta of what this layer reads is short work, and
+    no gradient follows that of the layer below."""
     cdef const Layer *layer = net.layers + number
     cdef const Layer *below = net.layers + layer.reads
     if layer.reads != number - 1 or below.reads >= net.first_trainable or below.kind != DENSE:
         return False
+    if not needs_panels(net, below) and below.n_in > FEW_INPUTS:
+        return False
     if layer.kind == DENSE:
-        return dense_delta_fits_panels(layer, below, chunk)
+        return dense_delta_is_short(layer, below, chunk)
     elif layer.kind == NO_KIND:
         pass
     return False
@@ -128,6 +132,17 @@ cdef inline void delta_panels_below(
     cdef const Layer *layer = net.layers + number
     if layer.kind == DENSE:
         dense_delta_panels(layer, number, net.layers + layer.reads, parameters, chunk)
+    elif layer.kind == NO_KIND:
+        pass
+
+
+cdef inline void lowest_gradients(
+    const Network *net, int number, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
+) noexcept nogil:
+    """The gradients of this layer and of the one that it reads, which has few inputs, without the delta of that."""
+    cdef const Layer *layer = net.layers + number
+    if layer.kind == DENSE:
+        dense_lowest_gradients(layer, number, net.layers + layer.reads, parameters, chunk, target, sink)
     elif layer.kind == NO_KIND:
         pass
 

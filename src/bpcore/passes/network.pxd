@@ -4,6 +4,7 @@ from bpcore.formulas.activations cimport SOFTMAX, ActivationKind
 from bpcore.formulas.dropout cimport Dropout
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport real
+from bpcore.products.few_inputs cimport FEW_INPUTS
 from bpcore.products.units cimport LEAST_WEIGHTS, units_pay
 
 
@@ -52,6 +53,7 @@ cdef struct Network:
     bint has_max_norm
     bint by_chunks  # whether it needs more than the passes for small batches know
     bint splits_short_tile  # see `cut_tiles`
+    bint sums_few_inputs  # whether layers with few inputs, too, get their weight gradient by dot products
 
 
 # The arrays of one chunk of samples. Index 0 is the network's input, index l + 1 the output of layer l. All are
@@ -97,9 +99,13 @@ cdef inline bint fits_small_batches(const Network *net) noexcept nogil:
     return not net.has_dropout
 
 
-cdef inline bint needs_panels(const Layer *layer) noexcept nogil:
-    """Whether the weight gradient reads the deltas transposed."""
+cdef inline bint is_wide(const Layer *layer) noexcept nogil:
     return layer.n_out >= FEW_OUTPUTS
+
+
+cdef inline bint needs_panels(const Network *net, const Layer *layer) noexcept nogil:
+    """Whether the weight gradient reads the deltas transposed."""
+    return is_wide(layer) and not (net.sums_few_inputs and layer.n_in <= FEW_INPUTS)
 
 
 cdef inline bint gains_by_splitting(const Network *net) noexcept nogil:

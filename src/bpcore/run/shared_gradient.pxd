@@ -148,7 +148,7 @@ cdef inline void deltas_by_samples(Member *member, Py_ssize_t first) noexcept no
     if run.workspace.batch.target == NULL:
         return
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
-        if needs_panels(net.layers + l):
+        if needs_panels(net, net.layers + l):
             transpose_rows(
                 &chunk.tiles, net.layers[l].n_out, chunk.delta[l + 1], member.tiles.n_lanes, begin,
                 run.workspace.panels[l],
@@ -175,7 +175,7 @@ cdef inline void deltas_by_units(Member *member, Py_ssize_t first) noexcept nogi
         return
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         barrier_wait(&run.team.barrier)
-        if needs_panels(net.layers + l):
+        if needs_panels(net, net.layers + l):
             transpose_rows(
                 &chunk.tiles, net.layers[l].n_out, chunk.delta[l + 1], member.tiles.n_lanes, 0, run.workspace.panels[l]
             )
@@ -248,7 +248,8 @@ cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sin
         amount += (end_row - first_row) * layer.n_out
         layer_gradient(
             layer, &member.tiles, shared_inputs(run, layer, first), chunk.delta[l + 1], chunk.slope_delta[l + 1],
-            run.workspace.panels[l], first_row, end_row, member.rank == 0, run.workspace.batch.target, sink,
+            run.workspace.panels[l] if needs_panels(net, layer) else NULL, first_row, end_row, member.rank == 0,
+            run.workspace.batch.target, sink,
         )
     add_done(&run.team.of_rows, member.rank, now() - begun, amount)
 

@@ -9,6 +9,7 @@ cdef class Solving:
     cdef Levenberg lm
     cdef bint is_lbfgs
     cdef Plan plan
+    cdef Network net  # the plan's, as a solver's run has it
     cdef Memory memory
     cdef Memory own
     cdef SlopePass slope_pass
@@ -23,6 +24,9 @@ cdef class Solving:
         self.buffers = Buffers()
         self.state = state
         fill_job(&run.job, self.buffers, plan, loss, data)
+        self.net = plan.net
+        self.net.sums_few_inputs = True  # it is never one of many in the lanes, where that order of the sums is slower
+        run.job.net = &self.net
         self.fill_solution(solver)
         self.fill_method(solver)
         begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads)
