@@ -110,8 +110,8 @@ cdef inline never_inlined delta_below(
 
 
 cdef inline bint delta_is_short(const Network *net, int number, const Chunk *chunk) noexcept nogil:
-    """Whether `delta_panels_below` or `lowest_gradients` knows how: the delta of what this layer reads is short work, and
-    no gradient follows that of the layer below."""
+    """Whether `delta_panels_below` or `lowest_gradients` knows how: the delta of what this layer reads is short work,
+    and no gradient follows that of the layer below."""
     cdef const Layer *layer = net.layers + number
     cdef const Layer *below = net.layers + layer.reads
     if layer.reads != number - 1 or below.reads >= net.first_trainable or below.kind != DENSE:
