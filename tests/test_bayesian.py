@@ -292,6 +292,7 @@ def test_numbers_that_underflow_raise_nothing(rng, backend):
     [
         (bp.Dense(1), {"loss": "huber"}, "loss: needs 'squared_error' for method='bayesian', got 'huber'"),
         (bp.Dense(1, l2=0.1), {}, r"layers\[1\]: needs l2=0 for method='bayesian', which finds the penalty itself"),
+        (bp.Dense(1, l2=0.1), {"penalty_per_row": True}, r"layers\[1\]: needs l2=0 .* got 0.1$"),
         (bp.Dense(2, "softmax"), {}, r"layers\[1\]: needs outputs with normal errors for method='bayesian'"),
         (bp.Dense(1, l1=0.1), {}, r"layers\[1\]: needs l1=0 for method='bayesian'"),
         (bp.Dense(1), {"sample_weight": np.zeros(30)}, "sample_weight: needs at least one weight > 0"),

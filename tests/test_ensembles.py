@@ -305,3 +305,17 @@ def test_every_bootstrap_has_a_row_with_weight():
     assert np.isnan(ensemble.oof_score_)
     with pytest.raises(ValueError, match="weight"):
         ensemble.fit(X, np.arange(10.0), 0 * weight)  # in the words of scikit-learn, or ours where it has none
+
+
+@pytest.mark.parametrize(
+    "model", [MLPEnsembleClassifier(members="fold", n_estimators=20), MLPClassifier(bagging=20)], ids=type
+)
+def test_more_folds_than_there_are_rows_or_rows_of_a_class(model):
+    name = "bagging" if hasattr(model, "bagging") else "n_estimators"
+    X = np.arange(30.0).reshape(-1, 1)
+    with pytest.raises(ValueError, match=f"{name}: needs at most a fold for each of the 19 rows, got 20"):
+        model.fit(X[:19], np.arange(19) % 2)
+    with pytest.raises(
+        ValueError, match=f"{name}: needs a class with a row for each fold, got 20 folds and at most 15"
+    ):
+        model.fit(X, np.arange(30) % 2)

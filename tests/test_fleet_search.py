@@ -221,6 +221,19 @@ def test_fits_that_fail():
             both(network(), {"alpha": [1e-4, -1.0]}, return_train_score=True, **more)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_fit_whose_held_out_rows_count_for_nothing(monkeypatch):
+    monkeypatch.setattr(MLPClassifier, "_split", lambda _, n_rows, *__: (np.arange(10, n_rows), np.arange(10)))
+    weight = np.repeat([0.0, 1.0], [10, len(IRIS[0]) - 10])
+    model = network().set_params(early_stopping=True)
+    cv = [(np.arange(100), np.arange(100, 150)), (np.arange(50, 150), np.arange(50))]
+    search = FleetSearchCV(model, {"alpha": [1e-4, 1.0]}, cv=cv, error_score=-1.0, refit=False)
+    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 4"):
+        search.fit(*IRIS, sample_weight=weight)
+    assert (search.cv_results_["split0_test_score"] == -1).all()
+    assert (search.cv_results_["split1_test_score"] >= 0).all()
+
+
 def test_transformers_that_fail():
     grid = {"reduce__n_components": [2, 50], "net__alpha": [1e-4, 1.0]}
     with pytest.warns(FitFailedWarning, match="6 fits failed out of a total of 12"):

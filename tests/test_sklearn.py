@@ -462,6 +462,52 @@ def test_class_weight(problem):
     assert MLPClassifier(class_weight="balanced", **settings).fit(X, y).n_iter_ == 10
 
 
+@pytest.mark.parametrize(
+    ("class_weight", "error"),
+    [
+        ({0: -1.0, 1: 1.0}, r"class_weight\[0\]: needs a number >= 0"),
+        ({0: np.nan}, r"class_weight\[0\]: needs a finite number"),
+        ({1: "a"}, r"class_weight\[1\]: needs a number"),
+        ("fair", "class_weight: needs a dictionary, 'balanced' or None"),
+        ([1.0, 2.0], "class_weight: needs a dictionary, 'balanced' or None"),
+        ({0: 0.0, 1: 0.0}, "class_weight: need at least one weight > 0 among the samples that are learned from"),
+        ({0: 1e308}, "class_weight times sample_weight: needs finite numbers"),
+    ],
+)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_class_weights_are_checked(class_weight, error, solver):
+    _, X, y = PROBLEMS["binary"]
+    model = MLPClassifier(class_weight=class_weight, solver=solver, max_iter=2)
+    with pytest.raises((TypeError, ValueError), match=error):
+        model.fit(X, y, np.full(len(X), 10.0))
+
+
+@pytest.mark.parametrize("held_out", [True, False], ids=["held out", "learned from"])
+@pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+def test_weights_of_zero_in_one_part_of_early_stopping(cls, held_out, monkeypatch):
+    X, y = IRIS
+    first = np.arange(len(X)) < 10
+    monkeypatch.setattr(cls, "_split", lambda *_: (np.flatnonzero(~first), np.flatnonzero(first)))
+    with pytest.raises(ValueError, match="validated with" if held_out else "learned from"):
+        cls(early_stopping=True, max_iter=3).fit(X, y, np.where(first == held_out, 0.0, 1.0))
+
+
+def test_errors_in_validation_samples_say_so():
+    X, y = IRIS
+    model = MLPClassifier(max_iter=2)
+    for X_val, y_val in [(X[:, :2], y), (X, y + 3), (X, y[1:]), (X * np.nan, y)]:
+        with pytest.raises(ValueError, match="X_val, y_val: "):
+            model.fit(X, y, X_val=X_val, y_val=y_val)
+    with pytest.raises(ValueError, match="validation samples: y: needs values >= 0 for poisson"):
+        MLPRegressor(loss="poisson", max_iter=2).fit(X, y, X_val=X, y_val=-y - 1.0)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_a_classifier_refuses_losses_of_other_targets(loss):
+    with pytest.raises(ValueError, match=f"loss: {loss} needs targets of "):
+        MLPClassifier(loss=loss).fit(IRIS[0][:100], 2 * IRIS[1][:100] - 1)
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", bp.losses.Huber(delta=0.5), "log_loss"])
 def test_losses_of_classifiers(loss):
     for X, y in (IRIS, CANCER, MULTILABEL):

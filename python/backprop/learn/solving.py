@@ -140,7 +140,7 @@ class Ready:
         names += ["alpha", "beta", "gamma"] * isinstance(request.solver, BayesianRegularization)
         recorded(names, None, callbacks)
         self.problem = problem = Problem(network, loss, data, request.penalty_per_row)
-        check_solver(self.solver, problem.layers, loss, problem.data, int(problem.free.sum()))
+        check_solver(self.solver, network.layers, loss, problem.data, int(problem.free.sum()))
         self.left = _left(network, self.solver, request.automatic) if request.resume else None
         measured = None if validation is None else problem.objective.of(rows.as_float64(validation))
         self.listeners = Listeners(

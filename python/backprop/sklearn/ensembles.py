@@ -140,7 +140,7 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         """Return for each member the rows that it learns from, None for all, and those that it does not."""
         n_rows = y.shape[0]
         if self.members == "fold":
-            return [*split(self, self.n_estimators, y, seed)]
+            return [*split(self, "n_estimators", y, seed)]
         if self.members == "seed":
             return [(None, np.empty(0, np.int64))] * self.n_estimators
         random = np.random.RandomState(seed)

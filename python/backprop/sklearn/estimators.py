@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
@@ -28,7 +27,7 @@ from backprop.sklearn.converting import Convertible
 from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.packing import arrays, unpack
 from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, is_stochastic, keep_arguments, loss_of
-from backprop.sklearn.rows import booleans, dense_rows, features, is_multilabel, places
+from backprop.sklearn.rows import booleans, dense_rows, features, is_multilabel, places, times_classes
 from backprop.sklearn.solvers import LossAndOutput, Problem, Score, times
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
@@ -275,6 +274,11 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
                 f"{type(self).__name__}: loss: {loss.name} needs outputs of the kind {' or '.join(loss.outputs)}, and "
                 f"these classes have {output}; 'log_loss' suits all"
             )
+        if isinstance(loss, Loss) and not {0, 1} <= set(loss.target_values or (0, 1)):
+            raise InvalidParameterError(
+                f"{type(self).__name__}: loss: {loss.name} needs targets of {loss.target_values}, and classes are "
+                "learned as 0 and 1; 'log_loss' suits all"
+            )
         return LossAndOutput(loss, output, "accuracy")
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
@@ -286,12 +290,7 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
 
     def _weights(self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
         weight = super()._weights(name, sample_weight, y, dtype)
-        if self.class_weight is None:
-            return weight
-        of_classes: RealArray = compute_sample_weight(self.class_weight, y).astype(dtype)
-        if weight is not None:
-            of_classes *= weight
-        return of_classes
+        return weight if self.class_weight is None else times_classes(weight, self.class_weight, y, dtype)
 
     def predict(self, X: Any) -> Any:
         """Return the class of each sample, or its labels: zeros and ones, (n_samples, n_labels)."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import _num_samples
 
@@ -23,14 +23,20 @@ def labels_of(probabilities: RealArray, classes: NDArray[Any], multilabel: bool)
     return (probabilities > 0.5).astype(int) if multilabel else classes.take(probabilities.argmax(axis=1))
 
 
-def split(estimator: Any, n_folds: int, y: Any, random_state: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Return rows to learn from and rows left out, for each fold; each row is left out once.
+def split(estimator: Any, name: str, y: Any, random_state: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Return rows to learn from and rows left out, for each of the folds whose number the estimator has by that name.
 
-    Which is random; for one class per sample, each fold has the same share of each class.
+    Each row is left out once, in which fold is random; for one class per sample, each has the same share of each class.
     """
+    n_folds = getattr(estimator, name)
     kind = type(check_cv(n_folds, y, classifier=is_classifier(estimator)))
+    n_rows = _num_samples(y)
+    if n_folds > n_rows:
+        raise ValueError(f"{name}: needs at most a fold for each of the {n_rows} rows, got {n_folds}")
+    if kind is StratifiedKFold and n_folds > (most := int(np.unique(y, return_counts=True)[1].max())):
+        raise ValueError(f"{name}: needs a class with a row for each fold, got {n_folds} folds and at most {most} rows")
     folds = kind(n_folds, shuffle=True, random_state=random_state)
-    return list(folds.split(np.empty((_num_samples(y), 0)), y))
+    return list(folds.split(np.empty((n_rows, 0)), y))
 
 
 def predictions_of(estimator: Any, X: Any, classes: Any) -> RealArray:
@@ -79,7 +85,7 @@ def fit_with_folds(estimator: Any, X: Any, y: Any, sample_weight: Any, validatio
     X, y, sample_weight = indexable(X, y, sample_weight)
     whole = clone(estimator)  # before the fit draws from its random state
     fits = [Fit(estimator, X, y, sample_weight, validation)]
-    folds = split(estimator, estimator.bagging, y, deepcopy(estimator.random_state))
+    folds = split(estimator, "bagging", y, deepcopy(estimator.random_state))
     for rows, _ in folds:
         member = clone(whole).set_params(bagging=None, verbose=False)
         weight = None if sample_weight is None else _safe_indexing(sample_weight, rows)

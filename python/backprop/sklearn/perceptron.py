@@ -32,7 +32,7 @@ from backprop.sklearn.fleets import average_only
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.parameters import have_passed, note_passed, per_layer, values_of
-from backprop.sklearn.rows import checked, dense_rows, features, fits_dense, weights_of
+from backprop.sklearn.rows import about, check_counting, checked, dense_rows, features, fits_dense, weights_of
 from backprop.sklearn.seeding import random_numbers
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
@@ -272,6 +272,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
                 training, rest = self._split(n_rows, targets, random_state())
                 held_out = (X[rest], targets[rest], None if weight is None else weight[rest])
                 X, targets, weight = X[training], targets[training], None if weight is None else weight[training]
+        check_counting(None if incremental else weight, None if held_out is None else held_out[2])
         return self._problem(objective, parameters, sizes, (X, targets, weight), held_out), random_state
 
     def _check_learned(self, flat: RealArray) -> None:
@@ -302,10 +303,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
             return None
         if self._is_full_batch():
             raise ValueError(f"X_val: needs a stochastic solver, got solver={self.solver!r}")
-        X, y = checked(self, X, y, reset=False)
-        dtype = self._working_dtype(X.dtype)
-        weight = self._weights("sample_weight_val", sample_weight, y, dtype)
-        return dense_rows(X, dtype), self._scaled(self._encode(y)), weight
+        with about("X_val, y_val"):
+            X, y = checked(self, X, y, reset=False)
+            X, targets = dense_rows(X, self._working_dtype(X.dtype)), self._scaled(self._encode(y))
+        return X, targets, self._weights("sample_weight_val", sample_weight, y, X.dtype)
 
     def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
         """Keep what a minimizer has found out beside the parameters."""
@@ -405,8 +406,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         layers = layers_of(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
         validation = score = None
         if held_out is not None:
-            rows = dense_rows(held_out[0], dtype)
-            validation = Data(rows, *self._targets(objective, held_out[1], held_out[2], dtype))
+            with about("validation samples"):
+                validation = Data(dense_rows(held_out[0], dtype), *self._targets(objective, *held_out[1:], dtype))
             score = self._score_of(held_out[1], held_out[2]) if self.early_stopping else None
         return Problem(
             backend.module(dtype),

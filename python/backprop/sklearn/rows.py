@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Number
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_X_y, column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -103,6 +106,46 @@ def weights_of(name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[A
     except OverflowError as error:  # from an integer without bounds
         raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
     return check.weights(name, sample_weight, dtype, len(sample_weight))
+
+
+def times_classes(weight: RealArray | None, class_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray:
+    """Return the weights of the samples times those of their classes.
+
+    class_weight: a dictionary, or a list with one for each label, or "balanced"
+    """
+    is_list = isinstance(class_weight, Sequence) and not isinstance(class_weight, str) and y.ndim == 2
+    for k, of_label in enumerate(class_weight if is_list else [class_weight]):
+        name = f"class_weight[{k}]" if is_list else "class_weight"
+        if isinstance(of_label, Mapping):
+            for label, value in of_label.items():
+                check.number(f"{name}[{label!r}]", value, at_least=0)
+        elif not isinstance(of_label, str) or of_label != "balanced":
+            raise TypeError(f"{name}: needs a dictionary, 'balanced' or None, got {check.shown(of_label)}")
+    of_rows: RealArray = check.array("class_weight", compute_sample_weight(class_weight, y), dtype)
+    if weight is None:
+        return of_rows
+    with np.errstate(over="ignore"):
+        return check.array("class_weight times sample_weight", of_rows * weight, dtype)
+
+
+def check_counting(weight: RealArray | None, held_out: RealArray | None) -> None:
+    """Raise where all samples that are learned from, or all that are to validate with, have weights of zero."""
+    for name, of_rows in (("learned from", weight), ("validated with", held_out)):
+        if of_rows is not None and not of_rows.any():
+            raise ValueError(
+                f"sample_weight, class_weight: need at least one weight > 0 among the samples that are {name}, got "
+                "only zeros"
+            )
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Have errors say which samples they are about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from None
 
 
 def fits_dense(X: Any) -> bool:
