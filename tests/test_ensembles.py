@@ -319,3 +319,15 @@ def test_more_folds_than_there_are_rows_or_rows_of_a_class(model):
         ValueError, match=f"{name}: needs a class with a row for each fold, got 20 folds and at most 15"
     ):
         model.fit(X, np.arange(30) % 2)
+
+
+@pytest.mark.parametrize(("unit", "dtype"), [(2.0**100, "float32"), (2.0**-70, "float32"), (2.0**600, "float64")])
+def test_the_spread_of_large_and_small_predictions(unit, dtype):
+    X, y = DIABETES
+    spreads = [
+        MLPEnsembleRegressor(**{**SETTINGS, "scale_targets": True, "dtype": dtype}, n_estimators=3)
+        .fit(X, by * (y - 150))
+        .predict_std(X)
+        for by in (unit, 1.0)
+    ]
+    np.testing.assert_allclose(spreads[0] / unit, spreads[1], rtol=1e-5)

@@ -196,3 +196,9 @@ def test_quantiles():
 
 def test_classifiers_have_no_such_thing():
     assert "scale_targets" not in MLPClassifier().get_params()
+
+
+def test_targets_in_units_that_do_not_fit_into_float32():
+    model = scaled(max_iter=2, dtype="float32")
+    with pytest.raises(ValueError, match=r"y: needs numbers that fit into float32, got .*; scale them or use dtype"):
+        model.fit(X, 1e40 * ONE)

@@ -502,3 +502,13 @@ def test_a_mean_far_from_zero_takes_no_digits_from_predictions():
     assert predicted.dtype == np.float64
     error = model.evaluate(table)["mean_absolute_error"]
     assert np.abs(predicted - table["y"]).mean() == pytest.approx(error, rel=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-40, 1e40, 1e100])
+def test_units_that_do_not_fit_into_float32(unit, rng):
+    rows = {"a": rng.normal(size=40), "b": rng.normal(size=40)}
+    model, plain = (TableModel(epochs=3, seed=0).fit({**rows, "y": rows["a"] * by}, target="y") for by in (unit, 1.0))
+    np.testing.assert_allclose(model.predict(rows) / unit, plain.predict(rows), rtol=1e-5)
+    row = {name: values[0] for name, values in rows.items()}
+    found, wanted = (each.explain(row).contributions for each in (model, plain))
+    np.testing.assert_allclose([found[name] / unit for name in "ab"], [wanted[name] for name in "ab"], rtol=1e-4)

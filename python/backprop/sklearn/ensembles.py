@@ -177,7 +177,11 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
 
         The square root of the mean squared distance from their mean: the same shape as the mean.
         """
-        return self._given(X, self.predict_members(X).std(axis=0), self._names())
+        members = self.predict_members(X)
+        # In units of a power of two: squares of large numbers would be infinite, and those of small ones would vanish.
+        exponent = np.frexp(np.abs(members).max())[1]
+        spread = np.ldexp(np.ldexp(members, -exponent).std(axis=0), exponent)
+        return self._given(X, spread, self._names())
 
     def predict_quantiles(self, X: Any, q: ArrayLike) -> Any:
         """Return quantiles of the members' predictions, or probabilities, interpolated linearly between two of them.

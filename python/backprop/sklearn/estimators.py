@@ -460,10 +460,11 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     def _scale(self) -> TargetScale | None:
         return TargetScale(self.target_mean_, self.target_scale_) if hasattr(self, "target_scale_") else None
 
-    def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None) -> None:
+    def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]) -> None:
         for name in ("target_mean_", "target_scale_"):
             self.__dict__.pop(name, None)
         if self.scale_targets:
+            check.array("y", targets, dtype)  # in whose units the weights end
             scale = TargetScale.of(targets, weight)
             self.target_mean_, self.target_scale_ = scale.mean, scale.deviation
 

@@ -249,7 +249,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         n_rows, n_features = X.shape
         weight = self._weights("sample_weight", sample_weight, y, dtype)
         if first:
-            self._learn_scale(targets, weight)
+            self._learn_scale(targets, weight, dtype)
         targets = self._scaled(targets)
         held_out = self._validation_data(*validation)
 
@@ -311,7 +311,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
         """Keep what a minimizer has found out beside the parameters."""
 
-    def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None) -> None:
+    def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]) -> None:
         """Learn how the targets are scaled, if they are."""
 
     def _scaled(self, targets: NDArray[Any]) -> NDArray[Any]:

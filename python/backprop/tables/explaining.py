@@ -78,12 +78,12 @@ def explained(
             p = np.clip(outputs[:, k], SMALLEST, 1 - SMALLEST)
             slope[:, k] = 1 / (p * (1 - p))
         else:
-            slope[:, 0] = scale
+            slope[:, 0] = 1
         return slope
 
     path = (np.arange(STEPS) + 0.5)[:, None] / STEPS * x
     _, gradients = network.backward(path, head)
-    parts = gradients.astype(np.float64).mean(axis=0) * x[0]
+    parts = scale * gradients.astype(np.float64).mean(axis=0) * x[0]  # in float64, as units may not fit into float32
     found = {name: float(parts[inputs].sum()) for name, inputs in fitted.slices.items()}
     ends = value(network.predict(np.concatenate([np.zeros_like(x), x])))
     unit = f"log odds of {target.labels[k]!r}" if isinstance(target, Labels) else f"units of {target.name}"

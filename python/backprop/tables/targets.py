@@ -24,6 +24,7 @@ LABEL_KINDS: tuple[LabelKind, ...] = ("text", "number", "boolean")
 
 MAX_INTEGER_CLASSES = 20
 FAR_MEAN = 1000  # standard deviations: what is farther from 0 loses three of the seven digits of a float32
+SMALL_UNIT, LARGE_UNIT = 1e-30, 1e30  # standard deviations: what is outside comes near the ends of float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,11 @@ class Quantity:
     def dtype(self, computed: np.dtype[Any]) -> np.dtype[Any]:
         """Return the type of predictions, for a network that computes in `computed`.
 
-        It has as many digits as the network's arithmetic, or float64 where a mean far from 0 would take too many.
+        It has as many digits as the network's arithmetic, or float64 where a mean far from 0 would take too many, or
+        where float32 does not reach.
         """
-        return np.dtype(np.float64) if abs(self.center) > FAR_MEAN * self.scale else computed
+        fits = abs(self.center) <= FAR_MEAN * self.scale and SMALL_UNIT <= self.scale <= LARGE_UNIT
+        return computed if fits else np.dtype(np.float64)
 
     def decoded(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return the network's outputs, (n, 1), in the units of the target, (n,)."""
