@@ -386,6 +386,8 @@ def test_divergence(rates, watched, kind, equal):
     assert caught.value.members == tuple(errors)
     assert {k: repr(each) for k, each in caught.value.errors.items()} == {k: repr(each) for k, each in errors.items()}
     assert str(next(iter(errors.values()))) in str(caught.value)
+    counted = "1 member diverged (" if len(errors) == 1 else f"{len(errors)} members diverged ("
+    assert str(caught.value).startswith(counted)
     assert_same(fleet, networks)
 
 

@@ -298,6 +298,12 @@ def test_a_model_of_the_command_line_is_used_in_python(capsys):
     assert [row["prediction"] for row in rows] == bp.load_table_model("people.safetensors").predict(people()).tolist()
 
 
+@pytest.mark.parametrize("path", [None, 3])
+def test_a_path_that_is_none(path):
+    with pytest.raises(TypeError, match=r"path: needs text, bytes or a path object, got"):
+        bp.load_table_model(path)
+
+
 def test_a_file_that_is_no_table_model():
     bp.mlp([2, 1], seed=0).save("bare")
     with pytest.raises(ValueError, match="bare: a network without preprocessing"):

@@ -55,7 +55,8 @@ class FleetDivergedError(ArithmeticError):
     def __str__(self) -> str:
         first = self.members[0]
         listed = ", ".join(map(str, self.members[:10])) + (", ..." if len(self.members) > 10 else "")
-        return f"{len(self.members)} members diverged ({listed}); member {first}: {self.errors[first]}"
+        members = "1 member" if len(self.members) == 1 else f"{len(self.members)} members"
+        return f"{members} diverged ({listed}); member {first}: {self.errors[first]}"
 
 
 @dataclass(frozen=True, slots=True)

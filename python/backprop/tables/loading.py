@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from backprop.base.atomic import path_name
 from backprop.io import load_with_extra
 from backprop.network import Network
 from backprop.tables.model import TableModel
@@ -40,7 +41,7 @@ def load_table_model(path: str | os.PathLike[str], *, backend: str | None = None
     >>> bool((again.predict_proba({"a": [3]}) == model.predict_proba({"a": [3]})).all())
     True
     """
-    name = os.fspath(path)
+    name = path_name(path)
     found, extra = load_with_extra(path, backend=backend)
     if "preprocessing" not in extra:
         what = (
