@@ -9,7 +9,7 @@ from backprop.callbacks import StochasticWeightAveraging as SWA
 from backprop.optimizers import SGD
 from backprop.sklearn import FleetSearchCV, MLPClassifier, MLPEnsembleClassifier, MLPEnsembleRegressor, MLPRegressor
 from backprop.sklearn.fleets import Fit, Together
-from backprop.sklearn.perceptron import InvalidParameterError
+from backprop.sklearn.parameters import InvalidParameterError
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.model_selection import StratifiedKFold

@@ -14,10 +14,11 @@ except ImportError as error:
     ) from error
 
 from backprop.base.keywords import explain
+from backprop.sklearn.classifier import MLPClassifier
 from backprop.sklearn.converting import register_if_imported, register_skl2onnx
 from backprop.sklearn.ensembles import MLPEnsembleClassifier, MLPEnsembleRegressor
-from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
-from backprop.sklearn.perceptron import InvalidParameterError
+from backprop.sklearn.parameters import InvalidParameterError
+from backprop.sklearn.regressor import MLPRegressor
 from backprop.sklearn.search import FleetSearchCV
 
 __all__ = [

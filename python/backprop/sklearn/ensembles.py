@@ -16,12 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from backprop.base import checks as check
 from backprop.base.keywords import explained
 from backprop.base.types import RealArray
+from backprop.sklearn.classifier import MLPClassifier
 from backprop.sklearn.converting import Convertible
-from backprop.sklearn.estimators import MLPClassifier, MLPRegressor
 from backprop.sklearn.fleets import Fit, average_only, fit_together
 from backprop.sklearn.folds import keep_left_out, labels_of, predictions_of, split
 from backprop.sklearn.outputs import Outputs
-from backprop.sklearn.perceptron import InvalidParameterError, Perceptron, keep_arguments
+from backprop.sklearn.parameters import InvalidParameterError, keep_arguments
+from backprop.sklearn.perceptron import Perceptron
+from backprop.sklearn.regressor import MLPRegressor
 from backprop.sklearn.rows import REALS, checked, features, weights_of
 
 __all__ = ["MLPEnsembleClassifier", "MLPEnsembleRegressor"]

@@ -1,16 +1,15 @@
-"""What the two estimators of `backprop.sklearn` share: parameters, fitting, the network's outputs."""
+"""What the two estimators of `backprop.sklearn` share: fitting, the network's outputs."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -22,156 +21,22 @@ from backprop.base.frames import eager
 from backprop.base.keywords import explained
 from backprop.base.solving import SolverState
 from backprop.base.types import Data, RealArray, new_parameters
-from backprop.learn import schedules
-from backprop.reference import MAX_THREADS
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.layout import end
-from backprop.reference.losses import LOSSES, Compiled, CrossEntropy, Loss, SquaredError
-from backprop.reference.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
-from backprop.sklearn.fleets import average_only
+from backprop.reference.losses import CrossEntropy, SquaredError
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
-from backprop.sklearn.parameters import have_passed, note_passed, per_layer, values_of
+from backprop.sklearn.parameters import OUR_NAMES, THEIR_NAMES, Parameters
 from backprop.sklearn.rows import about, check_counting, checked, dense_rows, features, fits_dense, weights_of
 from backprop.sklearn.seeding import random_numbers
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
-# scikit-learn's names for activations that have another name here.
-_OUR_NAMES = {"logistic": "sigmoid"}
-_THEIR_NAMES = {ours: theirs for theirs, ours in _OUR_NAMES.items()}
-_HIDDEN = tuple(name for name in (*_OUR_NAMES, *ACTIVATIONS) if name != "softmax")
-_SCHEDULES = ("constant", "invscaling", "adaptive")
 _DATA = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
 
 
-class InvalidParameterError(ValueError, TypeError):
-    """A parameter of an estimator is of the wrong type or out of range."""
-
-
-def is_stochastic(estimator: Perceptron) -> bool:
-    """Return True; AttributeError where there is no `partial_fit`."""
-    if estimator._is_full_batch():
-        raise AttributeError(f"partial_fit: needs a stochastic solver, {estimator.solver} is not stochastic")
-    return True
-
-
-class Perceptron(BaseEstimator):  # type: ignore[misc]
-    """What the two estimators share."""
-
-    _minimizers: ClassVar[tuple[str, ...]] = ("lbfgs",)
-
-    # --- parameters ------------------------------------------------------------------------------------------------
-
-    def _check_parameters(self) -> None:
-        """Raise InvalidParameterError unless every parameter is of the right type and in range."""
-        values = values_of(self)
-        if have_passed(type(self), values):
-            return
-        try:
-            self._check_each_parameter()
-        except (TypeError, ValueError) as error:
-            raise InvalidParameterError(f"{type(self).__name__}: {error}") from error
-        note_passed(self, values)
-
-    def _check_each_parameter(self) -> None:
-        hidden = self._hidden_units()
-        per_layer("activation", self.activation, str, len(hidden))
-        for name in self._hidden_activations(len(hidden)):
-            check.choice("activation", name, _HIDDEN)
-        per_layer("dropout", self.dropout, (int, float, np.number), len(hidden))
-        for rate in self._dropout_rates(len(hidden)):
-            check.number("dropout", rate, at_least=0, below=1)
-        if not isinstance(self.solver, Optimizer):
-            check.choice("solver", self.solver, (*self._minimizers, *OPTIMIZERS))
-        check.number("alpha", self.alpha, at_least=0)
-        if not check.is_auto("batch_size", self.batch_size, "an integer >= 1"):
-            check.integer("batch_size", self.batch_size, at_least=1)
-        if isinstance(self.learning_rate, str):
-            check.choice("learning_rate", self.learning_rate, _SCHEDULES)
-        else:
-            schedules.as_schedule("learning_rate", self.learning_rate)
-        check.number("learning_rate_init", self.learning_rate_init, above=0)
-        check.number("power_t", self.power_t, at_least=0)
-        check.integer("max_iter", self.max_iter, at_least=1)
-        check.number("tol", self.tol, at_least=0)
-        check.number("momentum", self.momentum, at_least=0, at_most=1)
-        check.number("validation_fraction", self.validation_fraction, at_least=0, below=1)
-        check.number("beta_1", self.beta_1, at_least=0, below=1)
-        check.number("beta_2", self.beta_2, at_least=0, below=1)
-        check.number("epsilon", self.epsilon, above=0)
-        if not (isinstance(self.n_iter_no_change, float) and self.n_iter_no_change == math.inf):
-            check.integer("n_iter_no_change", self.n_iter_no_change, at_least=1)
-        check.integer("max_fun", self.max_fun, at_least=1)
-        for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
-            check.boolean(name, getattr(self, name))
-        if isinstance(self.verbose, str):
-            check.choice("verbose", self.verbose, ("progress",))
-        elif not isinstance(self.verbose, (bool, np.bool_)):
-            check.integer("verbose", self.verbose, at_least=0)
-        if not check.is_auto("n_threads", self.n_threads, "an integer >= 1"):
-            check.integer("n_threads", self.n_threads, at_least=1, at_most=MAX_THREADS)
-        if self.dtype is not None:
-            check.real_dtype("dtype", self.dtype)
-        if self.bagging is not None:
-            check.integer("bagging", self.bagging, at_least=2)
-            if not average_only(self.callbacks) or self.warm_start:
-                raise ValueError("bagging: needs callbacks=None, or averages, and warm_start=False: for one network")
-        if self._is_full_batch():
-            if any(self._dropout_rates(len(hidden))):
-                raise ValueError(f"dropout: needs a stochastic solver, got solver={self.solver!r}")
-            if not isinstance(self.loss, (str, Loss)):
-                got = check.shown(self.loss)
-                raise ValueError(f"loss: needs a loss of the library for solver={self.solver!r}, got {got}")
-            if self.callbacks:
-                raise ValueError(f"callbacks: need a stochastic solver, got solver={self.solver!r}")
-
-    def _hidden_units(self) -> tuple[int, ...]:
-        sizes = self.hidden_layer_sizes
-        if not isinstance(sizes, Iterable) or isinstance(sizes, str):
-            return (check.integer("hidden_layer_sizes", sizes, at_least=1),)
-        return tuple(check.integer(f"hidden_layer_sizes[{k}]", n, at_least=1) for k, n in enumerate(sizes))
-
-    def _hidden_activations(self, n_hidden: int) -> tuple[str, ...]:
-        """Return the activation of each hidden layer by scikit-learn's name or ours."""
-        if isinstance(self.activation, str):
-            return (self.activation,) * n_hidden
-        return tuple(self.activation)
-
-    def _dropout_rates(self, n_hidden: int) -> tuple[float, ...]:
-        return tuple(self.dropout) if isinstance(self.dropout, Iterable) else (self.dropout,) * n_hidden
-
-    def _rate(self) -> float:
-        """Return the initial learning rate."""
-        return float(self.solver.learning_rate if isinstance(self.solver, Optimizer) else self.learning_rate_init)
-
-    def _is_full_batch(self) -> bool:
-        return isinstance(self.solver, str) and self.solver in self._minimizers
-
-    def _is_bayesian(self) -> bool:
-        return isinstance(self.solver, str) and self.solver == "bayesian"
-
-    def _schedule(self) -> str | schedules.Schedule:
-        """Return what changes the learning rate; as in scikit-learn, its own rules do not with "adam"."""
-        if not isinstance(self.learning_rate, str):
-            return schedules.as_schedule("learning_rate", self.learning_rate)
-        return "constant" if isinstance(self.solver, str) and self.solver == "adam" else self.learning_rate
-
-    def _optimizer(self) -> Optimizer:
-        """Return the solver as an optimizer, scikit-learn's own in the form that scikit-learn gives it."""
-        if isinstance(self.solver, Optimizer):
-            return self.solver
-        rate = float(self.learning_rate_init)
-        if self.solver == "sgd":
-            # A momentum of 1 is legal in scikit-learn; the next smaller number differs from it by rounding only.
-            momentum = min(float(self.momentum), math.nextafter(1, 0))
-            nesterov = bool(self.nesterovs_momentum) and momentum > 0
-            return SGD(learning_rate=rate, momentum=momentum, nesterov=nesterov, velocity_of_steps=True)
-        kind = OPTIMIZERS[self.solver]
-        if issubclass(kind, Adam):
-            beta_1, beta_2, epsilon = float(self.beta_1), float(self.beta_2), float(self.epsilon)
-            return kind(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, epsilon_hat=True)
-        return kind(learning_rate=rate)
+class Perceptron(Parameters):
+    """What the two estimators share beside their parameters."""
 
     # --- fitting ---------------------------------------------------------------------------------------------------
 
@@ -346,7 +211,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(sizes)
-        self.out_activation_ = _THEIR_NAMES.get(objective.output, objective.output)
+        self.out_activation_ = THEIR_NAMES.get(objective.output, objective.output)
         for name in ("_slots", "oof_prediction_", "oof_score_"):
             self.__dict__.pop(name, None)
         if stochastic:
@@ -436,7 +301,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _activations(self, n_hidden: int) -> tuple[str, ...]:
         """Return the activation of each layer by our name."""
         names = (*self._hidden_activations(n_hidden), self.out_activation_)
-        return tuple(_OUR_NAMES.get(name, name) for name in names)
+        return tuple(OUR_NAMES.get(name, name) for name in names)
 
     # --- solvers ---------------------------------------------------------------------------------------------------
 
@@ -523,26 +388,6 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def keep_arguments(estimator: Perceptron, arguments: dict[str, Any]) -> None:
-    """Keep what `__init__` was given, each argument under its own name and as it is: that is scikit-learn's rule."""
-    for name, value in arguments.items():
-        if name not in ("self", "__class__"):
-            setattr(estimator, name, value)
-
-
-def loss_of(value: Any, *more: str) -> Loss | Custom:
-    """Return the loss with that name, the object itself, or a function as a loss."""
-    if isinstance(value, (Custom, Compiled)):
-        return value
-    if callable(value) and not isinstance(value, (type, Loss)):
-        return Custom(value)
-    try:
-        return check.setting("loss", value, Loss, LOSSES)
-    except (TypeError, ValueError) as error:
-        also = f"; or {', '.join(map(repr, more))}" if more else ""
-        raise InvalidParameterError(f"{error}{also}") from None
 
 
 def _common_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
