@@ -50,9 +50,9 @@ def test_a_planted_fault_is_noticed(mutate, tmp_path):
 import sys
 sys.path.insert(0, {str(TOOLS)!r})
 import mutate
-mutate.reference.TESTS["activations"] = ["test_activations.py"]
+mutate.reference.TESTS["activation_functions"] = ["test_activations.py"]
 mutate.EQUIVALENT.clear()
-sys.exit(mutate.check_reference(["activations relu: "], False) != ["relu: return np.where(z.real < 0, 0, z)"])
+sys.exit(mutate.check_reference(["activation_functions relu: "], False) != ["relu: return np.where(z.real < 0, 0, z)"])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr

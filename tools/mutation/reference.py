@@ -14,6 +14,7 @@ from mutation.running import Fault
 
 REFERENCE = ROOT / "python/backprop/reference"
 # In the order in which they run: first what is most likely to notice.
+_OF_ACTIVATIONS = ["test_activations.py", "test_gradients.py", "test_extremes.py"]
 _OF_LOSSES = ["test_losses.py", "test_extremes.py", "test_gradients.py"]
 _OF_OPTIMIZERS = ["test_optimizers.py", "test_runs.py"]
 
@@ -25,7 +26,7 @@ def _modules(folder: str) -> list[str]:
 
 
 TESTS = {
-    "activations": ["test_activations.py", "test_gradients.py", "test_extremes.py"],
+    **dict.fromkeys(("activation_functions", "activations"), _OF_ACTIVATIONS),
     **dict.fromkeys(_modules("losses"), _OF_LOSSES),
     **dict.fromkeys(_modules("optimizers"), _OF_OPTIMIZERS),
     "step": _OF_OPTIMIZERS,

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Array: TypeAlias = NDArray[Any]
 RealArray: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Rows: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 """X and y, and perhaps the weights of the rows, as users give them"""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backprop.base.text import aligned, count, decimals, markdown
-from backprop.reference.activations import ACTIVATIONS, prelu_slope_derivative
+from backprop.reference.activation_functions import prelu_slope_derivative
+from backprop.reference.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     from backprop.model.records import StepRecord

@@ -22,8 +22,10 @@ import numpy as np
 
 from backprop.base import checks as check
 from backprop.base.keywords import explain
+from backprop.base.types import Array
 from backprop.reference import initializers
-from backprop.reference.activations import ACTIVATIONS, Activation, Array, prelu_slope_derivative
+from backprop.reference.activation_functions import prelu_slope_derivative
+from backprop.reference.activations import ACTIVATIONS, Activation
 from backprop.reference.initializers import Initializer
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 from backprop.reference.gauss_newton import jacobian as jacobian_of_output
 from backprop.reference.gauss_newton import rows_of_gradient
 from backprop.reference.losses.loss import as_rows, row_factors

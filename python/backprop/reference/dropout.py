@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 
 LAYER_STRIDE = 0x9E3779B9
 

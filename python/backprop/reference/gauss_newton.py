@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backprop.reference.activations import Array, prelu_slope_derivative
+from backprop.base.types import Array
+from backprop.reference.activation_functions import prelu_slope_derivative
 from backprop.reference.losses.loss import as_rows, row_factors
 from backprop.reference.passes import INPUTS, ForwardPass, Plan, accumulator, forward_pass
 

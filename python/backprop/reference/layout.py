@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 
 if TYPE_CHECKING:
     from backprop.reference.dense import Dense, LayerArray

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backprop.base.types import Array
 from backprop.reference import dropout
-from backprop.reference.activations import Array
 from backprop.reference.layout import ArrayLayout, by_layer, end, layout
 from backprop.reference.losses.loss import as_rows, row_factors
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 
 if TYPE_CHECKING:
     from backprop.base.types import RealArray

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.base.types import Data
-from backprop.reference.activations import Array
+from backprop.base.types import Array, Data
 from backprop.reference.derivatives import add_tangent_gradient, tangents_of_inputs
 from backprop.reference.losses import LOSSES, Loss, Reduction
 from backprop.reference.losses.loss import row_factors

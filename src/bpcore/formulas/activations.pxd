@@ -1,9 +1,9 @@
 """Activations: value and derivative side by side, and the loops that apply them.
 
 To add one: its kind and its name here, its two functions, and its line in `dispatch`; its twin in
-`reference/activations.py`. The derivative is a function either of the value a = activation(z) or of the score z. The
-line in `dispatch` says which: `from_value` or `from_score`. A kind without a name or without that line is an error of
-the C compiler (-Werror=switch-enum).
+`reference/activation_functions.py`. The derivative is a function either of the value a = activation(z) or of the score
+z. The line in `dispatch` says which: `from_value` or `from_score`. A kind without a name or without that line is an
+error of the C compiler (-Werror=switch-enum).
 One that is not elementwise, as prelu and softmax are, is named in `is_elementwise` and `activate` too.
 """
 

@@ -1,7 +1,8 @@
 """Second derivatives of the activations, and the arrays of first and second derivatives of a layer.
 
 To add one: its function, of the score z and the value a, and its line in `derivative_vecs`; its twin stands
-beside the derivative in `reference/activations.py`. What is made of straight lines has none: 0, at the kinks too.
+beside the derivative in `reference/activation_functions.py`. What is made of straight lines has none: 0, at the kinks
+too.
 """
 
 from bpcore.formulas.activations cimport (

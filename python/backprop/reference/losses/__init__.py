@@ -9,8 +9,8 @@ sample weights ``w`` (1 where none are given) and ``value(a, y)`` as each class 
 The sums go over the samples of a batch and over the outputs. The penalties of the layers are added to that unscaled.
 
 Values and gradients are written per output: ``a`` and ``y`` are arrays (rows, units), and so are the results; what a
-sample weight, a scale or a reduction does to them stands in `loss.row_factors`. As in `backprop.reference.activations`,
-values also take complex ``a`` or ``z``.
+sample weight, a scale or a reduction does to them stands in `loss.row_factors`. As in
+`backprop.reference.activation_functions`, values also take complex ``a`` or ``z``.
 
 A class in one of the modules below, with its name in the module's ``__all__``, is all that a loss needs here.
 """

@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.reference.activations import Array, sigmoid, softplus
+from backprop.base.types import Array
+from backprop.reference.activation_functions import sigmoid, softplus
 from backprop.reference.losses.loss import Loss, x_log_y
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "Focal", "Hinge", "KullbackLeibler", "SquaredHinge"]

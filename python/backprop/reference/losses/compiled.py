@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from backprop.base import checks as check
 from backprop.base import pointers
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 from backprop.reference.losses.loss import Loss, Reduction
 
 __all__ = ["Compiled"]

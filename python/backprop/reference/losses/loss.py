@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 
 __all__ = ["Loss", "Reduction"]
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 from backprop.reference.losses.loss import Loss
 
 __all__ = ["AbsoluteError", "Huber", "LogCosh", "Quantile", "SquaredError"]

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.base.types import RealArray
-from backprop.reference.activations import Array
+from backprop.base.types import Array, RealArray
 from backprop.reference.optimizers.optimizer import Optimizer
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop"]

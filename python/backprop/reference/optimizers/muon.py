@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 from backprop.reference.optimizers.adam import AdamW
 from backprop.reference.optimizers.optimizer import Optimizer
 

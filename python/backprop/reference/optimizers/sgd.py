@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from backprop.base import checks as check
-from backprop.reference.activations import Array
+from backprop.base.types import Array
 from backprop.reference.optimizers.optimizer import Optimizer
 
 __all__ = ["SGD"]
