@@ -1,6 +1,6 @@
 """The loss and the gradient of one batch, by one thread or by the team."""
 
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport always_inlined, real
 from bpcore.passes.network cimport Chunk
 from bpcore.passes.tiny cimport tiny_forward
 from bpcore.products.gradients cimport Sink
@@ -38,7 +38,9 @@ cdef inline double data_loss(
     return end_batch(run)
 
 
-cdef inline void tiny_pass(Run *run, Gathered *source, Py_ssize_t first, Py_ssize_t n, double factor) noexcept nogil:
+cdef inline always_inlined tiny_pass(
+    Run *run, Gathered *source, Py_ssize_t first, Py_ssize_t n, double factor,
+) noexcept nogil:
     """Forward, values and output deltas, for a tiny network and at most a vector of rows."""
     cdef Chunk *chunk = &run.workspace.chunk
     cdef bint in_place = source.filled and chunk.factor == source.factor + first
