@@ -3,8 +3,8 @@
 from bpcore.formulas.dropout cimport drop_outputs
 from bpcore.machine.types cimport never_inlined, real
 from bpcore.passes.layers cimport (
-    delta_below, delta_is_short, delta_panels_below, forward_layer, input_delta_product, layer_gradient,
-    lowest_gradients,
+    IN_PANELS, IN_SUMS, STORED, DeltaBelow, delta_below, delta_panels_below, forward_layer, gradient_below,
+    input_delta_product, layer_gradient, way_of_delta,
 )
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels
 from bpcore.products.gradients cimport Sink, transpose_rows
@@ -35,29 +35,29 @@ cdef inline never_inlined backward(
     """
     cdef const Layer *layer
     cdef const real *panels
-    cdef bint in_panels = False
+    cdef DeltaBelow way = STORED
+    cdef Py_ssize_t first_row = 0
     cdef int l
     for l in range(net.n_layers - 1, net.first_trainable - 1, -1):
         layer = net.layers + l
-        if in_panels or layer.reads < net.first_trainable:
-            pass  # as layers are a chain, nothing is below this one
-        elif not delta_is_short(net, l, chunk):
-            delta_below(net, l, parameters, chunk)
-        elif needs_panels(net, net.layers + layer.reads):
-            delta_panels_below(net, l, parameters, chunk)
-            in_panels = True
-        else:
-            lowest_gradients(net, l, parameters, chunk, target, sink)
-            break
-        if not (layer.trainable or layer.bias_trainable):
-            continue
-        panels = chunk.scratch if needs_panels(net, layer) else NULL
-        if panels != NULL and not in_panels:
-            transpose_rows(&chunk.tiles, layer.n_out, chunk.delta[l + 1], chunk.tiles.n_lanes, 0, chunk.scratch)
-        layer_gradient(
-            layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], panels,
-            0, layer.n_in, True, target, sink,
-        )
+        if <int> way == STORED and layer.reads >= net.first_trainable:
+            way = way_of_delta(net, l, chunk, sink)
+            if way == STORED:
+                delta_below(net, l, parameters, chunk)
+            elif way == IN_PANELS:
+                delta_panels_below(net, l, parameters, chunk)
+            elif way == IN_SUMS:
+                first_row = gradient_below(net, l, parameters, chunk, target, sink)
+        if layer.trainable or layer.bias_trainable:
+            panels = chunk.scratch if needs_panels(net, layer) else NULL
+            if panels != NULL and <int> way == STORED:
+                transpose_rows(&chunk.tiles, layer.n_out, chunk.delta[l + 1], chunk.tiles.n_lanes, 0, chunk.scratch)
+            layer_gradient(
+                layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], panels,
+                first_row, layer.n_in, True, target, sink,
+            )
+        if <int> way == IN_SUMS:
+            break  # as layers are a chain, the one below is the lowest
 
 
 cdef inline never_inlined input_delta(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:

@@ -11,7 +11,7 @@ from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
 from bpcore.passes.network cimport Chunk, Layer, inputs_of, is_wide, mixes_units
 from bpcore.products.delta_panels cimport DeltaPanels, delta_panels, knows_derivative
-from bpcore.products.few_inputs cimport FewInputs, few_inputs_gradient
+from bpcore.products.few_inputs cimport FEW_ABOVE, FewInputs, few_inputs_gradient
 from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
 from bpcore.products.row_units cimport RowProduct, row_product
 from bpcore.products.samples cimport Product, samples_product
@@ -191,29 +191,22 @@ cdef inline void gradient_rows(
         dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, delta, g_weights, g_biases, sink)
 
 
-cdef inline void dense_lowest_gradients(
+cdef inline Py_ssize_t dense_gradient_below(
     const Layer *layer, int number, const Layer *below, const real *parameters, Chunk *chunk, real *target,
     const Sink *sink,
 ) noexcept nogil:
-    """The gradients of this layer and of `below`, which it reads; that has few inputs, and its delta is nowhere."""
+    """The gradient of `below`, the layer that this one reads, which has few inputs and whose delta is nowhere.
+
+    Returns how many rows of this layer's weights have theirs, too: all or none.
+    """
     cdef int at = layer.reads + 1
     cdef Finish how = Finish(below.activation, below.alpha, True, NULL, NULL)
     cdef real *weights = target + below.weights if below.trainable else NULL
     cdef real *biases = target + below.biases if below.bias_trainable else NULL
-    cdef real *above = target + layer.weights if layer.trainable and layer.n_out == 1 else NULL
+    cdef real *above = target + layer.weights if layer.trainable and layer.n_out == FEW_ABOVE else NULL
     cdef FewInputs sums = FewInputs(
         below.n_in, layer.n_in, layer.n_out, parameters + layer.weights, chunk.delta[number + 1],
         inputs_of(chunk, below), chunk.a[at], weights, biases, above,
     )
     few_inputs_gradient(&chunk.tiles, &sums, &how, sink)
-    if sink.update != NULL and weights != NULL:
-        optimize(sink.update, weights, below.weights, below.n_in * below.n_out)
-    if sink.update != NULL and biases != NULL:
-        optimize(sink.update, biases, below.biases, below.n_out)
-    if sink.update != NULL and above != NULL:
-        optimize(sink.update, above, layer.weights, layer.n_in)
-    if layer.trainable or layer.bias_trainable:
-        dense_gradient(
-            layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[number + 1], chunk.slope_delta[number + 1], NULL,
-            layer.n_in if above != NULL else 0, layer.n_in, True, target, sink,
-        )
+    return layer.n_in if above != NULL else 0

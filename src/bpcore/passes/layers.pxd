@@ -12,10 +12,10 @@ from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
 from bpcore.passes.dense cimport (
     dense_delta_is_short, dense_delta_panels, dense_delta_units, dense_forward_row, dense_forward_units,
-    dense_gradient, dense_input_delta, dense_lowest_gradients,
+    dense_gradient, dense_gradient_below, dense_input_delta,
 )
 from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units, needs_panels
-from bpcore.products.few_inputs cimport FEW_INPUTS
+from bpcore.products.few_inputs cimport suits_few_inputs
 from bpcore.products.gradients cimport Sink
 
 
@@ -109,20 +109,31 @@ cdef inline never_inlined delta_below(
         derivative_below(net, number, chunk)
 
 
-cdef inline bint delta_is_short(const Network *net, int number, const Chunk *chunk) noexcept nogil:
-    """Whether `delta_panels_below` or `lowest_gradients` knows how: the delta of what this layer reads is short work,
-    and no gradient follows that of the layer below."""
+# What becomes of the delta of the layer that a layer reads.
+cdef enum DeltaBelow:
+    STORED  # by `delta_below`
+    IN_PANELS  # by `delta_panels_below`, as the weight gradient reads it
+    IN_SUMS  # by `gradient_below`, which stores none
+
+
+cdef inline DeltaBelow way_of_delta(
+    const Network *net, int number, const Chunk *chunk, const Sink *sink,
+) noexcept nogil:
+    """Short work that nothing but one gradient reads need not be stored."""
     cdef const Layer *layer = net.layers + number
     cdef const Layer *below = net.layers + layer.reads
+    cdef bint is_short = False
     if layer.reads != number - 1 or below.reads >= net.first_trainable or below.kind != DENSE:
-        return False
-    if not needs_panels(net, below) and below.n_in > FEW_INPUTS:
-        return False
+        return STORED
     if layer.kind == DENSE:
-        return dense_delta_is_short(layer, below, chunk)
+        is_short = dense_delta_is_short(layer, below, chunk)
     elif layer.kind == NO_KIND:
         pass
-    return False
+    if is_short and needs_panels(net, below):
+        return IN_PANELS
+    if is_short and sink.update == NULL and suits_few_inputs(below.n_in, below.n_out):
+        return IN_SUMS
+    return STORED
 
 
 cdef inline void delta_panels_below(
@@ -136,15 +147,17 @@ cdef inline void delta_panels_below(
         pass
 
 
-cdef inline void lowest_gradients(
+cdef inline Py_ssize_t gradient_below(
     const Network *net, int number, const real *parameters, Chunk *chunk, real *target, const Sink *sink,
 ) noexcept nogil:
-    """The gradients of this layer and of the one that it reads, which has few inputs, without the delta of that."""
+    """The gradient of the layer that this one reads, without its delta; returns how many rows of this layer's weights
+    have theirs, too."""
     cdef const Layer *layer = net.layers + number
     if layer.kind == DENSE:
-        dense_lowest_gradients(layer, number, net.layers + layer.reads, parameters, chunk, target, sink)
+        return dense_gradient_below(layer, number, net.layers + layer.reads, parameters, chunk, target, sink)
     elif layer.kind == NO_KIND:
         pass
+    return 0
 
 
 cdef inline void output_derivative(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:

@@ -1,6 +1,6 @@
 """A network as the passes see it: its layers, what each reads, and where its arrays lie in the flat vector."""
 
-from bpcore.formulas.activations cimport SOFTMAX, ActivationKind
+from bpcore.formulas.activations cimport RELU, SOFTMAX, TANH, ActivationKind
 from bpcore.formulas.dropout cimport Dropout
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport real
@@ -53,7 +53,7 @@ cdef struct Network:
     bint has_max_norm
     bint by_chunks  # whether it needs more than the passes for small batches know
     bint splits_short_tile  # see `cut_tiles`
-    bint sums_few_inputs  # whether layers with few inputs, too, get their weight gradient by dot products
+    bint sums_few_inputs  # whether some layers with few inputs, too, get their weight gradient by dot products
 
 
 # The arrays of one chunk of samples. Index 0 is the network's input, index l + 1 the output of layer l. All are
@@ -103,9 +103,17 @@ cdef inline bint is_wide(const Layer *layer) noexcept nogil:
     return layer.n_out >= FEW_OUTPUTS
 
 
+cdef inline bint has_short_delta(const Network *net, const Layer *layer) noexcept nogil:
+    """Whether the delta is made of those of few units above, with a derivative of one or two operations."""
+    return (
+        layer < net.layers + net.n_layers - 1 and not is_wide(layer + 1)
+        and (<int> layer.activation == RELU or <int> layer.activation == TANH)
+    )
+
+
 cdef inline bint needs_panels(const Network *net, const Layer *layer) noexcept nogil:
     """Whether the weight gradient reads the deltas transposed."""
-    return is_wide(layer) and not (net.sums_few_inputs and layer.n_in <= FEW_INPUTS)
+    return is_wide(layer) and not (net.sums_few_inputs and layer.n_in <= FEW_INPUTS and has_short_delta(net, layer))
 
 
 cdef inline bint gains_by_splitting(const Network *net) noexcept nogil:

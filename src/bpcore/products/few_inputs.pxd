@@ -1,25 +1,28 @@
 """The weight gradient of a layer with few inputs, straight from the delta of the layer above.
 
 The delta of a unit for a vector of samples is made in a register and goes at once into the unit's sums. Nothing is
-stored, read again or transposed, which takes more time than the sums themselves where these are few. Where one unit is
-above, its weights' gradient is summed in passing, as the unit's outputs are there.
+stored, read again or transposed, which takes more time than the sums themselves where these are few. Where few units
+are above, the gradient of their weights is summed in passing, as the outputs that it needs are there.
 """
 
 from bpcore.formulas.activations cimport Finish
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    GROUP_VECS, LANES, MAX_BLOCK, SUM_UNITS, always_inlined, never_inlined, real, vec, vfma, vheld, vload, vset1,
+    GROUP_VECS, LANES, MAX_BLOCK, MAX_ROWS, MAX_TILES, SUM_UNITS, always_inlined, never_inlined, real, vec, vfma,
+    vheld, vload, vset1,
 )
 from bpcore.products.gradients cimport Sink, sink_real, sum_group
-from bpcore.products.samples cimport RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, ended, ending_of
+from bpcore.products.samples cimport RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, derived, ending_of
 
 
 cdef enum:
     FEW_INPUTS = 8
+    FEW_ABOVE = 1  # so many units above have their sums made in passing; with 3, the code would be twice as long
     MAX_UNITS = 2
-    MAX_SUMS = MAX_UNITS * (FEW_INPUTS + 2) * 4  # of weights, bias and weight above, for the vectors of a group
+    MAX_GROUP_VECS = 4
+    MAX_SUMS = MAX_UNITS * (FEW_INPUTS + 1 + FEW_ABOVE) * MAX_GROUP_VECS  # for the vectors of a group
 
-# delta = (w @ above) * activation', and the sums over samples of inputs times delta, and of delta
+# delta = (w @ above) * activation', and the sums over samples of inputs times delta, of delta, and of a times above
 cdef struct FewInputs:
     Py_ssize_t n_in
     Py_ssize_t n  # units
@@ -30,80 +33,102 @@ cdef struct FewInputs:
     const real *a  # [n][lanes]: the outputs
     real *g_weights  # (n_in, n), or NULL
     real *g_biases  # (n,), or NULL
-    real *g_above  # (n,): of the weights w, or NULL; only where n_k is 1
+    real *g_above  # (n, n_k): of the weights w, or NULL; only where n_k is at most FEW_ABOVE
+
+
+cdef inline bint suits_few_inputs(Py_ssize_t n_in, Py_ssize_t n) noexcept nogil:
+    """Others have the same bits with a delta that is stored; so have these where the vectors are too small to gain."""
+    return MAX_ROWS > 2 and n_in <= FEW_INPUTS and n >= SUM_UNITS
+
+
+# Where a vector of samples lies: offsets into the arrays of a chunk.
+cdef struct Place:
+    Py_ssize_t inputs
+    Py_ssize_t above
+    Py_ssize_t a  # of unit 0
+    Py_ssize_t width  # of its tile: from one feature to the next
+
+# All of them, each as many as its group has before it: first those that begin a group.
+cdef struct Places:
+    int end[MAX_GROUP_VECS]
+    Place place[MAX_TILES * 4]
+
+
+cdef inline void find_places(const Tiles *tiles, const FewInputs *p, Places *places) noexcept nogil:
+    cdef Py_ssize_t start, lane
+    cdef int s, t, v, n = 0
+    for s in range(GROUP_VECS):
+        for t in range(tiles.n_tiles):
+            start = tiles.start[t]
+            v = s
+            while v < tiles.vecs[t]:
+                lane = v * LANES
+                places.place[n] = Place(
+                    p.n_in * start + lane, p.n_k * start + lane, p.n * start + lane, tiles.vecs[t] * LANES
+                )
+                n += 1
+                v += GROUP_VECS
+        places.end[s] = n
 
 
 cdef inline always_inlined unit_sums(
-    const Ending ending, const int n_units, const int n_in, const bint one_above, const int s, const Tiles *tiles,
-    const FewInputs *p, Py_ssize_t unit, vec *sums,
+    const Ending ending, const int n_in, const int n_above, const Place *place, const Place *end, const FewInputs *p,
+    Py_ssize_t unit, vec *sums,
 ) noexcept nogil:
-    """sums [n_units][n_in + 2][GROUP_VECS], those of the s-th vector of every group: of each input times the delta, of
-    the delta, and of the outputs times the delta above."""
-    cdef int n = n_in + 2
+    """sums [SUM_UNITS][n_in + 1 + n_above][GROUP_VECS], those of one vector of every group: of each input times the
+    delta, of the delta, and of the outputs times each delta above. n_above: n_k, or 0 for any, without those sums.
+    """
+    cdef int n = n_in + 1 + n_above
     cdef vec acc[MAX_BLOCK]
-    cdef vec w[MAX_UNITS]
+    cdef vec w[MAX_UNITS * FEW_ABOVE]
     cdef vec d[MAX_UNITS]
+    cdef vec a_v[MAX_UNITS]
     cdef vec x
     cdef const real *weights = p.w + unit * p.n_k
-    cdef const real *inputs
     cdef const real *above
     cdef const real *a
-    cdef Py_ssize_t width, k
-    cdef int i, u, t = 0, v
-    for i in range(n_units * n):
+    cdef Py_ssize_t k
+    cdef int i, u
+    for i in range(SUM_UNITS * n):
         acc[i] = vset1(0)
-    for u in range(n_units):
-        w[u] = vset1(weights[u * p.n_k])
-    while True:
-        width = tiles.vecs[t] * LANES
-        inputs = p.inputs + n_in * tiles.start[t] + s * LANES
-        above = p.above + p.n_k * tiles.start[t] + s * LANES
-        a = p.a + p.n * tiles.start[t] + unit * width + s * LANES
-        v = s
-        while v < tiles.vecs[t]:
-            x = vheld(vload(above))
-            for u in range(n_units):
-                d[u] = vfma(w[u], x, vset1(0))
-                if one_above:
-                    acc[u * n + n_in + 1] = vfma(vload(a + u * width), x, acc[u * n + n_in + 1])
-            if not one_above:
-                for k in range(1, p.n_k):
-                    x = vload(above + k * width)
-                    for u in range(n_units):
-                        d[u] = vfma(vset1(weights[u * p.n_k + k]), x, d[u])
-            for u in range(n_units):
-                d[u] = ended(ending, d[u], a + u * width)
-                acc[u * n + n_in] = acc[u * n + n_in] + d[u]
-            for i in range(n_in):
-                x = vheld(vload(inputs + i * width))
-                for u in range(n_units):
-                    acc[u * n + i] = vfma(x, d[u], acc[u * n + i])
-            inputs += GROUP_VECS * LANES
-            above += GROUP_VECS * LANES
-            a += GROUP_VECS * LANES
-            v += GROUP_VECS
-        t += 1
-        if t == tiles.n_tiles:
-            break
-    for i in range(n_units * n):
-        sums[i * GROUP_VECS + s] = acc[i]
+    for u in range(SUM_UNITS):
+        for i in range(n_above):
+            w[u * FEW_ABOVE + i] = vset1(weights[u * n_above + i])
+    while place != end:
+        above = p.above + place.above
+        a = p.a + place.a + unit * place.width
+        for u in range(SUM_UNITS):
+            d[u] = vset1(0)
+            a_v[u] = vload(a + u * place.width)
+        if n_above == 0:
+            for k in range(p.n_k):
+                x = vheld(vload(above))
+                for u in range(SUM_UNITS):
+                    d[u] = vfma(vset1(weights[u * p.n_k + k]), x, d[u])
+                above += place.width
+        for i in range(n_above):
+            x = vheld(vload(above + i * place.width))
+            for u in range(SUM_UNITS):
+                d[u] = vfma(w[u * FEW_ABOVE + i], x, d[u])
+                acc[u * n + n_in + 1 + i] = vfma(a_v[u], x, acc[u * n + n_in + 1 + i])
+        for u in range(SUM_UNITS):
+            d[u] = derived(ending, d[u], a_v[u])
+            acc[u * n + n_in] = acc[u * n + n_in] + d[u]
+        for i in range(n_in):
+            x = vload(p.inputs + place.inputs + i * place.width)
+            if SUM_UNITS > 1:
+                x = vheld(x)
+            for u in range(SUM_UNITS):
+                acc[u * n + i] = vfma(x, d[u], acc[u * n + i])
+        place += 1
+    for i in range(SUM_UNITS * n):
+        sums[i * GROUP_VECS] = acc[i]
 
 
-cdef inline always_inlined some_units(
-    const Ending ending, const int n_units, const int n_in, const bint one_above, const Tiles *tiles,
-    const FewInputs *p, Py_ssize_t unit, const Sink *sink,
+cdef inline never_inlined sink_sums(
+    int n_above, const FewInputs *p, Py_ssize_t unit, vec *sums, const Sink *sink,
 ) noexcept nogil:
-    """GROUP_LANES partial sums, added up as in `dot_rows`: the bits are those of a delta that was stored."""
-    cdef vec sums[MAX_SUMS]
-    cdef int s
-    for s in range(GROUP_VECS):
-        unit_sums(ending, n_units, n_in, one_above, s, tiles, p, unit, sums)
-    for s in range(n_units):
-        sink_sums(p, unit + s, sums + s * (n_in + 2) * GROUP_VECS, sink)
-
-
-cdef inline never_inlined sink_sums(const FewInputs *p, Py_ssize_t unit, vec *sums, const Sink *sink) noexcept nogil:
-    """sums [n_in + 2][GROUP_VECS], each over its lanes, to the gradient of a unit's weights and bias, and above."""
+    """sums [n_in + 1 + n_above][GROUP_VECS], each over its lanes, to the gradients of a unit."""
     cdef Py_ssize_t i
     if p.g_weights != NULL:
         for i in range(p.n_in):
@@ -111,62 +136,77 @@ cdef inline never_inlined sink_sums(const FewInputs *p, Py_ssize_t unit, vec *su
     if p.g_biases != NULL:
         sink_real(sink, p.g_biases + unit, sum_group(sums + p.n_in * GROUP_VECS))
     if p.g_above != NULL:
-        sink_real(sink, p.g_above + unit, sum_group(sums + (p.n_in + 1) * GROUP_VECS))
+        for i in range(n_above):
+            sink_real(sink, p.g_above + unit * n_above + i, sum_group(sums + (p.n_in + 1 + i) * GROUP_VECS))
 
 
 cdef inline always_inlined all_units(
-    const Ending ending, const int n_in, const bint one_above, const Tiles *tiles, const FewInputs *p, const Sink *sink,
+    const Ending ending, const int n_in, const int n_above, const Places *places, const FewInputs *p, const Sink *sink,
 ) noexcept nogil:
-    cdef Py_ssize_t unit = 0
-    while p.n - unit >= SUM_UNITS:
-        some_units(ending, SUM_UNITS, n_in, one_above, tiles, p, unit, sink)
-        unit += SUM_UNITS
-    while SUM_UNITS > 1 and unit < p.n:
-        some_units(ending, 1, n_in, one_above, tiles, p, unit, sink)
-        unit += 1
+    """GROUP_LANES partial sums, added up as in `dot_rows`: the bits are those of a delta that was stored."""
+    cdef vec sums[MAX_SUMS]
+    cdef const Place *place
+    cdef const Place *end
+    cdef Py_ssize_t unit = 0, first
+    cdef int s, u
+    while unit < p.n:
+        first = min(unit, p.n - SUM_UNITS)  # the last ones may be there already
+        place = places.place
+        for s in range(GROUP_VECS):
+            end = places.place + places.end[s]
+            unit_sums(ending, n_in, n_above, place, end, p, first, sums + s)
+            place = end
+        for u in range(<int> (unit - first), SUM_UNITS):
+            sink_sums(n_above, p, first + u, sums + u * (n_in + 1 + n_above) * GROUP_VECS, sink)
+        unit = first + SUM_UNITS
 
 
 cdef inline always_inlined all_inputs(
-    const Ending ending, const bint one_above, const Tiles *tiles, const FewInputs *p, const Sink *sink,
+    const Ending ending, const int n_above, const Places *places, const FewInputs *p, const Sink *sink,
 ) noexcept nogil:
     if p.n_in == 1:
-        all_units(ending, 1, one_above, tiles, p, sink)
+        all_units(ending, 1, n_above, places, p, sink)
     elif p.n_in == 2:
-        all_units(ending, 2, one_above, tiles, p, sink)
+        all_units(ending, 2, n_above, places, p, sink)
     elif p.n_in == 3:
-        all_units(ending, 3, one_above, tiles, p, sink)
+        all_units(ending, 3, n_above, places, p, sink)
     elif p.n_in == 4:
-        all_units(ending, 4, one_above, tiles, p, sink)
+        all_units(ending, 4, n_above, places, p, sink)
     elif p.n_in == 5:
-        all_units(ending, 5, one_above, tiles, p, sink)
+        all_units(ending, 5, n_above, places, p, sink)
     elif p.n_in == 6:
-        all_units(ending, 6, one_above, tiles, p, sink)
+        all_units(ending, 6, n_above, places, p, sink)
     elif p.n_in == 7:
-        all_units(ending, 7, one_above, tiles, p, sink)
+        all_units(ending, 7, n_above, places, p, sink)
     elif p.n_in == 8:
-        all_units(ending, 8, one_above, tiles, p, sink)
+        all_units(ending, 8, n_above, places, p, sink)
+
+
+cdef inline always_inlined any_above(
+    const Ending ending, const Places *places, const FewInputs *p, const Sink *sink,
+) noexcept nogil:
+    if p.n_k == FEW_ABOVE:
+        all_inputs(ending, FEW_ABOVE, places, p, sink)
+    else:
+        all_inputs(ending, 0, places, p, sink)
 
 
 # Of each ending a function of its own, as in `samples.pxd`.
-cdef inline never_inlined relu_sums(const Tiles *tiles, const FewInputs *p, const Sink *sink) noexcept nogil:
-    if p.n_k == 1:
-        all_inputs(RELU_DERIVATIVE, True, tiles, p, sink)
-    else:
-        all_inputs(RELU_DERIVATIVE, False, tiles, p, sink)
+cdef inline never_inlined relu_sums(const Places *places, const FewInputs *p, const Sink *sink) noexcept nogil:
+    any_above(RELU_DERIVATIVE, places, p, sink)
 
 
-cdef inline never_inlined tanh_sums(const Tiles *tiles, const FewInputs *p, const Sink *sink) noexcept nogil:
-    if p.n_k == 1:
-        all_inputs(TANH_DERIVATIVE, True, tiles, p, sink)
-    else:
-        all_inputs(TANH_DERIVATIVE, False, tiles, p, sink)
+cdef inline never_inlined tanh_sums(const Places *places, const FewInputs *p, const Sink *sink) noexcept nogil:
+    any_above(TANH_DERIVATIVE, places, p, sink)
 
 
 cdef inline void few_inputs_gradient(
     const Tiles *tiles, const FewInputs *p, const Finish *how, const Sink *sink,
 ) noexcept nogil:
-    """All three gradients; `knows_derivative(how)`."""
+    """All three gradients, where `suits_few_inputs`; `knows_derivative(how)`."""
+    cdef Places places
+    find_places(tiles, p, &places)
     if ending_of(how, NULL) == RELU_DERIVATIVE:
-        relu_sums(tiles, p, sink)
+        relu_sums(&places, p, sink)
     else:
-        tanh_sums(tiles, p, sink)
+        tanh_sums(&places, p, sink)

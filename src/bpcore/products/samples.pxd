@@ -30,15 +30,22 @@ cdef inline Ending ending_of(const Finish *how, const real *out) noexcept nogil:
     return TANH_DERIVATIVE if <int> how.activation == TANH else NO_ENDING
 
 
+cdef inline vec derived(const Ending ending, vec x, vec a) noexcept nogil:
+    """x * activation', with the outputs a."""
+    cdef vec zero = vset1(0)
+    if <int> ending == RELU_DERIVATIVE:
+        return vselect(vle(a, zero), x * zero, x)  # x times 0 or 1
+    return x * tanh_derivative(a, zero)
+
+
 cdef inline vec ended(const Ending ending, vec x, const real *a) noexcept nogil:
     """activation(x), or x * activation', with the outputs at a."""
-    cdef vec zero = vset1(0)
     if ending == RELU_VALUE:
-        return relu(x, zero)
+        return relu(x, vset1(0))
     elif ending == RELU_DERIVATIVE:
-        return vselect(vle(vload(a), zero), x * zero, x)  # x times 0 or 1
+        return derived(ending, x, vload(a))
     elif ending == TANH_DERIVATIVE:
-        return x * tanh_derivative(vload(a), zero)
+        return derived(ending, x, vload(a))
     elif ending == NO_ENDING:
         pass
     return x

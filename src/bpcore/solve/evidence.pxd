@@ -101,7 +101,7 @@ cdef inline void weigh(
                 count += 1
             at += 1
     gamma = count - evidence.penalty * trace
-    if gamma < 0:  # by rounding
+    if gamma <= 1e-12 * count:  # what rounding leaves: it would decide alpha
         gamma = 0
     alpha = gamma / square_of(evidence, x)
     beta = (evidence.n_targets - gamma - evidence.n_flat) / (2 * data / evidence.factor)

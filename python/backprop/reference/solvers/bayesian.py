@@ -146,7 +146,7 @@ class Evidence(Fit):
             return value
         inverse = np.linalg.inv(L)
         gamma = float(prior.sum() - before * (prior @ (inverse * inverse).sum(axis=0)))
-        gamma = 0.0 if gamma < 0 else gamma  # by rounding
+        gamma = 0.0 if gamma <= 1e-12 * prior.sum() else gamma  # what rounding leaves: it would decide alpha
         squares, errors = float(prior @ (point * point)), 2 * self.data / self.terms.factor
         rest = self.terms.n_targets - gamma - self.terms.n_flat
         alpha = gamma / squares if squares > 0 else math.inf
