@@ -6,7 +6,7 @@ from bpcore.derivatives.row_gradients cimport one_hot
 from bpcore.derivatives.tangents cimport (
     Tangents, backward_product, forward_product, multiply_arrays, share_outputs, tangents_forward,
 )
-from bpcore.formulas.activations cimport multiply_derivative
+from bpcore.formulas.activation_loops cimport multiply_derivative
 from bpcore.formulas.second_derivatives cimport bends
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, real, vec, vfma, vload, vset1, vstore

@@ -9,7 +9,7 @@ for each direction, and those with respect to the outputs themselves `bent`. For
 the gradient of the loss and the tangent of it.
 """
 
-from bpcore.formulas.activations cimport multiply_derivative
+from bpcore.formulas.activation_loops cimport multiply_derivative
 from bpcore.formulas.second_derivatives cimport both_derivatives, softmax_backward_tangent, softmax_tangent
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (

@@ -8,9 +8,8 @@ returns the value. A kind without a name or without its line is an error of the 
 
 from libc.string cimport memset
 
-from bpcore.formulas.activations cimport (
-    DERIVATIVE, EXP, SIGMOID, SOFTMAX, ActivationKind, dispatch, softmax_jacobian,
-)
+from bpcore.formulas.activation_loops cimport DERIVATIVE, dispatch, softmax_jacobian
+from bpcore.formulas.activations cimport EXP, SIGMOID, SOFTMAX, ActivationKind
 from bpcore.formulas.focal cimport FocalParts, focal_parts
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (

@@ -5,12 +5,13 @@ beside the derivative in `reference/activation_functions.py`. What is made of st
 too.
 """
 
+from bpcore.formulas.activation_loops cimport Derivative, multiply_derivative_vecs
 from bpcore.formulas.activations cimport (
     ELU, EXP, GELU, GELU_TANH, HARD_SIGMOID, HARD_SWISH, HARD_TANH, IDENTITY, LEAKY_RELU, MISH, PRELU, RELU, RELU6,
-    SELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, SOFTSIGN, TANH, ActivationKind, Derivative, elu_derivative,
-    exponential_derivative, gelu_derivative, gelu_tanh_derivative, gelu_tanh_inner, hard_swish_derivative,
-    is_elementwise, mish_derivative, mish_score, multiply_derivative_vecs, selu_derivative, sigmoid_derivative,
-    silu_derivative, softplus_derivative, softsign_derivative, tanh_derivative,
+    SELU, SIGMOID, SILU, SOFTMAX, SOFTPLUS, SOFTSIGN, TANH, ActivationKind, elu_derivative, exponential_derivative,
+    gelu_derivative, gelu_tanh_derivative, gelu_tanh_inner, hard_swish_derivative, is_elementwise, mish_derivative,
+    mish_score, selu_derivative, sigmoid_derivative, silu_derivative, softplus_derivative, softsign_derivative,
+    tanh_derivative,
 )
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (

@@ -3,9 +3,8 @@
 `layers.pxd` chooses it by the kind of the layer. Units are computed in ranges, so that threads can share them.
 """
 
-from bpcore.formulas.activations cimport (
-    PRELU, Finish, activate_vecs, is_elementwise, prelu_delta_units, prelu_row, prelu_units,
-)
+from bpcore.formulas.activation_loops cimport activate_vecs, prelu_delta_units, prelu_row, prelu_units
+from bpcore.formulas.activations cimport PRELU, is_elementwise
 from bpcore.formulas.optimizers cimport optimize
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
@@ -14,7 +13,7 @@ from bpcore.products.delta_panels cimport DeltaPanels, delta_panels, knows_deriv
 from bpcore.products.few_inputs cimport FEW_ABOVE, FewInputs, few_inputs_gradient
 from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
 from bpcore.products.row_units cimport RowProduct, row_product
-from bpcore.products.samples cimport Product, samples_product
+from bpcore.products.samples cimport Finish, Product, samples_product
 
 
 cdef enum:

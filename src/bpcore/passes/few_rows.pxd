@@ -9,7 +9,7 @@ Vectors may run past the end of the last row. Every array has GROUP_LANES number
 many rows, so from two features on there is room; a single one is computed by scalars. What lies there is never used.
 """
 
-from bpcore.formulas.activations cimport activate, activate_vecs, multiply_derivative_vecs
+from bpcore.formulas.activation_loops cimport activate, activate_vecs, multiply_derivative_vecs
 from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
     GROUP_LANES, LANES, MAX_BLOCK, SUM_ROWS, SUM_VECS, always_inlined, real, rfma, vec, vset1,

@@ -4,9 +4,8 @@ To add a kind: its name in `LayerKind`, a file like `dense.pxd`, and a branch in
 is an error of the C compiler (-Werror=switch-enum).
 """
 
-from bpcore.formulas.activations cimport (
-    PRELU, ActivationKind, activate, multiply_derivative, prelu_delta_units, softmax,
-)
+from bpcore.formulas.activation_loops cimport activate, multiply_derivative, prelu_delta_units, softmax
+from bpcore.formulas.activations cimport PRELU, ActivationKind
 from bpcore.formulas.losses cimport Loss, loss_and_delta
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore

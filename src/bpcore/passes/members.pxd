@@ -6,9 +6,10 @@ order that they have in the pass that a batch of this size takes there, its `Reg
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from bpcore.formulas.activations cimport (
-    UnitDelta, activate_vecs, is_elementwise, multiply_derivative_vecs, set_delta_vecs, softmax, softmax_jacobian,
+from bpcore.formulas.activation_loops cimport (
+    UnitDelta, activate_vecs, multiply_derivative_vecs, set_delta_vecs, softmax, softmax_jacobian,
 )
+from bpcore.formulas.activations cimport is_elementwise
 from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (

@@ -6,7 +6,7 @@ every lane: so there is one implementation of each loss.
 Sums have fixed partial sums here too: four chains over the inputs going forward, GROUP_LANES chains for dot products.
 """
 
-from bpcore.formulas.activations cimport activate, activate_vecs, multiply_derivative_vecs
+from bpcore.formulas.activation_loops cimport activate, activate_vecs, multiply_derivative_vecs
 from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
     GROUP_VECS, LANES, MAX_VECS, always_inlined, real, vec, vfma, vload, vload_n, vset1, vstore, vstore_n,

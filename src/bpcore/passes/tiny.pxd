@@ -4,7 +4,8 @@ For batches that fit into one vector and layers of fewer than FEW_OUTPUTS units,
 sums of `chunks.pxd`, in the same order and so with the same bits, as bare loops.
 """
 
-from bpcore.formulas.activations cimport DERIVATIVE, SOFTMAX, VALUE, activate, dispatch
+from bpcore.formulas.activation_loops cimport DERIVATIVE, VALUE, activate, dispatch
+from bpcore.formulas.activations cimport SOFTMAX
 from bpcore.formulas.losses cimport Loss, tile_delta
 from bpcore.machine.types cimport (
     LANES, always_inlined, never_inlined, real, rfma, vec, vfma, vload, vset1, vstore, vsum,

@@ -4,13 +4,14 @@ A product with few terms takes less time than it takes to write its result, read
 of units and samples is multiplied, derived and transposed in the registers.
 """
 
-from bpcore.formulas.activations cimport Finish
 from bpcore.machine.tiles cimport Tiles, tile_width
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, QUARTER, always_inlined, never_inlined, real, vec, vset1, vstore, vtranspose,
 )
 from bpcore.products.microkernel cimport multiply_add
-from bpcore.products.samples cimport NO_ENDING, RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, ended, ending_of
+from bpcore.products.samples cimport (
+    NO_ENDING, RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, Finish, ended, ending_of,
+)
 
 
 # panels = (w @ delta) * activation'

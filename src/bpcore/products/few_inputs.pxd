@@ -5,14 +5,13 @@ stored, read again or transposed, which takes more time than the sums themselves
 are above, the gradient of their weights is summed in passing, as the outputs that it needs are there.
 """
 
-from bpcore.formulas.activations cimport Finish
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
     GROUP_VECS, LANES, MAX_BLOCK, MAX_ROWS, MAX_TILES, SUM_UNITS, always_inlined, never_inlined, real, vec, vfma,
     vheld, vload, vset1,
 )
 from bpcore.products.gradients cimport Sink, sink_real, sum_group
-from bpcore.products.samples cimport RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, derived, ending_of
+from bpcore.products.samples cimport RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, Finish, derived, ending_of
 
 
 cdef enum:

@@ -1,6 +1,7 @@
 """The products of a dense layer forward and backward: lanes over samples."""
 
-from bpcore.formulas.activations cimport RELU, TANH, Finish, finish, relu, tanh_derivative
+from bpcore.formulas.activation_loops cimport activate_vecs, multiply_derivative_vecs
+from bpcore.formulas.activations cimport RELU, TANH, ActivationKind, relu, tanh_derivative
 from bpcore.machine.tiles cimport Tiles, block_rows
 from bpcore.machine.types cimport (
     GROUP_LANES, LANES, MAX_BLOCK, MAX_ROWS, TILE_VECS, ZEROS, always_inlined, never_inlined, prefetch, real, vec, vfma,
@@ -8,6 +9,23 @@ from bpcore.machine.types cimport (
 )
 from bpcore.products.microkernel cimport multiply_add
 from bpcore.products.units cimport UnitsProduct, ends_in_short_tile, units_in_lanes
+
+
+# The activation of a layer, or its derivative, applied to the blocks of a product while they are in the cache.
+cdef struct Finish:
+    ActivationKind activation  # an elementwise one
+    real alpha
+    bint derivative
+    const real *z
+    real *a
+
+
+cdef inline void finish(const Finish *how, Py_ssize_t at, Py_ssize_t n_vecs, real *product) noexcept nogil:
+    """product = product * activation'(z), or a = activation(product), for n_vecs vectors from `at` on."""
+    if how.derivative:
+        multiply_derivative_vecs(how.activation, how.alpha, n_vecs, how.z + at, how.a + at, product + at)
+    else:
+        activate_vecs(how.activation, how.alpha, n_vecs, product + at, how.a + at)
 
 
 # What is done to a block of a product while it is in the registers: that of `Finish` which is over sooner than a block

@@ -1,6 +1,6 @@
 """The gradient of one batch, shared by the threads of a team. The bits are those of one thread."""
 
-from bpcore.formulas.activations cimport activate
+from bpcore.formulas.activation_loops cimport activate
 from bpcore.formulas.dropout cimport drop_outputs
 from bpcore.machine.threads cimport barrier_wait, now
 from bpcore.machine.tiles cimport Tiles, cut_tiles

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from bpcore.formulas.activations cimport needs_scores
+from bpcore.formulas.activation_loops cimport needs_scores
 from bpcore.formulas.losses cimport from_scores
 from bpcore.formulas.optimizers cimport Update, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, LANES, never_inlined, real
