@@ -392,3 +392,14 @@ def test_the_effective_number_of_parameters_is_never_below_0():
     net = bp.Network(1, [Dense(3, "tanh"), Dense(1)], dtype="float64", seed=0)
     X = np.linspace(-1, 1, 9)[:, np.newaxis]
     assert all(bp.Laplace(net, X, X, alpha=10.0**k, beta=1.0).gamma >= 0 for k in range(0, 301, 20))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rounding_is_no_effective_number_of_parameters(seed, backend):
+    """Two rows far away, which determine next to nothing: what rounding leaves of it would decide the penalty."""
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(2, 2)), 100 * rng.normal(size=2)
+    net = bp.Network(2, [Dense(7, "softsign"), Dense(1, "tanh"), Dense(1)], dtype="float64", seed=seed, backend=backend)
+    found = net.minimize(X, y, method="bayesian", max_iter=8, tolerance=0)
+    assert found.gamma == 0 or found.gamma > 1e-12
+    assert np.isfinite([found.alpha, found.beta, found.loss]).all()

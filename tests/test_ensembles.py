@@ -313,7 +313,7 @@ def test_every_bootstrap_has_a_row_with_weight():
 def test_more_folds_than_there_are_rows_or_rows_of_a_class(model):
     name = "bagging" if hasattr(model, "bagging") else "n_estimators"
     X = np.arange(30.0).reshape(-1, 1)
-    with pytest.raises(ValueError, match=f"{name}: needs at most a fold for each of the 19 rows, got 20"):
+    with pytest.raises(ValueError, match=rf"{name}: needs at most a fold for each row \(n_samples=19\), got 20"):
         model.fit(X[:19], np.arange(19) % 2)
     with pytest.raises(
         ValueError, match=f"{name}: needs a class with a row for each fold, got 20 folds and at most 15"

@@ -434,6 +434,10 @@ def test_stopping_members(kind, equal):
     reasons = ["more than enough", "enough", "more than enough", "epochs", "epochs"]
     assert fleet.history.stop_reason.tolist() == reasons
     assert not fleet.stop()
+    with pytest.raises(IndexError, match=r"^members: needs a number, a slice, a list of numbers or a mask for"):
+        fleet.stop([99])
+    with pytest.raises(ValueError, match=r"^reason: needs a text, got None"):
+        fleet.stop(reason=None)
 
 
 def test_stop_from_another_thread(equal):

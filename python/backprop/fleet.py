@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backprop.base import checks as check
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.keywords import explained
 from backprop.model.fleet import FleetModel
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 class Fleet(FleetModel):
     """Many networks side by side: one for each sensor, customer, fold, candidate or member of an ensemble.
 
-    Each member is trained as if it were alone, bit for bit; together they are trained several times as fast, for small
-    networks lie side by side in the lanes of the vector units.
+    Each is trained as if it were alone, bit for bit; together they are faster, side by side in the lanes of vectors.
 
     Parameters
     ----------
@@ -451,6 +451,11 @@ class Fleet(FleetModel):
         bool
             Whether anything was there to stop.
 
+        Raises
+        ------
+        IndexError, ValueError
+            If `members` is no such index; if `reason` is no text.
+
         Examples
         --------
         >>> import backprop as bp
@@ -459,7 +464,8 @@ class Fleet(FleetModel):
         >>> fleet.fit([[1.0]], [1.0], epochs=8, callbacks=[enough]).epochs
         array([5, 8, 5])
         """
-        run = self._run
+        members = None if members is None else self._places("members", members)
+        reason, run = check.text("reason", reason), self._run
         if run is not None:
             run.stop(members, reason)
         return run is not None

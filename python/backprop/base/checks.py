@@ -101,6 +101,13 @@ def make_plain(settings: Any) -> None:
             object.__setattr__(settings, field.name, value.item())
 
 
+def text(name: str, value: Any) -> str:
+    """Return a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name}: needs a text, got {shown(value)}")
+    return value
+
+
 def choice(name: str, value: Any, options: Collection[str]) -> str:
     """Return one of the names in `options`."""
     if not isinstance(value, str):

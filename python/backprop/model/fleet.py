@@ -370,13 +370,18 @@ class FleetModel:
         network.history, network._solved = self.history.of(k), deepcopy(self._solved.get(k))
         return network
 
-    def _part(self, index: Any) -> Self:
-        """Return some of the members as a fleet, by what NumPy takes as an index of one axis."""
+    def _places(self, name: str, index: Any) -> NDArray[np.int64]:
+        """Return the numbers of some members, by what NumPy takes as an index of one axis."""
         try:
-            places = np.arange(self._size)[index]
+            places: NDArray[np.int64] = np.arange(self._size)[index]
+            return places
         except (IndexError, TypeError) as error:
             wanted = f"a number, a slice, a list of numbers or a mask for {self._size} members"
-            raise IndexError(f"index: needs {wanted}, got {check.shown(index)} ({error})") from error
+            raise IndexError(f"{name}: needs {wanted}, got {check.shown(index)} ({error})") from error
+
+    def _part(self, index: Any) -> Self:
+        """Return some of the members as a fleet."""
+        places = self._places("index", index)
         if places.ndim != 1 or not len(places):
             raise IndexError(f"index: needs at least one member, got {check.shown(index)}")
         groups = []

@@ -460,6 +460,11 @@ class Model:
         bool
             Whether anything was there to stop.
 
+        Raises
+        ------
+        ValueError
+            If `reason` is no text.
+
         Examples
         --------
         >>> import backprop as bp
@@ -468,7 +473,7 @@ class Model:
         >>> net.fit([[1.0]], [1.0], callbacks=[enough]).epochs
         3
         """
-        run = self._run
+        reason, run = check.text("reason", reason), self._run
         if run is not None:
             run.stop(reason)
         return run is not None

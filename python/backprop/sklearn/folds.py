@@ -32,7 +32,7 @@ def split(estimator: Any, name: str, y: Any, random_state: Any) -> list[tuple[ND
     kind = type(check_cv(n_folds, y, classifier=is_classifier(estimator)))
     n_rows = _num_samples(y)
     if n_folds > n_rows:
-        raise ValueError(f"{name}: needs at most a fold for each of the {n_rows} rows, got {n_folds}")
+        raise ValueError(f"{name}: needs at most a fold for each row (n_samples={n_rows}), got {n_folds}")
     if kind is StratifiedKFold and n_folds > (most := int(np.unique(y, return_counts=True)[1].max())):
         raise ValueError(f"{name}: needs a class with a row for each fold, got {n_folds} folds and at most {most} rows")
     folds = kind(n_folds, shuffle=True, random_state=random_state)
