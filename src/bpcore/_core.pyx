@@ -39,7 +39,7 @@ from bpcore.run.batch cimport data_loss
 from bpcore.run.heads cimport all_gradients, all_outputs
 from bpcore.run.job cimport (
     Average, Job, Rows, chunk_length, denominator_of, factor_of, fill_ranges, is_plain_sgd, max_chunk_of,
-    targets_per_row, weight_of,
+    solver_chunk_of, targets_per_row, weight_of,
 )
 from bpcore.run.penalties cimport add_penalties, limit_all_norms
 from bpcore.run.run cimport set_alone, take_ranges

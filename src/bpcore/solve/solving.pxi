@@ -66,6 +66,7 @@ cdef class Solving:
         self.is_lbfgs = solver.name == "lbfgs"
         if self.is_lbfgs:
             self.lbfgs.history = solver.history
+            job.max_chunk = solver_chunk_of(&self.net)
         elif solver.name in ("lm", "bayesian"):
             self.lm.gn.n = trainable_parameters(&self.plan.net)
             self.lm.first_damping = solver.damping
