@@ -18,7 +18,8 @@ cdef enum:
     FEW_INPUTS = 8
     FEW_ABOVE = 1  # so many units above have their sums made in passing; with 3, the code would be twice as long
     MAX_UNITS = 2
-    MAX_GROUP_VECS = 4
+    MAX_GROUP_VECS = 16
+    MAX_PLACES = MAX_TILES * 4  # where this runs, a tile has at most 4 vectors
     MAX_SUMS = MAX_UNITS * (FEW_INPUTS + 1 + FEW_ABOVE) * MAX_GROUP_VECS  # for the vectors of a group
 
 # delta = (w @ above) * activation', and the sums over samples of inputs times delta, of delta, and of a times above
@@ -36,7 +37,7 @@ cdef struct FewInputs:
 
 
 cdef inline bint suits_few_inputs(Py_ssize_t n_in, Py_ssize_t n) noexcept nogil:
-    """Others have the same bits with a delta that is stored; so have these where the vectors are too small to gain."""
+    """Others have the same bits with a stored delta; so have these where vectors are too small to gain by it."""
     return MAX_ROWS > 2 and n_in <= FEW_INPUTS and n >= SUM_UNITS
 
 
@@ -49,14 +50,15 @@ cdef struct Place:
 
 # All of them, each as many as its group has before it: first those that begin a group.
 cdef struct Places:
-    int end[MAX_GROUP_VECS]
-    Place place[MAX_TILES * 4]
+    int begin[MAX_GROUP_VECS + 1]
+    Place place[MAX_PLACES]
 
 
 cdef inline void find_places(const Tiles *tiles, const FewInputs *p, Places *places) noexcept nogil:
     cdef Py_ssize_t start, lane
     cdef int s, t, v, n = 0
     for s in range(GROUP_VECS):
+        places.begin[s] = n
         for t in range(tiles.n_tiles):
             start = tiles.start[t]
             v = s
@@ -67,7 +69,7 @@ cdef inline void find_places(const Tiles *tiles, const FewInputs *p, Places *pla
                 )
                 n += 1
                 v += GROUP_VECS
-        places.end[s] = n
+    places.begin[GROUP_VECS] = n
 
 
 cdef inline always_inlined unit_sums(
@@ -144,17 +146,15 @@ cdef inline always_inlined all_units(
 ) noexcept nogil:
     """GROUP_LANES partial sums, added up as in `dot_rows`: the bits are those of a delta that was stored."""
     cdef vec sums[MAX_SUMS]
-    cdef const Place *place
-    cdef const Place *end
     cdef Py_ssize_t unit = 0, first
     cdef int s, u
     while unit < p.n:
         first = min(unit, p.n - SUM_UNITS)  # the last ones may be there already
-        place = places.place
         for s in range(GROUP_VECS):
-            end = places.place + places.end[s]
-            unit_sums(ending, n_in, n_above, place, end, p, first, sums + s)
-            place = end
+            unit_sums(
+                ending, n_in, n_above, &places.place[places.begin[s]], &places.place[places.begin[s + 1]], p, first,
+                sums + s,
+            )
         for u in range(<int> (unit - first), SUM_UNITS):
             sink_sums(n_above, p, first + u, sums + u * (n_in + 1 + n_above) * GROUP_VECS, sink)
         unit = first + SUM_UNITS
