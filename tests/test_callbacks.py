@@ -259,8 +259,10 @@ def test_tolerance_beside_a_callback(backend, overfitting):
 def test_stop_from_a_callback(reason, backend, data):
     net = make(backend)
     assert not net.stop()
-    with pytest.raises(ValueError, match=r"^reason: needs a text, got 3"):
+    with pytest.raises(TypeError, match=r"^reason: needs a text, got 3"):
         net.stop(3)
+    with pytest.raises(ValueError, match=r"^reason: needs a text that is not empty"):
+        net.stop("")
     history = net.fit(*data, callbacks=[LambdaCallback(on_epoch_end=lambda network, *_: network.stop(reason), every=4)])
     assert (history.epochs, history.stop_reason) == (4, reason)
     history = net.fit(*data, epochs=2)

@@ -331,3 +331,12 @@ def test_the_spread_of_large_and_small_predictions(unit, dtype):
         for by in (unit, 1.0)
     ]
     np.testing.assert_allclose(spreads[0] / unit, spreads[1], rtol=1e-5)
+
+
+def test_the_spread_of_targets_in_units_of_their_own():
+    """That of the small one does not drown beside the large one."""
+    X, y = DIABETES
+    targets = np.stack([1e25 * (y - 150), 1e-5 * (y - 150)], axis=1)
+    model = MLPEnsembleRegressor(**{**SETTINGS, "scale_targets": True, "dtype": "float32"}, n_estimators=3)
+    members = model.fit(X, targets).predict_members(X)
+    np.testing.assert_allclose(model.predict_std(X), members.astype(np.float64).std(axis=0), rtol=1e-4)

@@ -436,7 +436,7 @@ def test_stopping_members(kind, equal):
     assert not fleet.stop()
     with pytest.raises(IndexError, match=r"^members: needs a number, a slice, a list of numbers or a mask for"):
         fleet.stop([99])
-    with pytest.raises(ValueError, match=r"^reason: needs a text, got None"):
+    with pytest.raises(TypeError, match=r"^reason: needs a text, got None"):
         fleet.stop(reason=None)
 
 

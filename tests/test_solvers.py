@@ -170,6 +170,9 @@ FEW_INPUTS = {
     "frozen": [Dense(9, "tanh", trainable=False), Dense(11, "tanh"), Dense(1)],
     "frozen above": [Dense(11, "tanh"), Dense(1, trainable=False)],
     "prelu": [Dense(11, "prelu"), Dense(2, "prelu")],
+    "prelu above": [Dense(9, "tanh"), Dense(2, "prelu")],
+    "narrow above": [Dense(12, "relu"), Dense(1, "tanh"), Dense(1)],
+    "wide below": [Dense(40, "tanh"), Dense(6, "relu"), Dense(9, "relu"), Dense(1)],
 }
 
 
@@ -178,7 +181,7 @@ FEW_INPUTS = {
 @each_dtype
 def test_few_inputs(kind, n_inputs, dtype):
     """The lowest gradient without its delta: the way of the reference, and the same bits on any number of threads."""
-    for rows in (3, 16, 45, 333):
+    for rows in (3, 45, 333, 700):
         problem = make_problem(n_inputs, FEW_INPUTS[kind], SquaredError(), rows, seed=rows).cast(dtype)
         solver, found = LBFGS(history=4), set()
         _, losses, _ = minimise(choice.REFERENCE, problem, solver, 3)

@@ -453,8 +453,8 @@ class Fleet(FleetModel):
 
         Raises
         ------
-        IndexError, ValueError
-            If `members` is no such index; if `reason` is no text.
+        IndexError, TypeError, ValueError
+            If `members` is no such index; if `reason` is no text, or empty.
 
         Examples
         --------

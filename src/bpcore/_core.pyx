@@ -400,7 +400,7 @@ cdef SlopePass take_slope_pass(rn.Run *run, Plan plan, loss):
     job.own_pass = slopes_pass
     job.own = found.slopes
     job.all_scores = True
-    job.max_chunk = tangents_chunk(job.max_chunk, plan.n_inputs)
+    job.max_chunk = tangents_chunk(max_chunk_of(&plan.net), plan.n_inputs)
     if not shares_blocks(job, most_rows(job)):
         set_alone(run)
     found.own = Memory()

@@ -103,8 +103,10 @@ def make_plain(settings: Any) -> None:
 
 def text(name: str, value: Any) -> str:
     """Return a text that is not empty."""
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name}: needs a text, got {shown(value)}")
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: needs a text, got {shown(value)}")
+    if not value:
+        raise ValueError(f"{name}: needs a text that is not empty, got {value!r}")
     return value
 
 

@@ -462,8 +462,8 @@ class Model:
 
         Raises
         ------
-        ValueError
-            If `reason` is no text.
+        TypeError, ValueError
+            If `reason` is no text, or empty.
 
         Examples
         --------

@@ -180,8 +180,8 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         The square root of the mean squared distance from their mean: the same shape as the mean.
         """
         members = self.predict_members(X)
-        # In units of a power of two: squares of large numbers would be infinite, and those of small ones would vanish.
-        exponent = np.frexp(np.abs(members).max())[1]
+        # Each in units of a power of two: squares of large numbers would be infinite, those of small ones would vanish.
+        exponent = np.frexp(np.abs(members).max(axis=0))[1]
         spread = np.ldexp(np.ldexp(members, -exponent).std(axis=0), exponent)
         return self._given(X, spread, self._names())
 

@@ -120,7 +120,8 @@ def times_classes(weight: RealArray | None, class_weight: Any, y: NDArray[Any], 
             for label, value in of_label.items():
                 check.number(f"{name}[{label!r}]", value, at_least=0)
         elif not isinstance(of_label, str) or of_label != "balanced":
-            raise TypeError(f"{name}: needs a dictionary, 'balanced' or None, got {check.shown(of_label)}")
+            wanted = "a dictionary or 'balanced'" if is_list else "a dictionary, 'balanced' or None"
+            raise TypeError(f"{name}: needs {wanted}, got {check.shown(of_label)}")
     of_rows: RealArray = check.array("class_weight", compute_sample_weight(class_weight, y), dtype)
     if weight is None:
         return of_rows
@@ -131,7 +132,7 @@ def times_classes(weight: RealArray | None, class_weight: Any, y: NDArray[Any], 
 def check_counting(weight: RealArray | None, held_out: RealArray | None) -> None:
     """Raise where all samples that are learned from, or all that are to validate with, have weights of zero."""
     for name, of_rows in (("learned from", weight), ("validated with", held_out)):
-        if of_rows is not None and not of_rows.any():
+        if of_rows is not None and not of_rows.max(initial=0) >= np.finfo(of_rows.dtype).tiny:  # as in `check.weights`
             raise ValueError(
                 f"sample_weight, class_weight: need at least one weight > 0 among the samples that are {name}, got "
                 "only zeros"

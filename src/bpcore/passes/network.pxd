@@ -104,9 +104,12 @@ cdef inline bint is_wide(const Layer *layer) noexcept nogil:
 
 
 cdef inline bint has_short_delta(const Network *net, const Layer *layer) noexcept nogil:
-    """Whether the delta is made of those of few units above, with a derivative of one or two operations."""
+    """Whether it is the lowest layer that learns, and its delta, of few units above, has a simple derivative.
+
+    From the network alone: what `knows_derivative` knows differs between instruction sets. Layers are a chain.
+    """
     return (
-        layer < net.layers + net.n_layers - 1 and not is_wide(layer + 1)
+        layer.reads < net.first_trainable and layer < net.layers + net.n_layers - 1 and not is_wide(layer + 1)
         and (<int> layer.activation == RELU or <int> layer.activation == TANH)
     )
 

@@ -9,7 +9,7 @@ cdef class Solving:
     cdef Levenberg lm
     cdef bint is_lbfgs
     cdef Plan plan
-    cdef Network net  # the plan's, as a solver's run has it
+    cdef Network net  # the plan's, but with the sums that L-BFGS takes
     cdef Memory memory
     cdef Memory own
     cdef SlopePass slope_pass
@@ -25,7 +25,6 @@ cdef class Solving:
         self.state = state
         fill_job(&run.job, self.buffers, plan, loss, data)
         self.net = plan.net
-        self.net.sums_few_inputs = True  # it is never one of many in the lanes, where that order of the sums is slower
         run.job.net = &self.net
         self.fill_solution(solver)
         self.fill_method(solver)
@@ -67,6 +66,7 @@ cdef class Solving:
         if self.is_lbfgs:
             self.lbfgs.history = solver.history
             job.max_chunk = solver_chunk_of(&self.net)
+            self.net.sums_few_inputs = True  # never one of many in the lanes, where that order of the sums is slower
         elif solver.name in ("lm", "bayesian"):
             self.lm.gn.n = trainable_parameters(&self.plan.net)
             self.lm.first_damping = solver.damping
