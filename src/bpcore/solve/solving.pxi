@@ -65,7 +65,7 @@ cdef class Solving:
         self.is_lbfgs = solver.name == "lbfgs"
         if self.is_lbfgs:
             self.lbfgs.history = solver.history
-            job.max_chunk = solver_chunk_of(&self.net)
+            job.max_chunk = solver_chunk_of(&self.net, job.data.n)
             self.net.sums_few_inputs = True  # never one of many in the lanes, where that order of the sums is slower
         elif solver.name in ("lm", "bayesian"):
             self.lm.gn.n = trainable_parameters(&self.plan.net)
