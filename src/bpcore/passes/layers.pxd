@@ -118,7 +118,10 @@ cdef enum DeltaBelow:
 cdef inline DeltaBelow way_of_delta(
     const Network *net, int number, const Chunk *chunk, const Sink *sink,
 ) noexcept nogil:
-    """Short work that nothing but one gradient reads need not be stored."""
+    """Short work that nothing but one gradient reads need not be stored.
+
+    It is stored for an optimizer that takes each piece of a gradient at once: that is for `dense_gradient` to say.
+    """
     cdef const Layer *layer = net.layers + number
     cdef const Layer *below = net.layers + layer.reads
     cdef bint is_short = False
