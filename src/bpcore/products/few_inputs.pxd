@@ -37,7 +37,7 @@ cdef struct FewInputs:
 
 
 cdef inline bint suits_few_inputs(Py_ssize_t n_in, Py_ssize_t n) noexcept nogil:
-    """Others have the same bits with a stored delta; so have these where vectors are too small to gain by it."""
+    """Others have the same bits with a stored delta; so have these in the baseline core, which is spared the code."""
     return MAX_ROWS > 2 and n_in <= FEW_INPUTS and n >= SUM_UNITS
 
 
