@@ -492,16 +492,6 @@ def test_weights_of_zero_in_one_part_of_early_stopping(cls, held_out, monkeypatc
         cls(early_stopping=True, max_iter=3).fit(X, y, np.where(first == held_out, 0.0, 1.0))
 
 
-def test_errors_in_validation_samples_say_so():
-    X, y = IRIS
-    model = MLPClassifier(max_iter=2)
-    for X_val, y_val in [(X[:, :2], y), (X, y + 3), (X, y[1:]), (X * np.nan, y)]:
-        with pytest.raises(ValueError, match="X_val, y_val: "):
-            model.fit(X, y, X_val=X_val, y_val=y_val)
-    with pytest.raises(ValueError, match="validation samples: y: needs values >= 0 for poisson"):
-        MLPRegressor(loss="poisson", max_iter=2).fit(X, y, X_val=X, y_val=-y - 1.0)
-
-
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
 def test_a_classifier_refuses_losses_of_other_targets(loss):
     with pytest.raises(ValueError, match=f"loss: {loss} needs targets of "):
@@ -617,10 +607,6 @@ def test_validation_samples(problem, early_stopping):
             "multioutput": lambda a, t: ((a - t) ** 2 / 2).mean(axis=1),
         }[problem](outputs, y[hold])
         assert model.validation_loss_curve_[-1] == pytest.approx(np.average(expected, weights=weight), rel=1e-9)
-    with pytest.raises(ValueError, match="X_val, y_val: need to come together"):
-        model.fit(X, y, X_val=X)
-    with pytest.raises(ValueError, match=r"X has .* features"):
-        model.fit(X, y, X_val=X[:, 1:], y_val=y)
 
 
 def test_validation_samples_in_a_pipeline():
@@ -825,11 +811,11 @@ def test_other_errors():
     X, y = IRIS
     with pytest.raises(NotFittedError):
         MLPClassifier().predict(X)
-    with pytest.raises(ValueError, match=r"[Nn]egative"):
+    with pytest.raises(ValueError, match=r"sample_weight: needs weights >= 0, got -1.0 at sample_weight\[0\]"):
         MLPClassifier().fit(X, y, sample_weight=-np.ones(len(X)))
-    with pytest.raises(ValueError, match="weight"):
+    with pytest.raises(ValueError, match="sample_weight: needs at least one weight > 0"):
         MLPClassifier().fit(X, y, sample_weight=np.zeros(len(X)))
-    with pytest.raises(ValueError, match="Complex"):
+    with pytest.raises(ValueError, match=r"sample_weight: needs real numbers, .*Complex"):
         MLPClassifier().fit(X, y, sample_weight=np.complex128(0.25 + 1j))
     with pytest.raises(ValueError, match="sample_weight: needs numbers that fit into float32"):
         MLPClassifier(dtype="float32").fit(X, y, sample_weight=1e300)
@@ -840,7 +826,7 @@ def test_other_errors():
         MLPRegressor(early_stopping=True).partial_fit(X, y)
     with pytest.raises(ValueError, match="X_val: needs a stochastic solver"):
         MLPRegressor(solver="lbfgs").fit(X, y, X_val=X, y_val=y)
-    with pytest.raises(ValueError, match=r"needs the classes \[0 1 2\], got \[3\] too"):
+    with pytest.raises(ValueError, match=r"y_val: needs the classes \[0 1 2\], got \[3\] too"):
         MLPClassifier().fit(X, y, X_val=X, y_val=y + 1)
     model = MLPClassifier(5, warm_start=True, max_iter=1).fit(X, y)
     with pytest.raises(ValueError, match=r"hidden_layer_sizes: needs layers of \[4, 5, 3\] units"):

@@ -200,13 +200,12 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
                 f"class_weight: needs a dictionary or None for partial_fit, got {self.class_weight!r}: the "
                 "frequencies of the classes are not known"
             )
-        self._begin_classes(classes)
-        return self._fit(X, y, sample_weight, (None, None, None), incremental=True)  # type: ignore[no-any-return]
+        nothing = None, None, None
+        return self._fit(X, y, sample_weight, nothing, incremental=True, classes=classes)  # type: ignore[no-any-return]
 
     partial_fit = available_if(is_stochastic)(partial_fit)
 
     def _begin_classes(self, classes: Any) -> None:
-        """Take the labels that `partial_fit` was given."""
         known = getattr(self, "classes_", None)
         if known is None and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -225,6 +224,7 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
         learns = not hasattr(self, "classes_") or not (self.warm_start or incremental)
         if learns or not hasattr(self, "_multilabel"):  # the second in the first partial_fit
             self._multilabel, self._sparse_labels = multilabel, hasattr(y, "toarray")
+        self._check_kind("y", y, multilabel)
         found = unique_labels(y) if multilabel or y.dtype.kind == "O" else np.unique(y)
         if learns:
             self.classes_ = found
@@ -240,15 +240,23 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
             )
         return self._encode(y)
 
-    def _encode(self, y: Any) -> NDArray[Any]:
+    def _check_kind(self, name: str, y: Any, multilabel: bool) -> None:
+        """Raise unless y has one class for each sample or several labels, as what is learned has."""
+        if multilabel != self._multilabel:
+            wanted = "columns of zeros and ones" if self._multilabel else "one column of classes"
+            raise ValueError(f"{name}: needs {wanted}, as what was learned from, got shape {y.shape}")
+
+    def _encode(self, y: Any, name: str = "y") -> NDArray[Any]:
         """Return the index of each sample's class, int64 (n,), or its labels as booleans (n, n_labels)."""
+        if name != "y":  # y has been looked at when it was learned from
+            self._check_kind(name, y, is_multilabel(y, name))
         if self._multilabel:
             return booleans(y)
         indices = places(y, self.classes_)
         known = self.classes_.take(indices, mode="clip") == y
         if not known.all():
             unknown = np.unique(y[~known])
-            raise ValueError(f"y: needs the classes {self.classes_}, got {unknown} too")
+            raise ValueError(f"{name}: needs the classes {self.classes_}, got {unknown} too")
         return indices
 
     def _count_outputs(self, targets: NDArray[Any]) -> int:
@@ -285,7 +293,9 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
 
     def _weights(self, name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray | None:
         weight = super()._weights(name, sample_weight, y, dtype)
-        return weight if self.class_weight is None else times_classes(weight, self.class_weight, y, dtype)
+        if self.class_weight is None:
+            return weight
+        return times_classes(name, weight, self.class_weight, y, self.classes_, dtype)
 
     def predict(self, X: Any) -> Any:
         """Return the class of each sample, or its labels: zeros and ones, (n_samples, n_labels)."""

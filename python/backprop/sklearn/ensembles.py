@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, TypeVar
 
@@ -16,8 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from backprop.base import checks as check
 from backprop.base.keywords import explained
 from backprop.base.types import RealArray
+from backprop.sklearn.before import Before
 from backprop.sklearn.classifier import MLPClassifier
 from backprop.sklearn.converting import Convertible
+from backprop.sklearn.draws import draw
 from backprop.sklearn.fleets import Fit, average_only, fit_together
 from backprop.sklearn.folds import keep_left_out, labels_of, predictions_of, split
 from backprop.sklearn.outputs import Outputs
@@ -84,7 +86,15 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
             If a parameter of the ensemble is wrong.
         ValueError
             If X, y or the weights are wrong, or if the training of a member ended in numbers that are not finite.
+
+        Notes
+        -----
+        A fit that fails leaves the ensemble as it was, with what it had learned.
         """
+        with Before(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Any:
         self._check_parameters()
         for name, array in (("X", X), ("y", y), ("sample_weight", sample_weight)):
             check.fits(name, array)
@@ -94,8 +104,16 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         seed, draws = self.random_state, check_random_state(self.random_state)
         if not isinstance(seed, (int, np.integer)):
             seed = draws.randint(np.iinfo(np.int32).max)
-        rows = self._rows_of_members(y, weight, int(seed))
+        rows: Sequence[tuple[NDArray[Any] | None, NDArray[Any]]]
+        # those that each member learns from, None for all, and those that it does not
         self.estimators_ = [self._member((int(seed) + k) % 2**32) for k in range(self.n_estimators)]
+        if self.members == "bootstrap":
+            drawn = draw(self.estimators_, X, y, weight, np.random.RandomState(int(seed)))
+            rows = [(each, np.setdiff1d(np.arange(y.shape[0]), each)) for each in drawn]
+        elif self.members == "fold":
+            rows = split(self, "n_estimators", y, int(seed))
+        else:
+            rows = [(None, np.empty(0, np.int64))] * self.n_estimators
         fit_together(
             [
                 Fit.of(each, _some(X, learning), _some(y, learning), _some(weight, learning))
@@ -135,24 +153,6 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
 
     def _learn_labels(self, y: NDArray[Any]) -> None:
         """Learn the classes, if there are any."""
-
-    def _rows_of_members(
-        self, y: NDArray[Any], weight: NDArray[Any] | None, seed: int
-    ) -> list[tuple[NDArray[Any] | None, NDArray[Any]]]:
-        """Return for each member the rows that it learns from, None for all, and those that it does not."""
-        n_rows = y.shape[0]
-        if self.members == "fold":
-            return [*split(self, "n_estimators", y, seed)]
-        if self.members == "seed":
-            return [(None, np.empty(0, np.int64))] * self.n_estimators
-        random = np.random.RandomState(seed)
-        rows: list[tuple[NDArray[Any] | None, NDArray[Any]]] = []
-        for _ in range(self.n_estimators):
-            drawn: NDArray[Any] = random.randint(0, n_rows, n_rows)  # type: ignore[assignment]
-            while weight is not None and weight.any() and not weight[drawn].any():  # nothing to learn from
-                drawn = random.randint(0, n_rows, n_rows)  # type: ignore[assignment]
-            rows.append((drawn, np.setdiff1d(np.arange(n_rows), drawn)))
-        return rows
 
     def _names(self) -> Any:
         """Return what the columns of probabilities are called: the classes; None for the names of y."""
@@ -238,7 +238,9 @@ class MLPEnsembleClassifier(Convertible, Outputs, ClassifierMixin, Ensemble):  #
     members
         In what they differ besides their seeds: ``"seed"`` in nothing, ``"bootstrap"`` in their rows, of which each
         draws as many as there are with replacement, or ``"fold"``: the rows are cut into `n_estimators` parts at
-        random, each with the same share of each class, and each member learns from all but one of them.
+        random, each with the same share of each class, and each member learns from all but one of them. Rows none of
+        which has weight (`sample_weight`, `class_weight`; with `early_stopping` in one of the two parts) are drawn
+        again by the same generator, up to 1,000 times.
 
     Attributes
     ----------

@@ -22,6 +22,7 @@ from backprop.learn.callbacks import Callback
 from backprop.learn.callbacks.averages import only_averages
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
+from backprop.sklearn.before import Before
 from backprop.sklearn.rows import fits_dense
 from backprop.sklearn.solvers import Descent
 
@@ -62,8 +63,13 @@ class Fit(NamedTuple):
 def fit_together(fits: Sequence[Fit], n_threads: int | None = None) -> None:
     """Fit estimators; raises the first error that one of them raises alone."""
     together = Together(fits, n_threads)
+    _raise_first(together.errors)  # of those that were refused, before any is trained
     together.train()
-    for error in together.finish():
+    _raise_first(together.finish())
+
+
+def _raise_first(errors: Iterable[Exception | None]) -> None:
+    for error in errors:
         if error is not None:
             raise error
 
@@ -83,8 +89,8 @@ class Together:
         for k in sorted(set(range(len(fits))) - set(self.alone)):
             estimator, *arguments = fits[k]
             try:
-                problem, random_state = estimator._prepared(*arguments, False)
-                self.descents[k] = Descent(estimator, problem, random_state, False)
+                with Before(estimator):
+                    self.descents[k] = estimator._ready(*arguments, False)
             except Exception as error:
                 self.errors[k] = error
         groups: dict[Hashable, list[int]] = defaultdict(list)

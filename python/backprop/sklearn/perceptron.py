@@ -24,10 +24,21 @@ from backprop.base.types import Data, RealArray, new_parameters
 from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.layout import end
 from backprop.reference.losses import CrossEntropy, SquaredError
+from backprop.sklearn.before import Before
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.parameters import OUR_NAMES, THEIR_NAMES, Parameters
-from backprop.sklearn.rows import about, check_counting, checked, dense_rows, features, fits_dense, weights_of
+from backprop.sklearn.rows import (
+    UnluckyRowsError,
+    checked,
+    checked_features,
+    checked_targets,
+    counts,
+    dense_rows,
+    features,
+    fits_dense,
+    weights_of,
+)
 from backprop.sklearn.seeding import random_numbers
 from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
@@ -80,6 +91,10 @@ class Perceptron(Parameters):
             If a column of a table holds dates, text or the like; the message names it.
         ValueError
             If X, y or the weights are wrong, or if training ended in numbers that are not finite.
+
+        Notes
+        -----
+        A fit that is refused leaves the estimator as it was, with what it had learned.
         """
         validation = X_val, y_val, sample_weight_val
         if self.bagging is None or y is None:  # the second is refused there
@@ -87,40 +102,57 @@ class Perceptron(Parameters):
         X, y, sample_weight = (
             eager(*each) for each in (("X", X), ("y", y), ("sample_weight", sample_weight))
         )  # rows are taken from them
-        fit_with_folds(self, X, y, sample_weight, validation)
+        with Before(self):
+            fit_with_folds(self, X, y, sample_weight, validation)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Any:
-        problem, random_state = self._prepared(X, y, sample_weight, validation, incremental)
-        if self._is_full_batch():
-            learned = self._minimize(problem)
-        else:
-            learned = self._descend(Descent(self, problem, random_state, incremental))
-        self._check_learned(learned)
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        *,
+        incremental: bool,
+        classes: Any = None,
+    ) -> Any:
+        train = self._minimize if self._is_full_batch() else self._descend
+        self._check_learned(train(X, y, sample_weight, validation, incremental, classes))
         return self
 
     def _prepared(
-        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        incremental: bool,
+        classes: Any = None,
     ) -> tuple[Problem, Callable[[], np.random.RandomState]]:
-        """Return what a solver needs, and the generator for the rest of what is random; notes what y holds."""
+        """Return what a solver needs, and the generator for the rest of what is random.
+
+        The attributes change on the way; who calls this sees to it that they are as before where it is refused.
+        """
         self._check_parameters()
         stochastic = not self._is_full_batch()
+        if incremental:
+            self._begin_classes(classes)
+            if self.early_stopping:
+                raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         for name, array in zip(_DATA, (X, y, sample_weight, *validation), strict=True):
             check.fits(name, array)
         X, y = checked(self, X, y, first)
         dtype = self._working_dtype(X.dtype)
         targets = self._learned(y, incremental)
-        n_rows, n_features = X.shape
         weight = self._weights("sample_weight", sample_weight, y, dtype)
         if first:
             self._learn_scale(targets, weight, dtype)
-        targets = self._scaled(targets)
-        held_out = self._validation_data(*validation)
+        targets = self._scaled("y", targets)
 
         n_outputs = self._count_outputs(targets)
         objective = self._objective(n_outputs)
-        sizes = (n_features, *self._hidden_units(), n_outputs)
+        sizes = (X.shape[1], *self._hidden_units(), n_outputs)
         # Made when it is needed: that takes longer than an epoch of a small network. All draws are from the same one.
         random_state = cache(lambda: random_numbers(self.random_state))
         if first:
@@ -128,17 +160,20 @@ class Perceptron(Parameters):
         else:
             parameters = self._resumed(sizes, dtype)
         self.n_outputs_ = n_outputs
+        for name in ("posterior_", "oof_prediction_", "oof_score_"):  # of what was learned before
+            self.__dict__.pop(name, None)
 
         X = dense_rows(X, dtype) if not stochastic or fits_dense(X) else X.tocsr().astype(dtype, copy=False)
-        if stochastic and self.early_stopping:
-            if incremental:
-                raise ValueError("partial_fit does not support early_stopping=True")
-            if held_out is None:
-                training, rest = self._split(n_rows, targets, random_state())
-                held_out = (X[rest], targets[rest], None if weight is None else weight[rest])
-                X, targets, weight = X[training], targets[training], None if weight is None else weight[training]
-        check_counting(None if incremental else weight, None if held_out is None else held_out[2])
-        return self._problem(objective, parameters, sizes, (X, targets, weight), held_out), random_state
+        data = Data(X, self._targets("y", objective, targets, dtype), weight)
+        held_out = self._validation_data(objective, dtype, *validation)
+        if stochastic and self.early_stopping and held_out is None:
+            training, rest = self._split(len(data.targets), targets, random_state())
+            data, left = _some(data, training), _some(data, rest)
+            self._check_counting("validated with", left.sample_weight, "sample_weight", sample_weight)
+            held_out = left._replace(X=dense_rows(left.X, dtype)), targets[rest]
+        if not incremental:
+            self._check_counting("learned from", data.sample_weight, "sample_weight", sample_weight)
+        return self._problem(objective, parameters, sizes, data, held_out), random_state
 
     def _check_learned(self, flat: RealArray) -> None:
         """Raise ValueError unless everything that was learned is finite."""
@@ -158,20 +193,43 @@ class Perceptron(Parameters):
         """Return the weights of the samples, those of their classes included."""
         return weights_of(name, sample_weight, y, dtype)
 
+    def _check_counting(self, what: str, weight: RealArray | None, name: str, sample_weight: Any) -> None:
+        """Raise where all samples that are learned from, or validated with, have weights of zero.
+
+        sample_weight: what was given under that name, which with those of the classes made the weights
+        """
+        if not counts(weight):
+            given = ((name, sample_weight), ("class_weight", getattr(self, "class_weight", None)))
+            names = [each for each, value in given if value is not None]
+            raise UnluckyRowsError(
+                f"{', '.join(names)}: {'need' if len(names) > 1 else 'needs'} at least one weight > 0 among the samples "
+                f"that are {what}, got only zeros"
+            )
+
     def _validation_data(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[RealArray, NDArray[Any], RealArray | None] | None:
-        """Return the samples to validate with that were given, checked."""
-        if X is None or y is None:
-            if X is not None or y is not None or sample_weight is not None:
-                raise ValueError("X_val, y_val: need to come together")
+        self, objective: LossAndOutput, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Data, NDArray[Any]] | None:
+        """Return the samples to validate with that were given, checked, and their targets in our own form."""
+        if X is None and y is None and sample_weight is None:
             return None
+        for name, given in (("X_val", X), ("y_val", y)):
+            if given is None:
+                came = "X_val" if X is not None else "y_val" if y is not None else "sample_weight_val"
+                raise ValueError(f"{name}: needs to be given where {came} is, got None")
         if self._is_full_batch():
             raise ValueError(f"X_val: needs a stochastic solver, got solver={self.solver!r}")
-        with about("X_val, y_val"):
-            X, y = checked(self, X, y, reset=False)
-            X, targets = dense_rows(X, self._working_dtype(X.dtype)), self._scaled(self._encode(y))
-        return X, targets, self._weights("sample_weight_val", sample_weight, y, X.dtype)
+        rows = checked_features(self, "X_val", X, dtype)
+        y = checked_targets(self, "y_val", y, len(rows), "X_val")
+        targets = self._encode(y, "y_val")
+        if targets.ndim == 2 and targets.shape[1] != self.n_outputs_:
+            raise ValueError(f"y_val: needs {self.n_outputs_} columns, as y has, got shape {y.shape}")
+        targets = self._scaled("y_val", targets)
+        weight = self._weights("sample_weight_val", sample_weight, y, dtype)
+        self._check_counting("validated with", weight, "sample_weight_val", sample_weight)
+        return Data(rows, self._targets("y_val", objective, targets, dtype), weight), targets
+
+    def _begin_classes(self, classes: Any) -> None:
+        """Take the labels that `partial_fit` was given, if there are any."""
 
     def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
         """Keep what a minimizer has found out beside the parameters."""
@@ -179,7 +237,7 @@ class Perceptron(Parameters):
     def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]) -> None:
         """Learn how the targets are scaled, if they are."""
 
-    def _scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
+    def _scaled(self, name: str, targets: NDArray[Any]) -> NDArray[Any]:
         """Return targets as the network is to learn them."""
         return targets
 
@@ -212,8 +270,7 @@ class Perceptron(Parameters):
         self.t_ = 0
         self.n_layers_ = len(sizes)
         self.out_activation_ = THEIR_NAMES.get(objective.output, objective.output)
-        for name in ("_slots", "oof_prediction_", "oof_score_"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("_slots", None)
         if stochastic:
             self.loss_curve_: list[float] = []
             self.validation_scores_: list[float] | None = [] if self.early_stopping else None
@@ -255,15 +312,14 @@ class Perceptron(Parameters):
         objective: LossAndOutput,
         parameters: RealArray,
         sizes: tuple[int, ...],
-        learning: tuple[RealArray, NDArray[Any], RealArray | None],
-        held_out: tuple[RealArray, NDArray[Any], RealArray | None] | None,
+        data: Data,
+        held_out: tuple[Data, NDArray[Any]] | None,
     ) -> Problem:
-        """Put together what a solver needs."""
+        """Put together what a solver needs; with the rows that are held out come their targets in our own form."""
         dtype = parameters.dtype
-        X, targets, weight = learning
         alpha = float(self.alpha)
         if self._is_full_batch():
-            alpha /= X.shape[0] if weight is None else float(weight.sum())
+            alpha /= data.X.shape[0] if data.sample_weight is None else float(data.sample_weight.sum())
         if self._is_bayesian():  # which finds it itself
             alpha = 0.0
         backend = choice.default()
@@ -271,32 +327,30 @@ class Perceptron(Parameters):
         layers = layers_of(sizes[1:], self._activations(n_hidden), alpha, self._dropout_rates(n_hidden))
         validation = score = None
         if held_out is not None:
-            with about("validation samples"):
-                validation = Data(dense_rows(held_out[0], dtype), *self._targets(objective, *held_out[1:], dtype))
-            score = self._score_of(held_out[1], held_out[2]) if self.early_stopping else None
+            validation, targets = held_out
+            score = self._score_of(targets, validation.sample_weight) if self.early_stopping else None
         return Problem(
             backend.module(dtype),
             layers,
             plan_of(backend, dtype, sizes[0], layers),
             objective,
             parameters,
-            Data(X, *self._targets(objective, targets, weight, dtype)),
+            data,
             validation,
             score,
         )
 
     def _targets(
-        self, objective: LossAndOutput, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]
-    ) -> tuple[NDArray[Any], RealArray | None]:
-        """Return targets and weights in the form that the core takes."""
+        self, name: str, objective: LossAndOutput, targets: NDArray[Any], dtype: np.dtype[Any]
+    ) -> NDArray[Any]:
+        """Return targets in the form that the core takes."""
         n_outputs, loss = self.n_outputs_, objective.loss
         if isinstance(loss, Custom):  # it gets what the library's losses would get
             loss = CrossEntropy() if targets.ndim == 1 and n_outputs > 1 else SquaredError()
         if loss.elementwise and targets.ndim == 1:
             targets = targets[:, np.newaxis] == np.arange(n_outputs) if n_outputs > 1 else targets[:, np.newaxis]
         is_label = targets.ndim == 1 and n_outputs > 1  # a number that was found here
-        y = targets if is_label else check.targets("y", targets, loss, dtype, len(targets), n_outputs)
-        return y, None if weight is None else weight.astype(dtype, copy=False)
+        return targets if is_label else check.targets(name, targets, loss, dtype, len(targets), n_outputs)
 
     def _activations(self, n_hidden: int) -> tuple[str, ...]:
         """Return the activation of each layer by our name."""
@@ -305,10 +359,12 @@ class Perceptron(Parameters):
 
     # --- solvers ---------------------------------------------------------------------------------------------------
 
-    def _minimize(self, problem: Problem) -> RealArray:
-        """Train with a minimizer; returns the parameters, as all of these do."""
-        state, reason = minimize(problem, self.solver, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
-        self._learn_uncertainty(problem, state)
+    def _minimize(self, *arguments: Any) -> RealArray:
+        """Train with a minimizer; returns the parameters, as all of these do. arguments: those of `_prepared`."""
+        with Before(self):
+            problem, _ = self._prepared(*arguments)
+            state, reason = minimize(problem, self.solver, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+            self._learn_uncertainty(problem, state)
         self.n_iter_ = state.iteration
         self.loss_ = state.loss * problem.objective.unit
         learned: RealArray = state.point if self.dtype is None else state.point.astype(self.dtype)
@@ -327,17 +383,36 @@ class Perceptron(Parameters):
             )
         return learned
 
-    def _descend(self, descent: Descent) -> RealArray:
-        """Train with an optimizer."""
-        descent.start()
+    def _descend(self, *arguments: Any) -> RealArray:
+        """Train with an optimizer. arguments: those of `_prepared`."""
+        with Before(self) as before:
+            descent = self._ready(*arguments)
+            descent.start()
         try:
             descent.train()
             descent.close()
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=choice._caller_level())
-        finally:
-            learned = self._keep(descent)
-        return learned
+        except BaseException:
+            if descent.has_begun():
+                self._keep(descent)
+            else:  # a callback has refused
+                before.restore()
+            raise
+        return self._keep(descent)
+
+    def _ready(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        incremental: bool,
+        classes: Any = None,
+    ) -> Descent:
+        """Return a training with an optimizer that is about to begin."""
+        problem, random_state = self._prepared(X, y, sample_weight, validation, incremental, classes)
+        return Descent(self, problem, random_state, incremental)
 
     def _keep(self, descent: Descent, *, goes_on: bool = False) -> RealArray:
         """Keep what an optimizer has come to, or has come to so far."""
@@ -388,6 +463,12 @@ class Perceptron(Parameters):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _some(data: Data, rows: NDArray[Any]) -> Data:
+    """Return some rows."""
+    weight = data.sample_weight
+    return Data(data.X[rows], data.targets[rows], None if weight is None else weight[rows])
 
 
 def _common_dtype(*dtypes: np.dtype[Any]) -> np.dtype[Any]:

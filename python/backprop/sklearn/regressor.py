@@ -122,7 +122,7 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     def _learned(self, y: Any, incremental: bool) -> NDArray[Any]:
         return self._encode(y)
 
-    def _encode(self, y: Any) -> NDArray[Any]:
+    def _encode(self, y: Any, name: str = "y") -> NDArray[Any]:
         """Return y as columns."""
         columns: NDArray[Any] = y.reshape(-1, 1) if y.ndim == 1 else y
         return columns
@@ -154,8 +154,10 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
             scale = TargetScale.of(targets, weight)
             self.target_mean_, self.target_scale_ = scale.mean, scale.deviation
 
-    def _scaled(self, targets: NDArray[Any]) -> NDArray[Any]:
-        return targets if (scale := self._scale()) is None else scale.scaled(targets)
+    def _scaled(self, name: str, targets: NDArray[Any]) -> NDArray[Any]:
+        if (scale := self._scale()) is None:
+            return targets
+        return scale.scaled(check.array(name, targets, np.dtype(np.float64)))
 
     def _store(self, flat: RealArray, sizes: tuple[int, ...]) -> None:
         super()._store(flat, sizes)
@@ -203,7 +205,6 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
         return predictions, _columns(std)
 
     def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
-        self.__dict__.pop("posterior_", None)
         if self._is_bayesian():
             X, y, weight = problem.data
             problem.parameters[...] = state.point

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_X_y, column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
 from backprop.base import checks as check
 from backprop.base import frames
@@ -85,12 +85,70 @@ def features(estimator: Any, X: Any, dtype: Any = "numeric") -> Any:
     return check_array(X, input_name="X", estimator=estimator, dtype=dtype)
 
 
-def opened(X: Any) -> tuple[Any, Any]:
+def checked_features(estimator: Any, name: str, X: Any, dtype: np.dtype[Any]) -> RealArray:
+    """Return the features of samples beside those that are learned from: dense, as the core takes them.
+
+    Their names and their number are those that the estimator has noted.
+    """
+    if is_plain(X):
+        rows = check.features(name, X, dtype, estimator.n_features_in_)
+    else:
+        given, table = opened(X, name)
+        if table is not None:
+            with about(name):
+                validate_data(estimator, table, skip_check_array=True, reset=False)
+        array = _reals(name, given, accept_sparse=_SPARSE)
+        rows = check.features(
+            name, array.toarray() if hasattr(array, "toarray") else array, dtype, estimator.n_features_in_
+        )
+        if table is not None:
+            return rows
+    with about(name):
+        validate_data(estimator, X, skip_check_array=True, reset=False)
+    return rows
+
+
+def checked_targets(estimator: Any, name: str, y: Any, n_rows: int, name_of_rows: str) -> NDArray[Any]:
+    """Return the targets of samples beside those that are learned from, whose features have that name."""
+    y = frames.raw(name, y)
+    with about(name):
+        y = check_array(
+            y, accept_sparse="csr", dtype=None, ensure_all_finite=False, ensure_2d=False, ensure_min_samples=0
+        )
+        if isinstance(estimator, RegressorMixin) and y.dtype.kind == "O":
+            y = y.astype(np.float64)
+    _same_rows(name, y, n_rows, name_of_rows)
+    if y.ndim == 2 and y.shape[1] == 1 and not hasattr(y, "toarray"):
+        y = column_or_1d(y, warn=True)
+    return y  # type: ignore[no-any-return]
+
+
+def _same_rows(name: str, array: NDArray[Any], n_rows: int, name_of_rows: str) -> None:
+    found = array.shape[0] if array.ndim else "a single number"
+    if found != n_rows:
+        raise ValueError(f"{name}: needs one row for each of the {n_rows} rows of {name_of_rows}, got {found}")
+
+
+def _reals(name: str, value: Any, **settings: Any) -> Any:
+    """Return an array of real numbers, finite or not, of any shape, from whatever scikit-learn takes for one."""
+    try:
+        return check_array(
+            value, dtype=REALS, ensure_all_finite=False, ensure_2d=False, allow_nd=True, ensure_min_samples=0,
+            ensure_min_features=0, **settings,
+        )  # fmt: skip
+    except OverflowError as error:  # from an integer without bounds
+        raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: needs real numbers, got {check.shown(value)} ({error})") from None
+
+
+def opened(X: Any, name: str = "X") -> tuple[Any, Any]:
     """Return X with an array in the place of a table or a tensor, and the table, or None."""
     if hasattr(X, "sparse"):  # columns of pandas that are all sparse; scikit-learn keeps them so
         return X, None
-    table = frames.eager("X", X)
-    array, names = frames.opened("X", table)
+    table = frames.eager(name, X)
+    array, names = frames.opened(name, table)
     return array, None if names is None else table
 
 
@@ -99,49 +157,63 @@ def weights_of(name: str, sample_weight: Any, y: NDArray[Any], dtype: np.dtype[A
     if sample_weight is None:
         return None
     sample_weight = frames.values(name, sample_weight)
-    if isinstance(sample_weight, Number):  # of a complex one, scikit-learn would take the real part
+    if isinstance(sample_weight, Number):
         sample_weight = np.full(y.shape[0], sample_weight)
-    try:
-        sample_weight = _check_sample_weight(sample_weight, y, ensure_non_negative=True)
-    except OverflowError as error:  # from an integer without bounds
-        raise ValueError(f"{name}: needs numbers that float64 can hold: {error}") from None
-    return check.weights(name, sample_weight, dtype, len(sample_weight))
+    weight = _reals(name, sample_weight)
+    if weight.ndim == 1:
+        _same_rows(name, weight, y.shape[0], "X_val" if name == "sample_weight_val" else "X")
+        if not weight.any():  # scikit-learn's checks want to read of zeros
+            raise ValueError(f"{name}: needs at least one weight > 0, got only zeros")
+    return check.weights(name, weight, dtype, y.shape[0])
 
 
-def times_classes(weight: RealArray | None, class_weight: Any, y: NDArray[Any], dtype: np.dtype[Any]) -> RealArray:
-    """Return the weights of the samples times those of their classes.
+class UnluckyRowsError(ValueError):
+    """These rows cannot be learned from; others of the same samples perhaps can."""
+
+
+def times_classes(
+    name: str,
+    weight: RealArray | None,
+    class_weight: Any,
+    y: NDArray[Any],
+    classes: NDArray[Any],
+    dtype: np.dtype[Any],
+) -> RealArray:
+    """Return the weights of the samples, which have that name, times those of their classes.
 
     class_weight: a dictionary, or a list with one for each label, or "balanced"
     """
     is_list = isinstance(class_weight, Sequence) and not isinstance(class_weight, str) and y.ndim == 2
     for k, of_label in enumerate(class_weight if is_list else [class_weight]):
-        name = f"class_weight[{k}]" if is_list else "class_weight"
+        argument = f"class_weight[{k}]" if is_list else "class_weight"
         if isinstance(of_label, Mapping):
             for label, value in of_label.items():
-                check.number(f"{name}[{label!r}]", value, at_least=0)
+                check.number(f"{argument}[{label!r}]", value, at_least=0)
         elif not isinstance(of_label, str) or of_label != "balanced":
             wanted = "a dictionary or 'balanced'" if is_list else "a dictionary, 'balanced' or None"
-            raise TypeError(f"{name}: needs {wanted}, got {check.shown(of_label)}")
-    of_rows: RealArray = check.array("class_weight", compute_sample_weight(class_weight, y), dtype)
+            raise TypeError(f"{argument}: needs {wanted}, got {check.shown(of_label)}")
+    try:
+        if isinstance(class_weight, Mapping) and y.ndim == 1:  # of all classes, whether these rows have them or not
+            found = compute_class_weight(class_weight, classes=classes, y=classes)[places(y, classes)]
+        else:
+            found = compute_sample_weight(class_weight, y)
+    except ValueError as error:
+        raise UnluckyRowsError(f"class_weight: {error}") from None
+    of_rows: RealArray = check.array("class_weight", found, dtype)
     if weight is None:
         return of_rows
     with np.errstate(over="ignore"):
-        return check.array("class_weight times sample_weight", of_rows * weight, dtype)
+        return check.array(f"class_weight times {name}", of_rows * weight, dtype)
 
 
-def check_counting(weight: RealArray | None, held_out: RealArray | None) -> None:
-    """Raise where all samples that are learned from, or all that are to validate with, have weights of zero."""
-    for name, of_rows in (("learned from", weight), ("validated with", held_out)):
-        if of_rows is not None and not of_rows.max(initial=0) >= np.finfo(of_rows.dtype).tiny:  # as in `check.weights`
-            raise ValueError(
-                f"sample_weight, class_weight: need at least one weight > 0 among the samples that are {name}, got "
-                "only zeros"
-            )
+def counts(weight: RealArray | None) -> bool:
+    """Return whether at least one sample has a weight; a compiled core takes what is smaller for zero."""
+    return weight is None or bool(weight.max(initial=0) >= np.finfo(weight.dtype).tiny)
 
 
 @contextmanager
 def about(name: str) -> Iterator[None]:
-    """Have errors say which samples they are about."""
+    """Have errors say which argument they are about."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -164,14 +236,17 @@ def dense_rows(X: Any, dtype: np.dtype[Any]) -> RealArray:
     return rows
 
 
-def is_multilabel(y: Any) -> bool:
+def is_multilabel(y: Any, name: str = "y") -> bool:
     """Return whether y has columns of zeros and ones, and not one class for each sample; ValueError for others."""
     if y.ndim == 1 and y.dtype.kind in "biuU":  # the usual case; the general one takes scikit-learn long to decide
         return False
-    check_classification_targets(y)
-    kind = type_of_target(y, input_name="y")
+    with about(name):
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name=name)
     if "multioutput" in kind:
-        raise ValueError("y: needs one column of classes, or columns of zeros and ones, got several columns of classes")
+        raise ValueError(
+            f"{name}: needs one column of classes, or columns of zeros and ones, got several columns of classes"
+        )
     return bool(kind.startswith("multilabel"))
 
 

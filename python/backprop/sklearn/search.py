@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params
 
 from backprop.base.frames import eager
+from backprop.sklearn.before import Before
 from backprop.sklearn.converting import Convertible
 from backprop.sklearn.trials import Scoring, Trials
 
@@ -149,8 +150,12 @@ class FleetSearchCV(Convertible, BaseSearchCV):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a parameter is wrong, or if all fits fail.
+            If a parameter is wrong, or if all fits fail. The search is then as it was.
         """
+        with Before(self):
+            return self._fit(X, y, params)
+
+    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> FleetSearchCV:
         self._validate_params()
         candidates = self._candidates()
         scorers, metric = self._get_scorers()

@@ -191,6 +191,7 @@ class Descent:
         self.batch_size = settings.batch_size or self.n_rows
         self.steps_per_epoch = -(-self.n_rows // self.batch_size)
         self.state = self._state(self.optimizer, settings, random_state)
+        self.first_step = self.state.step
         self.best_parameters = None if problem.score is None else problem.parameters.copy()
         self._open_records()
         estimator.n_iter_ = 0
@@ -204,12 +205,17 @@ class Descent:
         """whether there was a reason to stop before the last epoch"""
         self.diverged = False
         """whether that reason were parameters that are not finite"""
+        if self.averaging is not None:
+            self.averaging.forget()
+
+    def has_begun(self) -> bool:
+        """Whether there has been a step."""
+        return self.state.step > self.first_step
 
     def _averaging(self, callbacks: list[Callback], problem: Problem) -> WeightAveraging | None:
         """Return the callback that averages, if any."""
         averaging = only_average(callbacks)
         if averaging is not None:
-            averaging.forget()
             if self.incremental:
                 raise ValueError(
                     "callbacks: needs none that averages for partial_fit, each call of which is one epoch; got "
