@@ -201,9 +201,9 @@ class Perceptron(Parameters):
         if not counts(weight):
             given = ((name, sample_weight), ("class_weight", getattr(self, "class_weight", None)))
             names = [each for each, value in given if value is not None]
+            need = "need" if len(names) > 1 else "needs"
             raise UnluckyRowsError(
-                f"{', '.join(names)}: {'need' if len(names) > 1 else 'needs'} at least one weight > 0 among the samples "
-                f"that are {what}, got only zeros"
+                f"{', '.join(names)}: {need} at least one weight > 0 among the samples that are {what}, got only zeros"
             )
 
     def _validation_data(
