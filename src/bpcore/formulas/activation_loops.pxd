@@ -175,6 +175,13 @@ cdef inline never_inlined activate_vecs(
     dispatch(VALUE, kind, alpha, n_vecs, z, a, NULL, NULL, NULL)
 
 
+cdef inline vec activated(ActivationKind kind, real alpha, vec z) noexcept nogil:
+    """activation(z), any elementwise activation."""
+    cdef vec a = z
+    dispatch(VALUE, kind, alpha, 1, <const real *> &z, <real *> &a, NULL, NULL, NULL)
+    return a
+
+
 cdef inline never_inlined multiply_derivative_vecs(
     ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, real *d,
 ) noexcept nogil:

@@ -88,6 +88,8 @@ static const real bp_zeros[BP_MAX_ROWS] = {0};
 #define BP_SHORT_TILE (BP_LANES / 2)
 /* The last units of a layer have blocks of their own if they are one, two or three times so many. */
 #define BP_QUARTER (BP_LANES > 4 ? BP_LANES / 4 : 1)
+/* Rows of at least two numbers that lie one after the other: so many rows on, a vector has none of the first's lanes. */
+#define BP_TAIL_ROWS (BP_LANES > 1 ? BP_LANES / 2 : 1)
 /* The blocks of products whose every number is a vector, so that both factors are loaded. */
 #if BP_VEC_BYTES == 64 || defined(BP_NEON)
 #define BP_MEMBER_ROWS 4

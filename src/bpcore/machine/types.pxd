@@ -14,6 +14,7 @@ cdef extern from "machine/simd.h" nogil:
     const int DOT_ROWS "BP_DOT_ROWS"
     const int SHORT_TILE "BP_SHORT_TILE"
     const int QUARTER "BP_QUARTER"
+    const int TAIL_ROWS "BP_TAIL_ROWS"
     const int SUM_UNITS "BP_SUM_UNITS"
     const int SUM_ROWS "BP_SUM_ROWS"
     const int SUM_VECS "BP_SUM_VECS"
@@ -99,4 +100,5 @@ cdef enum:
     MAX_BLOCK = 24
     MAX_VECS = 16
     MAX_LANES = 16
+    MAX_TAIL_ROWS = 8
     MAX_TILES = 64

@@ -11,11 +11,12 @@ from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.vectors cimport all_finite
 from bpcore.run.average cimport average_step, measured_parameters
 from bpcore.run.batch cimport tiny_pass
-from bpcore.run.job cimport Job
+from bpcore.run.job cimport Job, goes_row_by_row
 from bpcore.run.penalties cimport add_penalties
+from bpcore.run.row_losses cimport add_held_losses
 from bpcore.run.run cimport Clock, Run
 from bpcore.run.small_steps cimport (
-    goes_row_by_row, take_rows, takes_few_rows, train_few_rows, train_row, train_tiny_batch,
+    begin_rows, takes_few_rows, train_few_rows, train_row, train_tiny_batch,
 )
 from bpcore.run.state cimport State
 from bpcore.run.step cimport train_batch
@@ -130,7 +131,7 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
     cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over
     cdef Py_ssize_t n
     if by_row:
-        take_rows(&run.workspace.chunk, 1)
+        begin_rows(run)
     while state.cursor < run.job.data.n and not over:
         n = min(run.job.batch_size, run.job.data.n - state.cursor)
         if by_row:
@@ -147,6 +148,7 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
         if unlikely(run.job.average.wanted):
             average_step(run)
         over = time_is_over(run, call) or state.step >= call.last_step
+    add_held_losses(run)
     call.over = over
     return state.cursor >= run.job.data.n
 

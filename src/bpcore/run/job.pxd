@@ -6,7 +6,7 @@ from bpcore.formulas.losses cimport Loss
 from bpcore.formulas.optimizers cimport SGD, Optimizer, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, real
 from bpcore.passes.batches cimport row_of
-from bpcore.passes.network cimport Chunk, Layer, Network
+from bpcore.passes.network cimport Chunk, Layer, Network, fits_small_batches
 from bpcore.products.gradients cimport Sink
 
 
@@ -169,6 +169,10 @@ cdef inline Py_ssize_t chunk_length(Py_ssize_t n_rows, Py_ssize_t max_chunk) noe
     cdef Py_ssize_t n_chunks = (n_rows + max_chunk - 1) // max_chunk
     cdef Py_ssize_t rows = (n_rows + n_chunks - 1) // n_chunks
     return (rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES
+
+
+cdef inline bint goes_row_by_row(const Job *job) noexcept nogil:
+    return job.batch_size == 1 and job.data.n > 1 and fits_small_batches(job.net)
 
 
 # ---- what a batch counts ----

@@ -5,32 +5,41 @@ Three regimes: a tiny network with at most a vector of rows, a batch of a few ro
 
 from bpcore.formulas.optimizers cimport plain_sgd_decay
 from bpcore.machine.tiles cimport cut_tiles
-from bpcore.machine.types cimport LANES, real, vset1, vstore
+from bpcore.machine.types cimport LANES, real, vload_n, vset1, vstore
 from bpcore.passes.batches cimport copy_rows, row_of
 from bpcore.passes.batches cimport weighted_sum
 from bpcore.passes.few_rows cimport few_rows_backward, few_rows_forward, suits_few_rows
-from bpcore.passes.network cimport Chunk, Network, fits_small_batches
-from bpcore.passes.single_row cimport row_backward, row_forward
+from bpcore.passes.network cimport Chunk, Network
+from bpcore.passes.single_row cimport RowPass, place_row_pass, row_backward, row_forward, row_forward_in_lanes
 from bpcore.passes.tiny cimport has_tiny_layers, tiny_backward
 from bpcore.products.gradients cimport Sink
 from bpcore.run.batch cimport tiny_pass
 from bpcore.run.gradient cimport gather_targets
 from bpcore.run.job cimport Job, Rows, denominator_of, factor_of, targets_per_row, weight_of
 from bpcore.run.penalties cimport limit_all_norms
+from bpcore.run.row_losses cimport hold_loss
 from bpcore.run.run cimport Run
 from bpcore.run.step cimport add_loss, next_rate, sink_of, step_along_gradient
 
 
-cdef inline void end_small_batch(
-    Run *run, double rate, double weight, double loss, double denominator, Py_ssize_t n,
-) noexcept nogil:
-    """The rest of a step once the gradient is there, or plain SGD has stepped (job.steps_directly)."""
+cdef inline double end_step(Run *run, double rate, double weight) noexcept nogil:
+    """The rest of a step once the gradient is there, or plain SGD has stepped (job.steps_directly).
+
+    Returns the value of the penalties.
+    """
     cdef double penalties = 0
     if not run.job.steps_directly:
         penalties = step_along_gradient(run, rate, weight)
     if run.job.net.has_max_norm:
         limit_all_norms(run.job.net, run.state.parameters)
-    add_loss(run, loss, penalties, denominator, n)
+    return penalties
+
+
+cdef inline void end_small_batch(
+    Run *run, double rate, double weight, double loss, double denominator, Py_ssize_t n,
+) noexcept nogil:
+    """That, and the loss of the batch."""
+    add_loss(run, loss, end_step(run, rate, weight), denominator, n)
 
 
 cdef inline real *target_of(const Run *run) noexcept nogil:
@@ -83,6 +92,14 @@ cdef inline void spread_targets(const Job *job, Py_ssize_t row, Chunk *chunk) no
         )
 
 
+cdef inline void copy_targets(Py_ssize_t n, const real *y, real *out) noexcept nogil:
+    """out = y (n,), in whole vectors."""
+    cdef Py_ssize_t i = 0
+    while i < n:
+        vstore(out + i, vload_n(y + i, min(n - i, <Py_ssize_t> LANES)))
+        i += LANES
+
+
 cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
     """What `train_batch` does, for a batch of one: the k-th row of the current order."""
     cdef const Network *net = run.job.net
@@ -93,14 +110,19 @@ cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
     cdef double weight = rows.weight[row] if rows.weight != NULL else 1
     cdef double denominator = denominator_of(&run.job, weight), factor = factor_of(&run.job, denominator)
     cdef const real *x = rows.X + row * net.n_inputs
-    chunk.factor[0] = <real> (factor * weight)
-    spread_targets(&run.job, row, chunk)
-    row_forward(net, &run.job.loss, run.state.parameters, x, chunk)
-    row_backward(
-        net, run.state.parameters, x, chunk, target_of(run), run.job.steps_directly, <real> rate,
-        plain_sgd_decay(&run.job.optimizer),
-    )
-    end_small_batch(run, rate, weight, factor * weight * chunk.value[0], denominator, 1)
+    cdef const RowPass *path = &run.workspace.row
+    if path.side_by_side:
+        copy_targets(net.n_outputs, rows.y + row * net.n_outputs, path.targets)
+        row_forward(path, &run.job.loss, x, <real> (factor * weight))
+    else:
+        chunk.factor[0] = <real> (factor * weight)
+        spread_targets(&run.job, row, chunk)
+        row_forward_in_lanes(net, &run.job.loss, run.state.parameters, path, x, chunk)
+    row_backward(path, x, run.job.steps_directly, <real> rate, plain_sgd_decay(&run.job.optimizer))
+    if path.side_by_side:
+        hold_loss(run, factor * weight, end_step(run, rate, weight), denominator)
+    else:
+        end_small_batch(run, rate, weight, factor * weight * chunk.value[0], denominator, 1)
 
 
 cdef inline void take_rows(Chunk *chunk, Py_ssize_t n) noexcept nogil:
@@ -111,11 +133,15 @@ cdef inline void take_rows(Chunk *chunk, Py_ssize_t n) noexcept nogil:
     chunk.factor = chunk.own_factor
 
 
+cdef inline void begin_rows(Run *run) noexcept nogil:
+    """Prepare for single rows."""
+    take_rows(&run.workspace.chunk, 1)
+    place_row_pass(
+        run.job.net, &run.job.loss, run.state.parameters, target_of(run), &run.workspace.chunk, &run.workspace.row
+    )
+
+
 # ---- which regime ----
-
-cdef inline bint goes_row_by_row(const Job *job) noexcept nogil:
-    return job.batch_size == 1 and job.data.n > 1 and fits_small_batches(job.net)
-
 
 cdef inline bint takes_few_rows(const Job *job) noexcept nogil:
     """Whether small batches go through `train_few_rows`.

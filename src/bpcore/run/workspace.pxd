@@ -6,10 +6,11 @@ from libc.string cimport memset
 from bpcore.formulas.activation_loops cimport needs_scores
 from bpcore.formulas.losses cimport from_scores
 from bpcore.formulas.optimizers cimport Update, takes_matrices
-from bpcore.machine.types cimport GROUP_LANES, LANES, never_inlined, real
+from bpcore.machine.types cimport GROUP_LANES, LANES, MAX_LANES, never_inlined, real
 from bpcore.passes.network cimport Chunk, Layer, Network
+from bpcore.passes.single_row cimport RowLayer, RowPass, lie_side_by_side
 from bpcore.products.gradients cimport Sink
-from bpcore.run.job cimport Job, Rows, is_stepped_as_matrix, targets_per_row
+from bpcore.run.job cimport Job, Rows, goes_row_by_row, is_stepped_as_matrix, targets_per_row
 from bpcore.run.state cimport MAX_BLOCKS
 
 cdef extern from "<stdlib.h>" nogil:
@@ -108,6 +109,13 @@ cdef struct Matrices:
     real *gram  # (n_short, n_short): x @ x.T
     real *polynomial  # (n_short, n_short): of it
 
+# The rows whose losses are still to be computed; what they need lies in the lanes of the chunk.
+cdef struct HeldLosses:
+    int n
+    double factor[MAX_LANES]  # of each value
+    double penalties[MAX_LANES]
+    double denominator[MAX_LANES]
+
 cdef struct Workspace:
     Chunk chunk
     Gathered data
@@ -121,6 +129,8 @@ cdef struct Workspace:
     double rate  # of the step whose update that is
     real average_weight  # how far the average goes towards the parameters after a step
     Matrices matrices
+    RowPass row
+    HeldLosses held
 
 
 cdef inline Py_ssize_t whole_groups(Py_ssize_t n_rows) noexcept nogil:
@@ -229,6 +239,23 @@ cdef inline void take_matrices(Arena *arena, const Job *job, Matrices *matrices)
     matrices.polynomial = take_reals(arena, square)
 
 
+cdef inline void take_row(Arena *arena, const Job *job, RowPass *row) noexcept nogil:
+    """For batches of one row."""
+    cdef Py_ssize_t n = whole_groups(job.net.n_outputs)
+    cdef RowLayer *last
+    cdef real *z
+    cdef real *a
+    row.layers = <RowLayer *> take(arena, job.net.n_layers * sizeof(RowLayer))
+    if lie_side_by_side(job.net, &job.loss):
+        z = take_reals(arena, n)
+        a = take_reals(arena, n)
+        row.targets = take_reals(arena, n)
+        row.room = take_reals(arena, job.net.n_outputs * LANES)
+        if row.layers != NULL:
+            last = row.layers + job.net.n_layers - 1
+            last.z, last.a = z, a
+
+
 cdef inline void take_workspace(
     Arena *arena, const Job *job, bint keeps_data, bint keeps_gradient, Workspace *workspace,
 ) noexcept nogil:
@@ -247,6 +274,8 @@ cdef inline void take_workspace(
         workspace.gradient = take_reals(arena, n_parameters)
     if takes_matrices(&job.optimizer):
         take_matrices(arena, job, &workspace.matrices)
+    if goes_row_by_row(job):
+        take_row(arena, job, &workspace.row)
 
 
 cdef inline void take_panels(Arena *arena, const Job *job, Workspace *workspace) noexcept nogil:
