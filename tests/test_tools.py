@@ -38,6 +38,36 @@ def test_a_fault_without_its_place_is_named(mutate):
     assert mutate.planted.misplaced([fault]) == ["losses: 'nothing' needs one place, got none: 'no such text'"]
 
 
+def test_a_fault_says_which_core_has_its_code(mutate):
+    isa_of = {fault.group: fault.isa for fault in mutate.planted.planted_faults()}
+    assert isa_of["few_inputs"] == "v3"
+    assert isa_of["losses"] == "baseline"
+    assert set(isa_of.values()) <= {*choice._INSTRUCTION_SETS}
+
+
+def test_faults_of_a_core_that_this_cpu_cannot_run_are_skipped(mutate, monkeypatch, tmp_path, capsys):
+    """And no test runs on another core in its place."""
+    for name in ("BACKPROP_BACKEND", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # is set by what is tried
+    monkeypatch.setattr(mutate, "build", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(mutate, "available", lambda package: ["baseline", "reference"])
+    monkeypatch.setattr(mutate, "missed", lambda package, faults, select: [fault.what for fault in faults])
+    faults = mutate.planted.faults_to_run(mutate.planted.planted_faults())[:2]
+    with pytest.raises(SystemExit) as end:
+        mutate.check_core(tmp_path, "v3", faults)
+    assert not end.value.code
+    assert capsys.readouterr().out == "skipped: 2 faults of the core v3, which this CPU cannot run\n"
+    with pytest.raises(SystemExit) as end:
+        mutate.check_core(tmp_path, "baseline", faults)
+    assert end.value.code
+    assert "compiled, baseline: 0 of 2 faults noticed" in capsys.readouterr().out
+
+
+def test_the_cores_of_a_package(mutate):
+    package = Path(choice.__file__).parents[2]
+    assert mutate.available(package) == list(choice.available())
+
+
 def test_changes_of_the_reference(mutate):
     found = [fault.what for module in mutate.reference.TESTS for fault in mutate.reference.mutants(module)]
     assert len(found) > 300

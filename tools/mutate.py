@@ -2,8 +2,8 @@
 
 ``reference``   every operator, comparison, constant, argument and statement of the formulas in
                 python/backprop/reference (activations, losses, optimizers, step), changed one at a time
-``compiled``    the faults of tools/faults, planted in the compiled core; with --check, only whether each of them has
-                its one place in the sources
+``compiled``    the faults of tools/faults, planted in the compiled core, the one for any CPU where it has the code;
+                with --check, only whether each of them has its one place in the sources
 ``systematic``  operators, comparisons, constants and statements in the .pxd files, a random sample of all changes;
                 gives a score, the share of them that the tests notice
 
@@ -15,8 +15,10 @@ once; each fault is planted in a fork, which runs them up to the first that fail
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -48,10 +50,24 @@ def check_reference(only: Sequence[str], listed: bool) -> list[str]:
 
 def check_compiled(only: Sequence[str], listed: bool, first_only: bool) -> list[str]:
     core = planted.planted_faults()
-    faults = [fault for fault in planted.faults_to_run(core, first_only) if is_asked_for(fault.what, only)]
+    of_isa: dict[str, list[Fault]] = {}
+    for place, fault in zip(core, planted.faults_to_run(core, first_only), strict=True):
+        if is_asked_for(fault.what, only):
+            of_isa.setdefault(place.isa, []).append(fault)
     if listed:
-        return show(faults)
-    return report("compiled", faults, run_compiled(planted.plant_all(core, SOURCE), "baseline", faults))
+        return show([fault for faults in of_isa.values() for fault in faults])
+    source, wrong = planted.plant_all(core, SOURCE), []
+    for isa, faults in of_isa.items():  # each in a process of its own, which can import one core
+        run = multiprocessing.get_context("fork").Process(target=check_core, args=(source, isa, faults))
+        run.start()
+        run.join()
+        wrong += [isa] * (run.exitcode != 0)
+    return wrong
+
+
+def check_core(source: Path, isa: str, faults: Sequence[Fault]) -> None:
+    """End the process, with an exit code that is not 0 if a fault of this core goes unnoticed."""
+    sys.exit(bool(report(f"compiled, {isa}", faults, run_compiled(source, isa, faults))))
 
 
 def check_places() -> list[str]:
@@ -85,7 +101,18 @@ def run_compiled(source: Path, isa: str, faults: Sequence[Fault]) -> list[str]:
     os.environ["BACKPROP_BACKEND"] = isa
     os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's OpenMP hangs in a fork once it has had a team
     package = build(source.parent, "debug", [isa], source=source)
+    if isa not in available(package):
+        print(f"skipped: {len(faults)} faults of the core {isa}, which this CPU cannot run")
+        sys.exit()
     return missed(package, faults, f"not reference and not {' and not '.join(TIMED)}")
+
+
+def available(package: Path) -> list[str]:
+    """The cores of a package that this CPU can run."""
+    program = "from backprop.backends import choice; print(*choice.available())"
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return found.stdout.split()
 
 
 def is_asked_for(text: str, only: Sequence[str]) -> bool:

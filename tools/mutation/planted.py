@@ -2,8 +2,8 @@
 
 A file has `first`, the file of tests that is most likely to notice its faults, and for each fault `what` it is, the
 text that stands once in the sources (`old`) and what takes its place (`new`), where FAULT is whether the fault is
-switched on. Where `old` stands in several files, `file` is the end of the right one's path. A fault may have a `first`
-of its own.
+switched on. Where `old` stands in several files, `file` is the end of the right one's path. A file or a fault in it may
+have `isa`, the core that has the code, where the one for any CPU has not. A fault may have a `first` of its own.
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ class Planted:
     """the name of that file"""
     first: str
     file: str = ""
+    isa: str = "baseline"
 
 
 def planted_faults() -> list[Planted]:
     faults = []
     for path in sorted(FAULTS.glob("*.toml")):
         table = tomllib.loads(path.read_text())
-        faults += [Planted(**{"group": path.stem, "first": table["first"]} | entry) for entry in table["fault"]]
+        entries = table.pop("fault")
+        faults += [Planted(**{"group": path.stem} | table | entry) for entry in entries]
     return faults
 
 
