@@ -321,6 +321,7 @@ SAYS = {
 OF_CLASSES = {
     "classes": ({"y_val": Y + 1}, r"y_val: needs the classes \[0 1 2\], got \[3\] too"),
     "continuous": ({"y_val": np.linspace(0, 1, 30)}, "y_val: Unknown label type: continuous"),
+    "NaN as class": ({"y_val": with_nan(Y)}, r"y_val: needs finite numbers, got nan at y_val\[3\]"),
     "labels": (
         {"y_val": np.column_stack([Y == 0, Y == 1])},
         r"y_val: needs one column of classes, as .* shape \(30, 2\)",
@@ -331,9 +332,10 @@ OF_CLASSES = {
     ),
 }
 OF_NUMBERS = {
-    "targets": ({"y_val": with_nan(ONES)}, r"y_val: needs finite numbers, got nan at y_val\[3, 0\]"),
+    "targets": ({"y_val": with_nan(ONES)}, r"y_val: needs finite numbers, got nan at y_val\[3\]"),
     "columns of y": ({"y_val": np.ones((30, 2))}, r"y_val: needs 1 columns, as y has, got shape \(30, 2\)"),
-    "words as y": ({"y_val": ["a"] * 30}, "y_val: "),
+    "words as y": ({"y_val": ["a"] * 30}, "y_val: needs real numbers, got dtype <U1"),
+    "sparse y": ({"y_val": sparse.csr_matrix(ONES).T}, "y_val: needs a dense array, got csr_matrix"),
 }
 
 
@@ -359,7 +361,7 @@ def test_errors_in_validation_targets_name_their_argument():
     for scaled in (False, True):  # of which one column would be made two
         with pytest.raises(ValueError, match=r"^y_val: needs 2 columns, as y has, got shape \(30,\)"):
             MLPRegressor(**SETTINGS, scale_targets=scaled).fit(X, two, X_val=X, y_val=ONES)
-    with pytest.raises(ValueError, match=r"^y_val: needs finite numbers, got nan at y_val\[3, 0\]"):
+    with pytest.raises(ValueError, match=r"^y_val: needs finite numbers, got nan at y_val\[3\]"):
         MLPRegressor(**SETTINGS, scale_targets=True).fit(*NUMBERS, X_val=X, y_val=with_nan(ONES))
     labels = np.column_stack([Y == 0, Y == 1, Y == 2])
     with pytest.raises(ValueError, match=r"^y_val: needs columns of zeros and ones, as what was learned from"):

@@ -350,7 +350,7 @@ class Perceptron(Parameters):
         if loss.elementwise and targets.ndim == 1:
             targets = targets[:, np.newaxis] == np.arange(n_outputs) if n_outputs > 1 else targets[:, np.newaxis]
         is_label = targets.ndim == 1 and n_outputs > 1  # a number that was found here
-        return targets if is_label else check.targets(name, targets, loss, dtype, len(targets), n_outputs)
+        return targets if is_label else check.targets(name, targets, loss, dtype, targets.shape[0], n_outputs)
 
     def _activations(self, n_hidden: int) -> tuple[str, ...]:
         """Return the activation of each layer by our name."""

@@ -118,7 +118,11 @@ def checked_targets(estimator: Any, name: str, y: Any, n_rows: int, name_of_rows
         if isinstance(estimator, RegressorMixin) and y.dtype.kind == "O":
             y = y.astype(np.float64)
     _same_rows(name, y, n_rows, name_of_rows)
-    if y.ndim == 2 and y.shape[1] == 1 and not hasattr(y, "toarray"):
+    if hasattr(y, "toarray"):
+        return y  # type: ignore[no-any-return]
+    if y.dtype.kind == "f":
+        check.array(name, y, np.dtype(np.float64))
+    if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return y  # type: ignore[no-any-return]
 
@@ -241,8 +245,8 @@ def is_multilabel(y: Any, name: str = "y") -> bool:
     if y.ndim == 1 and y.dtype.kind in "biuU":  # the usual case; the general one takes scikit-learn long to decide
         return False
     with about(name):
+        kind = type_of_target(y, input_name=name)  # before the other, which calls every argument y
         check_classification_targets(y)
-        kind = type_of_target(y, input_name=name)
     if "multioutput" in kind:
         raise ValueError(
             f"{name}: needs one column of classes, or columns of zeros and ones, got several columns of classes"
