@@ -76,6 +76,7 @@ def test_a_minimisation(solver, backend, dtype):
         "state": SolverState(problem.parameters.astype(np.float64)),
         "n_threads": 1,
         "fixed_threads": False,
+        "bound": 1e30,
     }
     assert list(given) == [name for name, _ in expected("Solving")]
     for run in (core.Solving(**given), core.Solving(*given.values())):

@@ -321,3 +321,16 @@ def test_a_damaged_minimisation_is_seen(name, change, message, rows, tmp_path, m
     fleet.save_checkpoint(tmp_path / "fleet")
     with pytest.raises(ValueError, match=message):
         bp.resume(tmp_path / "fleet")
+
+
+def test_a_member_whose_weights_do_not_fit_ends_as_if_it_were_alone():
+    X = np.arange(1, 5.0)[:, np.newaxis] * 1e-30
+    y = np.arange(1, 5) * np.array([[1.0], [1e9]])  # the second asks for a weight of 1e39
+    fleet = bp.Fleet(1, [bp.Dense(1, bias=False)], size=2, seed=0)
+    alone = [fleet[k].copy() for k in range(2)]
+    results = fleet.minimize(X, y, method="lm", tolerance=0)
+    for k, network in enumerate(alone):
+        result = network.minimize(X, y[k], method="lm", tolerance=0)
+        assert np.isfinite(fleet[k].parameters).all()
+        np.testing.assert_array_equal(network.parameters, fleet[k].parameters)
+        assert (result.loss, result.iterations) == (results[k].loss, results[k].iterations)

@@ -377,3 +377,55 @@ def test_automatic_tolerances_follow_no_output_that_hardly_counts(backend):
     for method in ("lbfgs", "lm"):
         net = bp.mlp([1, 8, 2], hidden="tanh", dtype="float64", seed=0, backend=backend)
         assert net.minimize(X, y, method=method, max_iter=4000).success, method
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "lm", "bayesian"])
+def test_no_parameter_grows_beyond_the_dtype_of_the_network(method, backend):
+    X, y = np.arange(1, 5.0)[:, np.newaxis] * 1e-30, np.arange(1, 5) * 1e9  # asks for a weight of 1e39
+    net = bp.Network(1, [bp.Dense(1, bias=False)], seed=0, backend=backend)
+    first = net.loss(X, y)
+    with np.errstate(all="raise"):
+        result = net.minimize(X, y, method=method, tolerance=0)
+    assert np.isfinite(net.parameters).all()
+    np.testing.assert_array_equal(net.parameters, result.x.astype(np.float32))
+    assert result.loss <= first * (1 + 1e-6)
+    assert np.isfinite(net.loss(X, y))
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "L-BFGS-B", "BFGS"])
+def test_a_loss_without_a_lower_bound_leaves_finite_parameters(method, data, backend):
+    X, y = data
+    net = bp.mlp([4, 4, 1], hidden="tanh", seed=0, backend=backend)
+
+    def falling(outputs, targets):
+        return float(outputs.sum()), np.ones_like(outputs)
+
+    options = {"loss_tolerance": 0} if method == "lbfgs" else None
+    with np.errstate(over="raise"):
+        net.minimize(X, y, loss=falling, method=method, max_iter=3000, options=options)
+    assert np.isfinite(net.parameters).all()
+    assert (np.diff(net.history.loss) <= 0).all()
+
+
+@pytest.mark.parametrize("seed", [3, 12])
+def test_elements_of_all_sizes_are_no_singular_matrix(seed, backend):
+    net = bp.mlp([1, 3, 2], hidden="silu", output="softsign", dtype="float64", seed=seed, backend=backend)
+    options = {"scaling": "marquardt"}
+    result = net.minimize([[0.3]], [[2.0, -3.0]], method="lm", tolerance=0, options=options)  # out of reach
+    assert np.isfinite(result.x).all()
+    assert result.loss == net.loss([[0.3]], [[2.0, -3.0]])
+
+
+def test_a_start_whose_penalty_alone_is_not_finite_is_refused_as_such(data, backend):
+    X, y = data
+    net = bp.mlp([4, 3, 1], hidden="tanh", dtype="float64", seed=0, backend=backend)
+    net.weights[0][...] = 1e200
+    match = r"parameters: needs a start where the penalty is finite, got parameters up to 1e\+200"
+    with pytest.raises(ValueError, match=match):
+        net.minimize(X, y, method="bayesian")
+
+
+def test_what_a_method_of_scipy_does_not_take_is_named(data):
+    X, y = data
+    with pytest.raises(ValueError, match="log: needs method='lbfgs', 'lm' or 'bayesian', got method='BFGS'"):
+        bp.mlp([4, 1], seed=0).minimize(X, y, method="BFGS", log=print)

@@ -7,6 +7,7 @@ from backprop.reference.layout import layout
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.float cimport DBL_MAX
 from libc.limits cimport LLONG_MAX
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc

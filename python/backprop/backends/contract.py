@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
@@ -184,11 +185,13 @@ class Core(Protocol[P]):
         state: SolverState,
         n_threads: int = 1,
         fixed_threads: bool = False,
+        bound: float = sys.float_info.max,
     ) -> _Solving:
         """Return a minimisation of the loss over all rows, penalties included, without dropout.
 
         It goes on from the state. The numbers of the method are doubles, whatever the backend's dtype, in which the
-        loss is computed. Threads are as in `TrainingSettings`.
+        loss is computed. Threads are as in `TrainingSettings`. Where a parameter is larger than `bound`, without its
+        sign, or NaN, the loss counts as infinite.
         """
         ...
 

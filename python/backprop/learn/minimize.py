@@ -25,6 +25,7 @@ from backprop.learn.solving import (
 )
 from backprop.model import rows
 from backprop.reference.solvers import SOLVERS, Solver
+from backprop.reference.solvers.solver import slope_of
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -69,7 +70,8 @@ def minimize(
     checked, data = network._data(X, y, loss, sample_weight, custom=True)
     data, validation = rows.validation(network, checked, data, validation_data, validation_split, columns)
     if scipy_minimize is not None:
-        extras = {"validation_data": validation, "metrics": metrics, "callbacks": every_callback, "resume": resume}
+        extras = {"validation_data": validation, "metrics": metrics, "log": log, "callbacks": every_callback}
+        extras["resume"] = resume
         for name, given in {**extras, "progress": progress is True}.items():
             if given:
                 raise ValueError(f"{name}: needs method='lbfgs', 'lm' or 'bayesian', got method={method!r}")
@@ -149,7 +151,7 @@ class _Run:
     def after_iteration(self, intermediate_result: Any) -> None:
         """Take the new parameters over; SciPy takes StopIteration for the end."""
         value = float(intermediate_result.fun)
-        if not np.isfinite(value):
+        if not (np.isfinite(value) and slope_of(intermediate_result.x) <= np.finfo(self.network.dtype).max):
             raise StopIteration
         self.network.parameters[self.free] = intermediate_result.x
         self.losses.append(value)

@@ -138,8 +138,13 @@ class NotFiniteError(ValueError):
 
     def __init__(self, solution: Solution) -> None:
         self.solution = solution
-        what, of = ("gradient", "slope") if math.isfinite(solution.loss) else ("loss", "loss")
-        super().__init__(f"parameters: needs a start where the {what} is finite, got a {of} of {getattr(solution, of)}")
+        if not math.isfinite(solution.loss):
+            what = f"the loss is finite, got a loss of {solution.loss}"
+        elif not math.isfinite(solution.slope):
+            what = f"the gradient is finite, got a slope of {solution.slope}"
+        else:
+            what = f"the penalty is finite, got parameters up to {np.abs(solution.x).max():g}"
+        super().__init__(f"parameters: needs a start where {what}")
 
 
 class Minimising:
@@ -227,7 +232,8 @@ class Minimising:
         """Let the core work until there is a reason to end."""
         state, bar = self.state, self.listeners.bar
         objective, settings = self.objective, self.left.solver
-        self.run = run = solving(objective, settings, state, self.n_threads)
+        bound = float(np.finfo(self.network.dtype).max)
+        self.run = run = solving(objective, settings, state, self.n_threads, bound)
         ended: str = "time"
         while ended == "time":
             ended = run.run(state.iteration, pace.SLICE_SECONDS, np.empty(0))
@@ -310,15 +316,24 @@ def solution_of(left: SolverRun, free: NDArray[np.bool_]) -> Solution:
     )  # fmt: skip
 
 
-def solving(objective: Objective, settings: Solver, state: SolverState, n_threads: int = 1) -> Solving:
-    """Return the backend's minimisation, or for a loss that no core knows, the reference's loop over its parts."""
+def solving(objective: Objective, settings: Solver, state: SolverState, n_threads: int, bound: float) -> Solving:
+    """Return the backend's minimisation, or for a loss that no core knows, the reference's loop over its parts.
+
+    Beyond the bound parameters do not fit into the network: the loss counts as infinite there.
+    """
     loss, data = objective.loss, objective.data
     if not isinstance(loss, Custom) and not data.weighs_outputs:
         fixed = threads.are_fixed()
-        return objective.module.Solving(objective.plan, loss, settings, data, state, n_threads, fixed)
-    from backprop.reference.solving import Minimisation
+        return objective.module.Solving(objective.plan, loss, settings, data, state, n_threads, fixed, bound)
+    from backprop.reference.solving import Minimisation, is_within
 
-    return Minimisation(objective, settings, state)
+    def bounded(point: NDArray[np.float64], gradient: NDArray[np.float64]) -> float:
+        if is_within(bound, point):
+            return objective(point, gradient)
+        gradient[:] = math.nan
+        return math.inf
+
+    return Minimisation(bounded, settings, state)
 
 
 def flops(settings: Solver, objective: Objective, n_parameters: int) -> float:

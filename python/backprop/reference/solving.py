@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from backprop.reference.gauss_newton import gauss_newton
 from backprop.reference.losses.loss import denominator
 from backprop.reference.passes import Plan, add_penalty_gradient, loss_and_gradient
 from backprop.reference.solvers.bayesian import Terms
-from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Vector
+from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Vector, slope_of
 
 if TYPE_CHECKING:
     from backprop.base.types import Data
@@ -55,6 +57,11 @@ class Minimisation:
         """Put what the method has learned into the state; here it is always there."""
 
 
+def is_within(bound: float, point: Vector) -> bool:
+    """Return whether no parameter is larger than the bound, without its sign, or NaN."""
+    return slope_of(point) <= bound
+
+
 class Solving(Minimisation):
     """A minimisation of the loss over fixed data, penalties included, without dropout: changes `state` in place."""
 
@@ -67,8 +74,9 @@ class Solving(Minimisation):
         state: SolverState,
         n_threads: int = 1,
         fixed_threads: bool = False,
+        bound: float = sys.float_info.max,
     ) -> None:
-        super().__init__(Rows(plan, loss, data), solver, state)
+        super().__init__(Rows(plan, loss, data, bound), solver, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +86,14 @@ class Rows:
     plan: Plan
     function: Loss
     data: Data
+    bound: float = sys.float_info.max
+    """of the size of a parameter: beyond it the loss is infinite"""
 
     def __call__(self, point: Vector, gradient: Vector) -> float:
         """Return the loss; put its gradient into `gradient`."""
+        if not is_within(self.bound, point):
+            gradient[:] = math.nan
+            return math.inf
         parameters: Any = point.astype(self.data.X.dtype)
         slopes = np.empty_like(parameters)
         value = loss_and_gradient(self.plan, self.function, parameters, self.data, slopes)
@@ -89,6 +102,8 @@ class Rows:
 
     def loss(self, point: Vector) -> float:
         """Return the loss."""
+        if not is_within(self.bound, point):
+            return math.inf
         parameters: Any = point.astype(self.data.X.dtype)
         return loss_and_gradient(self.plan, self.function, parameters, self.data, None)
 

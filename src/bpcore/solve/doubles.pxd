@@ -132,6 +132,12 @@ cdef inline double largest(const double *x, Py_ssize_t n) noexcept nogil:
     return top if rest == 0 else rest
 
 
+cdef inline void fill(double *y, double value, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = value
+
+
 cdef inline void to_reals(real *y, const double *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     if sizeof(real) == sizeof(double):

@@ -1,6 +1,6 @@
 """What every minimizer has: the run that computes the loss, when it stops, and where it is."""
 
-from libc.math cimport fabs, isfinite
+from libc.math cimport INFINITY, NAN, fabs, isfinite
 from libc.string cimport memcpy
 
 from bpcore.machine.threads cimport now
@@ -11,7 +11,7 @@ from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Run
 from bpcore.run.team cimport vary_team
 from bpcore.run.workspace cimport Arena, take
-from bpcore.solve.doubles cimport largest, to_doubles, to_reals
+from bpcore.solve.doubles cimport fill, largest, to_doubles, to_reals
 
 
 cdef enum Reason:
@@ -32,6 +32,7 @@ cdef struct Solution:
     double tolerance
     double loss_tolerance
     long long max_evaluations
+    double bound  # of the size of a parameter
     # as the last whole iteration left it
     double *point  # (n,)
     double loss
@@ -47,13 +48,18 @@ cdef struct Solution:
 
 
 cdef inline double evaluate(Run *run, Solution *solution, const double *x, double *gradient) noexcept nogil:
-    """The loss at x (n,), penalties included; its gradient, unless that is NULL.
+    """The loss at x (n,), penalties included; its gradient, unless that is NULL. Infinite beyond the bound.
 
     Where run.state.paused is set afterwards, the time is over and it is not there yet: the same call again goes on.
     """
     cdef real *slopes = run.workspace.gradient if gradient != NULL else NULL
     cdef double value, begun = 0
     cdef int n_threads = run.team.n_threads
+    if not largest(x, solution.n) <= solution.bound:
+        if gradient != NULL:
+            fill(gradient, NAN, solution.n)
+        solution.evaluations += 1
+        return INFINITY
     if solution.shares_rows:
         begun = now()
     else:

@@ -18,6 +18,7 @@ cdef class Solving:
 
     def __init__(
         self, Plan plan not None, loss, solver, data, state, int n_threads=1, bint fixed_threads=False,
+        double bound=DBL_MAX,
     ):
         cdef rn.Run *run = &self.native
         self.plan = plan
@@ -27,6 +28,7 @@ cdef class Solving:
         self.net = plan.net
         run.job.net = &self.net
         self.fill_solution(solver)
+        self.solution.bound = bound
         self.fill_method(solver)
         begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads)
         run.team.n_threads = 1
