@@ -403,3 +403,22 @@ def test_rounding_is_no_effective_number_of_parameters(seed, backend):
     found = net.minimize(X, y, method="bayesian", max_iter=8, tolerance=0)
     assert found.gamma == 0 or found.gamma > 1e-12
     assert np.isfinite([found.alpha, found.beta, found.loss]).all()
+
+
+def test_precisions_beyond_all_measure_are_refused(rng):
+    X, y = rng.normal(size=(20, 2)), rng.normal(size=20)
+    net = bp.mlp([2, 4, 1], hidden="tanh", dtype="float64", seed=0)
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="is not positive definite"):
+        bp.Laplace(net, X, y, alpha=1e-320, beta=1e-320)
+    with np.errstate(all="raise"):
+        posterior = bp.Laplace(net, X, y, alpha=1e-300, beta=1e300)
+    assert np.isfinite(posterior.covariance).all()
+
+
+def test_outputs_that_are_infinite_raise_no_warning(rng):
+    X, y = rng.normal(size=(20, 2)), rng.normal(size=20)
+    net = bp.Network(2, [bp.Dense(3, "exp"), bp.Dense(1)], dtype="float64", seed=0)
+    posterior = bp.Laplace(net, X, y, alpha=1.0, beta=100.0)
+    mean, std = posterior.predict(1e3 * X, return_std=True)
+    np.testing.assert_array_equal(np.isfinite(mean), np.isfinite(net.predict(1e3 * X)))
+    assert not np.isfinite(std[~np.isfinite(mean)]).any()

@@ -199,13 +199,14 @@ class Laplace:
         X = np.ascontiguousarray(check.array("X", X, np.dtype(np.float64)))
         mean = np.empty((len(X), self._plan.n_outputs))
         std = np.empty_like(mean)
-        for part in self._parts(len(X)):
-            run = forward_pass(self._plan, self._point, X[part])
-            mean[part] = run.outputs[-1]
-            for output in range(self._plan.n_outputs) if return_std else ():
-                J = jacobian(self._plan, self._point, run, output)[:, self._free]
-                variance = ((J @ self._inverse.T) ** 2).sum(axis=1)
-                std[part, output] = np.sqrt(variance + noise / self.beta)
+        with np.errstate(all="ignore"):  # outputs may be infinite, as those of `Network.predict`
+            for part in self._parts(len(X)):
+                run = forward_pass(self._plan, self._point, X[part])
+                mean[part] = run.outputs[-1]
+                for output in range(self._plan.n_outputs) if return_std else ():
+                    J = jacobian(self._plan, self._point, run, output)[:, self._free]
+                    variance = ((J @ self._inverse.T) ** 2).sum(axis=1)
+                    std[part, output] = np.sqrt(variance + noise / self.beta)
         return (mean, std) if return_std else mean
 
     def __repr__(self) -> str:
@@ -272,13 +273,17 @@ class Laplace:
         """Compute what follows from the precisions."""
         n = len(self._prior)
         try:
-            self.factor = np.linalg.cholesky(beta * self._product + alpha * np.diag(self._prior))
+            with np.errstate(all="ignore"):  # of precisions near the limits
+                self.factor = np.linalg.cholesky(beta * self._product + alpha * np.diag(self._prior))
+                self._inverse = np.linalg.solve(self.factor, np.eye(n))
+                variances = (self._inverse**2).sum(axis=0)
         except np.linalg.LinAlgError as error:
             raise _flat_error(alpha, beta) from error
-        self._inverse = np.linalg.solve(self.factor, np.eye(n))
+        if not (np.isfinite(self.factor).all() and np.isfinite(variances).all()):
+            raise _flat_error(alpha, beta)
         self.alpha, self.beta = float(alpha), float(beta)
         n_prior = float(self._prior.sum())
-        gamma = n_prior - alpha * float(self._prior @ (self._inverse**2).sum(axis=0))
+        gamma = n_prior - alpha * float(self._prior @ variances)
         self.gamma = max(gamma, 0.0)  # below is rounding
         self.log_evidence = 0.5 * (
             n_prior * math.log(alpha)

@@ -11,6 +11,7 @@ import numpy as np
 from backprop.base.solving import SolverState
 from backprop.reference.solvers.levenberg_marquardt import Fit, LevenbergMarquardt
 from backprop.reference.solvers.solver import LeastSquares, Vector
+from backprop.reference.solvers.triangular import inverse_of
 
 FIRST_PENALTY = 1e-2
 """The l2 of the first step, relative to the mean of the diagonal of the Gauss-Newton matrix."""
@@ -144,7 +145,7 @@ class Evidence(Fit):
             L = np.linalg.cholesky(M + np.diag(1 - trainable))
         except np.linalg.LinAlgError:
             return value
-        inverse = np.linalg.inv(L)
+        inverse = inverse_of(L)
         gamma = float(prior.sum() - before * (prior @ (inverse * inverse).sum(axis=0)))
         gamma = 0.0 if gamma <= 1e-12 * prior.sum() else gamma  # what rounding leaves: it would decide alpha
         squares, errors = float(prior @ (point * point)), 2 * self.data / self.terms.factor

@@ -12,6 +12,7 @@ import numpy as np
 from backprop.base import checks as check
 from backprop.base.solving import SolveReason, SolverState
 from backprop.reference.solvers.solver import Function, LeastSquares, Solver, Vector, enter, is_flat
+from backprop.reference.solvers.triangular import solve_factorised
 
 ROUNDING = float(np.finfo(np.float64).eps)
 """A step that promises a smaller fall, relative to the loss, cannot be told from none."""
@@ -166,5 +167,4 @@ def _step(M: Vector, damping: Vector, g: Vector) -> Vector | None:
         L = np.linalg.cholesky(M + np.diag(damping))
     except np.linalg.LinAlgError:
         return None
-    d: Vector = -np.linalg.solve(L.T, np.linalg.solve(L, g))
-    return d
+    return solve_factorised(L, -g)
