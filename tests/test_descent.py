@@ -250,3 +250,41 @@ def test_one_variable_and_a_wall():
 def test_wrong_arguments_of_minimizers(arguments, settings, error, message):
     with np.errstate(all="ignore"), pytest.raises(error, match=message):
         descend(*arguments, **settings)
+
+
+@pytest.mark.parametrize(
+    ("f", "gradient", "message"),
+    [
+        (
+            lambda p: p,
+            lambda p: np.ones((3, 2)),
+            "gradient: needs a row of the Jacobian for each of the 2 residuals, got 3",
+        ),
+        (
+            lambda p: np.ones(int(10 * abs(p[0])) + 1) * abs(p[1]),
+            None,
+            "f: needs to return as many residuals everywhere",
+        ),
+    ],
+    ids=["jacobian", "residuals"],
+)
+def test_residuals_and_their_jacobian_belong_together(f, gradient, message):
+    with pytest.raises(ValueError, match=message):
+        descend(f, [1.0, 2.0], gradient, solver="lm")
+
+
+def test_residuals_may_overflow_in_python_s_own_numbers():
+    walk = descend(lambda x: [math.exp(x) - 5, 1e-3 * x], -20.0, solver="lm")
+    assert abs(walk.x - math.log(5)) < 1e-6
+
+
+def test_minimizers_are_not_told_of_a_learning_rate():
+    result = descend(lambda x: x, 3.0, lambda x: 1.0 if x > 2.9 else np.nan, solver="lm")
+    assert result.reason == "not finite"
+    assert result.explanation == "a value or a gradient is not finite"
+    assert "learning_rate" in descend(lambda x: x**2, 1.0, learning_rate=1e200).explanation
+
+
+def test_a_number_that_is_not_finite_has_no_index():
+    with pytest.raises(ValueError, match=r"x0: needs finite numbers, got nan$"):
+        descend(lambda x: x**2, np.nan)

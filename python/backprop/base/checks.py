@@ -434,7 +434,8 @@ def _too_large(name: str, array: NDArray[Any]) -> ValueError:
 def _first(name: str, where: NDArray[np.bool_], array: NDArray[Any]) -> str:
     """Name the first element of `array` for which `where` holds."""
     index = tuple(int(i) for i in np.unravel_index(int(where.argmax()), where.shape))
-    return f"{array[index]} at {name}[{', '.join(map(str, index))}]"
+    at = f" at {name}[{', '.join(map(str, index))}]" if index else ""
+    return f"{array[index]}{at}"
 
 
 def span(name: str, value: Any) -> tuple[float, float]:

@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 _NOT_COMPLEX = (TypeError, ValueError, AttributeError, np.exceptions.ComplexWarning)
 
+_SMALLER_RATE = ": try a smaller learning_rate"
 _REASONS: dict[str, str] = {
     "tolerance": "the gradient's norm is within the tolerance",
     "steps": "all steps are done",
-    "rising": "all steps are done and the value is higher than at the start: try a smaller learning_rate",
-    "not finite": "a value or a gradient is not finite: try a smaller learning_rate",
+    "rising": "all steps are done and the value is higher than at the start" + _SMALLER_RATE,
+    "not finite": "a value or a gradient is not finite" + _SMALLER_RATE,
     "stuck": "no step makes the value fall any more: rounding hides what is left",
 }
 
@@ -78,7 +79,8 @@ class Descent(DescentRecord):
     @property
     def explanation(self) -> str:
         """Why it ended, in words."""
-        return _REASONS[self.reason]
+        words = _REASONS[self.reason]
+        return words if self.solver == "gradient descent" else words.removesuffix(_SMALLER_RATE)
 
     def plot(self, ax: Axes | None = None, **settings: Any) -> Axes:
         """Draw the function and the way down; see `backprop.plotting.plot_descent`."""

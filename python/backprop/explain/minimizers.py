@@ -63,7 +63,8 @@ class Jacobian:
 
     def by_differences(self, point: Vector) -> Vector:
         """Return central differences."""
-        ends = (ends_of(lambda x: _numbers("f", self.call(x)), point, i) for i in range(point.size))
+        size = _numbers("f", self.call(point)).size
+        ends = (ends_of(lambda x: _residuals(self.call, x, size), point, i) for i in range(point.size))
         return np.stack([(above - below) / width for above, below, width in ends], axis=1)
 
 
@@ -128,14 +129,25 @@ class SumOfSquares:
 
     def gradient(self, point: Vector) -> Vector:
         """Return ``2 J^T e``."""
-        gradient: Vector = 2 * self.jacobian(point).T @ _numbers("f", self.call(point))
+        e, J = self._with_jacobian(point)
+        gradient: Vector = 2 * J.T @ e
         return gradient
 
     def gauss_newton(self, point: Vector, gradient: Vector) -> Vector:
         """Return ``2 J^T J``; put the gradient into the other vector."""
-        J = self.jacobian(point)
-        gradient[:] = 2 * J.T @ _numbers("f", self.call(point))
+        e, J = self._with_jacobian(point)
+        gradient[:] = 2 * J.T @ e
         return 2 * J.T @ J
+
+    def _with_jacobian(self, point: Vector) -> tuple[Vector, Vector]:
+        """Return the residuals and their Jacobian."""
+        e, J = _numbers("f", self.call(point)), self.jacobian(point)
+        if len(J) != len(e):
+            name = "gradient" if self.jacobian.given is not None else "f"
+            raise ValueError(
+                f"{name}: needs a row of the Jacobian for each of the {len(e)} residuals, got {len(J)} rows"
+            )
+        return e, J
 
     def function(self) -> Callable[[Any], float]:
         """Return the sum as a function of what the residuals are given."""
@@ -148,6 +160,14 @@ def _numbers(name: str, value: Any) -> Vector:
     if array.dtype.kind not in "fiub" or not array.size:
         raise TypeError(f"{name}: needs to return real numbers, got {check.shown(value)}")
     return array.reshape(-1).astype(np.float64)
+
+
+def _residuals(call: Callable[[Vector], Any], point: Vector, size: int) -> Vector:
+    """Return residuals, of which there are as many everywhere, or one infinite number in the place of all."""
+    e = _numbers("f", call(point))
+    if e.size != size and not (e.size == 1 and np.isinf(e[0])):
+        raise ValueError(f"f: needs to return as many residuals everywhere, got {e.size} beside {size}")
+    return e
 
 
 def by_lbfgs(

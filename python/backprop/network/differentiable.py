@@ -252,9 +252,9 @@ class Differentiable(Model):
 
         J has the derivatives of the outputs with respect to the parameters, and C the second derivatives of the loss
         with respect to the outputs. Where a loss is computed from raw scores, as cross_entropy of softmax is, both are
-        those of the scores; the matrix is then the Fisher information. It is positive semidefinite where the loss is
-        convex, and the Hessian where the outputs are linear in the parameters. N. N. Schraudolph, "Fast curvature
-        matrix-vector products" (2002).
+        those of the scores; with cross_entropy, kullback_leibler, binary_cross_entropy and poisson the matrix is then
+        the Fisher information. It is positive semidefinite where the loss is convex, and the Hessian where the outputs
+        are linear in the parameters. N. N. Schraudolph, "Fast curvature matrix-vector products" (2002).
 
         Parameters
         ----------
