@@ -15,7 +15,7 @@ _MESSAGES = {
     "stuck": "no step makes the loss fall: rounding hides what is left",
     "no noise": "the loss has a minimum, but the rows leave no noise to find there: alpha and beta mean nothing",
     "stopped": "the callback asked to stop",
-    "not finite": "the loss at the start is not finite",
+    "not finite": "the loss at the start, or its gradient, is not finite",
 }
 
 
@@ -38,9 +38,10 @@ class Solution:
         Iterations done, and how often the loss was computed.
     reason : str
         Why it ended: ``"gradient"``, ``"loss"``, ``"iterations"``, ``"evaluations"``, ``"stuck"`` or ``"stopped"``;
-        of a member of a fleet also ``"not finite"``: its loss at the start is not; with ``method="bayesian"`` also
-        ``"no noise"``: a gradient or a fall within its tolerance, but the evidence asked for no precisions there. The
-        rows determine all parameters, or errors are as small as rounding; alpha, beta and gamma are those from before.
+        of a member of a fleet also ``"not finite"``: its loss at the start, or the gradient there, is not; with
+        ``method="bayesian"`` also ``"no noise"``: a gradient or a fall within its tolerance, but the evidence asked for
+        no precisions there. The rows determine all parameters, or errors are as small as rounding; alpha, beta and
+        gamma are those from before.
     alpha, beta : float or None
         With ``method="bayesian"`` the precisions of the prior of the parameters and of the noise of the targets.
     gamma : float or None
