@@ -429,3 +429,24 @@ def test_what_a_method_of_scipy_does_not_take_is_named(data):
     X, y = data
     with pytest.raises(ValueError, match="log: needs method='lbfgs', 'lm' or 'bayesian', got method='BFGS'"):
         bp.mlp([4, 1], seed=0).minimize(X, y, method="BFGS", log=print)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "lm", "bayesian"])
+def test_a_start_that_is_refused_leaves_the_network_as_it_was(method, data, backend):
+    X, y = data
+    nets = [bp.mlp([4, 3, 1], hidden="tanh", dtype="float64", seed=0, backend=backend) for _ in range(2)]
+    for net in nets:
+        net.fit(X, y, optimizer=bp.Adam(), epochs=3)
+    with pytest.raises(ValueError, match="needs a start where the loss is finite"):
+        nets[0].minimize(X, 1e200 * y, method=method)
+    assert nets[0].history.stop_reason == "epochs"
+    for net in nets:
+        net.fit(X, y, optimizer=bp.Adam(), epochs=3)  # the moments go on
+        net.minimize(X, y, method=method, max_iter=3, tolerance=0)
+    with pytest.raises(ValueError, match="needs a start where the loss is finite"):
+        nets[0].minimize(X, 1e200 * y, method=method)
+    for net in nets:
+        result = net.minimize(X, y, method=method, max_iter=6, tolerance=0, resume=True)
+        assert result.iterations == 6
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+    np.testing.assert_array_equal(nets[0].history.loss, nets[1].history.loss)

@@ -14,6 +14,7 @@ from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn.callbacks import Callback, LambdaCallback
 from backprop.learn.fit import checked_threads, progress_bar
+from backprop.learn.solve import NotFiniteError
 from backprop.learn.solving import (
     Problem,
     Ready,
@@ -89,8 +90,13 @@ def minimize(
     ready = Ready(request, network, checked, data, validation, every_callback, bar)
     used = checked_threads(n_threads, ready.flops, network._core.MAX_THREADS)
     with HeldInterrupts() as interrupts, network._guard:
+        before = network._feature_names, network._optimizer, network._solved, network.history.stop_reason
         network._feature_names = columns
-        return ready.train(interrupts, used)
+        try:
+            return ready.train(interrupts, used)
+        except NotFiniteError:
+            network._feature_names, network._optimizer, network._solved, network.history.stop_reason = before
+            raise
 
 
 def _log(log: Any) -> Callback:

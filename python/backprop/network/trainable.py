@@ -424,7 +424,8 @@ class Trainable(Model):
         Raises
         ------
         TypeError, ValueError
-            If an argument is wrong, a layer has dropout or max_norm, or the loss at the start is not finite.
+            If an argument is wrong, a layer has dropout or max_norm, or the loss at the start is not finite; the
+            network is then as it was.
         ImportError
             For a method of SciPy, without SciPy (the extra ``scipy``).
 
