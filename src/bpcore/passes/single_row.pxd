@@ -13,8 +13,8 @@ from bpcore.formulas.losses cimport Loss, from_scores
 from bpcore.machine.types cimport LANES, never_inlined, real, vec, vload, vset1, vstore
 from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network
-from bpcore.products.single_row cimport (
-    DECAYED_STEP, KEEP, PLAIN_STEP, Use, narrow_scores, row_delta, row_gradient, row_scores,
+from bpcore.products.row_products cimport (
+    Use, narrow_scores, row_delta, row_gradient, row_scores,
 )
 
 
@@ -40,6 +40,7 @@ cdef struct RowPass:
     RowLayer *layers
     int n_layers
     int first_trainable
+    Use use  # of the gradient
     bint side_by_side  # whether each output has a loss of its own
     real *targets  # (n_outputs,) in whole vectors, for these
     real *room  # [n_outputs][LANES], for deltas that nobody needs
@@ -50,34 +51,41 @@ cdef inline bint lie_side_by_side(const Network *net, const Loss *loss) noexcept
     return has_deltas(loss) and is_elementwise(net.layers[net.n_layers - 1].activation)
 
 
-cdef inline never_inlined place_row_pass(
-    const Network *net, const Loss *loss, const real *parameters, real *target, const Chunk *chunk, RowPass *row,
+cdef inline never_inlined place_row_layer(
+    const Layer *layer, const real *parameters, real *target, RowLayer *layers, RowLayer *own,
+) noexcept nogil:
+    """Fill in a layer but for the arrays of its outputs."""
+    own.n_in, own.n_out = layer.n_in, layer.n_out
+    own.n_vecs = (layer.n_out + LANES - 1) // LANES
+    own.activation, own.alpha = layer.activation, layer.alpha
+    own.weights = parameters + layer.weights
+    own.biases = parameters + layer.biases if layer.has_bias else NULL
+    own.below = layers + layer.reads if layer.reads != NETWORK_INPUTS else NULL
+    own.g_weights = target + layer.weights if layer.trainable else NULL
+    own.g_biases = target + layer.biases if layer.bias_trainable else NULL
+
+
+cdef inline void place_row_pass(
+    const Network *net, const Loss *loss, const real *parameters, real *target, Use use, const Chunk *chunk,
+    RowPass *row,
 ) noexcept nogil:
     """Fill in the layers. target: where the gradient goes, laid out like the parameters.
 
     The arrays of the last layer are `row`'s own where its chunk collects outputs (`run/row_losses.pxd`).
     """
-    cdef const Layer *layer
     cdef RowLayer *own
     cdef int l
     row.n_layers = net.n_layers
     row.first_trainable = net.first_trainable
+    row.use = use
     row.side_by_side = lie_side_by_side(net, loss)
     for l in range(net.n_layers):
-        layer = net.layers + l
         own = row.layers + l
-        own.n_in, own.n_out = layer.n_in, layer.n_out
-        own.n_vecs = (layer.n_out + LANES - 1) // LANES
-        own.activation, own.alpha = layer.activation, layer.alpha
-        own.weights = parameters + layer.weights
-        own.biases = parameters + layer.biases if layer.has_bias else NULL
-        own.below = row.layers + layer.reads if layer.reads != NETWORK_INPUTS else NULL
+        place_row_layer(net.layers + l, parameters, target, row.layers, own)
         if l < net.n_layers - 1 or not row.side_by_side:
             own.z, own.a = chunk.z[l + 1], chunk.a[l + 1]
         own.delta = chunk.delta[l + 1]
-        own.g_weights = target + layer.weights if layer.trainable else NULL
-        own.g_biases = target + layer.biases if layer.bias_trainable else NULL
-        own.passes_delta = layer.reads >= net.first_trainable
+        own.passes_delta = net.layers[l].reads >= net.first_trainable
 
 
 # ---- forward ----
@@ -181,17 +189,16 @@ cdef inline void row_delta_below(const RowLayer *layer) noexcept nogil:
 
 
 cdef inline void row_backward(
-    const RowPass *path, const real *row, bint step, real rate, real decay,
+    const RowPass *path, const real *row, real rate, real decay,
 ) noexcept nogil:
-    """The gradient of one row to its place, or, if `step`, a plain SGD step along it of what is there."""
+    """The gradient of one row to its place, or a step of what is there."""
     cdef const RowLayer *layer
-    cdef Use use = KEEP if not step else DECAYED_STEP if decay != 0 else PLAIN_STEP
     cdef int l
     for l in range(path.n_layers - 1, path.first_trainable - 1, -1):
         layer = path.layers + l
         if layer.passes_delta:
             row_delta_below(layer)
         row_gradient(
-            use, rate, decay, layer.n_in, layer.n_out, row_inputs(layer, row), layer.delta, layer.g_weights,
+            path.use, rate, decay, layer.n_in, layer.n_out, row_inputs(layer, row), layer.delta, layer.g_weights,
             layer.g_biases,
         )

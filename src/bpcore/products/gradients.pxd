@@ -45,23 +45,30 @@ cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexce
 
 cdef inline always_inlined sink_block(
     const int mode, const int n_rows, const int n_vecs, const Sink *sink, real *g, Py_ssize_t g_row, Py_ssize_t last,
-    const vec *acc,
+    vec *acc,
 ) noexcept nogil:
-    """The same for a block of n_rows rows of n_vecs vectors, g_row apart, with `last` numbers in the last vector."""
+    """The same for a block of n_rows rows of n_vecs vectors, g_row apart, with `last` numbers in the last vector.
+
+    All are loaded before any is stored: a load that overlaps a masked store, if only in lanes that are masked, waits
+    until that has left the store buffer.
+    """
     cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), x, w
     cdef real *at
     cdef int r, j
     for r in range(n_rows):
         for j in range(n_vecs):
             at = g + r * g_row + j * LANES
-            x = acc[r * n_vecs + j]
             if mode != SET:
+                x = acc[r * n_vecs + j]
                 w = vload(at) if j < n_vecs - 1 else vload_n(at, last)
-                x = w + x if mode == ADD else vfma(rate, vfma(decay, w, x), w)
+                acc[r * n_vecs + j] = w + x if mode == ADD else vfma(rate, vfma(decay, w, x), w)
+    for r in range(n_rows):
+        for j in range(n_vecs):
+            at = g + r * g_row + j * LANES
             if j < n_vecs - 1:
-                vstore(at, x)
+                vstore(at, acc[r * n_vecs + j])
             else:
-                vstore_n(at, x, last)
+                vstore_n(at, acc[r * n_vecs + j], last)
 
 
 # ---- weight gradient, many outputs: lanes over outputs ----

@@ -5,7 +5,7 @@ lanes of the chunk, where the loss of samples is at home, and computed for all o
 binary cross-entropy takes a fifth less time. Losses are added up in the order of the rows, as if each had not waited.
 """
 
-from bpcore.machine.types cimport LANES, real
+from bpcore.machine.types cimport LANES, never_inlined, real
 from bpcore.passes.layers cimport loss_delta
 from bpcore.passes.network cimport Chunk, Network
 from bpcore.passes.single_row cimport RowLayer
@@ -36,6 +36,11 @@ cdef inline void hold_loss(Run *run, double factor, double penalties, double den
         add_held_losses(run)
 
 
+cdef inline never_inlined add_held_loss(Run *run, int k) noexcept nogil:
+    cdef const HeldLosses *held = &run.workspace.held
+    add_loss(run, held.factor[k] * run.workspace.chunk.value[k], held.penalties[k], held.denominator[k], 1)
+
+
 cdef inline void add_held_losses(Run *run) noexcept nogil:
     """Add those to the sums of the epoch."""
     cdef const Network *net = run.job.net
@@ -48,5 +53,5 @@ cdef inline void add_held_losses(Run *run) noexcept nogil:
         net, &run.job.loss, net.layers[net.n_layers - 1].activation, chunk.y, chunk, run.workspace.row.room
     )
     for k in range(held.n):
-        add_loss(run, held.factor[k] * chunk.value[k], held.penalties[k], held.denominator[k], 1)
+        add_held_loss(run, k)
     held.n = 0

@@ -13,6 +13,7 @@ from bpcore.passes.network cimport Chunk, Network
 from bpcore.passes.single_row cimport RowPass, place_row_pass, row_backward, row_forward, row_forward_in_lanes
 from bpcore.passes.tiny cimport has_tiny_layers, tiny_backward
 from bpcore.products.gradients cimport Sink
+from bpcore.products.row_products cimport DECAYED_STEP, KEEP, PLAIN_STEP, Use
 from bpcore.run.batch cimport tiny_pass
 from bpcore.run.gradient cimport gather_targets
 from bpcore.run.job cimport Job, Rows, denominator_of, factor_of, targets_per_row, weight_of
@@ -92,6 +93,13 @@ cdef inline void spread_targets(const Job *job, Py_ssize_t row, Chunk *chunk) no
         )
 
 
+cdef inline Use use_of(const Job *job) noexcept nogil:
+    """What becomes of a gradient."""
+    if not job.steps_directly:
+        return KEEP
+    return DECAYED_STEP if plain_sgd_decay(&job.optimizer) != 0 else PLAIN_STEP
+
+
 cdef inline void copy_targets(Py_ssize_t n, const real *y, real *out) noexcept nogil:
     """out = y (n,), in whole vectors."""
     cdef Py_ssize_t i = 0
@@ -118,7 +126,7 @@ cdef inline void train_row(Run *run, Py_ssize_t k) noexcept nogil:
         chunk.factor[0] = <real> (factor * weight)
         spread_targets(&run.job, row, chunk)
         row_forward_in_lanes(net, &run.job.loss, run.state.parameters, path, x, chunk)
-    row_backward(path, x, run.job.steps_directly, <real> rate, plain_sgd_decay(&run.job.optimizer))
+    row_backward(path, x, <real> rate, plain_sgd_decay(&run.job.optimizer))
     if path.side_by_side:
         hold_loss(run, factor * weight, end_step(run, rate, weight), denominator)
     else:
@@ -137,7 +145,8 @@ cdef inline void begin_rows(Run *run) noexcept nogil:
     """Prepare for single rows."""
     take_rows(&run.workspace.chunk, 1)
     place_row_pass(
-        run.job.net, &run.job.loss, run.state.parameters, target_of(run), &run.workspace.chunk, &run.workspace.row
+        run.job.net, &run.job.loss, run.state.parameters, target_of(run), use_of(&run.job), &run.workspace.chunk,
+        &run.workspace.row,
     )
 
 

@@ -6,8 +6,8 @@ computes the addresses of all, while the row waits.
 """
 
 from bpcore.machine.types cimport (
-    GROUP_VECS, LANES, MAX_TAIL_ROWS, MAX_VECS, TAIL_ROWS, always_inlined, never_inlined, real, rfma, vec, vfma, vload,
-    vload_n, vset1, vstore, vstore_n,
+    GROUP_VECS, LANES, MAX_LANES, MAX_TAIL_ROWS, MAX_VECS, TAIL_ROWS, always_inlined, never_inlined, real, rfma, vec,
+    vfma, vload, vload_n, vset1, vstore, vstore_n, vtranspose,
 )
 from bpcore.products.gradients cimport sum_group
 
@@ -35,18 +35,16 @@ cdef inline real dot(const real *x, const real *w, Py_ssize_t n) noexcept nogil:
     return sum_group(acc)
 
 
-cdef inline always_inlined scores_rows(
-    const int n_rows, const int n_vecs, const bint whole, Py_ssize_t n_out, const real *x, const real *w, Py_ssize_t n,
+cdef inline always_inlined scores_row(
+    const int c, const int n_vecs, const bint whole, Py_ssize_t n_out, const real *x, const real *w, Py_ssize_t n,
     vec *acc,
 ) noexcept nogil:
-    """n_rows <= 4 rows of w, one for each chain in acc (4, n_vecs): n_vecs `whole` vectors, or one of n numbers."""
-    cdef vec xi, wi
-    cdef int c, j
-    for c in range(n_rows):
-        xi = vset1(x[c])
-        for j in range(n_vecs):
-            wi = vload(w + c * n_out + j * LANES) if whole else vload_n(w + c * n_out, n)
-            acc[c * n_vecs + j] = vfma(xi, wi, acc[c * n_vecs + j])
+    """Row c of w, for chain c of acc (4, n_vecs): n_vecs `whole` vectors, or one of n numbers."""
+    cdef vec xi = vset1(x[c]), wi
+    cdef int j
+    for j in range(n_vecs):
+        wi = vload(w + c * n_out + j * LANES) if whole else vload_n(w + c * n_out, n)
+        acc[c * n_vecs + j] = vfma(xi, wi, acc[c * n_vecs + j])
 
 
 cdef inline always_inlined scores_panel(
@@ -60,16 +58,17 @@ cdef inline always_inlined scores_panel(
     for c in range(4 * n_vecs):
         acc[c] = vset1(0)
     while n_in >= 4:
-        scores_rows(4, n_vecs, whole, n_out, x, w, n, acc)
+        for c in range(4):
+            scores_row(c, n_vecs, whole, n_out, x, w, n, acc)
         x += 4
         w += 4 * n_out
         n_in -= 4
-    if n_in == 1:
-        scores_rows(1, n_vecs, whole, n_out, x, w, n, acc)
-    elif n_in == 2:
-        scores_rows(2, n_vecs, whole, n_out, x, w, n, acc)
-    elif n_in == 3:
-        scores_rows(3, n_vecs, whole, n_out, x, w, n, acc)
+    if n_in > 0:
+        scores_row(0, n_vecs, whole, n_out, x, w, n, acc)
+    if n_in > 1:
+        scores_row(1, n_vecs, whole, n_out, x, w, n, acc)
+    if n_in > 2:
+        scores_row(2, n_vecs, whole, n_out, x, w, n, acc)
     for j in range(n_vecs):
         z[j] = (acc[j] + acc[n_vecs + j]) + (acc[2 * n_vecs + j] + acc[3 * n_vecs + j])
         if bias != NULL:
@@ -152,6 +151,29 @@ cdef inline void row_scores(
 
 # ---- backward ----
 
+cdef inline void delta_block(
+    Py_ssize_t n, Py_ssize_t n_out, const real *w, const real *d, real *out,
+) noexcept nogil:
+    """out (LANES,) = n <= LANES rows of w (n, n_out) @ d (n_out,) and 0, for n_out <= LANES.
+
+    The sum of each row is that of `dot`, with the rows in the lanes: a tree over the outputs.
+    """
+    cdef vec columns[MAX_LANES]
+    cdef int half = LANES // 2, i
+    for i in range(LANES):
+        columns[i] = vload_n(w + i * n_out, n_out) if i < n else vset1(0)
+    vtranspose(columns)
+    for i in range(LANES):
+        if i < n_out:
+            columns[i] = vfma(columns[i], vset1(d[i]), vset1(0))
+    while half > 0:
+        for i in range(half):
+            if i + half < n_out:
+                columns[i] = columns[i] + columns[i + half]
+        half = half // 2
+    vstore(out, columns[0])
+
+
 cdef inline void row_delta(
     Py_ssize_t n_in, Py_ssize_t n_out, const real *w, const real *d, real *out,
 ) noexcept nogil:
@@ -166,8 +188,12 @@ cdef inline void row_delta(
         if i < n_in:
             vstore(out + i, vload_n(w + i, n_in - i) * dv)
         return
-    for i in range(n_in):
+    while n_out <= LANES and 4 * (n_in - i) >= 3 * LANES:  # fewer rows do not pay for their transposition
+        delta_block(min(n_in - i, <Py_ssize_t> LANES), n_out, w + i * n_out, d, out + i)
+        i += LANES
+    while i < n_in:
         out[i] = dot(w + i * n_out, d, n_out)
+        i += 1
 
 
 # ---- the gradient ----
@@ -175,20 +201,17 @@ cdef inline void row_delta(
 # What becomes of a gradient.
 cdef enum Use:
     KEEP
-    PLAIN_STEP  # of SGD
+    PLAIN_STEP  # of SGD: without weight decay it takes two thirds of the time, and no bit changes where w is finite
     DECAYED_STEP  # of SGD with weight decay
 
 
-cdef inline vec new_weights(const Use use, vec rate, vec decay, vec w, vec g) noexcept nogil:
-    """The gradient itself, or what plain SGD makes of the weights: without decay in two thirds of the time, which
-    changes no bit where w is finite."""
-    if use == DECAYED_STEP:
-        g = vfma(decay, w, g)
+cdef inline vec new_weights(const Use use, vec rate, vec w, vec g) noexcept nogil:
+    """The gradient itself, or what plain SGD makes of the weights."""
     return g if use == KEEP else vfma(-rate, g, w)
 
 
 cdef inline always_inlined outer_rows(
-    const Use use, const int n_rows, const int n_vecs, vec rate, vec decay, Py_ssize_t n_out, const real *x,
+    const Use use, const int n_rows, const int n_vecs, vec rate, Py_ssize_t n_out, const real *x,
     const vec *dv, real *w,
 ) noexcept nogil:
     """n_rows rows of `outer_panel`."""
@@ -198,11 +221,11 @@ cdef inline always_inlined outer_rows(
         xv = vset1(x[r])
         for j in range(n_vecs):
             wv = vload(w + r * n_out + j * LANES) if use != KEEP else xv
-            vstore(w + r * n_out + j * LANES, new_weights(use, rate, decay, wv, xv * dv[j]))
+            vstore(w + r * n_out + j * LANES, new_weights(use, rate, wv, xv * dv[j]))
 
 
 cdef inline always_inlined outer_panel(
-    const Use use, const int n_vecs, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x,
+    const Use use, const int n_vecs, vec rate, Py_ssize_t n_in, Py_ssize_t n_out, const real *x,
     const real *d, real *w,
 ) noexcept nogil:
     """w (n_in, n_vecs * LANES of n_out columns) = x (n_in,) d', or a step of SGD along that."""
@@ -211,18 +234,18 @@ cdef inline always_inlined outer_panel(
     for j in range(n_vecs):
         dv[j] = vload(d + j * LANES)
     while n_in >= 4:
-        outer_rows(use, 4, n_vecs, rate, decay, n_out, x, dv, w)
+        outer_rows(use, 4, n_vecs, rate, n_out, x, dv, w)
         x += 4
         w += 4 * n_out
         n_in -= 4
     for _ in range(n_in):
-        outer_rows(use, 1, n_vecs, rate, decay, n_out, x, dv, w)
+        outer_rows(use, 1, n_vecs, rate, n_out, x, dv, w)
         x += 1
         w += n_out
 
 
 cdef inline always_inlined outer_tail(
-    const Use use, vec rate, vec decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
+    const Use use, vec rate, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
     Py_ssize_t n,
 ) noexcept nogil:
     """The same for the last n < LANES columns.
@@ -236,14 +259,14 @@ cdef inline always_inlined outer_tail(
     for r in range(TAIL_ROWS):
         old[r] = vload_n(w + r * n_out, n) if use != KEEP and r < n_in else dv
     while n_in > 0:
-        tail_rows(use, rate, decay, n_in, n_out, x, dv, w, n, old)
+        tail_rows(use, rate, n_in, n_out, x, dv, w, n, old)
         x += TAIL_ROWS
         w += TAIL_ROWS * n_out
         n_in -= TAIL_ROWS
 
 
 cdef inline always_inlined tail_rows(
-    const Use use, vec rate, vec decay, Py_ssize_t n_left, Py_ssize_t n_out, const real *x, vec dv, real *w,
+    const Use use, vec rate, Py_ssize_t n_left, Py_ssize_t n_out, const real *x, vec dv, real *w,
     Py_ssize_t n, vec *old,
 ) noexcept nogil:
     """TAIL_ROWS rows, or n_left if that is less; old: these, and afterwards those that follow."""
@@ -253,7 +276,7 @@ cdef inline always_inlined tail_rows(
         following[r] = vload_n(w + (TAIL_ROWS + r) * n_out, n) if use != KEEP and TAIL_ROWS + r < n_left else dv
     for r in range(TAIL_ROWS):
         if r < n_left:
-            vstore_n(w + r * n_out, new_weights(use, rate, decay, old[r], vset1(x[r]) * dv), n)
+            vstore_n(w + r * n_out, new_weights(use, rate, old[r], vset1(x[r]) * dv), n)
     for r in range(TAIL_ROWS):
         old[r] = following[r]
 
@@ -261,25 +284,25 @@ cdef inline always_inlined tail_rows(
 cdef inline never_inlined step_vec(
     real rate, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
 ) noexcept nogil:
-    outer_panel(PLAIN_STEP, 1, vset1(rate), vset1(0), n_in, n_out, x, d, w)
+    outer_panel(PLAIN_STEP, 1, vset1(rate), n_in, n_out, x, d, w)
 
 
 cdef inline never_inlined step_2_vecs(
     real rate, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
 ) noexcept nogil:
-    outer_panel(PLAIN_STEP, 2, vset1(rate), vset1(0), n_in, n_out, x, d, w)
+    outer_panel(PLAIN_STEP, 2, vset1(rate), n_in, n_out, x, d, w)
 
 
 cdef inline never_inlined step_4_vecs(
     real rate, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
 ) noexcept nogil:
-    outer_panel(PLAIN_STEP, 4, vset1(rate), vset1(0), n_in, n_out, x, d, w)
+    outer_panel(PLAIN_STEP, 4, vset1(rate), n_in, n_out, x, d, w)
 
 
 cdef inline never_inlined step_tail(
     real rate, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w, Py_ssize_t n,
 ) noexcept nogil:
-    outer_tail(PLAIN_STEP, vset1(rate), vset1(0), n_in, n_out, x, d, w, n)
+    outer_tail(PLAIN_STEP, vset1(rate), n_in, n_out, x, d, w, n)
 
 
 cdef inline void outer_step(
@@ -301,75 +324,108 @@ cdef inline void outer_step(
         step_tail(rate, n_in, n_out, x, d + o, w + o, n_out - o)
 
 
-cdef inline always_inlined outer_columns(
-    const Use use, real rate, real decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
-) noexcept nogil:
-    """w = x (n_in,) d (n_out,)', or a step of SGD along that."""
-    cdef Py_ssize_t o = 0
-    while n_out - o >= LANES:
-        outer_panel(use, 1, vset1(rate), vset1(decay), n_in, n_out, x, d + o, w + o)
-        o += LANES
-    if o < n_out:
-        outer_tail(use, vset1(rate), vset1(decay), n_in, n_out, x, d + o, w + o, n_out - o)
-
-
 cdef inline never_inlined outer_gradient(
     Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
 ) noexcept nogil:
-    outer_columns(KEEP, 0, 0, n_in, n_out, x, d, w)
+    """w = x (n_in,) d (n_out,)'."""
+    cdef Py_ssize_t o = 0
+    while n_out - o >= LANES:
+        outer_panel(KEEP, 1, vset1(0), n_in, n_out, x, d + o, w + o)
+        o += LANES
+    if o < n_out:
+        outer_tail(KEEP, vset1(0), n_in, n_out, x, d + o, w + o, n_out - o)
 
 
-cdef inline never_inlined outer_decayed_step(
-    real rate, real decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
+# Loops of their own, lest they be unrolled as often as a vector has lanes.
+cdef inline never_inlined copy_numbers(Py_ssize_t n, const real *x, real *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = x[i]
+
+
+cdef inline never_inlined scaled_numbers(
+    Use use, real rate, real decay, Py_ssize_t n, real scale, const real *x, const real *old, real *w,
 ) noexcept nogil:
-    outer_columns(DECAYED_STEP, rate, decay, n_in, n_out, x, d, w)
+    """w (n,) = scale x (n,), or a step of SGD along that from `old`."""
+    cdef Py_ssize_t i
+    cdef real g
+    for i in range(n):
+        g = scale * x[i]
+        if use == DECAYED_STEP:
+            g = rfma(decay, old[i], g)
+        w[i] = g if use == KEEP else rfma(-rate, g, old[i])
 
 
-cdef inline always_inlined scaled_vector(
-    const Use use, real rate, real decay, Py_ssize_t n, real scale, const real *x, real *w,
+cdef inline never_inlined scaled_vector_of(
+    Use use, real rate, real decay, Py_ssize_t n, real scale, const real *x, const real *last, real *w,
 ) noexcept nogil:
-    """w (n,) = scale x (n,), or a step of SGD along that."""
+    """The same from w; last: its numbers that make no whole vector, as they were."""
     cdef vec rate_v = vset1(rate), decay_v = vset1(decay), scale_v = vset1(scale), g
     while n >= LANES:
         g = scale_v * vload(x)
-        vstore(w, new_weights(use, rate_v, decay_v, vload(w) if use != KEEP else g, g))
+        if use == DECAYED_STEP:
+            g = vfma(decay_v, vload(w), g)
+        vstore(w, g if use == KEEP else vfma(-rate_v, g, vload(w)))
         x += LANES
         w += LANES
         n -= LANES
     if n > 0:
-        g = scale_v * vload_n(x, n)
-        vstore_n(w, new_weights(use, rate_v, decay_v, vload_n(w, n) if use != KEEP else g, g), n)
+        scaled_numbers(use, rate, decay, n, scale, x, last, w)
 
 
-cdef inline void scaled_gradient(
-    const Use use, real rate, real decay, Py_ssize_t n, real scale, const real *x, real *w,
+cdef inline void scaled_vector(
+    Use use, real rate, real decay, Py_ssize_t n, real scale, const real *x, const real *last, real *w,
 ) noexcept nogil:
-    if n == 1:  # a masked store would not forward to the load of the next step
-        if use == KEEP:
-            w[0] = scale * x[0]
-        else:
-            w[0] = rfma(-rate, rfma(decay, w[0], scale * x[0]), w[0])
-    elif use == KEEP:
-        scaled_vector(KEEP, rate, decay, n, scale, x, w)
-    elif use == PLAIN_STEP:
-        scaled_vector(PLAIN_STEP, rate, decay, n, scale, x, w)
-    else:
-        scaled_vector(DECAYED_STEP, rate, decay, n, scale, x, w)
+    """`scaled_vector_of`, which does not keep the usual step waiting."""
+    cdef vec rate_v = vset1(rate), scale_v = vset1(scale)
+    if use != PLAIN_STEP:
+        scaled_vector_of(use, rate, decay, n, scale, x, last, w)
+        return
+    if n == 1:
+        w[0] = rfma(-rate, scale * x[0], last[0])
+        return
+    while n >= LANES:
+        vstore(w, vfma(-rate_v, scale_v * vload(x), vload(w)))
+        x += LANES
+        w += LANES
+        n -= LANES
+    if n > 0:
+        scaled_numbers(PLAIN_STEP, rate, 0, n, scale, x, last, w)
+
+
+cdef inline void outer_decayed_step(
+    real rate, real decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w,
+) noexcept nogil:
+    """w (n_in, n_out) makes a step with decay along x (n_in,) d (n_out,)'."""
+    cdef Py_ssize_t i
+    for i in range(n_in):
+        scaled_vector_of(DECAYED_STEP, rate, decay, n_out, x[i], d, w + n_out // LANES * LANES, w)
+        w += n_out
 
 
 cdef inline void row_gradient(
     Use use, real rate, real decay, Py_ssize_t n_in, Py_ssize_t n_out, const real *x, const real *d, real *w, real *b,
 ) noexcept nogil:
-    """w (n_in, n_out), b (n_out,): the gradient x d', d, or one step of SGD along it; either may be NULL."""
+    """w (n_in, n_out), b (n_out,): the gradient x d', d, or one step of SGD along it; either may be NULL.
+
+    Biases that make no whole vector are loaded one by one, and before the masked vectors of the weights are stored:
+    where a load and such a store overlap, if only in lanes that are masked, the load waits until the other is done.
+    """
+    cdef real last[MAX_LANES]
+    cdef Py_ssize_t whole = n_out // LANES * LANES
+    if b != NULL and n_out == 1:
+        last[0] = b[0]
+    elif b != NULL and n_out > whole:
+        copy_numbers(n_out - whole, b + whole, last)
     if w == NULL:
         pass
     elif n_out == 1:
-        scaled_gradient(use, rate, decay, n_in, d[0], x, w)
+        scaled_vector(use, rate, decay, n_in, d[0], x, w + n_in // LANES * LANES, w)
     elif use == PLAIN_STEP:
         outer_step(rate, n_in, n_out, x, d, w)
     elif use == DECAYED_STEP:
         outer_decayed_step(rate, decay, n_in, n_out, x, d, w)
-    else:
+    elif use == KEEP:
         outer_gradient(n_in, n_out, x, d, w)
     if b != NULL:
-        scaled_gradient(use, rate, decay, n_out, 1, d, b)
+        scaled_vector(use, rate, decay, n_out, 1, d, last, b)
