@@ -103,7 +103,8 @@ static const real bp_zeros[BP_MAX_ROWS] = {0};
 #endif
 #define BP_GROUP_LANES ((int)(64 / sizeof(real)))
 #define BP_GROUP_VECS (BP_GROUP_LANES / BP_LANES)
-#define BP_DOT_ROWS (BP_GROUP_VECS < 8 ? 8 / BP_GROUP_VECS : 1)
+/* The sums of a block of dot products that the registers hold beside its factors: 12, or of 32 registers 24. */
+#define BP_DOT_SUMS (BP_MAX_ROWS < 8 ? 12 : 24)
 
 /* ---- memory ---- */
 #if BP_VEC_BYTES > 0

@@ -11,7 +11,7 @@ cdef extern from "machine/simd.h" nogil:
     const int MAX_ROWS "BP_MAX_ROWS"
     const int GROUP_LANES "BP_GROUP_LANES"
     const int GROUP_VECS "BP_GROUP_VECS"
-    const int DOT_ROWS "BP_DOT_ROWS"
+    const int DOT_SUMS "BP_DOT_SUMS"
     const int SHORT_TILE "BP_SHORT_TILE"
     const int QUARTER "BP_QUARTER"
     const int TAIL_ROWS "BP_TAIL_ROWS"

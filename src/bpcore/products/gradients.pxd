@@ -3,8 +3,8 @@
 from bpcore.formulas.optimizers cimport Update
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport (
-    DOT_ROWS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
-    prefetch_to_write, real, rfma, unlikely, vec, vfma, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    DOT_SUMS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
+    prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
 )
 
 
@@ -323,24 +323,30 @@ cdef inline void outputs_any(
 
 # ---- weight gradient, few outputs: dot products over samples ----
 
-cdef inline always_inlined dot_rows(
-    const int n_rows, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t column,
-    const real *a, const real *d, real *g, Py_ssize_t g_row, const Sink *sink,
-) noexcept nogil:
-    """g[r * g_row] takes sum over samples of a[row + r, sample] * d[column, sample].
+cdef enum:
+    MAX_DOT_ROWS = 8
+    MAX_DOT_COLUMNS = 3
+    MAX_DOTS = 48  # sums of a block, where vectors are single numbers
 
-    GROUP_LANES partial sums, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that hold
-    no sample.
+
+cdef inline always_inlined dots_block(
+    const int n_rows, const int n_columns, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row,
+    Py_ssize_t column, const real *a, const real *d, real *g, const Sink *sink,
+) noexcept nogil:
+    """g [r * n_out + c] takes sum over samples of a[row + r, sample] * d[column + c, sample].
+
+    GROUP_LANES partial sums each, whatever the width of a vector, added up in a fixed tree. d is 0 in the lanes that
+    hold no sample.
     """
-    cdef vec acc[MAX_BLOCK]
-    cdef vec dv
+    cdef vec acc[MAX_DOTS]
+    cdef vec dv[MAX_DOT_COLUMNS]
+    cdef vec av
     cdef Py_ssize_t width
     cdef const real *at
     cdef const real *dt
-    cdef int i, r, s, t, v
-    for r in range(n_rows):
-        for s in range(GROUP_VECS):
-            acc[r * GROUP_VECS + s] = vset1(0)
+    cdef int c, i, r, s, t, v
+    for i in range(n_rows * n_columns * GROUP_VECS):
+        acc[i] = vset1(0)
     for t in range(tiles.n_tiles):
         width = tiles.vecs[t] * LANES
         at = a + n_in * tiles.start[t] + row * width
@@ -349,13 +355,39 @@ cdef inline always_inlined dot_rows(
         while v < tiles.vecs[t]:
             for s in range(GROUP_VECS):
                 if v + s < tiles.vecs[t]:
-                    dv = vload(dt + (v + s) * LANES)
+                    for c in range(n_columns):
+                        dv[c] = vload(dt + c * width + s * LANES)
                     for r in range(n_rows):
-                        i = r * GROUP_VECS + s
-                        acc[i] = vfma(vload(at + r * width + (v + s) * LANES), dv, acc[i])
+                        av = vheld(vload(at + r * width + s * LANES))
+                        for c in range(n_columns):
+                            i = (r * n_columns + c) * GROUP_VECS + s
+                            acc[i] = vfma(av, dv[c], acc[i])
             v += GROUP_VECS
+            at += GROUP_VECS * LANES
+            dt += GROUP_VECS * LANES
     for r in range(n_rows):
-        sink_real(sink, g + r * g_row, sum_group(acc + r * GROUP_VECS))
+        for c in range(n_columns):
+            sink_real(sink, g + r * n_out + c, sum_group(acc + (r * n_columns + c) * GROUP_VECS))
+
+
+cdef inline always_inlined dots_columns(
+    const int n_columns, const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t row, Py_ssize_t end_row,
+    Py_ssize_t column, const real *a, const real *d, real *g, const Sink *sink,
+) noexcept nogil:
+    """All rows of `dots_block`, in blocks that the registers hold. g: where row `row` of these columns goes."""
+    cdef int some = min(<int> MAX_DOT_ROWS, max(1, DOT_SUMS // (n_columns * GROUP_VECS)))
+    while end_row - row >= some:
+        dots_block(some, n_columns, tiles, n_in, n_out, row, column, a, d, g, sink)
+        g += some * n_out
+        row += some
+    while n_columns == 1 and some > 2 and end_row - row >= 2:  # one chain of sums would wait for itself
+        dots_block(2, n_columns, tiles, n_in, n_out, row, column, a, d, g, sink)
+        g += 2 * n_out
+        row += 2
+    while end_row > row:
+        dots_block(1, n_columns, tiles, n_in, n_out, row, column, a, d, g, sink)
+        g += n_out
+        row += 1
 
 
 cdef inline real sum_group(vec *acc) noexcept nogil:
@@ -395,25 +427,19 @@ cdef inline void dots_product(
     const real *d, real *g_weights, real *g_biases, const Sink *sink,
 ) noexcept nogil:
     """What `outputs_product` computes, for few outputs: one dot product over the samples for each weight."""
-    cdef Py_ssize_t row, column
-    cdef real *at
-    for column in range(n_out):
-        if g_weights != NULL:
-            row = first_row
-            at = g_weights + column
-            while end_row - row >= DOT_ROWS:
-                dot_rows(DOT_ROWS, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
-                at += DOT_ROWS * n_out
-                row += DOT_ROWS
-            while DOT_ROWS > 2 and end_row - row >= 2:
-                dot_rows(2, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
-                at += 2 * n_out
-                row += 2
-            while end_row - row >= 1:
-                dot_rows(1, tiles, n_in, n_out, row, column, a, d, at, n_out, sink)
-                at += n_out
-                row += 1
-        if g_biases != NULL:
+    cdef Py_ssize_t column = 0
+    while g_weights != NULL and column < n_out:
+        if n_out - column == 3 or n_out - column > 4:
+            dots_columns(3, tiles, n_in, n_out, first_row, end_row, column, a, d, g_weights + column, sink)
+            column += 3
+        elif n_out - column > 1:
+            dots_columns(2, tiles, n_in, n_out, first_row, end_row, column, a, d, g_weights + column, sink)
+            column += 2
+        else:
+            dots_columns(1, tiles, n_in, n_out, first_row, end_row, column, a, d, g_weights + column, sink)
+            column += 1
+    if g_biases != NULL:
+        for column in range(n_out):
             dot_sum(tiles, n_out, column, d, g_biases + column, sink)
 
 

@@ -4,7 +4,7 @@ from libc.math cimport isfinite
 from libc.string cimport memcpy
 
 from bpcore.machine.threads cimport now
-from bpcore.machine.types cimport real, unlikely
+from bpcore.machine.types cimport never_inlined, real, unlikely
 from bpcore.passes.batches cimport shuffle
 from bpcore.passes.few_rows cimport FEW_ROWS
 from bpcore.passes.tiny cimport is_tiny
@@ -125,18 +125,32 @@ cdef inline bint train_large_batch(Run *run, const Call *call, Py_ssize_t n) noe
     return True
 
 
+cdef inline never_inlined train_single_rows(Run *run, Call *call) noexcept nogil:
+    """`train_rows` for batches of one row."""
+    cdef State *state = &run.state
+    cdef bint over = call.over
+    begin_rows(run)
+    while state.cursor < run.job.data.n and not over:
+        train_row(run, state.cursor)
+        state.cursor += 1
+        if unlikely(run.job.average.wanted):
+            average_step(run)
+        over = time_is_over(run, call) or state.step >= call.last_step
+    add_held_losses(run)
+    call.over = over
+
+
 cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
     """The steps that are left of this epoch; False where the call is over before them."""
     cdef State *state = &run.state
-    cdef bint by_row = call.by_row, tiny = call.tiny, over = call.over
+    cdef bint tiny = call.tiny, over = call.over
     cdef Py_ssize_t n
-    if by_row:
-        begin_rows(run)
+    if call.by_row:
+        train_single_rows(run, call)
+        return state.cursor >= run.job.data.n
     while state.cursor < run.job.data.n and not over:
         n = min(run.job.batch_size, run.job.data.n - state.cursor)
-        if by_row:
-            train_row(run, state.cursor)
-        elif tiny:
+        if tiny:
             train_tiny_batch(run, state.cursor, n, call.has_passed)
             call.has_passed = False
         elif call.by_few_rows and 1 < n <= FEW_ROWS:
@@ -148,7 +162,6 @@ cdef inline bint train_rows(Run *run, Call *call) noexcept nogil:
         if unlikely(run.job.average.wanted):
             average_step(run)
         over = time_is_over(run, call) or state.step >= call.last_step
-    add_held_losses(run)
     call.over = over
     return state.cursor >= run.job.data.n
 
