@@ -20,6 +20,7 @@ from bpcore.machine.types cimport (
 )
 from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
 from bpcore.passes.network cimport fits_small_batches
+from bpcore.passes.tiny cimport is_tiny
 from bpcore.run.job cimport Job, denominator_of, factor_of
 from bpcore.run.small_steps cimport takes_few_rows
 
@@ -179,6 +180,16 @@ cdef inline void set_rates(Lanes *lanes) noexcept nogil:
         prepare_lanes(lanes)
 
 
+cdef inline const real *decay_of(const Lanes *lanes) noexcept nogil:
+    """The weight decay of each lane's step at hand; NULL where a network alone leaves it out, which changes no bit
+    unless a weight is infinite, and spares a third of the work on it."""
+    if not lanes.update.any_decay and (
+        lanes.regime == SINGLE or is_tiny(lanes.fleet.job.net, lanes.most_in_batch)
+    ):
+        return NULL
+    return &lanes.update.decay[0]
+
+
 cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
     """The gradient of the step at hand; False where the time is over before it is there."""
     cdef Py_ssize_t n_rounds
@@ -187,7 +198,7 @@ cdef inline bint run_gradients(Lanes *lanes) noexcept nogil:
     if lanes.agree:
         if lanes.steps_directly:
             set_rates(lanes)
-            target = MembersTarget(lanes.parameters, &lanes.update.rate[0], &lanes.update.decay[0])
+            target = MembersTarget(lanes.parameters, &lanes.update.rate[0], decay_of(lanes))
         run_whole(lanes, &target, lanes.full_batches and lanes.fleet.validation.n == NULL)
         return True
     if lanes.round == 0:

@@ -162,6 +162,7 @@ cdef inline void put_update(const Update *update, int lane, LaneUpdates *all) no
     cdef int j
     all.rate[lane] = update.rate
     all.decay[lane] = update.decay
+    all.any_decay = all.any_decay or update.decay != 0
     for j in range(MAX_COEFFICIENTS):
         all.c[j][lane] = update.c[j]
 
@@ -172,7 +173,7 @@ cdef inline void prepare_lanes(Lanes *lanes) noexcept nogil:
     cdef Update update
     cdef int i, j, last = -1
     cdef bint shared = lanes.fleet.n_optimizers == 1, stands = not counts_steps(&lanes.fleet.job.optimizer)
-    all.any_apart = False
+    all.any_apart = all.any_decay = False
     for i in range(LANES):
         all.apart[i] = False
         if lanes.member[i] >= 0 and not (

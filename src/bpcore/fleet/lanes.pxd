@@ -54,7 +54,8 @@ cdef struct LaneUpdates:
     bint flags[MAX_FLAGS]  # of the first member
     bint apart[MAX_LANES]  # whether this lane's are others
     bint any_apart
-    int64_t unused[5]  # up to a cache line
+    bint any_decay
+    int64_t unused[4]  # up to a cache line
 
 # Losses of consecutive epochs of consecutive members, one in each lane.
 cdef struct NotedLosses:

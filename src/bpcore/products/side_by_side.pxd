@@ -34,7 +34,7 @@ cdef struct MembersProduct:
     Py_ssize_t out_column
     # NULL; or what is there, weights, makes a step of plain SGD along the product, with each member's rate and decay
     const real *rate
-    const real *decay
+    const real *decay  # NULL where no member has one
 
 
 cdef inline real *place(real *array, Py_ssize_t vectors) noexcept nogil:
@@ -59,6 +59,12 @@ cdef inline always_inlined put_block(
                 vstore(place(out, r * p.out_row + c * p.out_column), block[r * n_columns + c])
         return
     rate = -vload(p.rate)
+    if p.decay == NULL:
+        for r in range(n_rows):
+            for c in range(n_columns):
+                at = place(out, r * p.out_row + c * p.out_column)
+                vstore(at, vfma(rate, block[r * n_columns + c], vload(at)))
+        return
     decay = vload(p.decay)
     for r in range(n_rows):
         for c in range(n_columns):
