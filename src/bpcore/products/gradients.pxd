@@ -4,7 +4,8 @@ from bpcore.formulas.optimizers cimport Update
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport (
     DOT_SUMS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
-    prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum, vtranspose,
+    prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum,
+    vtranspose,
 )
 
 
