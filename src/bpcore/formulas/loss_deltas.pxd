@@ -22,7 +22,10 @@ cdef inline bint has_deltas(const Loss *loss) noexcept nogil:
 cdef inline vec elementwise_delta(
     const Loss *loss, ActivationKind activation, vec a, vec z, vec y, vec factor,
 ) noexcept nogil:
-    """The delta of a vector of outputs: with respect to z for the pairs that `from_scores` lists, to a for others."""
+    """The delta of a vector of outputs: with respect to z for the pairs that `from_scores` lists, to a for others.
+
+    Losses are chosen as in `losses.tile_delta`.
+    """
     cdef bint of_scores = from_scores(loss.kind, activation)
     cdef vec parameters[MAX_LOSS_PARAMETERS]
     cdef vec delta = vset1(0)

@@ -1,9 +1,9 @@
 """Batches of a few rows: the lanes run over features, which lie row by row, [rows][features].
 
-With samples in the lanes most of these would be empty. Only the loss keeps that layout, as in `single_row.pxd`. Sums
-have one chain of additions, in the order of the inputs going forward, of the outputs going back and of the rows for the
-gradient. Those of narrow layers have four chains, and those of single units are dot products. Which of these it is
-depends on shapes alone, so that every instruction set gives the same bits.
+With samples in the lanes most of these would be empty. Only the loss keeps that layout. Sums have one chain of
+additions, in the order of the inputs going forward, of the outputs going back and of the rows for the gradient. Those
+of narrow layers have four chains, and those of single units are dot products. Which of these it is depends on shapes
+alone, so that every instruction set gives the same bits.
 
 Vectors may run past the end of the last row. Every array has GROUP_LANES numbers for each feature and at most half as
 many rows, so from two features on there is room; a single one is computed by scalars. What lies there is never used.

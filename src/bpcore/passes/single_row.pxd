@@ -43,7 +43,6 @@ cdef struct RowPass:
     Use use  # of the gradient
     bint side_by_side  # whether each output has a loss of its own
     real *targets  # (n_outputs,) in whole vectors, for these
-    real *room  # [n_outputs][LANES], for deltas that nobody needs
 
 
 cdef inline bint lie_side_by_side(const Network *net, const Loss *loss) noexcept nogil:

@@ -144,7 +144,7 @@ cdef inline never_inlined sink_sums(
 cdef inline always_inlined all_units(
     const Ending ending, const int n_in, const int n_above, const Places *places, const FewInputs *p, const Sink *sink,
 ) noexcept nogil:
-    """GROUP_LANES partial sums, added up as in `dot_rows`: the bits are those of a delta that was stored."""
+    """GROUP_LANES partial sums, added up as in `dots_block`: the bits are those of a delta that was stored."""
     cdef vec sums[MAX_SUMS]
     cdef Py_ssize_t unit = 0, first
     cdef int s, u

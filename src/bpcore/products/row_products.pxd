@@ -15,7 +15,7 @@ from bpcore.products.gradients cimport sum_group
 # ---- forward ----
 
 cdef inline real dot(const real *x, const real *w, Py_ssize_t n) noexcept nogil:
-    """sum of x * w over n contiguous numbers."""
+    """sum of x * w over n contiguous numbers; where all of it is zero, +0, as in a fleet."""
     cdef vec acc[MAX_VECS]
     cdef Py_ssize_t i = 0
     cdef int s
@@ -32,7 +32,7 @@ cdef inline real dot(const real *x, const real *w, Py_ssize_t n) noexcept nogil:
         elif n > i:
             acc[s] = vfma(vload_n(x + i, n - i), vload_n(w + i, n - i), acc[s])
             i = n
-    return sum_group(acc)
+    return sum_group(acc) + 0  # products that round to -0 could leave that
 
 
 cdef inline always_inlined scores_row(
@@ -171,13 +171,13 @@ cdef inline void delta_block(
             if i + half < n_out:
                 columns[i] = columns[i] + columns[i + half]
         half = half // 2
-    vstore(out, columns[0])
+    vstore(out, columns[0] + vset1(0))
 
 
 cdef inline void row_delta(
     Py_ssize_t n_in, Py_ssize_t n_out, const real *w, const real *d, real *out,
 ) noexcept nogil:
-    """out (n_in,) = w (n_in, n_out) @ d (n_out,); lanes beyond n_in become 0."""
+    """out (n_in,) = w (n_in, n_out) @ d (n_out,). It has room for whole vectors; nobody reads what is beyond n_in."""
     cdef Py_ssize_t i = 0
     cdef vec dv
     if n_out == 1:
@@ -381,7 +381,7 @@ cdef inline void scaled_vector(
     if use != PLAIN_STEP:
         scaled_vector_of(use, rate, decay, n, scale, x, last, w)
         return
-    if n == 1:
+    if n == 1 and LANES > 1:
         w[0] = rfma(-rate, scale * x[0], last[0])
         return
     while n >= LANES:

@@ -250,7 +250,6 @@ cdef inline void take_row(Arena *arena, const Job *job, RowPass *row) noexcept n
         z = take_reals(arena, n)
         a = take_reals(arena, n)
         row.targets = take_reals(arena, n)
-        row.room = take_reals(arena, job.net.n_outputs * LANES)
         if row.layers != NULL:
             last = row.layers + job.net.n_layers - 1
             last.z, last.a = z, a
