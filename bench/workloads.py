@@ -243,6 +243,22 @@ OTHERS = (
         optimizer="adam", learning_rate=0.01, check_epochs=500,
     ),
     Workload(
+        name="rows to three", sizes=(30, 16, 3), activation="tanh", head="mse", data="random", rows=569, batch=1,
+        optimizer="sgd", learning_rate=0.01, check_epochs=2,
+    ),
+    Workload(
+        name="rows through narrow", sizes=(10, 8, 8, 1), activation="tanh", head="mse", data="random", rows=569,
+        batch=1, optimizer="sgd", learning_rate=0.01, check_epochs=2,
+    ),
+    Workload(
+        name="rows through wide", sizes=(6, 64, 5), activation="tanh", head="mse", data="random", rows=569, batch=1,
+        optimizer="sgd", learning_rate=0.01, check_epochs=2,
+    ),
+    Workload(
+        name="rows to classes", sizes=(4, 16, 3), activation="tanh", head="cross_entropy", data="iris", rows=150,
+        batch=1, optimizer="sgd", learning_rate=0.01, check_epochs=5,
+    ),
+    Workload(
         name="pairs", sizes=(30, 16, 1), activation="sigmoid", head="binary_cross_entropy", data="breast cancer",
         rows=569, batch=2, optimizer="adam", learning_rate=1e-3, check_epochs=2,
     ),

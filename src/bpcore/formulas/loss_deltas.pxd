@@ -1,7 +1,7 @@
 """The gradients of elementwise losses without their values, for outputs that lie side by side.
 
-A single row needs its gradient at once, and its value at the end of the epoch (`run/row_losses.pxd`). A value is most
-of a loss's work: the logarithm of binary cross-entropy takes as long as all the rest of it.
+A single row needs its gradient at once, and its value at the end of the epoch (`run/row_losses.pxd`). The value is most
+of a loss's work: binary cross-entropy has an exponential and a logarithm, its gradient a difference and a product.
 """
 
 from bpcore.formulas.activations cimport ActivationKind

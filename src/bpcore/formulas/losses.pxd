@@ -1,6 +1,7 @@
 """Losses: value and gradient together, sample by sample in the lanes.
 
-To add one: its kind and its name here, its function, and its line in `tile_delta`; its class in `reference/losses/`.
+To add one: its kind and its name here, its function, and its lines in `tile_delta` and in `loss_deltas.pxd`; its class
+in `reference/losses/`.
 A function is given the output a, the raw score z, the target y, the loss's parameters and a factor. It puts the factor
 times the gradient with respect to a into `delta`, or with respect to z for the pairs that `from_scores` lists, and
 returns the value. A kind without a name or without its line is an error of the C compiler (-Werror=switch-enum).

@@ -13,9 +13,7 @@ from bpcore.formulas.losses cimport Loss, from_scores
 from bpcore.machine.types cimport LANES, never_inlined, real, vec, vload, vset1, vstore
 from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network
-from bpcore.products.row_products cimport (
-    Use, narrow_scores, row_delta, row_gradient, row_scores,
-)
+from bpcore.products.row_products cimport Use, narrow_scores, row_delta, row_gradient, row_scores
 
 
 # A layer, with all its arrays where they are for every row.
@@ -114,6 +112,15 @@ cdef inline void row_layer(const RowLayer *layer, const real *inputs) noexcept n
         activate_vecs(layer.activation, layer.alpha, layer.n_vecs, layer.z, layer.a)
 
 
+cdef inline void hidden_layers(const RowPass *path, const real *row) noexcept nogil:
+    """All layers but the last for one row (n_inputs,)."""
+    cdef const RowLayer *layer
+    cdef int l
+    for l in range(path.n_layers - 1):
+        layer = path.layers + l
+        row_layer(layer, row_inputs(layer, row))
+
+
 cdef inline void row_outputs(
     const RowLayer *layer, const Loss *loss, const real *inputs, const real *y, real factor,
 ) noexcept nogil:
@@ -137,12 +144,8 @@ cdef inline void row_forward(
     const RowPass *path, const Loss *loss, const real *row, real factor,
 ) noexcept nogil:
     """All layers for one row (n_inputs,), and the delta of the last one, for outputs that lie side by side."""
-    cdef const RowLayer *layer
-    cdef int l
-    for l in range(path.n_layers - 1):
-        layer = path.layers + l
-        row_layer(layer, row_inputs(layer, row))
-    layer = path.layers + path.n_layers - 1
+    cdef const RowLayer *layer = path.layers + path.n_layers - 1
+    hidden_layers(path, row)
     row_outputs(layer, loss, row_inputs(layer, row), path.targets, factor)
 
 
@@ -150,16 +153,11 @@ cdef inline void row_forward_in_lanes(
     const Network *net, const Loss *loss, const real *parameters, const RowPass *path, const real *row, Chunk *chunk,
 ) noexcept nogil:
     """The same for other outputs: chunk.value and the delta of the last layer, (n_out,), from chunk.y."""
-    cdef const RowLayer *layer
-    cdef real *spread
+    cdef const RowLayer *layer = path.layers + path.n_layers - 1
+    cdef real *spread = layer.z
     cdef Py_ssize_t i
-    cdef int l
-    for l in range(path.n_layers - 1):
-        layer = path.layers + l
-        row_layer(layer, row_inputs(layer, row))
-    layer = path.layers + path.n_layers - 1
+    hidden_layers(path, row)
     row_scores(layer.n_in, layer.n_out, row_inputs(layer, row), layer.weights, layer.biases, chunk.scratch)
-    spread = layer.z
     for i in range(layer.n_out):
         vstore(spread + i * LANES, vset1(chunk.scratch[i]))
     activate(layer.activation, layer.alpha, &chunk.tiles, layer.n_out, spread, layer.a)
