@@ -327,12 +327,20 @@ BP_INLINE vec vldexp(vec a, vec n) {
 
 #if defined(__GNUC__)
 BP_INLINE void bp_prefetch(const real *p) { __builtin_prefetch(p, 0, 2); }
-/* Where the compiler may not use PREFETCHW (baseline), it fetches for reading. */
-BP_INLINE void bp_prefetch_to_write(real *p) { __builtin_prefetch(p, 1, 3); }
+/* Where the compiler may not use PREFETCHW (baseline), it fetches for reading. To GCC a function that only prefetches
+ * has no effect, so it drops the calls; the empty asm keeps them. */
+BP_INLINE void bp_prefetch_to_write(real *p) {
+    __builtin_prefetch(p, 1, 3);
+    __asm__ volatile("");
+}
 #else
 BP_INLINE void bp_prefetch(const real *p) { (void)p; }
 BP_INLINE void bp_prefetch_to_write(real *p) { (void)p; }
 #endif
+
+/* Make a cache line that other cores have read this core's own, by a store that changes nothing: PREFETCHW leaves a line
+ * alone that the own cache has already, though shared (Zen 4). */
+BP_INLINE void bp_claim(real *p) { *(volatile real *)p = *(volatile real *)p; }
 
 /* ---- a double or a whole number of 64 bits for each lane ----
  * BP_PARTS vectors hold as many as a vec has lanes; one after the other, as no compiler splits wider ones well. Masks

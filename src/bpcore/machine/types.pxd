@@ -85,6 +85,7 @@ cdef extern from "machine/simd.h" nogil:
 
     void prefetch "bp_prefetch"(const real *p) noexcept
     void prefetch_to_write "bp_prefetch_to_write"(real *p) noexcept
+    void claim "bp_claim"(real *p) noexcept
     void vtranspose(vec *rows) noexcept
     vec vpair(vec a, vec b) noexcept
     void vtranspose_halves(vec *rows) noexcept

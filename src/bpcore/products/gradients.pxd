@@ -3,8 +3,8 @@
 from bpcore.formulas.optimizers cimport Update
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport (
-    DOT_SUMS, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
-    prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum,
+    DOT_SUMS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
+    claim, prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum,
     vtranspose,
 )
 
@@ -241,6 +241,17 @@ cdef inline void prefetch_block(real *x, Py_ssize_t row_length, Py_ssize_t n_row
             prefetch_to_write(x + r * row_length + j * LANES)
 
 
+cdef inline void claim_block(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
+    """The same for what other threads have read and this one alone will write: their copies go while the sums run."""
+    cdef Py_ssize_t r, j
+    for r in range(n_rows):
+        j = 0
+        while j < n_columns:
+            claim(x + r * row_length + j)
+            j += GROUP_LANES
+        claim(x + r * row_length + n_columns - 1)
+
+
 cdef inline void outputs_product(
     const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
     const real *panels, real *g_weights, real *g_biases, real *changes, const Sink *sink,
@@ -267,7 +278,9 @@ cdef inline void outputs_product(
             n_taller = (end_row - first_row) % n_blocks
             for block in range(n_blocks):
                 height = <int> (rows + (block < n_taller))
-                if sink.shared or n_out >= FAR_COLUMNS:
+                if sink.shared:
+                    claim_block(changes + (row - first_row) * n_out + first, n_out, height, n_columns)
+                elif n_out >= FAR_COLUMNS:
                     prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
                 with_sums = block == n_blocks - 1 and TILE_VECS <= 4 and sums_fit(height, n_vecs)
                 outputs_panel(
