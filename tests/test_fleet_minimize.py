@@ -292,6 +292,34 @@ def test_parts_and_joined_fleets_remember(method, rows, tmp_path):
     assert [solved[k].solver.name for k in range(3)] == ["lbfgs", "lm", method]
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_other_rows_cannot_be_resumed(older, rows, tmp_path, monkeypatch):
+    """Unless an older file does not say how many there were."""
+    from backprop.files import fleet_solving
+
+    def without(*arguments):
+        tensors = arguments[3]
+        entry = original(*arguments)
+        tensors.pop(arguments[0] + "n_rows")
+        return {key: value for key, value in entry.items() if key != "loss_name"}
+
+    original = fleet_solving._kind
+    if older:
+        monkeypatch.setattr(fleet_solving, "_kind", without)
+    X, y = rows
+    fleet, settings = fleet_of(), {"tolerance": 0, "resume": True}
+    fleet.minimize(X, y, max_iter=3, tolerance=0)
+    fleet.save_checkpoint(tmp_path / "fleet")
+    again = bp.resume(tmp_path / "fleet")
+    fewer = [each[1:] for each in X], [each[1:] for each in y]
+    for each in (fleet, *([] if older else [again])):
+        with pytest.raises(ValueError, match=r"^resume: needs the data .* rows; got \d+ \(member 0\)$"):
+            each.minimize(*fewer, max_iter=6, **settings)
+        with pytest.raises(ValueError, match=r"^resume: needs the loss .* got 'huber' \(member 0\)$"):
+            each.minimize(X, y, loss="huber", max_iter=6, **settings)
+    assert {result.iterations for result in again.minimize(X, y, max_iter=6, **settings)} == {6}
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -303,6 +331,7 @@ def test_parts_and_joined_fleets_remember(method, rows, tmp_path):
         ("integers", lambda a: -a, "integers: needs numbers >= 0"),
         ("reals", lambda a: a[:, 1:], "reals: needs"),
         ("reason", lambda a: a + 9, "reason: needs places in a list"),
+        ("n_rows", lambda a: -a, "n_rows: needs numbers >= 0"),
     ],
 )
 def test_a_damaged_minimisation_is_seen(name, change, message, rows, tmp_path, monkeypatch):

@@ -147,6 +147,38 @@ def test_what_cannot_be_resumed(data):
     assert net.history.epochs == 3 + 1 + 2
 
 
+def test_other_rows_or_another_loss_cannot_be_resumed(data, tmp_path):
+    X, y = data
+    net = network()
+    net.minimize(X, y, max_iter=3, tolerance=0)
+    net.save_checkpoint(tmp_path / "run.safetensors")
+    for each in (net, bp.resume(tmp_path / "run.safetensors"), net.copy(), pickle.loads(pickle.dumps(net))):
+        before = each.parameters.copy()
+        with pytest.raises(ValueError, match=rf"^resume: needs the data .* resumed, {len(X)} rows; got {len(X) - 1}$"):
+            each.minimize(X[1:], y[1:], max_iter=6, tolerance=0, resume=True)
+        with pytest.raises(ValueError, match=r"^resume: needs the loss .* resumed, 'squared_error'; got 'huber'$"):
+            each.minimize(X, y, loss="huber", max_iter=6, tolerance=0, resume=True)
+        np.testing.assert_array_equal(each.parameters, before)
+        assert each.minimize(X, y, max_iter=6, tolerance=0, resume=True).iterations == 6
+
+
+def test_a_checkpoint_that_does_not_say_its_rows(data, tmp_path, monkeypatch):
+    from backprop.files import checkpoints
+
+    X, y = data
+    net, original = network(), checkpoints._solving
+
+    def older(left):
+        tensors, metadata = original(left)
+        return tensors, {key: value for key, value in metadata.items() if key not in ("n_rows", "loss_name")}
+
+    net.minimize(X, y, max_iter=3, tolerance=0)
+    monkeypatch.setattr(checkpoints, "_solving", older)
+    net.save_checkpoint(tmp_path / "run.safetensors")
+    again = bp.resume(tmp_path / "run.safetensors")
+    assert again.minimize(X, y, max_iter=6, tolerance=0, resume=True).iterations == 6
+
+
 def test_a_checkpoint_after_fit_and_minimize(data, tmp_path):
     X, y = data
     net = network()

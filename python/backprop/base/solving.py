@@ -53,3 +53,7 @@ class SolverRun:
     """why it ended"""
     callbacks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """class and state of each callback"""
+    n_rows: int | None = None
+    """of its data; None where a file does not say it"""
+    loss: str | None = None
+    """the name of its loss; None where a file does not say it"""

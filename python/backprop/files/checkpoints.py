@@ -131,6 +131,8 @@ def _solving(left: SolverRun) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         "solver": {"name": solver.name, **settings},
         "reason": left.reason,
         "callbacks": callbacks,
+        "n_rows": left.n_rows,
+        "loss_name": left.loss,
     }
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata
 
@@ -189,7 +191,12 @@ def restore_solving(model: Model, metadata: Mapping[str, Any], tensors: Mapping[
         raise ValueError("solving: needs finite numbers")
     state = SolverState(point, pairs=[(s.copy(), y.copy()) for s, y in pairs], **numbers)
     callbacks = _restored_callbacks("training.solving", metadata, tensors)
-    model._solved = SolverRun(solver, state, str(metadata["reason"]), callbacks)
+    n_rows, loss = metadata.get("n_rows"), metadata.get("loss_name")  # older files have none
+    if n_rows is not None:
+        n_rows = check.integer("n_rows", n_rows, at_least=1, at_most=_MOST)
+    model._solved = SolverRun(
+        solver, state, str(metadata["reason"]), callbacks, n_rows, None if loss is None else str(loss)
+    )
     if "history" in metadata:
         _restore_history(model, metadata["history"], tensors)
 

@@ -1,11 +1,12 @@
 """The minimisations of a fleet's members in its checkpoint: what `minimize(resume=True)` goes on with.
 
-For the members of group g whose minimisations are of the j-th kind, the same solver and the same classes of callbacks,
+For the members of group g whose minimisations are of the j-th kind, the same solver, loss and classes of callbacks,
 m in all, there are the tensors ``training.groups.g.solving.j.``
 
 - ``members`` (m,): their rows in the group
 - ``point`` (m, parameters) and ``pairs`` (all pairs, 2, parameters), those of one member after those of another
 - ``integers`` (m, names), the number of pairs last, and ``reals`` (m, names); ``reason`` (m,), places in a list
+- ``n_rows`` (m,), of their data, 0 where that is not known; older files have none
 - ``solver.*`` for settings that are not the same for all, ``callbacks.*`` as those of a training
 """
 
@@ -36,7 +37,8 @@ def solving(
     kinds: dict[Any, list[int]] = {}
     for row, k in enumerate(group.members.tolist()):
         if k in solved:
-            kind = type(solved[k].solver), tuple(name for name, _ in solved[k].callbacks)
+            run = solved[k]
+            kind = type(run.solver), run.loss, tuple(name for name, _ in run.callbacks)
             kinds.setdefault(kind, []).append(row)
     tensors: dict[str, NDArray[Any]] = {}
     entries = []
@@ -59,13 +61,15 @@ def _kind(
     tensors[prefix + "integers"] = np.array(integers, INDEX)
     tensors[prefix + "reals"] = np.array([[getattr(state, name) for name in SOLVER_REALS] for state in found], _REAL)
     reasons, tensors[prefix + "reason"] = columns.counted([run.reason for run in runs])
+    tensors[prefix + "n_rows"] = np.array([run.n_rows or 0 for run in runs], INDEX)
     settings, more = columns.settings(prefix + "solver.", [run.solver for run in runs])
     tensors.update(more)
     kept = [
         callback(f"{prefix}callbacks.{c}.", name, [run.callbacks[c][1] for run in runs], tensors)
         for c, (name, _) in enumerate(runs[0].callbacks)
     ]
-    return {"solver": {"name": runs[0].solver.name, **settings}, "reasons": reasons, "callbacks": kept}
+    solver = {"name": runs[0].solver.name, **settings}
+    return {"solver": solver, "reasons": reasons, "callbacks": kept, "loss_name": runs[0].loss}
 
 
 def restore_solving(prefix: str, group: Group, entries: Any, tensors: Tensors) -> dict[int, SolverRun]:
@@ -95,6 +99,12 @@ def _restored_kind(
         raise ValueError(f"{prefix}point, {prefix}pairs: need finite numbers")
     reals = tensors.take(prefix + "reals", _REAL, (m, len(SOLVER_REALS)))
     reasons = columns.values_of(prefix + "reason", entry["reasons"], tensors.take(prefix + "reason", INDEX, (m,)))
+    n_rows = np.zeros(m, INDEX)
+    if prefix + "n_rows" in tensors:
+        n_rows = tensors.take(prefix + "n_rows", INDEX, (m,))
+        if n_rows.min() < 0:
+            raise ValueError(f"{prefix}n_rows: needs numbers >= 0")
+    loss = None if entry.get("loss_name") is None else str(entry["loss_name"])
     kind = SOLVERS[check.choice("solver", entry["solver"]["name"], SOLVERS)]
     solvers = columns.records(prefix + "solver.", entry["solver"], tensors, kind, m)
     callbacks = [
@@ -108,5 +118,6 @@ def _restored_kind(
         own = [(s.copy(), y.copy()) for s, y in pairs[ends[i] - integers[i, -1] : ends[i]]]
         state = SolverState(point[i].copy(), pairs=own, **values)
         kept = [(name, each[i] if each else {}) for name, each in callbacks]
-        runs.append(SolverRun(solvers[i % len(solvers)], state, str(reasons[i]), kept))
+        solver = solvers[i % len(solvers)]
+        runs.append(SolverRun(solver, state, str(reasons[i]), kept, int(n_rows[i]) or None, loss))
     return rows, runs

@@ -141,7 +141,7 @@ class Ready:
         recorded(names, None, callbacks)
         self.problem = problem = Problem(network, loss, data, request.penalty_per_row)
         check_solver(self.solver, network.layers, loss, problem.data, int(problem.free.sum()))
-        self.left = _left(network, self.solver, request.automatic) if request.resume else None
+        self.left = _left(network, self.solver, request.automatic, loss, data) if request.resume else None
         measured = None if validation is None else problem.objective.of(rows.as_float64(validation))
         self.listeners = Listeners(
             callback=request.callback, callbacks=callbacks, measures=measures, validation=measured, bar=bar
@@ -157,7 +157,8 @@ class Ready:
         request, network, problem = self.request, self.network, self.problem
         left = self.left
         if left is None:
-            left = SolverRun(self.solver, SolverState(problem.point))
+            n_rows, name = len(problem.data.X), problem.loss.name
+            left = SolverRun(self.solver, SolverState(problem.point), n_rows=n_rows, loss=name)
         elif network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter:
             return solution_of(left, problem.free)
         run = Minimising(
@@ -177,7 +178,9 @@ def callbacks_of(callbacks: Any) -> list[Callback]:
     return found
 
 
-def _left(network: Model, settings: Solver, automatic: Collection[str]) -> SolverRun | None:
+def _left(
+    network: Model, settings: Solver, automatic: Collection[str], loss: Loss | Custom, data: Data
+) -> SolverRun | None:
     """Return the minimisation that was interrupted, with its own automatic tolerances; None where there was none."""
     left = network._solved
     if left is None:
@@ -187,6 +190,10 @@ def _left(network: Model, settings: Solver, automatic: Collection[str]) -> Solve
     if left.solver != settings:
         raise ValueError(f"resume: needs the method and the options of the run to be resumed, {left.solver!r}; "
                          f"got {settings!r}")  # fmt: skip
+    if left.loss not in (None, loss.name):
+        raise ValueError(f"resume: needs the loss of the run to be resumed, {left.loss!r}; got {loss.name!r}")
+    if left.n_rows not in (None, n_rows := len(data.X)):
+        raise ValueError(f"resume: needs the data of the run to be resumed, {left.n_rows} rows; got {n_rows}")
     is_over = network.history.stop_reason == "tolerance"  # then the parameters may be those of the best iteration
     if not is_over and (left.state.point.astype(network.dtype) != network.parameters).any():
         raise ValueError("resume: needs the parameters that minimize has left, but they were changed since")

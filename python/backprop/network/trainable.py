@@ -403,8 +403,8 @@ class Trainable(Model):
         resume
             Go on with the minimisation that was interrupted, or that `backprop.resume` has read: `max_iter` counts from
             its start, and the result is, bit for bit, that of one that was not. Data and other arguments must be the
-            same again; tolerances that are not given are those of that run. Nothing happens if it is over; without one,
-            one begins.
+            same again: another method, loss or number of rows is refused. Tolerances that are not given are those of
+            that run. Nothing happens if it is over; without one, one begins.
         n_threads
             As in `fit`; small problems get one. The results do not depend on it, to the last bit.
         progress
