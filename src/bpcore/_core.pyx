@@ -34,7 +34,7 @@ from bpcore.passes cimport network
 from bpcore.passes.batches cimport BitGenerator
 from bpcore.passes.network cimport DENSE, Layer, Network, gains_by_splitting
 from bpcore.passes.prediction cimport predict
-from bpcore.products.gradients cimport SET, Sink
+from bpcore.products.gradients cimport SET, sink_to
 from bpcore.run cimport epochs, partition, run as rn
 from bpcore.run.batch cimport data_loss
 from bpcore.run.heads cimport all_gradients, all_outputs
@@ -448,7 +448,7 @@ def loss_and_gradient(Plan plan not None, loss, parameters, data, gradient, inpu
         denominator = denominator_of(&run.job, weight_of(&run.job.data, 0, run.job.data.n))
         value = data_loss(
             &run, &run.workspace.data, 0, run.job.data.n, denominator, run.workspace.gradient,
-            Sink(SET, 0, 0, NULL, False),
+            sink_to(SET),
         )
         value += add_penalties(&run.job, run.state.parameters, run.workspace.gradient, 1)
         leave_compute(saved)

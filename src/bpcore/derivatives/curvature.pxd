@@ -10,7 +10,7 @@ from bpcore.machine.types cimport real
 from bpcore.passes.chunks cimport backward, forward
 from bpcore.passes.layers cimport loss_delta, output_derivative
 from bpcore.passes.network cimport Chunk, Layer, Network
-from bpcore.products.gradients cimport ADD, SET, Sink
+from bpcore.products.gradients cimport ADD, SET, Sink, sink_to
 from bpcore.run.gradient cimport set_batch, set_chunk
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Run
@@ -61,7 +61,7 @@ cdef inline void add_curvature_product(
     """target (n_parameters,), which is 0: the matrix times t.moves, over all rows, penalties included."""
     cdef Chunk *chunk = &run.workspace.chunk
     cdef Py_ssize_t done = 0
-    cdef Sink sink = Sink(SET, 0, 0, NULL, False)
+    cdef Sink sink = sink_to(SET)
     set_batch(run, &run.workspace.data, 0, run.job.data.n, denominator)
     while done < run.job.data.n:
         set_chunk(

@@ -7,6 +7,7 @@ from bpcore.machine.types cimport (
     claim, prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum,
     vtranspose,
 )
+from bpcore.products.rows_ahead cimport RowsAhead, fetch_rows
 
 
 # ---- where a gradient goes ----
@@ -22,6 +23,12 @@ cdef struct Sink:
     real decay
     const Update *update  # what any optimizer does as soon as a part of the gradient is complete; NULL: nothing
     bint shared  # with other threads: what they have read must come back from their caches before it changes
+    RowsAhead *ahead  # what is fetched meanwhile; NULL: nothing
+
+
+cdef inline Sink sink_to(int mode) noexcept nogil:
+    """One for a single thread, that nothing follows: SET or ADD."""
+    return Sink(mode, 0, 0, NULL, False, NULL)
 
 
 cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
@@ -282,6 +289,8 @@ cdef inline void outputs_product(
                     claim_block(changes + (row - first_row) * n_out + first, n_out, height, n_columns)
                 elif n_out >= FAR_COLUMNS:
                     prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
+                if sink.ahead != NULL:
+                    fetch_rows(sink.ahead, tiles.n_rows * height * n_vecs)
                 with_sums = block == n_blocks - 1 and TILE_VECS <= 4 and sums_fit(height, n_vecs)
                 outputs_panel(
                     n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,

@@ -22,6 +22,7 @@ from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport Chunk, Network
 from bpcore.passes.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.products.gradients cimport ADD, SET, Sink
+from bpcore.products.rows_ahead cimport RowsAhead
 from bpcore.products.vectors cimport add_vectors
 from bpcore.run.job cimport Job, Rows, chunk_length, factor_of, targets_per_row
 from bpcore.run.run cimport Run
@@ -31,6 +32,7 @@ from bpcore.run.workspace cimport BLOCK_PARAMETERS, Batch, Gathered
 
 cdef enum:
     CHUNKS_PER_CLOCK_CHECK = 16
+    CACHED_BYTES = 1048576  # data that the second-level cache holds, more or less
 
 
 # ---- how a batch is cut ----
@@ -80,6 +82,25 @@ cdef inline void set_chunk(
         chunk.factor = chunk.own_factor
     gather_rows(&chunk.tiles, rows.X, run.job.net.n_inputs, rows.order, first, chunk.a[0])
     gather_targets(&run.job, chunk, rows, first, factor)
+
+
+cdef inline void look_ahead(const Run *run, RowsAhead *ahead, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """Let rows first ... first + n of the current order come from memory, those of them that there are.
+
+    Rows in their own order, and those that the caches hold, come without.
+    """
+    cdef const Rows *rows = run.workspace.batch.source.rows
+    cdef Py_ssize_t n_inputs = run.job.net.n_inputs
+    ahead.next = ahead.end = ahead.feature = 0
+    if (
+        run.workspace.batch.source.x == NULL and rows.order != NULL
+        and rows.n * n_inputs * <Py_ssize_t> sizeof(real) >= CACHED_BYTES
+    ):
+        ahead.X = rows.X
+        ahead.n_inputs = n_inputs
+        ahead.order = rows.order
+        ahead.next = first
+        ahead.end = min(rows.n, first + n)
 
 
 cdef inline never_inlined gather_targets(
@@ -154,18 +175,22 @@ cdef inline void block_gradient(Run *run, Chunk *chunk, int block) noexcept nogi
     """state.block_loss[block] and the block's gradient, chunk after chunk, until the block is done or the time over."""
     cdef const Batch *batch = &run.workspace.batch
     cdef Py_ssize_t k = run.state.next_chunk[block], begin = first_chunk(batch, block)
-    cdef Py_ssize_t end = first_chunk(batch, block + 1), done
+    cdef Py_ssize_t end = first_chunk(batch, block + 1), done, n
     cdef real *target = batch.target
     cdef Sink sink = batch.sink
+    cdef RowsAhead ahead
     cdef double total = run.state.block_loss[block]
     if block > 0 and target != NULL:
         target = run.workspace.block_gradients + (block - 1) * run.job.net.n_parameters
+    sink.ahead = &ahead
     while k < end and not read_flag(&run.state.paused):
         done = k * batch.chunk
         if k > begin and sink.mode == SET:
             sink.mode = ADD
         sink.update = batch.update if k == batch.n_chunks - 1 else NULL
-        total += chunk_gradient(run, chunk, batch.first + done, min(batch.chunk, batch.n - done), target, &sink)
+        n = min(batch.chunk, batch.n - done)
+        look_ahead(run, &ahead, batch.first + done + n, n)
+        total += chunk_gradient(run, chunk, batch.first + done, n, target, &sink)
         k += 1
         if checks_clock(run, k) and now() >= run.team.clock.deadline:
             write_flag(&run.state.paused, True)

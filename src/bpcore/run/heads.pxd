@@ -7,7 +7,7 @@ from bpcore.passes.batches cimport gather_rows, scatter_rows
 from bpcore.passes.chunks cimport backward, forward, input_delta
 from bpcore.passes.layers cimport output_derivative
 from bpcore.passes.network cimport Chunk, Network
-from bpcore.products.gradients cimport ADD, SET, Sink
+from bpcore.products.gradients cimport ADD, SET, Sink, sink_to
 from bpcore.run.run cimport Run
 
 
@@ -67,7 +67,7 @@ cdef inline void all_outputs(Run *run, Py_ssize_t chunk, real *outputs) noexcept
 cdef inline void all_gradients(Run *run, Py_ssize_t chunk, const real *output_gradient) noexcept nogil:
     """The gradients of all rows, after `all_outputs`."""
     cdef Py_ssize_t first = 0, n
-    cdef Sink sink = Sink(SET, 0, 0, NULL, False)
+    cdef Sink sink = sink_to(SET)
     while first < run.job.data.n:
         n = min(chunk, run.job.data.n - first)
         if n < run.job.data.n:  # a single chunk is still there

@@ -14,7 +14,8 @@ from bpcore.passes.network cimport (
     NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, mixes_units, needs_panels,
 )
 from bpcore.products.gradients cimport ADD, SET, Sink, transpose_rows
-from bpcore.run.gradient cimport block_gradient, checks_clock, set_chunk
+from bpcore.products.rows_ahead cimport RowsAhead
+from bpcore.run.gradient cimport block_gradient, checks_clock, look_ahead, set_chunk
 from bpcore.run.job cimport Rows, targets_per_row
 from bpcore.run.partition cimport MAX_THREADS, Partition, add_done, begin_of, part_begin, partition_units
 from bpcore.run.run cimport Member, Run
@@ -274,6 +275,7 @@ cdef inline void member_gradient(Member *member) noexcept nogil:
     cdef const Rows *rows = batch.source.rows
     cdef Py_ssize_t begin, done, k, first, n
     cdef Sink sink = batch.sink
+    cdef RowsAhead ahead
     cdef double total
     sink.shared = True
     if batch.n_blocks > 1:
@@ -297,6 +299,9 @@ cdef inline void member_gradient(Member *member) noexcept nogil:
         if member.rank == 0:
             total += weighted_sum(run.workspace.chunk.value, rows.weight, rows.order, first, n)
             done = k + 1
+        if not member.by_units:  # where large layers take so long, gathering does not count
+            look_ahead(run, &ahead, first + n + member.first_row, member.end_row - member.first_row)
+            sink.ahead = &ahead
         sink.update = batch.update if k == batch.n_chunks - 1 else NULL
         if k > 0 and sink.mode == SET:
             sink.mode = ADD

@@ -27,7 +27,7 @@ cdef inline double next_rate(Run *run) noexcept nogil:
 
 cdef inline Sink sink_of(const Job *job, bint steps, double rate) noexcept nogil:
     """Where the gradient of a step goes. steps: into the parameters, as a step of plain SGD."""
-    return Sink(STEP if steps else SET, <real> rate, plain_sgd_decay(&job.optimizer), NULL, False)
+    return Sink(STEP if steps else SET, <real> rate, plain_sgd_decay(&job.optimizer), NULL, False, NULL)
 
 
 cdef inline void set_update(Run *run, double rate) noexcept nogil:

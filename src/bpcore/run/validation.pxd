@@ -5,7 +5,7 @@ from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport row_of, weighted_sum
 from bpcore.passes.network cimport Chunk
 from bpcore.passes.tiny cimport is_tiny
-from bpcore.products.gradients cimport SET, Sink
+from bpcore.products.gradients cimport SET, sink_to
 from bpcore.products.vectors cimport all_finite
 from bpcore.run.batch cimport data_loss, tiny_pass
 from bpcore.run.gradient cimport set_chunk
@@ -28,7 +28,7 @@ cdef inline void validate(Run *run) noexcept nogil:
         run.state.validation_sum = factor * weighted_sum(run.workspace.chunk.value, rows.weight, rows.order, 0, n)
     else:
         run.state.validation_sum += data_loss(
-            run, source, run.state.validated, n, run.job.validation_denominator, NULL, Sink(SET, 0, 0, NULL, False)
+            run, source, run.state.validated, n, run.job.validation_denominator, NULL, sink_to(SET)
         )
     run.state.validated += n
 

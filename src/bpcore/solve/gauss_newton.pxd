@@ -13,7 +13,7 @@ from bpcore.machine.vmath cimport vtanh
 from bpcore.passes.chunks cimport forward
 from bpcore.passes.layers cimport delta_below, output_derivative
 from bpcore.passes.network cimport Chunk, Layer, Network, inputs_of
-from bpcore.products.gradients cimport ADD, SET, Sink, outputs_panel, transpose_rows
+from bpcore.products.gradients cimport ADD, SET, Sink, outputs_panel, sink_to, transpose_rows
 from bpcore.run.gradient cimport set_batch, set_chunk
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Member, Run
@@ -205,7 +205,7 @@ cdef inline bint find_product(
     cdef Chunk *chunk = &run.workspace.chunk
     cdef Py_ssize_t output
     cdef Py_ssize_t n
-    cdef Sink sink = Sink(SET if done[0] == 0 else ADD, 0, 0, NULL, False)
+    cdef Sink sink = sink_to(SET if done[0] == 0 else ADD)
     cdef double begun = now(), ended
     cdef int l
     set_batch(run, &run.workspace.data, 0, run.job.data.n, solution.denominator)

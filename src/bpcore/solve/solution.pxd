@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport real
-from bpcore.products.gradients cimport SET, Sink
+from bpcore.products.gradients cimport SET, sink_to
 from bpcore.run.batch cimport data_loss
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Run
@@ -66,7 +66,7 @@ cdef inline double evaluate(Run *run, Solution *solution, const double *x, doubl
         run.team.n_threads = 1
     to_reals(run.state.parameters, x, solution.n)
     value = data_loss(
-        run, &run.workspace.data, 0, run.job.data.n, solution.denominator, slopes, Sink(SET, 0, 0, NULL, False)
+        run, &run.workspace.data, 0, run.job.data.n, solution.denominator, slopes, sink_to(SET)
     )
     run.team.n_threads = n_threads
     if solution.shares_rows and gradient != NULL:
