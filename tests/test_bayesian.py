@@ -363,7 +363,7 @@ def test_what_the_estimator_refuses(rng):
     y = y[:, 0]
     with pytest.raises(ValueError, match="return_std: needs to be fitted with solver='bayesian'"):
         MLPRegressor(hidden_layer_sizes=3, solver="lbfgs", max_iter=9999).fit(X, y).predict(X, return_std=True)
-    with pytest.raises(ValueError, match="loss: needs 'squared_error' for method='bayesian'"):
+    with pytest.raises(ValueError, match="loss: needs 'squared_error' for solver='bayesian'"):
         MLPRegressor("huber", solver="bayesian").fit(X, y)
     with pytest.raises(ValueError, match="solver: needs one of"):
         MLPClassifier(solver="bayesian").fit(X, y > 0)

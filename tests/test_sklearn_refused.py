@@ -492,3 +492,14 @@ def test_bootstraps_where_no_draw_can_work(monkeypatch):
         ValueError, match=r"^members: needs draws of 30 rows with a weight > 0 for 'bootstrap', got none in 3 draws"
     ):
         model.fit(X, Y, ONES)
+
+
+def test_what_the_bayesian_solver_refuses_has_the_names_of_the_estimator():
+    X, y = np.arange(12.0).reshape(4, 3), np.arange(4.0)
+    for settings, rows, message in [
+        ({"loss": "huber"}, 4, "^loss: needs 'squared_error' for solver='bayesian', got 'huber'$"),
+        ({}, 1, "^X: needs more than one row for solver='bayesian' .* got 1$"),
+        ({"hidden_layer_sizes": (200, 200)}, 4, "^hidden_layer_sizes: needs at most 5000 .* use solver='lbfgs'$"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            MLPRegressor(solver="bayesian", **settings).fit(X[:rows], y[:rows])

@@ -60,11 +60,20 @@ def solver(method: str | Solver, tolerance: float | None, options: Mapping[str, 
     return cls(**given, **(options or {}))
 
 
-def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom, data: Data, n_trainable: int) -> None:
-    """Raise where a method cannot minimise this."""
+def check_solver(
+    settings: Solver,
+    layers: Sequence[Dense],
+    loss: Loss | Custom,
+    data: Data,
+    n_trainable: int,
+    *,
+    argument: str = "method",
+    sizes: str = "layers",
+) -> None:
+    """Raise where a method cannot minimise this; `argument` and `sizes` are what users call it and the layers."""
     if not isinstance(settings, LevenbergMarquardt):
         return
-    method, is_bayesian = f"method={settings.name!r}", isinstance(settings, BayesianRegularization)
+    method, is_bayesian = f"{argument}={settings.name!r}", isinstance(settings, BayesianRegularization)
     known = ["squared_error"] if is_bayesian else list(WEIGHTS)
     if loss.name not in known:
         raise ValueError(f"loss: needs {'one of ' * (len(known) > 1)}{', '.join(map(repr, known))} for {method}, "
@@ -73,8 +82,8 @@ def check_solver(settings: Solver, layers: Sequence[Dense], loss: Loss | Custom,
         raise ValueError(f"sample_weight: needs a weight for each row, not for each output, for {method}")
     if n_trainable > MOST_PARAMETERS:
         raise ValueError(
-            f"layers: needs at most {MOST_PARAMETERS} trainable parameters for {method}, whose matrix has a number "
-            f"for each pair of them; got {n_trainable}: use method='lbfgs'"
+            f"{sizes}: needs at most {MOST_PARAMETERS} trainable parameters for {method}, whose matrix has a number "
+            f"for each pair of them; got {n_trainable}: use {argument}='lbfgs'"
         )
     n_rows = len(data.X) if data.sample_weight is None else float(data.sample_weight.sum())
     if is_bayesian and layers[-1].activation == "softmax":

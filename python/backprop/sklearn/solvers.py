@@ -145,7 +145,8 @@ def minimize(problem: Problem, solver_name: str, *, max_iter: int, max_fun: int,
     assert isinstance(loss, Loss)  # these solvers refuse custom ones
     state = SolverState(problem.parameters.astype(np.float64))
     solver = _solver(solver_name, tol, min(max_fun, MAX_EVALUATIONS))
-    check_solver(solver, problem.layers, loss, data, plan.n_parameters)
+    names = {"argument": "solver", "sizes": "hidden_layer_sizes"}
+    check_solver(solver, problem.layers, loss, data, plan.n_parameters, **names)
     run = core.Solving(plan, loss, solver, data, state)
     reason: SolveReason = "time"
     with HeldInterrupts() as interrupts:
