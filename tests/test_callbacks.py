@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import threading
 
 import backprop as bp
 import numpy as np
@@ -392,6 +393,21 @@ def test_progress(backend, data, capfd):
     assert capfd.readouterr() == ("", "")
     make(backend).fit(*data, epochs=5, callbacks=[Progress()])
     assert "5/5" in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_progress_where_no_thread_can_be_started(data, monkeypatch, capfd):
+    tqdm = pytest.importorskip("tqdm").tqdm
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(tqdm, "monitor", None)
+    before = tqdm.monitor_interval
+    monkeypatch.setattr(threading.Thread, "start", start)
+    bp.mlp([3, 1]).fit(*data, epochs=5, n_threads=1, callbacks=[Progress()])
+    assert "5/5" in capfd.readouterr().err
+    assert tqdm.monitor_interval == before > 0
 
 
 @pytest.mark.parametrize("settings", [{"callbacks": [TerminateOnNaN()]}, {"on_divergence": "stop"}], ids=str)

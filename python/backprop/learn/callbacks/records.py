@@ -252,7 +252,11 @@ class Progress(Callback):
                 return
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._epochs, unit=self._unit, mininterval=0.5, smoothing=0, file=sys.stderr)
+            # without tqdm's thread, which cannot be started everywhere: each call looks at the clock
+            kind: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+            self._bar = kind(
+                total=self._epochs, unit=self._unit, mininterval=0.5, miniters=1, smoothing=0, file=sys.stderr
+            )
             self._bar.start_t -= took  # the epochs before the bar took time as well
         if done:
             self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
