@@ -301,3 +301,24 @@ def test_what_is_resumed_must_have_averaged_as_well(backend, rows):
     fitted(net, rows, epochs=2, callbacks=[EMA()])
     with pytest.raises(ValueError, match="which averaged the parameters"):
         fitted(net, rows, resume=True)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "lm", "CG"])
+def test_no_swap_after_minimize(method, rows, tmp_path):
+    """The average is that of steps which the parameters no longer come from."""
+    if method == "CG":
+        pytest.importorskip("scipy")
+    net, average = network(None, layers=[bp.Dense(1)]), EMA(decay=0.9)
+    fitted(net, rows, callbacks=[average])
+    with pytest.raises(ValueError, match=r"^parameters: needs a start"), np.errstate(all="ignore"):
+        net.minimize(rows[0], 1e200 * rows[1], loss="squared_error", method=method)
+    average.swap(net)  # what was refused has changed nothing
+    net.minimize(*rows, method=method)
+    net.save_checkpoint(tmp_path / "run.safetensors")
+    for each in (net, bp.resume(tmp_path / "run.safetensors"), net.copy()):
+        before = each.parameters.copy()
+        with pytest.raises(ValueError, match=r"^swap: needs the parameters .* but minimize has changed them since$"):
+            average.swap(each)
+        np.testing.assert_array_equal(each.parameters, before)
+    fitted(net, rows, callbacks=[average])
+    average.swap(net)

@@ -290,6 +290,14 @@ def test_swap(backend):
         never.swap(fleet)
 
 
+def test_no_swap_after_minimize():
+    fleet, callback = bp.Fleet(3, [bp.Dense(1)], size=5, seed=0), EMA(decay=0.9)
+    fitted(fleet, all_rows(5), callbacks=[callback])
+    fleet.minimize(*all_rows(5), max_iter=2)
+    with pytest.raises(ValueError, match=r"^swap: needs the parameters .* but minimize has changed them since$"):
+        callback.swap(fleet)
+
+
 def test_an_executor_does_the_same(backend):
     callbacks = [EMA(decay=0.9, start=2), EarlyStopping(patience=3)]
     whole = fleet_of(backend)

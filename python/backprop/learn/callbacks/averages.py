@@ -16,6 +16,8 @@ from backprop.base.types import Average
 from backprop.learn import pace
 from backprop.learn.callbacks.callback import Callback
 
+_MINIMISED = "swap: needs the parameters of the training that was averaged, but minimize has changed them since"
+
 
 @dataclass(eq=False)
 class WeightAveraging(Callback):
@@ -51,7 +53,8 @@ class WeightAveraging(Callback):
     def swap(self, network: Any) -> None:
         """Let a network and its training state exchange the parameters of the last step and the average.
 
-        So do, in a fleet, all members that have an average.
+        So do, in a fleet, all members that have an average. After a later `minimize` it does not belong to the
+        parameters any more, and ValueError is raised.
         """
         if not np.any(self.n_averaged):
             raise ValueError("swap: needs an average, which begins after the first step that counts")
@@ -63,6 +66,8 @@ class WeightAveraging(Callback):
         state = network._state
         if isinstance(self.n_averaged, np.ndarray) or state is None or len(state.average) != len(network.parameters):
             raise ValueError("swap: needs the network, or the fleet, whose training this callback has averaged last")
+        if network._optimizer is None:
+            raise ValueError(_MINIMISED)
         state.swap()
         self.swapped = state.swapped
 
@@ -71,6 +76,8 @@ class WeightAveraging(Callback):
         averaged = all(state is not None and len(state.average) for state in states)
         if not (isinstance(counts, np.ndarray) and len(counts) == len(fleet) and averaged):
             raise ValueError("swap: needs the network, or the fleet, whose training this callback has averaged last")
+        if any(optimizer is None for group in fleet._groups for optimizer in group.optimizers):
+            raise ValueError(_MINIMISED)
         for group in fleet._groups:
             group.state.swap(np.flatnonzero(counts[group.members] > 0))
             self.swapped[group.members] = group.state.is_swapped
