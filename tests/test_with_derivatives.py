@@ -314,3 +314,9 @@ def test_what_is_wrong_in_a_fleet(change, message, rng):
     X, targets = change(X, y, dy)
     with pytest.raises((TypeError, ValueError), match=message):
         fleet().fit(X, targets, loss=WithDerivatives())
+
+
+def test_no_class_weights():
+    net = bp.Network(3, [bp.Dense(2)], seed=0)
+    with pytest.raises(ValueError, match=r"class_weight: needs class labels.*got with_derivatives$"):
+        net.fit(np.ones((4, 3)), (np.ones((4, 2)), np.ones((4, 2, 3))), loss=WithDerivatives(), class_weight="balanced")

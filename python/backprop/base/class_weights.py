@@ -23,9 +23,11 @@ def of_rows(name: str, value: Any, loss: Named, data: Data, n_outputs: int) -> N
         return _weights_of_outputs(name, value, data, columns)
     found = _labels_of(loss, data.targets, n_outputs)
     if found is None:
+        apart = data.targets.ndim == 2 and data.targets.shape[1] != n_outputs  # they came in several arrays
+        targets = "" if apart else f" and targets of shape {data.targets.shape}"
         raise ValueError(
             f"{name}: needs class labels: integers or rows of one 1 and else 0 with cross_entropy, or targets 0 and 1 "
-            f"with binary_cross_entropy; got {loss.name} and targets of shape {data.targets.shape}"
+            f"with binary_cross_entropy; got {loss.name}{targets}"
         )
     labels, n_classes = found
     rows = np.ones(len(labels)) if data.sample_weight is None else data.sample_weight.astype(np.float64)
