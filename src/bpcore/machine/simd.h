@@ -326,9 +326,10 @@ BP_INLINE vec vldexp(vec a, vec n) {
 }
 
 #if defined(__GNUC__)
+/* To GCC, a function that only prefetches has no effect, and it drops the calls. Those who call this one write something,
+ * too; those of the next one do not, and its empty asm keeps them. */
 BP_INLINE void bp_prefetch(const real *p) { __builtin_prefetch(p, 0, 2); }
-/* Where the compiler may not use PREFETCHW (baseline), it fetches for reading. To GCC a function that only prefetches
- * has no effect, so it drops the calls; the empty asm keeps them. */
+/* Where the compiler may not use PREFETCHW (baseline), it fetches for reading. */
 BP_INLINE void bp_prefetch_to_write(real *p) {
     __builtin_prefetch(p, 1, 3);
     __asm__ volatile("");
@@ -338,8 +339,8 @@ BP_INLINE void bp_prefetch(const real *p) { (void)p; }
 BP_INLINE void bp_prefetch_to_write(real *p) { (void)p; }
 #endif
 
-/* Make a cache line that other cores have read this core's own, by a store that changes nothing: PREFETCHW leaves a line
- * alone that the own cache has already, though shared (Zen 4). */
+/* Make a cache line that other cores have read this core's own, by a store that changes nothing. PREFETCHW leaves a
+ * line alone that the own cache has already, though shared (Zen 4). */
 BP_INLINE void bp_claim(real *p) { *(volatile real *)p = *(volatile real *)p; }
 
 /* ---- a double or a whole number of 64 bits for each lane ----

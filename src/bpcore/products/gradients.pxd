@@ -249,14 +249,17 @@ cdef inline void prefetch_block(real *x, Py_ssize_t row_length, Py_ssize_t n_row
 
 
 cdef inline void claim_block(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, Py_ssize_t n_columns) noexcept nogil:
-    """The same for what other threads have read and this one alone will write: their copies go while the sums run."""
+    """Make the cache lines of a block this core's own while its sums run: other threads have read them.
+
+    Only where no other thread reads or writes these numbers: from the barrier behind the deltas to the next one.
+    """
     cdef Py_ssize_t r, j
     for r in range(n_rows):
         j = 0
         while j < n_columns:
             claim(x + r * row_length + j)
             j += GROUP_LANES
-        claim(x + r * row_length + n_columns - 1)
+        claim(x + r * row_length + n_columns - 1)  # a row need not start on a cache line
 
 
 cdef inline void outputs_product(

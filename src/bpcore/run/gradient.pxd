@@ -32,7 +32,6 @@ from bpcore.run.workspace cimport BLOCK_PARAMETERS, Batch, Gathered
 
 cdef enum:
     CHUNKS_PER_CLOCK_CHECK = 16
-    CACHED_BYTES = 1048576  # data that the second-level cache holds, more or less
 
 
 # ---- how a batch is cut ----
@@ -82,6 +81,10 @@ cdef inline void set_chunk(
         chunk.factor = chunk.own_factor
     gather_rows(&chunk.tiles, rows.X, run.job.net.n_inputs, rows.order, first, chunk.a[0])
     gather_targets(&run.job, chunk, rows, first, factor)
+
+
+cdef enum:
+    CACHED_BYTES = 1048576  # data that the second-level cache holds, more or less; it changes no bit
 
 
 cdef inline void look_ahead(const Run *run, RowsAhead *ahead, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -189,7 +192,7 @@ cdef inline void block_gradient(Run *run, Chunk *chunk, int block) noexcept nogi
             sink.mode = ADD
         sink.update = batch.update if k == batch.n_chunks - 1 else NULL
         n = min(batch.chunk, batch.n - done)
-        look_ahead(run, &ahead, batch.first + done + n, n)
+        look_ahead(run, &ahead, batch.first + done + n, batch.chunk)
         total += chunk_gradient(run, chunk, batch.first + done, n, target, &sink)
         k += 1
         if checks_clock(run, k) and now() >= run.team.clock.deadline:

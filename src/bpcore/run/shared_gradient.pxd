@@ -26,8 +26,9 @@ from bpcore.run.workspace cimport Batch, Gathered
 
 cdef enum:
     # Bytes of weights, times how many of these there are for each activation of a chunk: from there on sharing units is
-    # faster. Measured with two threads on Zen 4: 256-1024-1024-10 with batches of 256 (11.8 MB) gains 5 %, 500-1000-10
-    # and 256-512-512-10 with batches of 64 (10.8 and 7.7 MB) would take 25 to 40 % longer.
+    # faster. Two threads on Zen 4: 784-512-10 with batches of 32 (15.9 MB) gains 3 %, 256-1024-1024-10 with batches of
+    # 256 (11.8 MB) 5 %; with batches of 64, 500-1000-10 (10.8 MB) would lose 25 %, 256-512-512-10 (7.7 MB) 20 %,
+    # 784-512-10 (7.9 MB) 5 %. So it lies between 10.8 and 11.8 MB.
     SHARED_BYTES = 11534336
 
 
@@ -299,7 +300,8 @@ cdef inline void member_gradient(Member *member) noexcept nogil:
         if member.rank == 0:
             total += weighted_sum(run.workspace.chunk.value, rows.weight, rows.order, first, n)
             done = k + 1
-        if not member.by_units:  # where large layers take so long, gathering does not count
+        sink.ahead = NULL  # layers so large that units are shared take so long that gathering is nothing beside them
+        if not member.by_units:
             look_ahead(run, &ahead, first + n + member.first_row, member.end_row - member.first_row)
             sink.ahead = &ahead
         sink.update = batch.update if k == batch.n_chunks - 1 else NULL
