@@ -259,6 +259,18 @@ OTHERS = (
         batch=1, optimizer="sgd", learning_rate=0.01, check_epochs=5,
     ),
     Workload(
+        name="many inputs", sizes=(2000, 64, 10), activation="relu", head="mse", data="random", rows=2560, batch=64,
+        optimizer="adam", learning_rate=1e-3, check_epochs=2,
+    ),
+    Workload(
+        name="one large layer", sizes=(500, 1000, 10), activation="relu", head="mse", data="random", rows=2560,
+        batch=64, optimizer="adam", learning_rate=1e-3, check_epochs=2,
+    ),
+    Workload(
+        name="two layers of 256", sizes=(100, 256, 256, 1), activation="relu", head="mse", data="random", rows=2560,
+        batch=128, optimizer="adam", learning_rate=1e-4, check_epochs=2,
+    ),
+    Workload(
         name="pairs", sizes=(30, 16, 1), activation="sigmoid", head="binary_cross_entropy", data="breast cancer",
         rows=569, batch=2, optimizer="adam", learning_rate=1e-3, check_epochs=2,
     ),

@@ -326,8 +326,8 @@ BP_INLINE vec vldexp(vec a, vec n) {
 }
 
 #if defined(__GNUC__)
-/* To GCC, a function that only prefetches has no effect, and it drops the calls. Those who call this one write something,
- * too; those of the next one do not, and its empty asm keeps them. */
+/* To GCC, a function that only prefetches has no effect, and it drops the calls. Those who call this one write
+ * something, too; those of the next one do not, and its empty asm keeps them. */
 BP_INLINE void bp_prefetch(const real *p) { __builtin_prefetch(p, 0, 2); }
 /* Where the compiler may not use PREFETCHW (baseline), it fetches for reading. */
 BP_INLINE void bp_prefetch_to_write(real *p) {

@@ -6,7 +6,8 @@ is an error of the C compiler (-Werror=switch-enum).
 
 from bpcore.formulas.activation_loops cimport activate, multiply_derivative, prelu_delta_units, softmax
 from bpcore.formulas.activations cimport PRELU, ActivationKind
-from bpcore.formulas.losses cimport Loss, loss_and_delta
+from bpcore.formulas.loss_loops cimport loss_and_delta
+from bpcore.formulas.losses cimport Loss
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
 from bpcore.passes.dense cimport (

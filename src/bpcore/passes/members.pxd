@@ -11,7 +11,8 @@ from bpcore.formulas.activation_loops cimport (
 )
 from bpcore.formulas.activations cimport is_elementwise
 from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
-from bpcore.formulas.losses cimport Loss, tile_delta
+from bpcore.formulas.loss_loops cimport tile_delta
+from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, never_inlined, real, vec, vle, vload, vload_n, vmask, vpair, vselect, vset1, vstore,
     vtranspose, vtranspose_halves,

@@ -6,7 +6,8 @@ sums of `chunks.pxd`, in the same order and so with the same bits, as bare loops
 
 from bpcore.formulas.activation_loops cimport DERIVATIVE, VALUE, activate, dispatch
 from bpcore.formulas.activations cimport SOFTMAX
-from bpcore.formulas.losses cimport Loss, tile_delta
+from bpcore.formulas.loss_loops cimport tile_delta
+from bpcore.formulas.losses cimport Loss
 from bpcore.machine.types cimport (
     LANES, always_inlined, never_inlined, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
 )
