@@ -594,3 +594,43 @@ print(tracemalloc.get_traced_memory()[1] / os.path.getsize(sys.argv[1]))
     fleet[:2].save(tmp_path / "small")
     command = [sys.executable, "-c", script, str(path), str(tmp_path / "small")]
     assert float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) < 2.1
+
+
+def run_on(network, X, y, **arguments):
+    network.fit(X, y, epochs=12, resume=True, **arguments)
+    return network
+
+
+@pytest.mark.parametrize("how", ["of", "members", "slice", "list", "append a network", "append a fleet", "a file"])
+def test_what_callbacks_know_goes_with_the_members(path, how):
+    """Two rules, of which the core runs one: what the other has counted lies in its copies, one for each member."""
+
+    def arguments():
+        rules = EarlyStopping("loss", patience=9), ReduceLROnPlateau("loss", patience=3, min_delta=10.0)
+        return {"callbacks": rules, "optimizer": "sgd", "batch_size": 8}
+
+    fleet = fleet_of()
+    fleet.fit(X, Y, epochs=12, **arguments())
+    wanted = [network.parameters for network in fleet]
+    half = fleet_of()
+    half.fit(X, Y, epochs=5, **arguments())
+    size, places = len(half), list(range(len(half)))
+    if how == "members":
+        found = [run_on(network, X[k], Y[k], **arguments()) for k, network in enumerate(half)]
+    elif how == "a file":
+        half[1].save_checkpoint(path)
+        places, found = [1], [run_on(bp.resume(path), X[1], Y[1], **arguments())]
+    else:
+        if how == "of":
+            half = bp.Fleet.of(list(half))
+        elif how == "slice":
+            half, places = half[1:], places[1:]
+        elif how == "list":
+            half, places = half[[2, 0]], [2, 0]
+        else:
+            more = half[size - 1] if how == "append a network" else half[size - 1 :]
+            half = half[: size - 1]
+            half.append(more)
+        found = run_on(half, [X[k] for k in places], [Y[k] for k in places], **arguments())
+    for k, network in zip(places, found, strict=True):
+        np.testing.assert_array_equal(network.parameters, wanted[k])

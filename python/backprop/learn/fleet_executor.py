@@ -187,9 +187,6 @@ class PiecesRun:
         group, data, validation = self.begun.groups[g]
         members = group.members[rows]
         fleet = self.fleet._part(members)
-        fleet._callbacks = [
-            (kind, [states[k] for k in members] if states else []) for kind, states in self.fleet._callbacks
-        ]
         loss = self.arguments.get("loss")
         X, y, weight = _given(data.part(rows), group, loss)
         arguments = {**self.arguments, "sample_weight": weight}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -30,6 +30,9 @@ from backprop.reference.layout import ArrayLayout, layout, parameter_count
 if TYPE_CHECKING:
     from backprop.base.solving import SolverRun
     from backprop.reference.optimizers import Optimizer
+
+CallbackStates: TypeAlias = list[tuple[str, list[dict[str, Any]]]]
+"""the class of each callback of the last `fit`, and what its copies know, one for each member; [] where none does"""
 
 
 class Run(Protocol):
@@ -199,7 +202,7 @@ class FleetModel:
         self._size = sum(map(len, groups))
         self._guard = Guard()
         self._run: Run | None = None
-        self._callbacks: list[tuple[str, list[dict[str, Any]]]] = []
+        self._callbacks: CallbackStates = []
         self._solved: dict[int, SolverRun] = {}
         """the last minimisation of each member that had one after its last training"""
         self._numbers: NDArray[np.int64] | None = None
@@ -365,6 +368,7 @@ class FleetModel:
         group, row = self._place(k)
         state = group.state_of(row)
         if state is not None:
+            state.callbacks = [(kind, states[k] if states else {}) for kind, states in self._callbacks]
             network._state, network._optimizer = deepcopy(state), group.optimizer_of(row)
             network._state.parameters = network._parameters
         network.history, network._solved = self.history.of(k), deepcopy(self._solved.get(k))
@@ -395,7 +399,11 @@ class FleetModel:
                 own: Any = slice(int(rows[0]), int(rows[-1]) + 1, step) if is_slice else rows
                 groups.append(group.part(own, found.astype(np.int64)))
         part = self._assembled(tuple(groups), self._dtype, self._backend.name, self.history.part(places))
-        part._solved = {new: deepcopy(self._solved[k]) for new, k in enumerate(places.tolist()) if k in self._solved}
+        chosen = places.tolist()
+        part._solved = {new: deepcopy(self._solved[k]) for new, k in enumerate(chosen) if k in self._solved}
+        part._callbacks = [
+            (kind, [deepcopy(states[k]) for k in chosen] if states else []) for kind, states in self._callbacks
+        ]
         return part
 
     def __iter__(self) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from backprop.base.fleet import MEMBER, NO_AVERAGE, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, compare
 from backprop.base.state import TrainingState
-from backprop.model.fleet import FleetModel, Group, kept, new_block
+from backprop.model.fleet import CallbackStates, FleetModel, Group, kept, new_block
 from backprop.model.model import Model
 
 F = TypeVar("F", bound=FleetModel)
@@ -38,6 +38,7 @@ def of_networks(cls: type[F], networks: Iterable[Any]) -> F:
     history = FleetHistory.joined([network.history for network in given])
     fleet = cls._assembled(groups, first.dtype, first.backend, history)
     fleet._solved = {k: deepcopy(network._solved) for k, network in enumerate(given) if network._solved is not None}
+    fleet._callbacks = _joined_callbacks([(_callbacks_of(network), 1) for network in given])
     return fleet
 
 
@@ -51,18 +52,41 @@ def append(fleet: FleetModel, other: Any) -> None:
         if isinstance(other, Model):
             more = [_group_of(other, "other", start)]
             others = {} if other._solved is None else {0: other._solved}
+            theirs, n_more = _callbacks_of(other), 1
         else:
             everything, others = slice(None), other._solved
+            theirs, n_more = other._callbacks, len(other)
             more = [group.part(everything, group.members + start) for group in other._groups]
         groups, run = _joined([*fleet._groups, *more]), fleet._run
-        guard, callbacks, solved = fleet._guard, fleet._callbacks, fleet._solved
+        callbacks = _joined_callbacks([(fleet._callbacks, start), (theirs, n_more)])
+        guard, solved = fleet._guard, fleet._solved
         history = FleetHistory.joined([fleet.history, other.history])
         fleet._assemble(groups, fleet._dtype, fleet.backend, history)
         fleet._guard, fleet._run = guard, run
         fleet._solved = solved | {start + k: deepcopy(run) for k, run in others.items()}
-        fleet._callbacks = [] if not callbacks else [
-            (kind, [*states, *({} for _ in range(len(fleet) - start))] if states else []) for kind, states in callbacks
-        ]  # fmt: skip
+        fleet._callbacks = callbacks
+
+
+def _callbacks_of(network: Model) -> CallbackStates:
+    """Return what a network's callbacks know, as a fleet of one keeps it."""
+    return [] if network._state is None else [(kind, [state]) for kind, state in network._state.callbacks]
+
+
+def _joined_callbacks(of_fleets: Sequence[tuple[CallbackStates, int]]) -> CallbackStates:
+    """Return copies of what the callbacks of fleets of these sizes know, one fleet after the other.
+
+    Runs go on with the same callbacks for all members, so each place has those of one class: the first that knows
+    something there. Members whose callback was of another class begin with nothing, as they would alone.
+    """
+    joined: CallbackStates = []
+    for place in range(max(len(callbacks) for callbacks, _ in of_fleets)):
+        entries = [callbacks[place] if place < len(callbacks) else ("", []) for callbacks, _ in of_fleets]
+        kind = next((kind for kind, states in entries if any(states)), "") or next(kind for kind, _ in entries if kind)
+        states: list[dict[str, Any]] = []
+        for (own, known), (_, size) in zip(entries, of_fleets, strict=True):
+            states.extend(deepcopy(known) if own == kind and known else [{} for _ in range(size)])
+        joined.append((kind, states if any(states) else []))
+    return joined
 
 
 def _like(name: str, other: Model | FleetModel, first: Model | FleetModel) -> None:
