@@ -109,6 +109,27 @@ def test_a_member_that_is_refused_is_named(rows):
         fleet.minimize(X, y, max_iter=4, resume=True)
 
 
+@pytest.mark.parametrize("what", ["rows", "state", "shape"])
+def test_a_refused_member_leaves_the_others_as_they_were(what, rows):
+    X, y = rows
+    fleet, arguments = fleet_of(), {"max_iter": 2}
+    before = pickle.dumps(fleet)
+    if what == "rows":
+        X, y = [*X[:4], X[4, :1]], [*y[:4], y[4, :1]]
+        arguments["method"] = "bayesian"
+    elif what == "state":
+        fleet.minimize(X, y, **arguments)
+        fleet.parameters[4][0] += 1
+        before, arguments = pickle.dumps(fleet), {"max_iter": 9, "resume": True}
+    else:
+        layers = [bp.Dense(3, "tanh", dropout=0.5), bp.Dense(1)]
+        fleet = bp.Fleet.of([*fleet[:4], bp.Network(2, layers, dtype="float64")])
+        before = pickle.dumps(fleet)
+    with pytest.raises(ValueError, match=r"\(member 4\)$"):
+        fleet.minimize(X, y, **arguments)
+    assert pickle.dumps(fleet) == before
+
+
 def test_callbacks_of_each_member(rows, tmp_path):
     X, y = rows
     fleet, networks, seen = fleet_of(), [net.copy() for net in fleet_of()], set()

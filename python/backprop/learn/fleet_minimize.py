@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from backprop.learn import pace
 from backprop.learn.callbacks import Callback, LambdaCallback, Progress
 from backprop.learn.fit import checked_threads, progress_bar
 from backprop.learn.solution import Solution
-from backprop.learn.solve import NotFiniteError
+from backprop.learn.solve import NotFiniteError, check_solver
 from backprop.learn.solving import Ready, Request, callbacks_of, checked_method
 from backprop.model import fleet_rows, rows
 from backprop.model.fleet import FleetModel, Group
@@ -92,9 +93,21 @@ class FleetMinimising:
         self.networks: dict[int, Model] = {}
         self.copies: dict[int, list[Callback]] = {}
         self.asked: dict[int, str] = {}
-        # what is wrong with all of them is said before anything begins
         self.flops = self.ready(*members[0]).flops * len(members) * request.max_iter
         """about how much arithmetic there is to share"""
+        self.check()
+
+    def check(self) -> None:
+        """Raise where a member cannot be minimised, before any of them begins."""
+        request, seen = self.request, {id(self.fleet._place(self.members[0][0])[0])}
+        for k, loss, data, validation in self.members[1:]:
+            group, row = self.fleet._place(k)
+            with _named(k):
+                if request.resume or request.metrics or id(group) not in seen:
+                    Ready(request, self.fleet._trained_member(k), loss, data, validation, (), Progress(after=math.inf))
+                    seen.add(id(group))
+                else:  # members of one shape differ in their rows only
+                    check_solver(request.solver, group.layers_of(row), loss, data, 0)
 
     def ready(self, k: int, loss: Any, data: Data, validation: Data | None) -> Ready:
         """Return the minimisation of a member."""
@@ -103,10 +116,8 @@ class FleetMinimising:
         own = [callback.of_member(k) for callback in self.callbacks]
         asked = LambdaCallback(on_train_begin=lambda network, _: self.stop_asked(k, network))
         self.copies[k] = own
-        try:
+        with _named(k):
             return Ready(self.request, network, loss, data, validation, [*own, asked], Progress(after=math.inf))
-        except ValueError as error:
-            raise ValueError(f"{error} (member {k})") from None
 
     # What `Fleet.stop` and checkpoints ask of a run.
 
@@ -196,6 +207,15 @@ class FleetMinimising:
         """Call what is not ours."""
         with self.lock:
             return function(*args, **kwargs)
+
+
+@contextmanager
+def _named(k: int) -> Iterator[None]:
+    """Say of which member it is what is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} (member {k})") from None
 
 
 class _OverError(Exception):

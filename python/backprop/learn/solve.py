@@ -85,7 +85,7 @@ def check_solver(
             f"{sizes}: needs at most {MOST_PARAMETERS} trainable parameters for {method}, whose matrix has a number "
             f"for each pair of them; got {n_trainable}: use {argument}='lbfgs'"
         )
-    n_rows = len(data.X) if data.sample_weight is None else float(data.sample_weight.sum())
+    n_rows = len(data.X) if data.sample_weight is None else float(data.sample_weight.sum(dtype=np.float64))
     if is_bayesian and layers[-1].activation == "softmax":
         raise ValueError(f"layers[{len(layers) - 1}]: needs outputs with normal errors for {method}, got softmax")
     if is_bayesian and layers[-1].bias and layers[-1].bias_trainable and n_rows <= 1:
