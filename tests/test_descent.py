@@ -205,6 +205,16 @@ def test_minimizers_walk_down_any_function(f, gradient, solver, method):
     assert result.function(np.array([0.0, 2.0])) == pytest.approx(401.0)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-160, 1e-50, 1e160, 1e200, 1e300])
+def test_lbfgs_knows_no_unit_of_the_function(unit):
+    def gradient(p):
+        return unit * (2 * jacobian(p).T @ residuals(p))
+
+    result = descend(lambda p: unit * rosenbrock(p), [-1.2, 1.0], gradient, solver="lbfgs", tolerance=1e-10 * unit)
+    assert result.converged
+    np.testing.assert_allclose(result.x, 1, rtol=1e-9)
+
+
 def test_the_path_of_lbfgs_is_that_of_scipy():
     minimize = pytest.importorskip("scipy.optimize").minimize
     ours = descend(rosenbrock, [-1.2, 1.0], lambda p: 2 * jacobian(p).T @ residuals(p), solver="lbfgs", steps=8)

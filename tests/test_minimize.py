@@ -222,6 +222,10 @@ def test_what_a_minimizer_cannot_do(data, backend):
     net = bp.Network(4, [bp.Dense(1, "exp", weight_init=1e3)], dtype="float64", backend=backend)
     with pytest.raises(ValueError, match="parameters: needs a start where the loss is finite, got a loss of"):
         net.minimize(np.abs(data[0]), data[1], loss="squared_error")
+    net = bp.Network(4, [bp.Dense(1)], dtype="float64", backend=backend)
+    for method in ("lbfgs", "lm", "L-BFGS-B"):
+        with pytest.raises(ValueError, match="got a loss of inf: bring inputs and targets to a scale of about 1"):
+            net.minimize(data[0], 1e200 * data[1], method=method)
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,40 @@ def test_reasons(backend):
     assert minimise(backend, problem, LBFGS(), 5)[2] == ["not finite"]
 
 
+@pytest.mark.parametrize("exponent", [-990, -700, -500, -260, -60, 60, 260, 500, 700, 990])
+@each_backend
+def test_a_loss_times_a_power_of_two_takes_the_same_steps(backend, exponent):
+    """As its squares leave the range of float64, or its first step is a long one."""
+    solver = LBFGS(tolerance=0, loss_tolerance=0, history=4)
+    dense = [Dense(7, "tanh"), Dense(2)]
+    expected, losses, _ = minimise(backend, make_problem(3, dense, SquaredError(), 40), solver, 40)
+    problem = make_problem(3, dense, SquaredError(scale=2.0**exponent), 40)
+    state, found, _ = minimise(backend, problem, solver, 40)
+    np.testing.assert_array_equal(state.point, expected.point)
+    np.testing.assert_array_equal(np.ldexp(found, -exponent), losses)
+    assert (state.evaluations, state.iteration) == (expected.evaluations, 40)
+    assert np.ldexp(state.slope, -exponent) == expected.slope
+
+    core = module(backend, problem.data.X.dtype)  # it goes on from what is remembered
+    state = SolverState(problem.parameters.astype(np.float64))
+    plan = core.Plan(problem.n_inputs, problem.dense)
+    for last in (13, 40):
+        run = core.Solving(plan, problem.loss, solver, problem.data, state)
+        run.run(state.iteration, INFINITE, np.empty(0))
+        assert run.run(last, INFINITE, np.empty(last - state.iteration)) == "iterations"
+        run.remember()
+    np.testing.assert_array_equal(state.point, expected.point)
+
+
+def test_a_gradient_that_falls_out_of_the_range_of_its_squares():
+    state, losses, reason = solve(
+        lambda x: (float((x**4).sum()), 4 * x**3), [1.0, -2.0, 0.5], 1000, LBFGS(tolerance=1e-220, loss_tolerance=0)
+    )
+    assert reason == "gradient"
+    assert 0 < np.abs(state.point).max() < 1e-73
+    assert losses.tolist() == sorted(losses, reverse=True)
+
+
 def test_a_custom_loss_takes_the_same_way(rng):
     X, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 1))
     custom = bp.losses.Custom(lambda a, y: (float(((a - y) ** 2).mean()), 2 * (a - y) / a.size))

@@ -22,6 +22,7 @@ from backprop.explain.minimizers import (
     by_levenberg_marquardt,
     ends_of,
     jacobian_of,
+    length_of,
 )
 from backprop.model.records import DescentRecord, Method, Reason
 
@@ -200,7 +201,7 @@ def descend(
             walk = by_levenberg_marquardt(squares, start, steps, tolerance)
         path, values, gradients = walk
         finite = bool(np.isfinite(path[-1]).all() and np.isfinite(values[-1]) and np.isfinite(gradients[-1]).all())
-        converged = finite and _norm(gradients[-1]) <= tolerance
+        converged = finite and length_of(gradients[-1]) <= tolerance
     reason: Reason = "steps" if len(path) > steps else "stuck"
     if not finite:
         reason = "not finite"
@@ -238,19 +239,13 @@ def _walk(
     velocity = np.zeros_like(start)
     path, values, gradients = [start], [value(start)], [slope(start)]
     while len(path) <= steps and np.isfinite(values[-1]) and np.isfinite(gradients[-1]).all():
-        if _norm(gradients[-1]) <= tolerance:
+        if length_of(gradients[-1]) <= tolerance:
             break
         velocity = momentum * velocity + gradients[-1]
         path.append(path[-1] - learning_rate * velocity)
         values.append(value(path[-1]))
         gradients.append(slope(path[-1]) if np.isfinite(values[-1]) else np.full_like(start, np.nan))
     return path, values, gradients
-
-
-def _norm(vector: NDArray[np.float64]) -> float:
-    """Return the Euclidean length, which overflows only where the numbers themselves do."""
-    largest = float(np.abs(vector).max())
-    return largest * float(np.linalg.norm(vector / largest)) if largest > 0 else 0.0
 
 
 def _point(f: Any, x0: Any) -> tuple[NDArray[np.float64], Callable[[NDArray[Any]], Any]]:

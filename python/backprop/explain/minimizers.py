@@ -170,6 +170,12 @@ def _residuals(call: Callable[[Vector], Any], point: Vector, size: int) -> Vecto
     return e
 
 
+def length_of(vector: Vector) -> float:
+    """Return the Euclidean length, which overflows only where the numbers themselves do."""
+    largest = float(np.abs(vector).max())
+    return largest * float(np.linalg.norm(vector / largest)) if largest > 0 else 0.0
+
+
 def by_lbfgs(
     value: Callable[[Vector], float], slope: Callable[[Vector], Vector], start: Vector, steps: int, tolerance: float
 ) -> Walk:
@@ -201,7 +207,7 @@ def _walk(
     state = run.state
     path, values, gradients = [state.point.copy()], [value(state.point)], [slope(state.point)]
     reason = run.run(0, math.inf, np.empty(0))
-    while reason in ("iterations", "time") and state.iteration < steps and np.linalg.norm(gradients[-1]) > tolerance:
+    while reason in ("iterations", "time") and state.iteration < steps and length_of(gradients[-1]) > tolerance:
         before = state.iteration
         reason = run.run(before + 1, math.inf, np.empty(1))
         if state.iteration > before:

@@ -14,7 +14,7 @@ from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn.callbacks import Callback, LambdaCallback
 from backprop.learn.fit import checked_threads, progress_bar
-from backprop.learn.solve import NotFiniteError
+from backprop.learn.solve import NotFiniteError, needed_loss
 from backprop.learn.solving import (
     Problem,
     Ready,
@@ -116,7 +116,7 @@ def _by_scipy(
 ) -> Any:
     """Minimise with one of SciPy's methods."""
     if not np.isfinite(value := run.value_and_gradient(run.start)[0]):
-        raise ValueError(f"parameters: needs a start where the loss is finite, got a loss of {value}")
+        raise ValueError(f"parameters: needs a start where {needed_loss(value)}")
     began = time.perf_counter()
     with HeldInterrupts() as interrupts, network._guard:
         network._feature_names = columns

@@ -142,13 +142,19 @@ class Listeners:
         return called + [1] * own
 
 
+def needed_loss(got: float) -> str:
+    """Return what a start needs whose loss is not finite, and where it is infinite, what may help."""
+    needed = f"the loss is finite, got a loss of {got}"
+    return needed + ": bring inputs and targets to a scale of about 1" * math.isinf(got)
+
+
 class NotFiniteError(ValueError):
     """The loss at the start is not finite."""
 
     def __init__(self, solution: Solution) -> None:
         self.solution = solution
         if not math.isfinite(solution.loss):
-            what = f"the loss is finite, got a loss of {solution.loss}"
+            what = needed_loss(solution.loss)
         elif not math.isfinite(solution.slope):
             what = f"the gradient is finite, got a slope of {solution.slope}"
         else:

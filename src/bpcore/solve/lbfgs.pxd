@@ -1,6 +1,6 @@
 """L-BFGS; see `backprop.reference.solvers.lbfgs`, whose formulas and order of tests these are."""
 
-from libc.math cimport isfinite, sqrt
+from libc.math cimport frexp, isfinite, ldexp, sqrt
 from libc.string cimport memcpy
 
 from bpcore.run.run cimport Run
@@ -15,7 +15,8 @@ from bpcore.solve.doubles cimport SUM_LANES, add_scaled_and_dot, dot, go_along, 
 cdef enum:
     MAX_TRIALS = 20  # steps that a line search may try
 
-# All vectors are (width,), with zeros beyond the n parameters: loops over them have no remainder.
+# All vectors are (width,), with zeros beyond the n parameters: loops over them have no remainder. Gradients and what
+# comes from them are in a unit of their own, so that no square of them leaves the range of doubles.
 cdef struct Lbfgs:
     Py_ssize_t width
     Py_ssize_t history  # how many steps are kept
@@ -31,6 +32,7 @@ cdef struct Lbfgs:
     double *r  # (history,): 1 / s . y
     double *share  # (history,)
     double yy  # y . y of the newest
+    double unit  # what losses and gradients are multiplied by: a power of two, which changes no bit of the steps
     LineSearch search
     bint searching
     int trials
@@ -48,6 +50,7 @@ cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n_parameters, Lbfgs *lbfgs)
     lbfgs.y = take_doubles(arena, lbfgs.history * n)
     lbfgs.r = take_doubles(arena, lbfgs.history)
     lbfgs.share = take_doubles(arena, lbfgs.history)
+    lbfgs.unit = 1
 
 
 cdef inline Py_ssize_t place_of(const Lbfgs *lbfgs, Py_ssize_t k) noexcept nogil:
@@ -82,14 +85,45 @@ cdef inline double find_direction(Lbfgs *lbfgs) noexcept nogil:
     return product
 
 
+cdef inline void recall_pairs(Lbfgs *lbfgs) noexcept nogil:
+    """What follows from pairs s and y that have come or changed, the first n_pairs of them."""
+    cdef Py_ssize_t n = lbfgs.width, at
+    for at in range(lbfgs.n_pairs):
+        lbfgs.r[at] = 1 / dot(lbfgs.s + at * n, lbfgs.y + at * n, n)
+    if lbfgs.n_pairs > 0:
+        at = place_of(lbfgs, lbfgs.n_pairs - 1)
+        lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
+
+
+cdef inline double unit_of(double slope) noexcept nogil:
+    """A power of two that brings a gradient with this largest element near 1: 1 from 2**-128 to 2**128."""
+    cdef int exponent, quotient
+    frexp(slope, &exponent)
+    quotient = (exponent + 127 + 1024) // 256 - 4  # // rounds towards 0 here
+    return ldexp(1, -256 * max(-3, min(quotient, 3)))
+
+
+cdef inline void change_unit(Lbfgs *lbfgs, double unit) noexcept nogil:
+    """Bring the gradient and the pairs to another unit."""
+    cdef double factor = unit / lbfgs.unit
+    cdef Py_ssize_t n = lbfgs.width
+    lbfgs.unit = unit
+    scale(lbfgs.gradient, factor, lbfgs.gradient, n)
+    scale(lbfgs.y, factor, lbfgs.y, lbfgs.n_pairs * n)
+    recall_pairs(lbfgs)
+
+
 cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
     cdef Py_ssize_t n = lbfgs.width
-    cdef double slope = find_direction(lbfgs), step = 1
+    cdef double unit = unit_of(solution.slope), slope, step = 1
+    if unit != lbfgs.unit:
+        change_unit(lbfgs, unit)
+    slope = find_direction(lbfgs)
     lbfgs.before, lbfgs.x = lbfgs.x, lbfgs.before
     lbfgs.gradient_before, lbfgs.gradient = lbfgs.gradient, lbfgs.gradient_before
     if solution.iteration == 0:
         step = 1 / sqrt(dot(lbfgs.direction, lbfgs.direction, n))
-    begin_search(&lbfgs.search, solution.loss, slope, step)
+    begin_search(&lbfgs.search, solution.loss * unit, slope, step)
     lbfgs.trials = 0 if slope < 0 else MAX_TRIALS
     lbfgs.searching = True
 
@@ -120,14 +154,6 @@ cdef inline Reason give_up_search(Lbfgs *lbfgs, Solution *solution) noexcept nog
     lbfgs.n_pairs = lbfgs.oldest = 0
     solution.counted = solution.evaluations
     return NONE
-
-
-cdef inline void recall_pairs(Lbfgs *lbfgs) noexcept nogil:
-    """What follows from the pairs s and y that somebody has filled in, the first n_pairs of them."""
-    cdef Py_ssize_t n = lbfgs.width, at
-    for at in range(lbfgs.n_pairs):
-        lbfgs.r[at] = 1 / dot(lbfgs.s + at * n, lbfgs.y + at * n, n)
-        lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
 
 
 cdef inline Reason begin_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noexcept nogil:
@@ -175,14 +201,17 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     value = evaluate(run, solution, lbfgs.x, lbfgs.gradient)
     if run.state.paused:
         return NONE
+    if lbfgs.unit != 1:
+        scale(lbfgs.gradient, lbfgs.unit, lbfgs.gradient, n)
     slope = dot(lbfgs.gradient, lbfgs.direction, n)
-    verdict = take_trial(&lbfgs.search, value, slope)
+    verdict = take_trial(&lbfgs.search, value * lbfgs.unit, slope)
     if verdict == GO_ON:
         return NONE
     lbfgs.searching = False
     before = solution.loss
     solution.iteration += 1
     enter(solution, lbfgs.x, value, lbfgs.gradient)
+    solution.slope /= lbfgs.unit
     keep_pair(lbfgs, tried, slope)
     reason = reason_to_stop(solution)
     return LOSS if reason == NONE and is_flat(solution, before, value) else reason

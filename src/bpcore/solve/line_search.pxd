@@ -51,8 +51,8 @@ cdef inline void begin_search(LineSearch *search, double value, double slope, do
     search.first_stage = True
     search.lower = 0
     search.upper = step + 4 * step
-    search.most = search.width = LONGEST()
-    search.width_before = 2 * LONGEST()
+    search.most = search.width = LONGEST() * max(<double> 1, step)
+    search.width_before = 2 * search.width
 
 
 # ---- interpolation ----

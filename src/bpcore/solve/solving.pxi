@@ -131,7 +131,7 @@ cdef class Solving:
             at = (self.lbfgs.oldest + k) % self.lbfgs.history
             pairs.append((
                 copied(self.state.point, self.lbfgs.s + at * width, n),
-                copied(self.state.point, self.lbfgs.y + at * width, n),
+                copied(self.state.point, self.lbfgs.y + at * width, n) / self.lbfgs.unit,
             ))
 
     def run(self, long long last_iteration, double seconds, losses):

@@ -35,7 +35,8 @@ class LBFGS(Solver):
         d = -q
 
     The line search, its constants and what happens where it fails are those of L-BFGS-B. So the path is the same, but
-    for rounding.
+    for rounding. Where squares of the gradient would leave the range of float64, loss and gradient are multiplied by a
+    power of two, which changes no bit of the steps.
 
     Parameters
     ----------
@@ -78,18 +79,19 @@ class LBFGS(Solver):
         while True:
             if (reason := self.reason_to_stop(state)) is not None:
                 yield reason
-            d = _direction(pairs, g)
+            unit = unit_of(state.slope)
+            d = _direction([(s, unit * y) for s, y in pairs], unit * g)
             before, g_before, value_before = x, g.copy(), value
-            slope_before = float(g @ d)
+            slope_before = float(unit * g @ d)
             step = 1.0 if state.iteration > 0 else float(1 / np.sqrt(d @ d))
-            search = LineSearch(value, slope_before, step)
+            search = LineSearch(unit * value, slope_before, step)
             found = False
             for _ in range(MAX_TRIALS if slope_before < 0 else 0):
                 tried = search.step
                 x = before + tried * d
                 value = function(x, g)
                 state.evaluations += 1
-                verdict = search.take(value, slope := float(g @ d))
+                verdict = search.take(unit * value, slope := float(unit * g @ d))
                 if verdict != "go on":
                     found = True
                     break
@@ -108,6 +110,11 @@ class LBFGS(Solver):
                 pairs.append((tried * d, g - g_before))
                 del pairs[: -self.history]
             yield self.reason_to_stop(state) or ("loss" if is_flat(self, value_before, value) else None)
+
+
+def unit_of(slope: float) -> float:
+    """Return a power of two that brings a gradient with this largest element near 1: 1 from 2**-128 to 2**128."""
+    return 2.0 ** (-256 * max(-3, min((math.frexp(slope)[1] + 127) // 256, 3)))
 
 
 def _direction(pairs: list[tuple[Vector, Vector]], g: Vector) -> Vector:

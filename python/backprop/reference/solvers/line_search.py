@@ -22,7 +22,7 @@ CURVATURE = 0.9
 WIDTH = 0.1
 """The interval is narrow enough when its width is this share of its upper end."""
 LONGEST = 1e10
-"""The longest step."""
+"""The longest step, and where the first one is longer than 1, how many times that."""
 _NEAR, _FAR = 1.1, 4.0
 _SHRINK = 0.66
 
@@ -57,14 +57,16 @@ class LineSearch:
     first_stage: bool = True
     lower: float = 0.0
     upper: float = field(init=False)
-    most: float = LONGEST
-    width: float = LONGEST
-    width_before: float = 2 * LONGEST
+    most: float = field(init=False)
+    width: float = field(init=False)
+    width_before: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.best = End.of(0.0, self.value, self.slope)
         self.other = End.of(0.0, self.value, self.slope)
         self.upper = self.step + _FAR * self.step
+        self.most = self.width = LONGEST * max(1.0, self.step)
+        self.width_before = 2 * self.width
 
     def take(self, value: float, slope: float) -> Verdict:
         """Enter the value and the slope at `step`; unless the search is over, `step` becomes the next one."""
