@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import backprop as bp
 import numpy as np
@@ -281,6 +282,32 @@ def test_loss_gradients_and_minimize(backend, compiled):
     np.testing.assert_allclose(net.parameters, other.parameters, rtol=1e-6)
     with pytest.raises(ValueError, match=r"loss: needs one of .* for method='lm', got 'compiled'"):
         net.minimize(X, Y, loss=loss, method="lm")
+
+
+@pytest.mark.parametrize("way", ["", "_batch"], ids=["a row", "many rows"])
+@each_backend
+def test_minimize_needs_a_function_for_float64(backend, library, way):
+    """Whatever the network's dtype: it computes in float64."""
+    X, y = np.random.default_rng(2).normal(size=(12, 3)), np.random.default_rng(3).normal(size=(12, 2))
+    both = loss_of(library, "squared_error", way)
+    single, double = (Compiled(typed(library, f"squared_error_{dtype}{way}", real)) for dtype, real in REALS.items())
+    net, twin = (bp.mlp([3, 4, 2], seed=0, backend=backend) for _ in range(2))
+    fleet = bp.Fleet(3, [bp.Dense(4, "tanh"), bp.Dense(2)], size=2, seed=0, backend=backend)
+    calls = (
+        partial(net.minimize, X, y, max_iter=3, validation_data=(X, y)),
+        partial(net.minimize, X, y, max_iter=3, method="L-BFGS-B"),
+        partial(fleet.minimize, X, y, max_iter=3, validation_data=(X, y)),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="loss: needs a function for float64, got one for float32"):
+            call(loss=single)
+        call(loss=double)
+    for method in ("lbfgs", "L-BFGS-B"):
+        twin.minimize(X, y, loss=both, max_iter=3, method=method)
+    np.testing.assert_array_equal(net.parameters, twin.parameters)
+    for call in (net.fit, partial(bp.check_gradients, net, method="central_difference")):
+        with pytest.raises(ValueError, match="loss: needs a function for float32, got one for float64"):
+            call(X, y, loss=double)
 
 
 @each_backend

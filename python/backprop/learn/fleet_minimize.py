@@ -246,14 +246,14 @@ def _members(
     given, share = rows.given_validation(validation_data, validation_split)
     X, columns = fleet_rows.opened("X", X)
     names = [fleet_rows.columns_of("X", columns, group.members, group.feature_names) for group in fleet._groups]
-    groups = fleet._data(X, y, loss, sample_weight)
+    groups = fleet._data(X, y, loss, sample_weight, dtype=np.float64)
     validations: list[Any] = [None] * len(groups)
     if given is not None:
         name = rows.VALIDATION_NAMES[0]
         X_val, columns = fleet_rows.opened(name, given[0])
         for group, known in zip(fleet._groups, names, strict=True):
             fleet_rows.columns_of(name, columns, group.members, known)
-        found = fleet._data(X_val, given[1], loss, given[2], rows.VALIDATION_NAMES)
+        found = fleet._data(X_val, given[1], loss, given[2], rows.VALIDATION_NAMES, np.float64)
         validations = [each for _, _, each in found]
     return list(_by_member(groups, validations, share)), names
 

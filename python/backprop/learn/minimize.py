@@ -68,7 +68,7 @@ def minimize(
         every_callback.append(_log(log))
     bar = progress_bar(progress, every_callback)
     X, columns = rows.opened(network, "X", X)
-    checked, data = network._data(X, y, loss, sample_weight, custom=True)
+    checked, data = network._data(X, y, loss, sample_weight, custom=True, dtype=np.float64)
     data, validation = rows.validation(network, checked, data, validation_data, validation_split, columns)
     if scipy_minimize is not None:
         extras = {"validation_data": validation, "metrics": metrics, "log": log, "callbacks": every_callback}

@@ -449,15 +449,24 @@ class FleetModel:
         return values
 
     def _data(
-        self, X: Any, y: Any, loss: Any, sample_weight: Any, names: tuple[str, str, str] = ("X", "y", "sample_weight")
+        self,
+        X: Any,
+        y: Any,
+        loss: Any,
+        sample_weight: Any,
+        names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+        dtype: Any = None,
     ) -> list[tuple[Group, Any, FleetData]]:
-        """Return for each group the loss as an object and the rows of its members in the form that backends take."""
+        """Return for each group the loss as an object and the rows of its members in the form that backends take.
+
+        `dtype` is what the loss is computed in, where that is not the fleet's.
+        """
         found = []
         forms = fleet_rows.forms_of(X, y, sample_weight, self._size, names, loss)
         for group in self._groups:
             layers, columns = group.layers[0], group.feature_names
             ends = fleet_rows.GroupEnds(group.n_inputs, group.n_outputs, layers, self._dtype, columns)
-            checked = rows.loss(ends, loss, custom=True)
+            checked = rows.loss(ends, loss, custom=True, dtype=dtype)
             if checked.sees_derivatives:
                 for own in group.layers:
                     rows.check_no_dropout(own, checked)

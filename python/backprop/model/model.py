@@ -432,14 +432,17 @@ class Model:
     def _data(self, X: Any, y: Any, loss: Any, sample_weight: Any) -> tuple[Loss, Data]: ...
     @overload
     def _data(
-        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: Literal[True]
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: Literal[True], dtype: Any = None
     ) -> tuple[Loss | Custom, Data]: ...
 
     def _data(
-        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: bool = False
+        self, X: Any, y: Any, loss: Any, sample_weight: Any, *, custom: bool = False, dtype: Any = None
     ) -> tuple[Loss | Custom, Data]:
-        """Return the loss as an object and the rows in the form that backends take; `custom` allows functions."""
-        checked = rows.loss(self, loss, custom)
+        """Return the loss as an object and the rows in the form that backends take; `custom` allows functions.
+
+        `dtype` is what the loss is computed in, where that is not the network's; the rows have the network's.
+        """
+        checked = rows.loss(self, loss, custom, dtype=dtype)
         return checked, rows.rows(self, checked, X, y, sample_weight)
 
     # --- while it is trained ---------------------------------------------------------------------------------------

@@ -56,14 +56,15 @@ class Ends(Protocol):
 _LOSS_OF_OUTPUT = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy", "exp": "poisson"}
 
 
-def loss(model: Ends, loss: Any, custom: bool, *, derivatives: bool | None = None) -> Loss | Custom:
+def loss(model: Ends, loss: Any, custom: bool, *, derivatives: bool | None = None, dtype: Any = None) -> Loss | Custom:
     """Return the loss as an object that suits the last layer; `custom` allows functions.
 
-    `derivatives` allows a loss that sees them; None where `custom` does.
+    `derivatives` allows a loss that sees them; None where `custom` does. `dtype` is that of the numbers it is computed
+    of, where these are not the model's.
     """
     kind, custom_kind, compiled_kind, known = _losses()
     if isinstance(loss, compiled_kind):
-        loss.pointers(model.dtype)  # is there one?
+        loss.pointers(model.dtype if dtype is None else dtype)  # is there one?
         return loss
     if custom and not isinstance(loss, (str, kind, type)) and callable(loss):
         return loss if isinstance(loss, custom_kind) else custom_kind(loss)

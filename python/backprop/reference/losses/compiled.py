@@ -43,8 +43,9 @@ class Compiled(Loss):
         void f(const real *outputs, const real *targets, real *values, real *gradients,
                ptrdiff_t n_rows, ptrdiff_t n_outputs, void *user)
 
-    Values and gradients are 0 when it is called. ``real`` is float or double, as the network's dtype is. With the value
-    ``f`` of each row, sample weights ``w`` and outputs ``a`` of a last layer with the scores ``z``,
+    Values and gradients are 0 when it is called. ``real`` is float or double, as the network's dtype is; `minimize`
+    computes in double, whatever that is. With the value ``f`` of each row, sample weights ``w`` and outputs ``a`` of a
+    last layer with the scores ``z``,
 
         loss = scale * sum of w * f / sum of w          (reduction="sum": scale * sum of w * f)
         gradient with respect to z = scale * w / sum of w * gradient * da/dz
@@ -55,8 +56,8 @@ class Compiled(Loss):
     ----------
     function
         A ``numba.cfunc``, a ``scipy.LowLevelCallable``, a ctypes function, a PyCapsule as Cython's ``__pyx_capi__`` has
-        them, or an integer address. For networks of both dtypes, a mapping from dtypes to such functions. Signatures
-        are checked where there are some. It is kept alive as long as this object is.
+        them, or an integer address. For both dtypes, a mapping from dtypes to such functions. Signatures are checked
+        where there are some. It is kept alive as long as this object is.
     dtype
         ``"float32"`` or ``"float64"``: what ``real`` is. Needed where the function does not say it: for addresses, for
         ctypes functions without ``argtypes`` and for names of types such as ``real``. None for what it says.
@@ -75,7 +76,7 @@ class Compiled(Loss):
     ------
     TypeError, ValueError
         If `function` is no pointer or has another signature, if nothing says the dtype, or, when it is used, if it is
-        for another dtype than the network's. Pickling raises a TypeError: a pointer means nothing to another process.
+        for another dtype than is computed in. Pickling raises a TypeError: a pointer means nothing to another process.
 
     Notes
     -----
@@ -94,7 +95,7 @@ class Compiled(Loss):
     - Of outputs that are not finite, the loss is NaN. Where the function finds NaN or an infinity, training diverges as
       it does with any loss. Rows of weight 0 add nothing.
     - It cannot raise. A compiled core calls it with subnormal numbers as 0; the reference calls it by ctypes.
-    - `check_gradients` needs ``method="central_difference"``, and a function for float64.
+    - `check_gradients` needs ``method="central_difference"``, and a function for float64, too.
     - Models are saved without their losses, checkpoints too: give it to `resume`'s ``fit`` again.
 
     Examples
