@@ -324,6 +324,36 @@ def test_automatic_tolerances_follow_the_largest_output_and_given_ones_stay():
     assert solver(y[:, :2], method="bayesian") == bp.solvers.BayesianRegularization()
 
 
+@pytest.mark.parametrize("method", ["lbfgs", "lm", "bayesian"])
+@pytest.mark.parametrize("exponent", [-2, -20, -700])
+def test_automatic_tolerances_follow_the_scale_of_the_loss(method, exponent, rng):
+    """It ends where a loss without one does."""
+    x = np.linspace(-1, 1, 60)[:, np.newaxis]
+    y = 0.3 * np.sin(3 * x) + 0.05 * rng.normal(size=x.shape)
+    nets = [bp.mlp([1, 3, 1], hidden="tanh", dtype="float64", seed=0) for _ in range(2)]
+    usual = nets[0].minimize(x, y, method=method, max_iter=500)
+    scaled = nets[1].minimize(x, y, method=method, max_iter=500, loss=bp.losses.SquaredError(scale=2.0**exponent))
+    assert usual.success
+    assert (scaled.reason, scaled.iterations) == (usual.reason, usual.iterations)
+    np.testing.assert_array_equal(scaled.x, usual.x)
+    large = bp.losses.SquaredError(scale=1e3)  # never looser than those that are documented
+    nets[1].minimize(x, y, method=method, max_iter=1, loss=large)
+    assert nets[1]._solved.solver == nets[0]._solved.solver
+
+
+def test_automatic_tolerances_follow_the_scale_of_every_loss():
+    x, y = np.linspace(-1, 1, 20)[:, np.newaxis], np.arange(20) % 2
+    net = bp.mlp([1, 3, 1], output="sigmoid", dtype="float64", seed=0)
+    usual = bp.solvers.LBFGS()
+    net.minimize(x, y, loss=bp.losses.BinaryCrossEntropy(scale=1e-3), max_iter=1)
+    assert net._solved.solver.tolerance == pytest.approx(1e-3 * usual.tolerance)
+    assert net._solved.solver.loss_tolerance == pytest.approx(1e-3 * usual.loss_tolerance)
+    net.minimize(x, y, loss=bp.losses.BinaryCrossEntropy(scale=1e-3), max_iter=1, tolerance=1e-4)
+    assert net._solved.solver.tolerance == 1e-4
+    net.minimize(x, y, loss=lambda a, y: (0.0, np.zeros_like(a)), max_iter=1)
+    assert net._solved.solver == usual
+
+
 @pytest.mark.parametrize("y", [[1.7e308, -1.7e308], [1.7e308, 1.7e308], [5e-324, -5e-324], [0.0, 5e-324]])
 def test_automatic_tolerances_of_targets_near_the_limits(y):
     net = bp.mlp([1, 2, 1], hidden="tanh", dtype="float64", seed=0)

@@ -63,13 +63,17 @@ class Request:
         return cls(solver=settings, max_iter=max_iter, callback=callback, automatic=automatic, **rest)
 
     def solver_for(self, loss: Loss | Custom, data: Data) -> Solver:
-        """Return the method with its tolerances for these targets: a loss of residuals may be that of small ones."""
-        if not self.automatic or loss.name not in WEIGHTS or isinstance(self.solver, BayesianRegularization):
-            return self.solver  # the last has a measure of its own
-        weight = None if data.weighs_outputs else data.sample_weight
-        with np.errstate(all="ignore"):  # of targets near the limits
-            unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.max()))
-        return replace(self.solver, **{k: getattr(self.solver, k) * unit ** _POWERS[k] for k in self.automatic})
+        """Return the method with its tolerances for this loss and these targets: both may be small as a whole."""
+        if not self.automatic:
+            return self.solver
+        scale = 1.0 if isinstance(loss, Custom) else min(1.0, loss.scale)
+        unit = 1.0
+        if loss.name in WEIGHTS and not isinstance(self.solver, BayesianRegularization):  # it has its own measure
+            weight = None if data.weighs_outputs else data.sample_weight
+            with np.errstate(all="ignore"):  # of targets near the limits
+                unit = min(1.0, float(TargetScale.of(data.targets, weight).deviation.max()))
+        found = {name: getattr(self.solver, name) * unit ** _POWERS[name] * scale for name in self.automatic}
+        return replace(self.solver, **found)
 
 
 def checked_method(method: Any, names: Collection[str]) -> Any:

@@ -390,7 +390,7 @@ class Trainable(Model):
             ``loss_tolerance``; that of L-BFGS-B is ``ftol``. For ``"lbfgs"`` and ``"lm"`` and the losses that ``"lm"``
             knows, where the standard deviation s of the targets is below 1 (of several outputs the largest; that of a
             constant one counts as 1), ``"auto"`` is s times, and a ``loss_tolerance`` that is not given s² times the
-            usual number.
+            usual number. The `scale` of a loss below 1 is a factor on both.
         penalty_per_row
             Whether the layers' penalties are divided by the number of rows (or the sum of their weights), as
             scikit-learn's ``alpha`` is.
