@@ -634,3 +634,21 @@ def test_what_callbacks_know_goes_with_the_members(path, how):
         found = run_on(half, [X[k] for k in places], [Y[k] for k in places], **arguments())
     for k, network in zip(places, found, strict=True):
         np.testing.assert_array_equal(network.parameters, wanted[k])
+
+
+def test_members_of_an_interrupted_fleet_go_on():
+    """Some are epochs ahead of others, so there is room for their losses already."""
+    whole, fleet = fleet_of(), fleet_of()
+
+    def fit(fleet, k=slice(None), **arguments):
+        fleet.fit(X[k], Y[k], epochs=6, resume=True, batch_size=8, **arguments)
+
+    fit(whole)
+    enough = LambdaCallback(on_epoch_end=lambda network, epoch, _: network.stop() if network.seed % 2 else None)
+    fit(fleet, callbacks=[enough])
+    assert set(fleet.history.epochs) == {1, 6}
+    places = [3, 0, 2, 5]
+    part = fleet[places]
+    fit(part, places)
+    np.testing.assert_array_equal(part.parameters, whole.parameters[places])
+    np.testing.assert_array_equal(part.history["loss"], whole.history["loss"][:, places])

@@ -105,7 +105,7 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         part = FleetHistory(len(members))
         part.epochs, part.stop_reason, part.elapsed = self.epochs[members], self.stop_reason[members], self.elapsed
         part._filled = int(part.epochs.max(initial=0))
-        part._arrays = {name: array[: part._filled, members] for name, array in self._arrays.items()}
+        part._arrays = {name: array[: part._filled, members].copy() for name, array in self._arrays.items()}  # in C order
         return part
 
     @classmethod
