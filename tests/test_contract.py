@@ -77,6 +77,7 @@ def test_a_minimisation(solver, backend, dtype):
         "n_threads": 1,
         "fixed_threads": False,
         "bound": 1e30,
+        "begins_alone": True,
     }
     assert list(given) == [name for name, _ in expected("Solving")]
     for run in (core.Solving(**given), core.Solving(*given.values())):

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.skipif(not COMPILED, reason="needs a compiled core")
 STEP = 0.0004  # seconds of one thread
 
 
-def sizes_of(seconds):
+def sizes_of(seconds, **settings):
     """The team's sizes over steps that take seconds[k][size - 1]."""
     core = choice.load(COMPILED[0]).module(np.float32)
-    return np.array(core.team_sizes([list(map(float, row)) for row in seconds]))
+    return np.array(core.team_sizes([list(map(float, row)) for row in seconds], **settings))
 
 
 def total(seconds, sizes):
@@ -114,6 +114,39 @@ def test_steps_that_are_cut_by_the_ends_of_calls_are_measured():
         if training.n_threads != sizes[-1]:
             sizes.append(training.n_threads)
     assert sizes == [2, 1, 2]
+
+
+@pytest.mark.parametrize("most", [2, 3, 8])
+@pytest.mark.parametrize("step", [0.00001, 0.00005, STEP])
+def test_a_member_that_begins_alone(most, step):
+    """Others join it where they help, and only try to where they do not."""
+    seconds = idle(int(1 / step), most, step)
+    sizes = sizes_of(seconds, begins_alone=True)
+    assert sizes[0] == 1
+    assert np.mean(sizes[len(sizes) // 2 :] == most) > 0.95
+    assert total(seconds, sizes) < 0.6 * seconds[:, 0].sum()
+    small = np.tile(step * np.arange(1, most + 1), (int(1 / step), 1))  # barriers are all there is
+    sizes = sizes_of(small, begins_alone=True)
+    assert (sizes[: int(0.02 / step)] == 1).all()
+    assert total(small, sizes) < 1.01 * small[:, 0].sum()
+
+
+@pytest.mark.parametrize("rows", [200, 100_000])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_minimisation_of_few_rows_begins_alone(rows, fixed, monkeypatch):
+    seen = []
+    core = choice.load(COMPILED[0]).module(np.float64)
+
+    class Solving(core.Solving):
+        def __init__(self, *settings):
+            super().__init__(*settings)
+            seen.append(self.n_threads)
+
+    monkeypatch.setattr(core, "Solving", Solving)
+    monkeypatch.setenv("BACKPROP_THREADS", "fixed" if fixed else "auto")
+    net = bp.mlp([2, 20, 1], seed=0, dtype="float64", backend=COMPILED[0])
+    net.minimize(np.zeros((rows, 2)), np.zeros(rows), max_iter=1, n_threads=2)
+    assert seen == [1 if rows == 200 and not fixed else 2]
 
 
 def test_a_team_of_one():

@@ -186,12 +186,13 @@ class Core(Protocol[P]):
         n_threads: int = 1,
         fixed_threads: bool = False,
         bound: float = sys.float_info.max,
+        begins_alone: bool = False,
     ) -> _Solving:
         """Return a minimisation of the loss over all rows, penalties included, without dropout.
 
         It goes on from the state. The numbers of the method are doubles, whatever the backend's dtype, in which the
-        loss is computed. Threads are as in `TrainingSettings`. Where a parameter is larger than `bound`, without its
-        sign, or NaN, the loss counts as infinite.
+        loss is computed. Threads are as in `TrainingSettings`; begins_alone: others join the first one where that shows
+        to be faster. Where a parameter is larger than `bound`, without its sign, or NaN, the loss counts as infinite.
         """
         ...
 

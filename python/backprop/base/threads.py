@@ -20,7 +20,12 @@ def choose(n_threads: int | None, flops_per_step: float, most: int) -> int:
     """The threads for a run: as many as asked for, or, for None, what its steps can keep busy."""
     if n_threads is not None:
         return n_threads
-    return 1 if flops_per_step < FLOPS_PER_STEP else min(allowed(), most)
+    return 1 if are_few(flops_per_step) else min(allowed(), most)
+
+
+def are_few(flops_per_step: float) -> bool:
+    """Whether a step has too little to do for more than one thread."""
+    return flops_per_step < FLOPS_PER_STEP
 
 
 def allowed() -> int:

@@ -248,7 +248,8 @@ class Minimising:
         state, bar = self.state, self.listeners.bar
         objective, settings = self.objective, self.left.solver
         bound = float(np.finfo(self.network.dtype).max)
-        self.run = run = solving(objective, settings, state, self.n_threads, bound)
+        begins_alone = threads.are_few(flops(settings, objective, int(self.free.sum())))
+        self.run = run = solving(objective, settings, state, self.n_threads, bound, begins_alone)
         ended: str = "time"
         while ended == "time":
             ended = run.run(state.iteration, pace.SLICE_SECONDS, np.empty(0))
@@ -331,7 +332,9 @@ def solution_of(left: SolverRun, free: NDArray[np.bool_]) -> Solution:
     )  # fmt: skip
 
 
-def solving(objective: Objective, settings: Solver, state: SolverState, n_threads: int, bound: float) -> Solving:
+def solving(
+    objective: Objective, settings: Solver, state: SolverState, n_threads: int, bound: float, begins_alone: bool
+) -> Solving:
     """Return the backend's minimisation, or for a loss that no core knows, the reference's loop over its parts.
 
     Beyond the bound parameters do not fit into the network: the loss counts as infinite there.
@@ -339,7 +342,9 @@ def solving(objective: Objective, settings: Solver, state: SolverState, n_thread
     loss, data = objective.loss, objective.data
     if not isinstance(loss, Custom) and not data.weighs_outputs:
         fixed = threads.are_fixed()
-        return objective.module.Solving(objective.plan, loss, settings, data, state, n_threads, fixed, bound)
+        return objective.module.Solving(
+            objective.plan, loss, settings, data, state, n_threads, fixed, bound, begins_alone
+        )
     from backprop.reference.solving import Minimisation, is_within
 
     def bounded(point: NDArray[np.float64], gradient: NDArray[np.float64]) -> float:

@@ -75,6 +75,7 @@ class Solving(Minimisation):
         n_threads: int = 1,
         fixed_threads: bool = False,
         bound: float = sys.float_info.max,
+        begins_alone: bool = False,
     ) -> None:
         super().__init__(Rows(plan, loss, data, bound), solver, state)
 

@@ -65,7 +65,7 @@ cdef struct Run:
 
 cdef inline void set_alone(Run *run) noexcept nogil:
     """A team of one."""
-    begin_size(&run.team.size, 1, True)
+    begin_size(&run.team.size, 1, True, False)
     run.team.n_threads = 1
 
 

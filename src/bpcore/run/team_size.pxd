@@ -46,9 +46,11 @@ cdef struct TeamSize:
     double pause
 
 
-cdef inline void begin_size(TeamSize *team, int most, bint is_fixed) noexcept nogil:
-    team.most = team.size = most
+cdef inline void begin_size(TeamSize *team, int most, bint is_fixed, bint begins_alone) noexcept nogil:
+    """begins_alone: others join the first member where that shows to be faster; not in a fixed team."""
+    team.most = most
     team.is_fixed = is_fixed or most == 1
+    team.size = 1 if begins_alone and not team.is_fixed else most
     team.cost = team.rival_cost = 0
     team.rival = 0
     team.on_trial = False

@@ -40,7 +40,8 @@ cdef class Training:
         fill_stop_rule(job, settings)
         fill_average(&job.average, settings)
         begin_size(
-            &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS), settings.fixed_threads
+            &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS),
+            settings.fixed_threads, False,
         )
         self.native.team.clock.steps_per_check = 1
         return 0

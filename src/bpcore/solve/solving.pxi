@@ -18,7 +18,7 @@ cdef class Solving:
 
     def __init__(
         self, Plan plan not None, loss, solver, data, state, int n_threads=1, bint fixed_threads=False,
-        double bound=DBL_MAX,
+        double bound=DBL_MAX, bint begins_alone=False,
     ):
         cdef rn.Run *run = &self.native
         self.plan = plan
@@ -30,7 +30,7 @@ cdef class Solving:
         self.fill_solution(solver)
         self.solution.bound = bound
         self.fill_method(solver)
-        begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads)
+        begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads, begins_alone)
         run.team.n_threads = 1
         self.slope_pass = take_slope_pass(run, plan, loss)
         n_threads = run.team.size.most
@@ -120,6 +120,11 @@ cdef class Solving:
             self.lbfgs.n_pairs += 1
         recall_pairs(&self.lbfgs)
         return 0
+
+    @property
+    def n_threads(self):
+        """How many take part at the moment, where there is something to share."""
+        return present_size(&self.native.team.size)
 
     def remember(self):
         """Put what the method has learned into the state: what a minimisation that goes on from it needs."""
