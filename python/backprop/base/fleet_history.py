@@ -105,7 +105,8 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         part = FleetHistory(len(members))
         part.epochs, part.stop_reason, part.elapsed = self.epochs[members], self.stop_reason[members], self.elapsed
         part._filled = int(part.epochs.max(initial=0))
-        part._arrays = {name: array[: part._filled, members].copy() for name, array in self._arrays.items()}  # in C order
+        # Copies have their rows together, as the core writes them; what an array picks has its columns together.
+        part._arrays = {name: array[: part._filled, members].copy() for name, array in self._arrays.items()}
         return part
 
     @classmethod
