@@ -571,6 +571,21 @@ def test_divergence(backend, dtype, data):
     assert net._state.epoch == net.history.epochs
 
 
+@pytest.mark.parametrize("size", [1, 20])
+def test_a_run_that_diverged_is_over(backend, size, data):
+    """A fleet's member or alone, it is not resumed."""
+    networks = [make(backend) for _ in range(size)]
+    fleet = bp.Fleet.of(networks)
+    stop = {"optimizer": bp.SGD(learning_rate=1e20), "epochs": 50, "on_divergence": "stop"}
+    for each in [fleet, *networks]:
+        each.fit(*data, **stop)
+        epochs, parameters = each.history["loss"].shape, each.parameters.copy()
+        each.fit(*data, resume=True, **stop)
+        assert each.history["loss"].shape == epochs
+        np.testing.assert_array_equal(each.parameters, parameters)
+    assert set(fleet.history.stop_reason) == {net.history.stop_reason for net in networks} == {"diverged"}
+
+
 def trained_for(net, steps, data, optimizer, schedule=None, **settings):
     """The state after this many steps of a fresh run, by the backend's own loop."""
     loss, rows = net._data(*data, "auto", None)

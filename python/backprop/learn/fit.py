@@ -105,7 +105,8 @@ def fit_rows(
         resumes = check.boolean("resume", resume) and model._state is not None
         if resumes:
             state = interrupted(model, optimizer, checked, n_rows)
-            if model.history.stop_reason == "tolerance" or state.epoch >= state.first_epoch + epochs:
+            is_over = model.history.stop_reason in ("tolerance", "diverged")
+            if is_over or state.epoch >= state.first_epoch + epochs:
                 return model.history
         else:
             state = begin(model, optimizer, checked, n_rows, initial_epoch)

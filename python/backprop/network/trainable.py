@@ -121,8 +121,8 @@ class Trainable(Model):
         resume
             Go on with the run that was interrupted, or that `backprop.resume` has read, in the middle of its epoch:
             `epochs` counts from the start of that run, and stop rule, schedule and callbacks take up where they were.
-            The data and the other arguments must be the same again. Nothing happens if that run is over; a network that
-            was never trained begins.
+            The data and the other arguments must be the same again. Nothing happens if that run is over or has
+            diverged; a network that was never trained begins.
         n_threads
             How many threads may compute, 1 to 16, or ``"auto"``: one for small steps, else one for each CPU of this
             process, within ``OMP_NUM_THREADS`` and the limits of joblib and Dask. While other programs keep CPUs busy,
