@@ -324,6 +324,15 @@ def test_automatic_tolerances_follow_the_largest_output_and_given_ones_stay():
     assert solver(y[:, :2], method="bayesian") == bp.solvers.BayesianRegularization()
 
 
+@pytest.mark.parametrize("hidden", [(), (8,)])
+@pytest.mark.parametrize("scale", [1.0, 1e20, 1e100, 1e150])
+def test_targets_that_are_too_large_are_named(scale, hidden):
+    x = np.linspace(-1, 1, 100)[:, np.newaxis]
+    net = bp.mlp([1, *hidden, 1], hidden="tanh", dtype="float64", seed=0)
+    result = net.minimize(x, scale * np.sin(4 * x), max_iter=500)
+    assert ("bring targets and loss to a scale of about 1" in result.message) == (scale > 1)
+
+
 @pytest.mark.parametrize("method", ["lbfgs", "lm", "bayesian"])
 @pytest.mark.parametrize("exponent", [-2, -20, -700])
 def test_automatic_tolerances_follow_the_scale_of_the_loss(method, exponent, rng):

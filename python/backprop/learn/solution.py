@@ -18,6 +18,9 @@ _MESSAGES = {
     "not finite": "the loss at the start, or its gradient, is not finite",
 }
 
+_LARGE = 1.0
+"""A gradient as no minimum has where targets and loss are of about 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Solution:
@@ -95,5 +98,8 @@ class Solution:
 
     @property
     def message(self) -> str:
-        """The reason in words."""
-        return _MESSAGES[self.reason]
+        """The reason in words, and where the gradient is still large for such an end, what to do."""
+        message = _MESSAGES[self.reason]
+        if self.reason in ("loss", "stuck") and self.slope > _LARGE:
+            message += f", but the gradient is still {self.slope:.1e}: bring targets and loss to a scale of about 1"
+        return message
