@@ -72,6 +72,12 @@ CASES = {
     "prelu, dropout, units": ([40, 700, 600, 3], "prelu", "softmax", losses.CrossEntropy(), optimizers.Adam(), 120, 50),
     "prelu, online": ([9, 16, 7, 1], "prelu", "sigmoid", losses.BinaryCrossEntropy(), optimizers.SGD(), 50, 1),
     "prelu, fours": ([9, 16, 7, 1], "prelu", "identity", losses.Huber(), optimizers.Adam(), 50, 4),
+    "rows in place": ([150, 30, 20, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.Adam(), 300, 100),
+    "rows in place, straight": ([200, 48, 2], "gelu", "identity", losses.SquaredError(), optimizers.SGD(), 150, 41),
+    "rows in place, blocks": ([130, 16, 1], "prelu", "identity", losses.Huber(), optimizers.Adam(), 1000, 500),
+    "rows in place, chunks": ([350, 64, 1], "relu", "exp", losses.Poisson(), optimizers.SGD(momentum=0.9), 400, 200),
+    "rows in place, dropout": ([100, 28, 5], "silu", "softmax", losses.CrossEntropy(), optimizers.NAdam(), 120, 50),
+    "rows in place, far": ([620, 432, 2], "tanh", "identity", losses.SquaredError(), optimizers.Adam(), 150, 70),
     "muon, dropout": ([40, 70, 90, 3], "tanh", "softmax", losses.CrossEntropy(), optimizers.Muon(), 60, 20),
 }
 # What hidden layers have beside it; these cases have validation data too.
@@ -87,11 +93,12 @@ OPTIONS = {
     "norms, fours": {"max_norm": 0.7, "l1": 1e-3},
     "norms, sevens": {"max_norm": 0.9},
     "prelu, dropout, units": {"dropout": 0.3, "l2": 1e-3},
+    "rows in place, dropout": {"dropout": 0.3, "max_norm": 0.9},
     "muon, dropout": {"l2": 1e-3, "dropout": 0.1},
 }
 
 # 1,000 steps of these, 200 times over, would take hours: they run once, and 20 times what has fewer rows.
-LONG = ("wide", "wide, by units, chunks", "chunks, no blocks", "dropout, chunks")
+LONG = ("wide", "wide, by units, chunks", "chunks, no blocks", "dropout, chunks", "rows in place, far")
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if "units" in name])

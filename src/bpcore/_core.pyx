@@ -34,7 +34,7 @@ from bpcore.passes cimport network
 from bpcore.passes.batches cimport BitGenerator
 from bpcore.passes.network cimport DENSE, Layer, Network, gains_by_splitting
 from bpcore.passes.prediction cimport predict
-from bpcore.products.gradients cimport SET, sink_to
+from bpcore.products.sinks cimport SET, sink_to
 from bpcore.run cimport epochs, partition, run as rn
 from bpcore.run.batch cimport data_loss
 from bpcore.run.heads cimport all_gradients, all_outputs

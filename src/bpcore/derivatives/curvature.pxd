@@ -10,7 +10,7 @@ from bpcore.machine.types cimport real
 from bpcore.passes.chunks cimport backward, forward
 from bpcore.passes.layers cimport loss_delta, output_derivative
 from bpcore.passes.network cimport Chunk, Layer, Network
-from bpcore.products.gradients cimport ADD, SET, Sink, sink_to
+from bpcore.products.sinks cimport ADD, SET, Sink, sink_to
 from bpcore.run.gradient cimport set_batch, set_chunk
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Run
@@ -65,7 +65,8 @@ cdef inline void add_curvature_product(
     set_batch(run, &run.workspace.data, 0, run.job.data.n, denominator)
     while done < run.job.data.n:
         set_chunk(
-            run, chunk, done, min(run.workspace.batch.chunk, run.job.data.n - done), run.workspace.batch.factor
+            run, chunk, done, min(run.workspace.batch.chunk, run.job.data.n - done), run.workspace.batch.factor,
+            False,
         )
         chunk_product(&run.job, run.state.parameters, chunk, t, gauss_newton, target, &sink)
         sink.mode = ADD

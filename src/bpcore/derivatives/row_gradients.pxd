@@ -94,7 +94,8 @@ cdef inline void row_gradients(Run *run, double denominator, Tangents *room, rea
     set_batch(run, &run.workspace.data, 0, run.job.data.n, denominator)
     while done < run.job.data.n:
         set_chunk(
-            run, chunk, done, min(run.workspace.batch.chunk, run.job.data.n - done), run.workspace.batch.factor
+            run, chunk, done, min(run.workspace.batch.chunk, run.job.data.n - done), run.workspace.batch.factor,
+            False,
         )
         forward(net, run.state.parameters, chunk)
         output_delta(net, &run.job.loss, run.state.parameters, chunk)

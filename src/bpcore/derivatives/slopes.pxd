@@ -17,7 +17,7 @@ from bpcore.machine.types cimport LANES, real, vec, vfma, vload, vset1, vstore
 from bpcore.passes.chunks cimport forward
 from bpcore.passes.layers cimport loss_delta
 from bpcore.passes.network cimport Chunk, Layer, Network
-from bpcore.products.gradients cimport Sink
+from bpcore.products.sinks cimport Sink
 from bpcore.run.job cimport Job, targets_per_row
 from bpcore.run.workspace cimport Arena, lanes_of, take_reals
 

@@ -19,8 +19,9 @@ from bpcore.passes.layers cimport layer_gradient
 from bpcore.passes.network cimport (
     DENSE, NETWORK_INPUTS, NO_KIND, Chunk, Layer, Network, inputs_of, is_wide, mixes_units,
 )
-from bpcore.products.gradients cimport ADD, Sink, sums_of_units, transpose_rows
+from bpcore.products.gradients cimport sums_of_units, transpose_rows
 from bpcore.products.samples cimport Product, samples_product
+from bpcore.products.sinks cimport ADD, Sink
 from bpcore.run.workspace cimport Arena, set_array, take, take_reals, whole_groups
 
 
@@ -319,7 +320,7 @@ cdef inline void weight_gradient(
     if by_panels:
         transpose_rows(tiles, layer.n_out, d, tiles.n_lanes, 0, scratch)
     layer_gradient(
-        layer, tiles, inputs, d, NULL, scratch if by_panels else NULL, 0, layer.n_in, False, target, sink
+        layer, tiles, inputs, NULL, d, NULL, scratch if by_panels else NULL, 0, layer.n_in, False, target, sink
     )
 
 

@@ -77,8 +77,8 @@ typedef ireal ivec;
 #define BP_TILE_VECS ((int)(64 / sizeof(real)))
 #define BP_MAX_ROWS 1
 #endif
-/* where the sums of a block without biases begin */
-static const real bp_zeros[BP_MAX_ROWS] = {0};
+/* where the sums of a block without biases begin: as many as it has rows, or units in vectors */
+static const real bp_zeros[BP_TILE_VECS * BP_LANES] = {0};
 /* The units whose sums with a few inputs are made at a time. */
 #define BP_SUM_UNITS (BP_MAX_ROWS < 8 ? 1 : 2)
 /* The blocks of short sums, over few samples, of which there are many. */
@@ -127,6 +127,12 @@ BP_INLINE vec vheld(vec v) {
 #else
 BP_INLINE vec vheld(vec v) { return v; }
 #endif
+
+/* The same pointer, in a register. GCC otherwise keeps the distance of each number behind it in a register of its own. */
+BP_INLINE const real *bp_held(const real *p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
 
 /* the first n lanes (0 <= n <= BP_LANES); the others are 0 and no memory behind them is touched */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -22,7 +22,7 @@ cdef extern from "machine/simd.h" nogil:
     const int MEMBER_COLUMNS "BP_MEMBER_COLUMNS"
     # To Cython a vector is a real: C's own operators do the lane-wise arithmetic.
     ctypedef double real
-    const real *ZEROS "bp_zeros"  # MAX_ROWS of them
+    const real *ZEROS "bp_zeros"  # MAX_ROWS of them, and TILE_VECS vectors
     ctypedef double vec
     ctypedef long long ireal
     ctypedef long long ivec
@@ -34,6 +34,7 @@ cdef extern from "machine/simd.h" nogil:
 
     vec vload(const real *p) noexcept
     vec vheld(vec v) noexcept
+    const real *held "bp_held"(const real *p) noexcept
     void vstore(real *p, vec v) noexcept
     vec vload_n(const real *p, Py_ssize_t n) noexcept
     void vstore_n(real *p, vec v, Py_ssize_t n) noexcept

@@ -78,6 +78,15 @@ cdef inline void gather_rows(
                 feature += LANES
 
 
+cdef inline void point_to_rows(
+    const Tiles *tiles, const real *rows, Py_ssize_t n, const int64_t *order, Py_ssize_t first, const real **out,
+) noexcept nogil:
+    """out (lanes,) = where the rows lie that `gather_rows` copies."""
+    cdef Py_ssize_t lane, last = tiles.n_rows - 1
+    for lane in range(tiles.n_lanes):
+        out[lane] = rows + row_of(order, first + min(lane, last)) * n
+
+
 cdef inline void scatter_rows(const Tiles *tiles, const real *a, Py_ssize_t n, real *rows) noexcept nogil:
     """rows (n_rows, n) = a [n][lanes], transposed: the reverse of `gather_rows`."""
     scatter_apart(tiles, a, n, rows, n)

@@ -6,8 +6,9 @@ from bpcore.passes.layers cimport (
     IN_PANELS, IN_SUMS, STORED, DeltaBelow, delta_below, delta_panels_below, forward_layer, gradient_below,
     input_delta_product, layer_gradient, way_of_delta,
 )
-from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels
-from bpcore.products.gradients cimport Sink, transpose_rows
+from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, needs_panels, rows_of
+from bpcore.products.gradients cimport transpose_rows
+from bpcore.products.sinks cimport Sink
 
 
 cdef inline never_inlined forward(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
@@ -17,7 +18,8 @@ cdef inline never_inlined forward(const Network *net, const real *parameters, Ch
     for l in range(net.n_layers):
         layer = net.layers + l
         forward_layer(
-            layer, parameters, &chunk.tiles, inputs_of(chunk, layer), chunk.z[l + 1], chunk.a[l + 1], chunk.scratch
+            layer, parameters, &chunk.tiles, inputs_of(chunk, layer), rows_of(chunk, layer), chunk.z[l + 1],
+            chunk.a[l + 1], chunk.scratch,
         )
         if chunk.dropout.active and layer.dropout > 0:
             drop_outputs(
@@ -53,8 +55,8 @@ cdef inline never_inlined backward(
             if panels != NULL and <int> way == STORED:
                 transpose_rows(&chunk.tiles, layer.n_out, chunk.delta[l + 1], chunk.tiles.n_lanes, 0, chunk.scratch)
             layer_gradient(
-                layer, &chunk.tiles, inputs_of(chunk, layer), chunk.delta[l + 1], chunk.slope_delta[l + 1], panels,
-                first_row, layer.n_in, True, target, sink,
+                layer, &chunk.tiles, inputs_of(chunk, layer), rows_of(chunk, layer), chunk.delta[l + 1],
+                chunk.slope_delta[l + 1], panels, first_row, layer.n_in, True, target, sink,
             )
         if <int> way == IN_SUMS:
             break  # as layers are a chain, the one below is the lowest

@@ -11,9 +11,11 @@ from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
 from bpcore.passes.network cimport Chunk, Layer, inputs_of, is_wide, mixes_units
 from bpcore.products.delta_panels cimport DeltaPanels, delta_panels, knows_derivative
 from bpcore.products.few_inputs cimport FEW_ABOVE, FewInputs, few_inputs_gradient
-from bpcore.products.gradients cimport SET, Sink, dots_product, outputs_product, sums_of_units
+from bpcore.products.gradients cimport dots_product, outputs_product, sums_of_units
 from bpcore.products.row_units cimport RowProduct, row_product
-from bpcore.products.samples cimport Finish, Product, samples_product
+from bpcore.products.rows_in_place cimport RowsProduct, units_product
+from bpcore.products.samples cimport RELU_VALUE, Finish, Product, ending_of, finish, samples_product
+from bpcore.products.sinks cimport SET, Sink
 
 
 cdef enum:
@@ -40,6 +42,29 @@ cdef inline void dense_forward_units(
     samples_product(tiles, &product, first, end, scratch, &how if is_elementwise(layer.activation) else NULL)
     if layer.activation == PRELU:
         prelu_units(tiles, layer.n_out, first, end, parameters + layer.slopes, z, a)
+
+
+cdef inline void dense_forward_rows(
+    const Layer *layer, const real *parameters, const Tiles *tiles, const real **rows, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """The same for all units, from rows (lanes,) that are read where they lie; see `RowsProduct`."""
+    cdef Finish how = Finish(layer.activation, layer.alpha, False, NULL, a)
+    cdef const real *biases = parameters + layer.biases if layer.has_bias else NULL
+    cdef bint ends = ending_of(&how, z) == RELU_VALUE
+    cdef RowsProduct product = RowsProduct(
+        layer.n_out, layer.n_in, parameters + layer.weights, biases, rows, z, ends, scratch
+    )
+    cdef Py_ssize_t first = 0, width
+    cdef int n_vecs = 0, t
+    while first < layer.n_out:
+        first = units_product(tiles, &product, first, &n_vecs)
+        if is_elementwise(layer.activation) and not ends:
+            for t in range(tiles.n_tiles):
+                width = tiles.vecs[t] * LANES
+                finish(&how, layer.n_out * tiles.start[t] + first * width, n_vecs * width, z)
+        first += n_vecs * LANES
+    if layer.activation == PRELU:
+        prelu_units(tiles, layer.n_out, 0, layer.n_out, parameters + layer.slopes, z, a)
 
 
 cdef inline void dense_forward_row(
@@ -138,8 +163,9 @@ cdef inline void dense_input_delta(
 # ---- the gradient of the arrays ----
 
 cdef inline void dense_gradient(
-    const Layer *layer, const Tiles *tiles, const real *inputs, const real *delta, const real *slope_delta,
-    const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, bint with_unit_arrays, real *target, const Sink *sink,
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real **rows, const real *delta,
+    const real *slope_delta, const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, bint with_unit_arrays,
+    real *target, const Sink *sink,
 ) noexcept nogil:
     """The gradient of rows first_row ... end_row of the weights, and of biases and slopes, from one chunk.
 
@@ -158,7 +184,8 @@ cdef inline void dense_gradient(
         if weights != NULL and sink.update != NULL:
             changes = sink.update.parameters + layer.weights + row * layer.n_out
         gradient_rows(
-            layer, tiles, inputs, delta, panels, row, end, weights, biases if end == end_row else NULL, changes, sink
+            layer, tiles, inputs, rows, delta, panels, row, end, weights, biases if end == end_row else NULL, changes,
+            sink,
         )
         if weights != NULL:
             if sink.update != NULL:
@@ -177,14 +204,15 @@ cdef inline void dense_gradient(
 
 
 cdef inline void gradient_rows(
-    const Layer *layer, const Tiles *tiles, const real *inputs, const real *delta, const real *panels,
-    Py_ssize_t first_row, Py_ssize_t end_row, real *g_weights, real *g_biases, real *changes, const Sink *sink,
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real **rows, const real *delta,
+    const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, real *g_weights, real *g_biases, real *changes,
+    const Sink *sink,
 ) noexcept nogil:
     """The gradient of those rows of the weights, g_weights (end_row - first_row, n_out), and of the biases; either may
     be NULL. panels: NULL where they are not needed. changes: see `outputs_product`."""
     if panels != NULL:
         outputs_product(
-            tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, panels, g_weights, g_biases, changes, sink
+            tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, rows, panels, g_weights, g_biases, changes, sink
         )
     else:
         dots_product(tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, delta, g_weights, g_biases, sink)

@@ -17,9 +17,9 @@ from bpcore.machine.types cimport (
 from bpcore.passes.batches cimport gather_rows, scatter_rows
 from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport NETWORK_INPUTS, Chunk, Layer, Network, fits_small_batches
-from bpcore.products.gradients cimport SET, STEP, Sink, sink_block, sink_real
 from bpcore.products.microkernel cimport multiply_add
 from bpcore.products.row_products cimport dot, row_delta
+from bpcore.products.sinks cimport SET, STEP, Sink, sink_block, sink_real
 from bpcore.products.units cimport UnitsProduct, narrow_row_major, units_row_major
 
 

@@ -11,12 +11,12 @@ from bpcore.formulas.losses cimport Loss
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, never_inlined, real, vset1, vstore
 from bpcore.passes.dense cimport (
-    dense_delta_is_short, dense_delta_panels, dense_delta_units, dense_forward_row, dense_forward_units,
-    dense_gradient, dense_gradient_below, dense_input_delta,
+    dense_delta_is_short, dense_delta_panels, dense_delta_units, dense_forward_row, dense_forward_rows,
+    dense_forward_units, dense_gradient, dense_gradient_below, dense_input_delta,
 )
 from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units, needs_panels
 from bpcore.products.few_inputs cimport suits_few_inputs
-from bpcore.products.gradients cimport Sink
+from bpcore.products.sinks cimport Sink
 
 
 cdef inline never_inlined forward_units(
@@ -26,6 +26,16 @@ cdef inline never_inlined forward_units(
     """Units first ... end of what `forward_layer` computes, but for the activation of a layer that `mixes_units`."""
     if layer.kind == DENSE:
         dense_forward_units(layer, first, end, parameters, tiles, inputs, z, a, scratch)
+    elif layer.kind == NO_KIND:
+        pass
+
+
+cdef inline never_inlined forward_rows(
+    const Layer *layer, const real *parameters, const Tiles *tiles, const real **rows, real *z, real *a, real *scratch,
+) noexcept nogil:
+    """All units, from rows that are read where they lie."""
+    if layer.kind == DENSE:
+        dense_forward_rows(layer, parameters, tiles, rows, z, a, scratch)
     elif layer.kind == NO_KIND:
         pass
 
@@ -46,13 +56,14 @@ cdef inline void delta_units(
 
 
 cdef inline void layer_gradient(
-    const Layer *layer, const Tiles *tiles, const real *inputs, const real *delta, const real *slope_delta,
-    const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, bint with_unit_arrays, real *target, const Sink *sink,
+    const Layer *layer, const Tiles *tiles, const real *inputs, const real **rows, const real *delta,
+    const real *slope_delta, const real *panels, Py_ssize_t first_row, Py_ssize_t end_row, bint with_unit_arrays,
+    real *target, const Sink *sink,
 ) noexcept nogil:
     """The gradient of a layer's arrays from one chunk; see `dense_gradient`."""
     if layer.kind == DENSE:
         dense_gradient(
-            layer, tiles, inputs, delta, slope_delta, panels, first_row, end_row, with_unit_arrays, target, sink
+            layer, tiles, inputs, rows, delta, slope_delta, panels, first_row, end_row, with_unit_arrays, target, sink
         )
     elif layer.kind == NO_KIND:
         pass
@@ -61,10 +72,17 @@ cdef inline void layer_gradient(
 # ---- whole layers ----
 
 cdef inline void forward_layer(
-    const Layer *layer, const real *parameters, const Tiles *tiles, const real *inputs, real *z, real *a, real *scratch,
+    const Layer *layer, const real *parameters, const Tiles *tiles, const real *inputs, const real **rows, real *z,
+    real *a, real *scratch,
 ) noexcept nogil:
-    """z [n_out][lanes] and a = activation(z) from what the layer reads, inputs [n_in][lanes]; a may be z."""
-    forward_units(layer, 0, layer.n_out, parameters, tiles, inputs, z, a, scratch)
+    """z [n_out][lanes] and a = activation(z) from what the layer reads; a may be z.
+
+    That is inputs [n_in][lanes], unless rows (lanes,) say where each sample's are.
+    """
+    if rows == NULL:
+        forward_units(layer, 0, layer.n_out, parameters, tiles, inputs, z, a, scratch)
+    else:
+        forward_rows(layer, parameters, tiles, rows, z, a, scratch)
     if mixes_units(layer):
         activate(layer.activation, layer.alpha, tiles, layer.n_out, z, a)
 

@@ -3,8 +3,9 @@
 from bpcore.formulas.activations cimport RELU, SOFTMAX, TANH, ActivationKind
 from bpcore.formulas.dropout cimport Dropout
 from bpcore.machine.tiles cimport Tiles
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport LANES, real
 from bpcore.products.few_inputs cimport FEW_INPUTS
+from bpcore.products.rows_in_place cimport suits_rows_in_place
 from bpcore.products.units cimport LEAST_WEIGHTS, units_pay
 
 
@@ -69,11 +70,13 @@ cdef struct Chunk:
     real **delta
     real **slope_delta  # of prelu layers: each sample's part of the gradient of the slopes
     real *scratch  # packed weights, or transposed deltas, or what a loss of one sample needs
+    const real **rows  # (lanes,): where the rows lie that the lowest layer reads there; NULL: they are in a[0]
     real *y
     real *factor
     real *value
-    # where a[0], y and factor point, unless a full batch was gathered elsewhere
+    # where a[0], rows, y and factor point, unless a full batch was gathered elsewhere
     real *own_x
+    const real **own_rows
     real *own_y
     real *own_factor
     int slot  # which of the rooms of an `OwnPass` is for it
@@ -130,6 +133,19 @@ cdef inline bint gains_by_splitting(const Network *net) noexcept nogil:
     return False
 
 
+cdef inline bint reads_rows_in_place(const Network *net, Py_ssize_t n_rows) noexcept nogil:
+    """Whether the lowest layer reads the rows of a chunk where they lie; it changes no bit."""
+    cdef const Layer *lowest = net.layers
+    cdef bint is_split = net.splits_short_tile and n_rows % LANES <= LANES // 4
+    cdef int l
+    for l in range(1, net.n_layers):
+        if net.layers[l].reads == NETWORK_INPUTS:
+            return False
+    return lowest.kind == DENSE and is_wide(lowest) and suits_rows_in_place(
+        lowest.n_in, lowest.n_out, n_rows, n_rows if is_split else (n_rows + LANES - 1) // LANES * LANES
+    )
+
+
 # ---- the arrays of a chunk ----
 
 cdef inline real *inputs_of(const Chunk *chunk, const Layer *layer) noexcept nogil:
@@ -137,3 +153,8 @@ cdef inline real *inputs_of(const Chunk *chunk, const Layer *layer) noexcept nog
     if chunk.dropout.active and layer.reads != NETWORK_INPUTS:
         return chunk.after_dropout[layer.reads + 1]
     return chunk.a[layer.reads + 1]
+
+
+cdef inline const real **rows_of(const Chunk *chunk, const Layer *layer) noexcept nogil:
+    """Where the rows lie that a layer reads; NULL: what it reads is `inputs_of`."""
+    return chunk.rows if layer.reads == NETWORK_INPUTS else NULL

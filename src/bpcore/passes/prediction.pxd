@@ -4,9 +4,9 @@ from libc.string cimport memcpy
 
 from bpcore.machine.tiles cimport Tiles, cut_tiles
 from bpcore.machine.types cimport real
-from bpcore.passes.batches cimport gather_rows, scatter_rows
+from bpcore.passes.batches cimport gather_rows, point_to_rows, scatter_rows
 from bpcore.passes.layers cimport forward_layer, forward_row
-from bpcore.passes.network cimport Layer, Network
+from bpcore.passes.network cimport Layer, Network, reads_rows_in_place
 from bpcore.products.vectors cimport all_finite
 
 
@@ -38,6 +38,7 @@ cdef inline bint predict(
     cdef const Layer *layer
     cdef real *inputs
     cdef real *outputs
+    cdef const real **rows
     cdef Py_ssize_t done = 0
     cdef int l
     if n_rows == 1:  # lanes over samples would be empty
@@ -47,12 +48,19 @@ cdef inline bint predict(
         if tiles.n_rows != min(chunk, n_rows - done):
             cut_tiles(&tiles, min(chunk, n_rows - done), net.splits_short_tile)
         inputs, outputs = first, second
-        gather_rows(&tiles, X, net.n_inputs, NULL, done, inputs)
-        if not all_finite(inputs, net.n_inputs * tiles.n_lanes):
+        if not all_finite(X + done * net.n_inputs, tiles.n_rows * net.n_inputs):
             return False
+        if reads_rows_in_place(net, tiles.n_rows):
+            rows = <const real **> inputs  # which hold nothing then
+            point_to_rows(&tiles, X, net.n_inputs, NULL, done, rows)
+        else:
+            rows = NULL
+            gather_rows(&tiles, X, net.n_inputs, NULL, done, inputs)
         for l in range(net.n_layers):
             layer = net.layers + l
-            forward_layer(layer, parameters, &tiles, inputs, outputs, outputs, scratch)
+            forward_layer(
+                layer, parameters, &tiles, inputs, rows if l == 0 else NULL, outputs, outputs, scratch
+            )
             inputs, outputs = outputs, inputs
         scatter_rows(&tiles, inputs, net.n_outputs, out + done * net.n_outputs)
         done += tiles.n_rows

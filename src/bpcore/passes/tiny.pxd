@@ -12,7 +12,7 @@ from bpcore.machine.types cimport (
     LANES, always_inlined, never_inlined, real, rfma, vec, vfma, vload, vset1, vstore, vsum,
 )
 from bpcore.passes.network cimport FEW_OUTPUTS, Chunk, Layer, Network, fits_small_batches
-from bpcore.products.gradients cimport STEP, Sink
+from bpcore.products.sinks cimport STEP, Sink
 
 
 cdef inline bint has_tiny_layers(const Network *net) noexcept nogil:

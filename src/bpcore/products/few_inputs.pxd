@@ -10,8 +10,9 @@ from bpcore.machine.types cimport (
     GROUP_VECS, LANES, MAX_BLOCK, MAX_ROWS, MAX_TILES, SUM_UNITS, always_inlined, never_inlined, real, vec, vfma,
     vheld, vload, vset1,
 )
-from bpcore.products.gradients cimport Sink, sink_real, sum_group
+from bpcore.products.gradients cimport sum_group
 from bpcore.products.samples cimport RELU_DERIVATIVE, TANH_DERIVATIVE, Ending, Finish, derived, ending_of
+from bpcore.products.sinks cimport Sink, sink_real
 
 
 cdef enum:

@@ -1,82 +1,14 @@
-"""The gradient of a layer's weights and biases: a product over the samples, and where it goes."""
+"""The gradient of a layer's weights and biases: a product over the samples."""
 
-from bpcore.formulas.optimizers cimport Update
 from bpcore.machine.tiles cimport Tiles, block_rows, tile_width
 from bpcore.machine.types cimport (
     DOT_SUMS, GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_VECS, TILE_ROWS, TILE_VECS, always_inlined,
     claim, prefetch_to_write, real, rfma, unlikely, vec, vfma, vheld, vload, vload_n, vset1, vstore, vstore_n, vsum,
     vtranspose,
 )
-from bpcore.products.rows_ahead cimport RowsAhead, fetch_rows
-
-
-# ---- where a gradient goes ----
-
-cdef enum:
-    SET
-    ADD
-    STEP
-
-cdef struct Sink:
-    int mode  # it becomes what is there, is added to it, or what is there makes a step of plain SGD along it
-    real rate
-    real decay
-    const Update *update  # what any optimizer does as soon as a part of the gradient is complete; NULL: nothing
-    bint shared  # with other threads: what they have read must come back from their caches before it changes
-    RowsAhead *ahead  # what is fetched meanwhile; NULL: nothing
-
-
-cdef inline Sink sink_to(int mode) noexcept nogil:
-    """One for a single thread, that nothing follows: SET or ADD."""
-    return Sink(mode, 0, 0, NULL, False, NULL)
-
-
-cdef inline void sink_real(const Sink *sink, real *w, real g) noexcept nogil:
-    if sink.mode == STEP:
-        w[0] = rfma(-sink.rate, rfma(sink.decay, w[0], g), w[0])
-    elif sink.mode == ADD:
-        w[0] = w[0] + g
-    else:
-        w[0] = g
-
-
-cdef inline void sink_vec(const Sink *sink, real *w, vec g, Py_ssize_t n) noexcept nogil:
-    """The same for n <= LANES numbers."""
-    cdef vec wv
-    if sink.mode == STEP:
-        wv = vload_n(w, n)
-        g = vfma(vset1(-sink.rate), vfma(vset1(sink.decay), wv, g), wv)
-    elif sink.mode == ADD:
-        g = vload_n(w, n) + g
-    vstore_n(w, g, n)
-
-
-cdef inline always_inlined sink_block(
-    const int mode, const int n_rows, const int n_vecs, const Sink *sink, real *g, Py_ssize_t g_row, Py_ssize_t last,
-    vec *acc,
-) noexcept nogil:
-    """The same for a block of n_rows rows of n_vecs vectors, g_row apart, with `last` numbers in the last vector.
-
-    All are loaded before any is stored: a load that overlaps a masked store, if only in lanes that are masked, waits
-    until that has left the store buffer.
-    """
-    cdef vec rate = vset1(-sink.rate), decay = vset1(sink.decay), x, w
-    cdef real *at
-    cdef int r, j
-    for r in range(n_rows):
-        for j in range(n_vecs):
-            at = g + r * g_row + j * LANES
-            if mode != SET:
-                x = acc[r * n_vecs + j]
-                w = vload(at) if j < n_vecs - 1 else vload_n(at, last)
-                acc[r * n_vecs + j] = w + x if mode == ADD else vfma(rate, vfma(decay, w, x), w)
-    for r in range(n_rows):
-        for j in range(n_vecs):
-            at = g + r * g_row + j * LANES
-            if j < n_vecs - 1:
-                vstore(at, acc[r * n_vecs + j])
-            else:
-                vstore_n(at, acc[r * n_vecs + j], last)
+from bpcore.products.rows_ahead cimport fetch_rows
+from bpcore.products.rows_in_place cimport inputs_panel
+from bpcore.products.sinks cimport ADD, SET, STEP, Sink, sink_block, sink_real, sink_vec
 
 
 # ---- weight gradient, many outputs: lanes over outputs ----
@@ -264,18 +196,20 @@ cdef inline void claim_block(real *x, Py_ssize_t row_length, Py_ssize_t n_rows, 
 
 cdef inline void outputs_product(
     const Tiles *tiles, Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first_row, Py_ssize_t end_row, const real *a,
-    const real *panels, real *g_weights, real *g_biases, real *changes, const Sink *sink,
+    const real **rows_in_place, const real *panels, real *g_weights, real *g_biases, real *changes, const Sink *sink,
 ) noexcept nogil:
     """g_weights takes rows first_row ... end_row of a [n_in][lanes] @ d [n_out][lanes].T, and g_biases the sums of d.
 
-    Either may be NULL. panels: d as `transpose_rows` leaves it. changes: what is written soon, at those rows of the
-    weights; g_weights itself, or the parameters where an optimizer follows.
+    Either may be NULL. rows_in_place: where each sample of a lies, if it is not there; or NULL. panels: d as
+    `transpose_rows` leaves it. changes: what is written soon, at those rows of the weights; g_weights itself, or the
+    parameters where an optimizer follows.
     """
     cdef Py_ssize_t n_blocks, rows, n_taller, block, row, first = 0, n_columns
     cdef int height, n_vecs
     cdef bint with_sums
     cdef const real *panel
     cdef real *sums
+    cdef real *at
     while first < n_out:
         n_vecs = tile_width((n_out - first + LANES - 1) // LANES)
         n_blocks = (end_row - first_row + block_rows(n_vecs) - 1) // block_rows(n_vecs)
@@ -294,10 +228,14 @@ cdef inline void outputs_product(
                     prefetch_block(changes + (row - first_row) * n_out + first, n_out, height, n_vecs)
                 if sink.ahead != NULL:
                     fetch_rows(sink.ahead, tiles.n_rows * height * n_vecs)
+                at = g_weights + (row - first_row) * n_out + first
+                if rows_in_place != NULL:
+                    inputs_panel(n_vecs, height, tiles.n_rows, row, rows_in_place, panel, at, n_out, n_columns, sink)
+                    row += height
+                    continue
                 with_sums = block == n_blocks - 1 and TILE_VECS <= 4 and sums_fit(height, n_vecs)
                 outputs_panel(
-                    n_vecs, height, tiles, n_in, row, a, panel, g_weights + (row - first_row) * n_out + first, n_out,
-                    n_columns, sums if with_sums else NULL, sink,
+                    n_vecs, height, tiles, n_in, row, a, panel, at, n_out, n_columns, sums if with_sums else NULL, sink
                 )
                 row += height
                 if with_sums:

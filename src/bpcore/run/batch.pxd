@@ -3,7 +3,7 @@
 from bpcore.machine.types cimport always_inlined, real
 from bpcore.passes.network cimport Chunk
 from bpcore.passes.tiny cimport tiny_forward
-from bpcore.products.gradients cimport Sink
+from bpcore.products.sinks cimport Sink
 from bpcore.run.gradient cimport begin_blocks, block_gradient, blocks_are_done, end_batch, set_batch, set_chunk
 from bpcore.run.run cimport GRADIENT, Run
 from bpcore.run.team cimport command_team
@@ -46,6 +46,6 @@ cdef inline always_inlined tiny_pass(
     cdef bint in_place = source.filled and chunk.factor == source.factor + first
     run.workspace.batch.source = source
     if not in_place or chunk.tiles.n_rows != n:
-        set_chunk(run, chunk, first, n, factor)
+        set_chunk(run, chunk, first, n, factor, False)
         source.filled = source.x != NULL
     tiny_forward(run.job.net, &run.job.loss, run.state.parameters, chunk)

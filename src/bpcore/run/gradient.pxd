@@ -16,13 +16,13 @@ from bpcore.formulas.dropout cimport place_rows
 from bpcore.machine.threads cimport now, read_flag, write_flag
 from bpcore.machine.tiles cimport cut_tiles
 from bpcore.machine.types cimport never_inlined, real
-from bpcore.passes.batches cimport gather_factors, gather_labels, gather_rows, scatter_rows, weighted_sum
+from bpcore.passes.batches cimport gather_factors, gather_labels, gather_rows, point_to_rows, scatter_rows, weighted_sum
 from bpcore.passes.chunks cimport backward, forward, input_delta
 from bpcore.passes.layers cimport output_delta
-from bpcore.passes.network cimport Chunk, Network
+from bpcore.passes.network cimport Chunk, Network, reads_rows_in_place
 from bpcore.passes.tiny cimport is_tiny, tiny_backward, tiny_forward
-from bpcore.products.gradients cimport ADD, SET, Sink
 from bpcore.products.rows_ahead cimport RowsAhead
+from bpcore.products.sinks cimport ADD, SET, Sink
 from bpcore.products.vectors cimport add_vectors
 from bpcore.run.job cimport Job, Rows, chunk_length, factor_of, targets_per_row
 from bpcore.run.run cimport Run
@@ -52,14 +52,22 @@ cdef inline void set_batch(
     if batch.n_chunks > 1 and run.job.net.n_parameters <= BLOCK_PARAMETERS:
         batch.n_blocks = <int> min(batch.n_chunks, <Py_ssize_t> MAX_BLOCKS)
     batch.tiny = is_tiny(run.job.net, n)
+    batch.suits_rows_in_place = (
+        not batch.tiny and run.job.own_pass == NULL and reads_rows_in_place(run.job.net, batch.chunk)
+    )
+
+
+cdef inline bint reads_in_place(const Batch *batch) noexcept nogil:
+    """Whether the lowest layer reads rows where they lie. Those that are gathered once for all are there already."""
+    return batch.suits_rows_in_place and batch.source.x == NULL
 
 
 # ---- one chunk ----
 
 cdef inline void set_chunk(
-    const Run *run, Chunk *chunk, Py_ssize_t first, Py_ssize_t n, double factor,
+    const Run *run, Chunk *chunk, Py_ssize_t first, Py_ssize_t n, double factor, bint in_place,
 ) noexcept nogil:
-    """Put rows first ... first + n of the current order into a chunk."""
+    """Put rows first ... first + n of the current order into a chunk; in_place: or where they lie, to be read there."""
     cdef const Gathered *source = run.workspace.batch.source
     cdef const Rows *rows = source.rows
     if chunk.tiles.n_rows != n:
@@ -68,6 +76,7 @@ cdef inline void set_chunk(
         place_rows(&chunk.dropout, run.workspace.batch.key, first - run.workspace.batch.first, &chunk.tiles)
     else:
         chunk.dropout.active = False
+    chunk.rows = NULL
     if source.x != NULL:
         # chunks are whole groups of lanes: the one that begins at row `first` begins at lane `first`
         chunk.a[0] = source.x + run.job.net.n_inputs * first
@@ -79,7 +88,11 @@ cdef inline void set_chunk(
         chunk.a[0] = chunk.own_x
         chunk.y = chunk.own_y
         chunk.factor = chunk.own_factor
-    gather_rows(&chunk.tiles, rows.X, run.job.net.n_inputs, rows.order, first, chunk.a[0])
+    if in_place:
+        chunk.rows = chunk.own_rows
+        point_to_rows(&chunk.tiles, rows.X, run.job.net.n_inputs, rows.order, first, chunk.rows)
+    else:
+        gather_rows(&chunk.tiles, rows.X, run.job.net.n_inputs, rows.order, first, chunk.a[0])
     gather_targets(&run.job, chunk, rows, first, factor)
 
 
@@ -124,7 +137,7 @@ cdef inline double chunk_gradient(
     cdef const Network *net = run.job.net
     cdef const Rows *rows = run.workspace.batch.source.rows
     cdef const real *parameters = run.state.parameters
-    set_chunk(run, chunk, first, n, run.workspace.batch.factor)
+    set_chunk(run, chunk, first, n, run.workspace.batch.factor, reads_in_place(&run.workspace.batch))
     if run.job.own_pass != NULL:
         run.job.own_pass(run.job.own, &run.job, parameters, chunk, target, sink)
         return weighted_sum(chunk.value, rows.weight, rows.order, first, n)

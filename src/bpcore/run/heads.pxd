@@ -7,7 +7,7 @@ from bpcore.passes.batches cimport gather_rows, scatter_rows
 from bpcore.passes.chunks cimport backward, forward, input_delta
 from bpcore.passes.layers cimport output_derivative
 from bpcore.passes.network cimport Chunk, Network
-from bpcore.products.gradients cimport ADD, SET, Sink, sink_to
+from bpcore.products.sinks cimport ADD, SET, Sink, sink_to
 from bpcore.run.run cimport Run
 
 
@@ -19,6 +19,7 @@ cdef inline void outputs_of_chunk(Run *run, Py_ssize_t first, Py_ssize_t n) noex
         cut_tiles(&chunk.tiles, n, net.splits_short_tile)
     if run.workspace.batch.drops:
         place_rows(&chunk.dropout, run.workspace.batch.key, first, &chunk.tiles)
+    chunk.rows = NULL
     gather_rows(&chunk.tiles, run.job.data.X, net.n_inputs, NULL, first, chunk.a[0])
     forward(net, run.state.parameters, chunk)
 

@@ -7,7 +7,7 @@ from bpcore.formulas.optimizers cimport SGD, Optimizer, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, real
 from bpcore.passes.batches cimport row_of
 from bpcore.passes.network cimport Chunk, Layer, Network, fits_small_batches
-from bpcore.products.gradients cimport Sink
+from bpcore.products.sinks cimport Sink
 
 
 cdef enum:

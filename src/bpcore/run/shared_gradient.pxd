@@ -13,9 +13,10 @@ from bpcore.passes.layers cimport (
 from bpcore.passes.network cimport (
     NETWORK_INPUTS, Chunk, Layer, Network, inputs_of, mixes_units, needs_panels,
 )
-from bpcore.products.gradients cimport ADD, SET, Sink, transpose_rows
+from bpcore.products.gradients cimport transpose_rows
 from bpcore.products.rows_ahead cimport RowsAhead
-from bpcore.run.gradient cimport block_gradient, checks_clock, look_ahead, set_chunk
+from bpcore.products.sinks cimport ADD, SET, Sink
+from bpcore.run.gradient cimport block_gradient, checks_clock, look_ahead, reads_in_place, set_chunk
 from bpcore.run.job cimport Rows, targets_per_row
 from bpcore.run.partition cimport MAX_THREADS, Partition, add_done, begin_of, part_begin, partition_units
 from bpcore.run.run cimport Member, Run
@@ -109,6 +110,7 @@ cdef inline void point_into_chunk(const Run *run, Chunk *chunk, Py_ssize_t lane)
     cdef Py_ssize_t offset
     cdef int l
     chunk.own_x = whole.own_x + net.n_inputs * lane
+    chunk.own_rows = whole.own_rows + lane
     chunk.own_y = whole.own_y + targets_per_row(&run.job) * lane
     chunk.own_factor = whole.own_factor + lane
     chunk.value = whole.value + lane
@@ -145,7 +147,7 @@ cdef inline void deltas_by_samples(Member *member, Py_ssize_t first) noexcept no
     if begin == end:
         return
     point_into_chunk(run, chunk, begin)
-    set_chunk(run, chunk, first + begin, end - begin, run.workspace.batch.factor)
+    set_chunk(run, chunk, first + begin, end - begin, run.workspace.batch.factor, reads_in_place(&run.workspace.batch))
     forward(net, run.state.parameters, chunk)
     output_delta(net, &run.job.loss, run.state.parameters, chunk)
     if run.workspace.batch.target == NULL:
@@ -168,7 +170,7 @@ cdef inline void deltas_by_units(Member *member, Py_ssize_t first) noexcept nogi
     cdef const Network *net = run.job.net
     cdef int l
     point_into_chunk(run, chunk, 0)
-    set_chunk(run, chunk, first, member.tiles.n_rows, run.workspace.batch.factor)
+    set_chunk(run, chunk, first, member.tiles.n_rows, run.workspace.batch.factor, False)
     for l in range(net.n_layers):
         barrier_wait(&run.team.barrier)
         forward_by_units(member, l)
@@ -235,6 +237,12 @@ cdef inline const real *shared_inputs(const Run *run, const Layer *layer, Py_ssi
     return chunk.after_dropout[layer.reads + 1] if run.workspace.batch.drops else chunk.a[layer.reads + 1]
 
 
+cdef inline const real **shared_rows(const Member *member, const Layer *layer) noexcept nogil:
+    """Where the rows of all samples lie, if that is where the layer reads them."""
+    cdef bint in_place = reads_in_place(&member.run.workspace.batch) and not member.by_units
+    return member.run.workspace.chunk.own_rows if in_place and layer.reads == NETWORK_INPUTS else NULL
+
+
 cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sink) noexcept nogil:
     """A member's rows of every layer's weights: their gradient over all samples of the chunk that begins at `first`."""
     cdef Run *run = member.run
@@ -250,7 +258,8 @@ cdef inline void chunk_weights(Member *member, Py_ssize_t first, const Sink *sin
         end_row = begin_of(&run.team.of_rows, layer.n_in, member.rank + 1)
         amount += (end_row - first_row) * layer.n_out
         layer_gradient(
-            layer, &member.tiles, shared_inputs(run, layer, first), chunk.delta[l + 1], chunk.slope_delta[l + 1],
+            layer, &member.tiles, shared_inputs(run, layer, first), shared_rows(member, layer), chunk.delta[l + 1],
+            chunk.slope_delta[l + 1],
             run.workspace.panels[l] if needs_panels(net, layer) else NULL, first_row, end_row, member.rank == 0,
             run.workspace.batch.target, sink,
         )

@@ -12,8 +12,8 @@ from bpcore.passes.few_rows cimport few_rows_backward, few_rows_forward, suits_f
 from bpcore.passes.network cimport Chunk, Network
 from bpcore.passes.single_row cimport RowPass, place_row_pass, row_backward, row_forward, row_forward_in_lanes
 from bpcore.passes.tiny cimport has_tiny_layers, tiny_backward
-from bpcore.products.gradients cimport Sink
 from bpcore.products.row_products cimport DECAYED_STEP, KEEP, PLAIN_STEP, Use
+from bpcore.products.sinks cimport Sink
 from bpcore.run.batch cimport tiny_pass
 from bpcore.run.gradient cimport gather_targets
 from bpcore.run.job cimport Job, Rows, denominator_of, factor_of, targets_per_row, weight_of

@@ -3,7 +3,7 @@
 from bpcore.formulas.optimizers cimport optimize, plain_sgd_decay, prepare
 from bpcore.machine.types cimport real
 from bpcore.passes.tiny cimport is_tiny
-from bpcore.products.gradients cimport SET, STEP, Sink
+from bpcore.products.sinks cimport SET, STEP, Sink
 from bpcore.run.batch cimport data_loss
 from bpcore.run.job cimport Job, Range, denominator_of, is_bare, weight_of
 from bpcore.run.muon cimport update_matrices

@@ -5,7 +5,7 @@ from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport row_of, weighted_sum
 from bpcore.passes.network cimport Chunk
 from bpcore.passes.tiny cimport is_tiny
-from bpcore.products.gradients cimport SET, sink_to
+from bpcore.products.sinks cimport SET, sink_to
 from bpcore.products.vectors cimport all_finite
 from bpcore.run.batch cimport data_loss, tiny_pass
 from bpcore.run.gradient cimport set_chunk
@@ -54,7 +54,7 @@ cdef inline void append_validation_lanes(Run *run) noexcept nogil:
     cdef double denominator = denominator_of(&run.job, weight_of(rows, 0, n))
     run.workspace.batch.source = source
     source.filled = False
-    set_chunk(run, &run.workspace.chunk, 0, n, factor_of(&run.job, denominator))
+    set_chunk(run, &run.workspace.chunk, 0, n, factor_of(&run.job, denominator), False)
     for k in range(others.n):
         row = row_of(others.order, k)
         for j in range(n_inputs):

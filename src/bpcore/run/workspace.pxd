@@ -9,7 +9,7 @@ from bpcore.formulas.optimizers cimport Update, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, LANES, MAX_LANES, never_inlined, real
 from bpcore.passes.network cimport Chunk, Layer, Network
 from bpcore.passes.single_row cimport RowLayer, RowPass, lie_side_by_side
-from bpcore.products.gradients cimport Sink
+from bpcore.products.sinks cimport Sink
 from bpcore.run.job cimport Job, Rows, goes_row_by_row, is_stepped_as_matrix, targets_per_row
 from bpcore.run.state cimport MAX_BLOCKS
 
@@ -93,6 +93,7 @@ cdef struct Batch:
     Py_ssize_t n_chunks
     int n_blocks
     bint tiny
+    bint suits_rows_in_place  # whether its shape does
     double factor  # what a sample's loss is multiplied by, its weight apart
     real *target  # NULL: no gradient, the loss only
     Sink sink
@@ -180,6 +181,7 @@ cdef inline void take_chunk(Arena *arena, const Job *job, bint input_gradient, C
     cdef int l
     take_pointers(arena, job.net, chunk)
     chunk.own_x = take_reals(arena, job.net.n_inputs * lanes)
+    chunk.own_rows = <const real **> take(arena, lanes * sizeof(real *))
     chunk.own_y = take_reals(arena, targets_per_row(job) * lanes)
     chunk.own_factor = take_reals(arena, lanes)
     chunk.y, chunk.factor = chunk.own_y, chunk.own_factor

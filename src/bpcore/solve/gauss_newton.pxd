@@ -13,7 +13,8 @@ from bpcore.machine.vmath cimport vtanh
 from bpcore.passes.chunks cimport forward
 from bpcore.passes.layers cimport delta_below, output_derivative
 from bpcore.passes.network cimport Chunk, Layer, Network, inputs_of
-from bpcore.products.gradients cimport ADD, SET, Sink, outputs_panel, sink_to, transpose_rows
+from bpcore.products.gradients cimport outputs_panel, transpose_rows
+from bpcore.products.sinks cimport ADD, SET, Sink, sink_to
 from bpcore.run.gradient cimport set_batch, set_chunk
 from bpcore.run.job cimport Job
 from bpcore.run.run cimport Member, Run
@@ -211,7 +212,7 @@ cdef inline bint find_product(
     set_batch(run, &run.workspace.data, 0, run.job.data.n, solution.denominator)
     while done[0] < run.job.data.n:
         n = min(run.workspace.batch.chunk, run.job.data.n - done[0])
-        set_chunk(run, chunk, done[0], n, run.workspace.batch.factor)
+        set_chunk(run, chunk, done[0], n, run.workspace.batch.factor, False)
         forward(net, run.state.parameters, chunk)
         for output in range(net.n_outputs):
             begin_output(&run.job.loss, net, chunk, output, gn)

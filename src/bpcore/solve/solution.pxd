@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport real
-from bpcore.products.gradients cimport SET, sink_to
+from bpcore.products.sinks cimport SET, sink_to
 from bpcore.run.batch cimport data_loss
 from bpcore.run.penalties cimport add_penalties
 from bpcore.run.run cimport Run
