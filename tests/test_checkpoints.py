@@ -243,6 +243,25 @@ def test_numbers_that_are_not_finite_never_replace_a_checkpoint(tmp_path):
     assert path.read_bytes() == before
 
 
+@each_dtype
+@pytest.mark.parametrize("make", [lambda net: net, lambda net: bp.Fleet.of([net, net.copy()])], ids=["alone", "fleet"])
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "muon", "nadam"])
+def test_squares_of_gradients_may_be_infinite(optimizer, make, dtype, tmp_path):
+    """Such a run goes on, with small steps or none; so does its checkpoint."""
+    path, large = tmp_path / "run.safetensors", 1e25 if np.dtype(dtype) == np.float32 else 1e200
+    net = make(bp.Network(3, [bp.Dense(1)], dtype=dtype, seed=1))
+    settings = {"loss": "absolute_error", "optimizer": optimizer}
+    net.fit(X * large, Y, epochs=2, **settings)
+    net.save_checkpoint(path)
+    resumed = bp.resume(path)
+    for each in (net, resumed):
+        each.fit(X * large, Y, epochs=4, resume=True, **settings)
+    slots = (net[0] if isinstance(net, bp.Fleet) else net)._state.slots
+    assert np.isinf(slots).any()
+    np.testing.assert_array_equal(resumed.parameters, net.parameters)
+    np.testing.assert_array_equal(resumed.history["loss"], net.history["loss"])
+
+
 def test_a_model_is_no_checkpoint(tmp_path):
     path = tmp_path / "model.safetensors"
     network().save(path)
