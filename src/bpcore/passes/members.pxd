@@ -148,6 +148,7 @@ cdef inline MembersProduct scores_product(
     return MembersProduct(
         order_forward(chunk.regime, layer), layer.n_out, chunk.n, layer.n_in, parameters + layer.weights * LANES, 1,
         layer.n_out, members_inputs(chunk, layer), 1, chunk.stride, biases, chunk.z[l + 1], chunk.stride, 1, NULL, NULL,
+        False,
     )
 
 
@@ -279,7 +280,7 @@ cdef inline MembersProduct delta_product(
     return MembersProduct(
         order_of_delta(chunk.regime, layer), layer.n_in, chunk.n, layer.n_out, parameters + layer.weights * LANES,
         layer.n_out, 1, chunk.delta[l + 1], 1, chunk.stride, NULL, chunk.delta[layer.reads + 1], chunk.stride, 1, NULL,
-        NULL,
+        NULL, False,
     )
 
 
@@ -336,7 +337,7 @@ cdef inline MembersProduct gradient_product(const Layer *layer, int l, const Mem
     return MembersProduct(
         order_of_gradient(chunk.regime, layer), end - first, layer.n_out, chunk.n,
         members_inputs(chunk, layer) + first * chunk.stride * LANES, chunk.stride, 1, chunk.delta[l + 1], chunk.stride,
-        1, NULL, NULL, layer.n_out, 1, NULL, NULL,
+        1, NULL, NULL, layer.n_out, 1, NULL, NULL, end > layer.n_in,
     )
 
 
@@ -344,7 +345,7 @@ cdef inline MembersProduct slopes_product(const Layer *layer, int l, const Membe
     """The gradient of the slopes: the sums of each sample's part; the target is left open."""
     return MembersProduct(
         GROUPED, 1, layer.n_out, chunk.n, members_inputs(chunk, layer) + layer.n_in * chunk.stride * LANES, 0, 1,
-        chunk.slope_delta[l + 1], chunk.stride, 1, NULL, NULL, layer.n_out, 1, NULL, NULL,
+        chunk.slope_delta[l + 1], chunk.stride, 1, NULL, NULL, layer.n_out, 1, NULL, NULL, False,
     )
 
 

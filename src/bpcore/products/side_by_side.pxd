@@ -35,6 +35,7 @@ cdef struct MembersProduct:
     # NULL; or what is there, weights, makes a step of plain SGD along the product, with each member's rate and decay
     const real *rate
     const real *decay  # NULL where no member has one
+    bint last_is_one  # whether the last row of `a` is 1 everywhere
 
 
 cdef inline real *place(real *array, Py_ssize_t vectors) noexcept nogil:
@@ -76,9 +77,12 @@ cdef inline always_inlined put_block(
 # ---- one chain ----
 
 cdef inline always_inlined chain_block(
-    const int n_rows, const int n_columns, const MembersProduct *p, vec zero, Py_ssize_t row, Py_ssize_t column,
+    const int n_rows, const int n_columns, const bint with_sums, const MembersProduct *p, vec zero, Py_ssize_t row,
+    Py_ssize_t column,
 ) noexcept nogil:
+    """with_sums: a row more, of sums of b, whose factors are 1."""
     cdef vec acc[MAX_BLOCK]
+    cdef vec sums[MAX_VECS]
     cdef vec bv[MAX_VECS]
     cdef vec x
     cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, b_column = p.b_column * LANES, b_k = p.b_k * LANES
@@ -90,6 +94,8 @@ cdef inline always_inlined chain_block(
         x = vload(const_place(p.start, row + r)) if p.start != NULL else zero
         for c in range(n_columns):
             acc[r * n_columns + c] = x
+    for c in range(n_columns):
+        sums[c] = zero
     while True:  # n_k is never 0
         for c in range(n_columns):
             bv[c] = vload(b + c * b_column)
@@ -97,12 +103,17 @@ cdef inline always_inlined chain_block(
             x = vload(a + r * a_row)
             for c in range(n_columns):
                 acc[r * n_columns + c] = vfma(x, bv[c], acc[r * n_columns + c])
+        if with_sums:
+            for c in range(n_columns):
+                sums[c] = sums[c] + bv[c]
         n_k -= 1
         if n_k == 0:
             break
         a += a_k
         b += b_k
     put_block(n_rows, n_columns, p, row, column, acc)
+    if with_sums:
+        put_block(1, n_columns, p, row + n_rows, column, sums)
 
 
 cdef inline always_inlined chain_rows(
@@ -110,15 +121,29 @@ cdef inline always_inlined chain_rows(
 ) noexcept nogil:
     """`chain_block` for all rows."""
     cdef Py_ssize_t row = 0
+    # The sums of the biases are additions, which other units do: 5 % of a full batch of 4-16-1, 2 % of 8-16-1.
+    if MEMBER_ROWS == 4 and n_columns == MEMBER_COLUMNS and p.last_is_one and p.n_rows > 1:
+        while p.n_rows - row > MEMBER_ROWS + 1:
+            chain_block(MEMBER_ROWS, n_columns, False, p, zero, row, column)
+            row += MEMBER_ROWS
+        if p.n_rows - row == 2:
+            chain_block(1, n_columns, True, p, zero, row, column)
+        elif p.n_rows - row == 3:
+            chain_block(2, n_columns, True, p, zero, row, column)
+        elif p.n_rows - row == 4:
+            chain_block(3, n_columns, True, p, zero, row, column)
+        else:
+            chain_block(4, n_columns, True, p, zero, row, column)
+        return
     while p.n_rows - row >= MEMBER_ROWS:
-        chain_block(MEMBER_ROWS, n_columns, p, zero, row, column)
+        chain_block(MEMBER_ROWS, n_columns, False, p, zero, row, column)
         row += MEMBER_ROWS
     if MEMBER_ROWS > 3 and p.n_rows - row == 3:
-        chain_block(3, n_columns, p, zero, row, column)
+        chain_block(3, n_columns, False, p, zero, row, column)
     elif MEMBER_ROWS > 2 and p.n_rows - row == 2:
-        chain_block(2, n_columns, p, zero, row, column)
+        chain_block(2, n_columns, False, p, zero, row, column)
     elif p.n_rows - row == 1:
-        chain_block(1, n_columns, p, zero, row, column)
+        chain_block(1, n_columns, False, p, zero, row, column)
 
 
 cdef inline void chains(const MembersProduct *p, vec zero) noexcept nogil:
