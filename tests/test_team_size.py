@@ -121,14 +121,33 @@ def test_steps_that_are_cut_by_the_ends_of_calls_are_measured():
 def test_a_member_that_begins_alone(most, step):
     """Others join it where they help, and only try to where they do not."""
     seconds = idle(int(1 / step), most, step)
-    sizes = sizes_of(seconds, begins_alone=True)
+    sizes = sizes_of(seconds, beginning="one alone")
     assert sizes[0] == 1
     assert np.mean(sizes[len(sizes) // 2 :] == most) > 0.95
     assert total(seconds, sizes) < 0.6 * seconds[:, 0].sum()
     small = np.tile(step * np.arange(1, most + 1), (int(1 / step), 1))  # barriers are all there is
-    sizes = sizes_of(small, begins_alone=True)
+    sizes = sizes_of(small, beginning="one alone")
     assert (sizes[: int(0.02 / step)] == 1).all()
     assert total(small, sizes) < 1.01 * small[:, 0].sum()
+
+
+@pytest.mark.parametrize("most", [2, 3, 8, 16])
+@pytest.mark.parametrize("step", [0.00005, STEP, 0.001])
+def test_all_are_tried_as_soon_as_one_has_shown_its_cost(most, step):
+    seconds = idle(int(0.5 / step), most, step)
+    sizes = sizes_of(seconds, beginning="one at first")
+    first = int(np.argmax(sizes > 1))
+    assert 0.0015 <= seconds[:first, 0].sum() <= 0.0015 + 1.5 * step
+    assert sizes[first] == most
+    assert total(seconds, sizes) < total(seconds, sizes_of(seconds)) + 0.0015 + step
+
+
+@pytest.mark.parametrize("step", [0.00005, STEP, 0.001])
+def test_a_short_run_on_a_busy_machine_is_hardly_slower_than_one_thread(step):
+    for duration in (0.03, 0.1, 0.3):
+        seconds = busy(int(duration / step), step=step, every=min(0.004, 2 * step))
+        sizes = sizes_of(seconds, beginning="one at first")
+        assert total(seconds, sizes) < 1.04 * seconds[:, 0].sum() + 0.008, duration
 
 
 @pytest.mark.parametrize("rows", [200, 100_000])

@@ -47,7 +47,9 @@ from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
 from bpcore.run.team cimport start_team, stop_team
-from bpcore.run.team_size cimport TeamSize, begin_size, follow_costs, present_size
+from bpcore.run.team_size cimport (
+    ALL, ONE_ALONE, ONE_AT_FIRST, Beginning, TeamSize, begin_size, follow_costs, present_size,
+)
 from bpcore.run.workspace cimport (
     Arena, lanes_of, most_rows, reserve, rounded, shares_blocks, take, take_reals,
 )

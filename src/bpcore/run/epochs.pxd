@@ -21,11 +21,14 @@ from bpcore.run.small_steps cimport (
 from bpcore.run.state cimport State
 from bpcore.run.step cimport train_batch
 from bpcore.run.team cimport start_team, stop_team, vary_team
-from bpcore.run.team_size cimport present_size
+from bpcore.run.team_size cimport ALL, ONE_AT_FIRST, Beginning, present_size
 from bpcore.run.validation cimport (
     append_validation_lanes, validate, validate_with_next_step, validates_in_spare_lanes,
 )
 
+
+cdef enum:
+    LONG_STEP = 100000000  # operations: about a millisecond of one core
 
 cdef enum StopReason:
     EPOCHS
@@ -206,6 +209,12 @@ cdef inline bint gains_by_threads(const Job *job) noexcept nogil:
     if job.batch_size == 1 or is_tiny(job.net, job.batch_size):
         return False
     return job.batch_size > FEW_ROWS or not takes_few_rows(job) or job.validation.n > 0
+
+
+cdef inline Beginning beginning_of(const Job *job) noexcept nogil:
+    """Who does the first steps: a step of a millisecond and more would be done by one thread for what all could gain."""
+    cdef double operations = 6.0 * job.net.n_parameters * min(job.batch_size, job.data.n)
+    return ONE_AT_FIRST if operations < LONG_STEP else ALL
 
 
 cdef inline void begin_call(Run *run, long long last_step, double seconds, Call *call) noexcept nogil:

@@ -7,7 +7,7 @@ from bpcore.passes.network cimport Chunk
 from bpcore.run.job cimport Job, Range
 from bpcore.run.partition cimport MAX_THREADS, Partition
 from bpcore.run.state cimport State
-from bpcore.run.team_size cimport TeamSize, begin_size
+from bpcore.run.team_size cimport ALL, TeamSize, begin_size
 from bpcore.run.workspace cimport (
     Arena, Workspace, most_rows, scratch_reals, shares_blocks, take, take_chunk, take_panels, take_pointers, take_reals,
     take_workspace,
@@ -65,7 +65,7 @@ cdef struct Run:
 
 cdef inline void set_alone(Run *run) noexcept nogil:
     """A team of one."""
-    begin_size(&run.team.size, 1, True, False)
+    begin_size(&run.team.size, 1, True, ALL)
     run.team.n_threads = 1
 
 

@@ -20,6 +20,12 @@ cdef enum:
     TRIALS_PER_PAUSE = 50
     TRIALS_PER_FIRST_PAUSE = 8
 
+# Who does the first steps.
+cdef enum Beginning:
+    ALL
+    ONE_AT_FIRST  # then all, who go on if they are faster
+    ONE_ALONE  # others join it later, where that shows to be faster
+
 cdef enum Turn:
     ONE
     HALF
@@ -36,6 +42,7 @@ cdef struct TeamSize:
     int rival  # the size that was tried last; 0: none yet
     double rival_cost
     bint on_trial  # whether the rival is at work
+    bint tries_all  # whether the first trial, of all, is still to come: as soon as one thread has shown its cost
     Turn turn  # which rival is the next
     double of_step  # seconds of the step at hand, of which earlier calls may have done a part
     # what is being measured
@@ -46,11 +53,12 @@ cdef struct TeamSize:
     double pause
 
 
-cdef inline void begin_size(TeamSize *team, int most, bint is_fixed, bint begins_alone) noexcept nogil:
-    """begins_alone: others join the first member where that shows to be faster; not in a fixed team."""
+cdef inline void begin_size(TeamSize *team, int most, bint is_fixed, Beginning beginning) noexcept nogil:
+    """A fixed team begins with all."""
     team.most = most
     team.is_fixed = is_fixed or most == 1
-    team.size = 1 if begins_alone and not team.is_fixed else most
+    team.size = most if <int> beginning == ALL or team.is_fixed else 1
+    team.tries_all = <int> beginning == ONE_AT_FIRST
     team.cost = team.rival_cost = 0
     team.rival = 0
     team.on_trial = False
@@ -145,9 +153,17 @@ cdef inline void follow_costs(TeamSize *team, double seconds) noexcept nogil:
             end_trial(team, team.seconds / team.n_steps)
             begin_window(team)
         return
+    cost = team.seconds / team.n_steps
+    if team.tries_all:
+        if team.seconds >= 1e-6 * SHORT_WINDOW:
+            team.tries_all = False
+            team.cost = cost
+            team.rival = team.most
+            team.on_trial = True
+            begin_window(team)
+        return
     if team.seconds < 1e-6 * WINDOW:
         return
-    cost = team.seconds / team.n_steps
     if team.cost == 0 and team.rival == 0:
         # the first window: as long as a trial of one thread may take, which would do the work of all
         team.left = TRIALS_PER_FIRST_PAUSE * max(1e-6 * SHORT_WINDOW, team.size * cost)

@@ -41,7 +41,7 @@ cdef class Training:
         fill_average(&job.average, settings)
         begin_size(
             &self.native.team.size, min(<int> settings.n_threads, <int> partition.MAX_THREADS),
-            settings.fixed_threads, False,
+            settings.fixed_threads, epochs.beginning_of(job),
         )
         self.native.team.clock.steps_per_check = 1
         return 0

@@ -30,7 +30,10 @@ cdef class Solving:
         self.fill_solution(solver)
         self.solution.bound = bound
         self.fill_method(solver)
-        begin_size(&run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads, begins_alone)
+        begin_size(
+            &run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads,
+            ONE_ALONE if begins_alone else ALL,
+        )
         run.team.n_threads = 1
         self.slope_pass = take_slope_pass(run, plan, loss)
         n_threads = run.team.size.most
