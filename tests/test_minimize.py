@@ -333,6 +333,16 @@ def test_targets_that_are_too_large_are_named(scale, hidden):
     assert ("bring targets and loss to a scale of about 1" in result.message) == (scale > 1)
 
 
+def test_a_sum_over_many_rows_has_a_larger_gradient():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_000, 3))
+    for loss in (bp.losses.SquaredError(reduction="sum"), bp.losses.SquaredError(scale=20_000.0)):
+        net = bp.mlp([3, 8, 1], hidden="tanh", dtype="float64", seed=0)
+        result = net.minimize(X, np.sin(X[:, 0]) + 0.3 * rng.normal(size=len(X)), loss=loss, max_iter=300)
+        assert result.ordinary_slope == 20_000
+        assert "bring targets" not in result.message
+
+
 @pytest.mark.parametrize("method", ["lbfgs", "lm", "bayesian"])
 @pytest.mark.parametrize("exponent", [-2, -20, -700])
 def test_automatic_tolerances_follow_the_scale_of_the_loss(method, exponent, rng):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import backprop as bp
 import numpy as np
 import pytest
 from backends import DTYPES, each_compiled, module
@@ -27,6 +28,7 @@ CASES = [
     ([350, 64, 1], "sigmoid", 217),
     ([620, 432, 2], "relu", 70),
     ([300, 32, 8], "elu", 21),
+    *(([130, n_out, 1], "prelu", n) for n_out in (10, 20, 64) for n in (2, 3, 4, 5, 7)),
 ]
 OPTIMIZERS = [optimizers.SGD(0.05), optimizers.Adam(0.01), optimizers.SGD(0.05, momentum=0.9, weight_decay=0.01)]
 
@@ -38,6 +40,19 @@ def test_cases_suit(case):
     few = n_out <= int(limits["FEW_UNITS"]) and n_in >= int(limits["INPUTS_PER_UNIT"]) * n_out
     far = n_rows >= int(limits["MANY_ROWS"]) and n_in > n_out and 4 * n_in * n_out >= int(limits["FAR_BYTES"])
     assert few or far
+
+
+@each_compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_out", [10, 20, 32, 64])
+def test_predictions_for_any_number_of_rows(backend, dtype, n_out):
+    """Those for each row alone; the second number of rows is a little more than a chunk."""
+    rng = np.random.default_rng(n_out)
+    net = bp.Network(150, [Dense(n_out, "relu"), Dense(2)], dtype=dtype, backend=backend, seed=0)
+    X = rng.standard_normal((300, 150)).astype(dtype)
+    alone = np.concatenate([net.predict(X[k : k + 1]) for k in range(len(X))])
+    for n in (*range(2, 20), *range(94, 102), *range(190, 198), *range(286, 293)):
+        np.testing.assert_array_equal(net.predict(X[:n]), alone[:n])
 
 
 @each_compiled

@@ -119,7 +119,7 @@ class Part:
             if isinstance(self.loss, Custom):
                 return CustomTraining(core, layers, self.loss, optimizer, settings, *rest)
             flops = rows.flops(self.loss, self.group.n_inputs, len(state.parameters), float(self.batch_sizes[k]))
-            if flops < threads.FLOPS_PER_STEP:  # threads share a member's steps
+            if threads.are_few(flops):  # threads share a member's steps
                 settings = replace(settings, n_threads=1)
             return core.Training(core.Plan(self.group.n_inputs, layers), self.loss, optimizer, settings, *rest)
 

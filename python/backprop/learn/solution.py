@@ -18,9 +18,6 @@ _MESSAGES = {
     "not finite": "the loss at the start, or its gradient, is not finite",
 }
 
-_LARGE = 1.0
-"""A gradient as no minimum has where targets and loss are of about 1."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Solution:
@@ -45,6 +42,9 @@ class Solution:
         ``method="bayesian"`` also ``"no noise"``: a gradient or a fall within its tolerance, but the evidence asked for
         no precisions there. The rows determine all parameters, or errors are as small as rounding; alpha, beta and
         gamma are those from before.
+    ordinary_slope : float
+        What `slope` may well be at such an end where targets are of about 1: 1 times the scale of the loss, if that is
+        larger, and for a sum times the weight of the rows.
     alpha, beta : float or None
         With ``method="bayesian"`` the precisions of the prior of the parameters and of the noise of the targets.
     gamma : float or None
@@ -67,6 +67,7 @@ class Solution:
     iterations: int
     evaluations: int
     reason: str
+    ordinary_slope: float = 1.0
     alpha: float | None = None
     beta: float | None = None
     gamma: float | None = None
@@ -100,6 +101,6 @@ class Solution:
     def message(self) -> str:
         """The reason in words, and where the gradient is still large for such an end, what to do."""
         message = _MESSAGES[self.reason]
-        if self.reason in ("loss", "stuck") and self.slope > _LARGE:
+        if self.reason in ("loss", "stuck") and self.slope > self.ordinary_slope:
             message += f", but the gradient is still {self.slope:.1e}: bring targets and loss to a scale of about 1"
         return message

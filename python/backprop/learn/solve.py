@@ -319,17 +319,26 @@ class Minimising:
 
     def solution(self) -> Solution:
         """Return where it has come to."""
-        return solution_of(self.left, self.free)
+        return solution_of(self.left, self.free, self.objective)
 
 
-def solution_of(left: SolverRun, free: NDArray[np.bool_]) -> Solution:
+def solution_of(left: SolverRun, free: NDArray[np.bool_], objective: Objective) -> Solution:
     """Return where a minimisation has come to."""
-    state = left.state
+    state, ordinary = left.state, _ordinary_slope(objective.loss, objective.data)
     names = ("alpha", "beta", "gamma") if isinstance(left.solver, BayesianRegularization) else ()
     return Solution(
         x=state.point[free], loss=state.loss, slope=state.slope, iterations=state.iteration,
-        evaluations=state.evaluations, reason=left.reason, **{name: getattr(state, name) for name in names},
+        evaluations=state.evaluations, reason=left.reason, ordinary_slope=ordinary,
+        **{name: getattr(state, name) for name in names},
     )  # fmt: skip
+
+
+def _ordinary_slope(loss: Loss | Custom, data: Data) -> float:
+    """Return `Solution.ordinary_slope`."""
+    if isinstance(loss, Custom):
+        return 1.0
+    weight = len(data.X) if data.sample_weight is None else float(np.sum(data.sample_weight))
+    return max(1.0, loss.scale) * (max(1.0, weight) if loss.reduction == "sum" else 1.0)
 
 
 def solving(

@@ -164,7 +164,7 @@ class Ready:
             n_rows, name = len(problem.data.X), problem.loss.name
             left = SolverRun(self.solver, SolverState(problem.point), n_rows=n_rows, loss=name)
         elif network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter:
-            return solution_of(left, problem.free)
+            return solution_of(left, problem.free, problem.objective)
         run = Minimising(
             network, problem.objective, left, problem.free, interrupts, self.listeners, request.max_iter, n_threads
         )

@@ -117,22 +117,22 @@ BP_INLINE void vstore(real *p, vec v) { *p = v; }
 BP_INLINE vec vset1(real x) { return x; }
 #endif
 
-/* The same number, in a register. GCC otherwise folds the load into each multiply-add that takes it: 1 to 3 % of an epoch
- * where a processor loads one vector of 64 bytes a cycle. */
+/* The same number or pointer, in a register. GCC otherwise folds the load into each multiply-add that takes the number,
+ * 1 to 3 % of an epoch where a processor loads one vector of 64 bytes a cycle, and keeps the distance of each number behind
+ * the pointer in a register of its own. */
 #if BP_VEC_BYTES == 64 && defined(__x86_64__)
 BP_INLINE vec vheld(vec v) {
     __asm__("" : "+v"(v));
     return v;
 }
-#else
-BP_INLINE vec vheld(vec v) { return v; }
-#endif
-
-/* The same pointer, in a register. GCC otherwise keeps the distance of each number behind it in a register of its own. */
 BP_INLINE const real *bp_held(const real *p) {
     __asm__("" : "+r"(p));
     return p;
 }
+#else
+BP_INLINE vec vheld(vec v) { return v; }
+BP_INLINE const real *bp_held(const real *p) { return p; }
+#endif
 
 /* the first n lanes (0 <= n <= BP_LANES); the others are 0 and no memory behind them is touched */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport (
-    LANES, MAX_LANES, always_inlined, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose,
+    GROUP_LANES, LANES, MAX_LANES, always_inlined, real, vec, vload, vload_n, vset1, vstore, vstore_n, vtranspose,
 )
 
 
@@ -81,9 +81,9 @@ cdef inline void gather_rows(
 cdef inline void point_to_rows(
     const Tiles *tiles, const real *rows, Py_ssize_t n, const int64_t *order, Py_ssize_t first, const real **out,
 ) noexcept nogil:
-    """out (lanes,) = where the rows lie that `gather_rows` copies."""
+    """out = where the rows lie that `gather_rows` copies, for whole groups of lanes: as many as a block has rows."""
     cdef Py_ssize_t lane, last = tiles.n_rows - 1
-    for lane in range(tiles.n_lanes):
+    for lane in range((tiles.n_rows + GROUP_LANES - 1) // GROUP_LANES * GROUP_LANES):
         out[lane] = rows + row_of(order, first + min(lane, last)) * n
 
 

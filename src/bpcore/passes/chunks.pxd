@@ -12,7 +12,7 @@ from bpcore.products.sinks cimport Sink
 
 
 cdef inline never_inlined forward(const Network *net, const real *parameters, Chunk *chunk) noexcept nogil:
-    """chunk.a[1:] and chunk.z[1:] from chunk.a[0]."""
+    """chunk.a[1:] and chunk.z[1:] from chunk.a[0], or from chunk.rows."""
     cdef const Layer *layer
     cdef int l
     for l in range(net.n_layers):

@@ -209,7 +209,8 @@ cdef inline void gradient_rows(
     const Sink *sink,
 ) noexcept nogil:
     """The gradient of those rows of the weights, g_weights (end_row - first_row, n_out), and of the biases; either may
-    be NULL. panels: NULL where they are not needed. changes: see `outputs_product`."""
+    be NULL. rows: see `forward_layer`; for panels alone. panels: NULL where they are not needed. changes: see
+    `outputs_product`."""
     if panels != NULL:
         outputs_product(
             tiles, layer.n_in, layer.n_out, first_row, end_row, inputs, rows, panels, g_weights, g_biases, changes, sink

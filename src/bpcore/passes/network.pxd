@@ -70,7 +70,7 @@ cdef struct Chunk:
     real **delta
     real **slope_delta  # of prelu layers: each sample's part of the gradient of the slopes
     real *scratch  # packed weights, or transposed deltas, or what a loss of one sample needs
-    const real **rows  # (lanes,): where the rows lie that the lowest layer reads there; NULL: they are in a[0]
+    const real **rows  # where the rows lie that the lowest layer reads there, of whole groups; NULL: they are in a[0]
     real *y
     real *factor
     real *value
@@ -134,7 +134,10 @@ cdef inline bint gains_by_splitting(const Network *net) noexcept nogil:
 
 
 cdef inline bint reads_rows_in_place(const Network *net, Py_ssize_t n_rows) noexcept nogil:
-    """Whether the lowest layer reads the rows of a chunk where they lie; it changes no bit."""
+    """Whether the lowest layer reads the rows of a chunk where they lie; it changes no bit.
+
+    It has more than FEW_INPUTS then, so its gradient is made from panels.
+    """
     cdef const Layer *lowest = net.layers
     cdef bint is_split = net.splits_short_tile and n_rows % LANES <= LANES // 4
     cdef int l

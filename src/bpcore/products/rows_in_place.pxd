@@ -1,6 +1,6 @@
 """The products of a layer that reads rows of data where they lie, with the lanes over its units.
 
-The data of a batch need not be copied then, nor transposed, and threads that share it write nothing that others read.
+The data of a batch need not be copied then, nor transposed, and threads that share it write nothing of it.
 Samples lie in the lanes, as elsewhere, from the layer's scores on. Every sum keeps its order, so the bits are the same.
 """
 
@@ -46,7 +46,8 @@ cdef struct RowsProduct:
     Py_ssize_t n_in
     const real *w  # (n_in, n_out)
     const real *start  # (n_out,), or NULL
-    const real **rows  # (lanes,): where the inputs (n_in,) of each sample begin; beyond the last, its own again
+    # where the inputs (n_in,) of each sample begin, for whole groups of lanes: beyond the last sample, its own again
+    const real **rows
     real *out  # [n_out][lanes]
     bint relu
     real *scratch  # for as many units as the registers hold, (lanes, units)

@@ -212,7 +212,7 @@ cdef inline bint gains_by_threads(const Job *job) noexcept nogil:
 
 
 cdef inline Beginning beginning_of(const Job *job) noexcept nogil:
-    """Who does the first steps: a step of a millisecond and more would be done by one thread for what all could gain."""
+    """Who does the first steps: of long ones, one alone would cost what all gain later."""
     cdef double operations = 6.0 * job.net.n_parameters * min(job.batch_size, job.data.n)
     return ONE_AT_FIRST if operations < LONG_STEP else ALL
 

@@ -53,7 +53,7 @@ cdef inline void set_batch(
         batch.n_blocks = <int> min(batch.n_chunks, <Py_ssize_t> MAX_BLOCKS)
     batch.tiny = is_tiny(run.job.net, n)
     batch.suits_rows_in_place = (
-        not batch.tiny and run.job.own_pass == NULL and reads_rows_in_place(run.job.net, batch.chunk)
+        not batch.tiny and run.job.own_pass == NULL and reads_rows_in_place(run.job.net, min(batch.chunk, n))
     )
 
 
