@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -249,3 +250,81 @@ def test_ctrl_c_is_not_lost_in_another_error():
         signal.raise_signal(signal.SIGINT)
         raise ZeroDivisionError
     assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
+# --- where training diverges: Ctrl-C and `stop` between the step that did it and the end of its epoch ----------------
+
+
+class Looks:
+    """Does something at one of the moments at which a run lets Ctrl-C through, all of which come after a step."""
+
+    def __init__(self, monkeypatch):
+        self.left, self.act = 0, None
+        monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
+        monkeypatch.setattr(HeldInterrupts, "deliver", self.deliver)
+
+    def at(self, look, act):
+        self.left, self.act = look, act
+
+    def deliver(self):
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+def press():
+    raise KeyboardInterrupt
+
+
+def diverging(kind, backend, rate, epochs=6):
+    """A network or a fleet of so many, a callback, and the `fit` that makes all of it diverge."""
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    layers = [bp.Dense(4, "relu"), bp.Dense(1)]
+    if kind is bp.Network:
+        net = bp.Network(3, layers, seed=0, backend=backend)
+    else:
+        net = bp.Fleet(3, layers, seed=0, backend=backend, size=int(kind))
+    settings = {"optimizer": bp.SGD(learning_rate=rate, momentum=0.9), "batch_size": 4, "epochs": epochs}
+    stopping = bp.callbacks.EarlyStopping("loss", patience=1000, mode="max")  # it is not the core's
+    settings |= {"on_divergence": "stop", "resume": True, "callbacks": [stopping], "n_threads": 1}
+    return net, stopping, lambda: net.fit(X, X[:, :1] * 100, **settings)
+
+
+@pytest.mark.parametrize("rate", [1e20, 0.3])
+@pytest.mark.parametrize("kind", [bp.Network, "3", "17"])  # 17: more than a vector has lanes
+def test_nothing_that_is_not_finite_is_left(kind, rate, backend, monkeypatch):
+    whole, watched, fit = diverging(kind, backend, rate)
+    fit()
+    assert np.all(np.asarray(whole.history.stop_reason) == "diverged")
+    looks = Looks(monkeypatch)
+    for look in itertools.count(1):
+        net, stopping, fit = diverging(kind, backend, rate)
+        looks.at(look, press)
+        try:
+            fit()
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        assert np.isfinite(net.parameters).all()
+        if kind is bp.Network and net.history.stop_reason == "interrupted":
+            assert net.history.epochs == net._state.epoch
+            assert np.isfinite(net.history.loss).all()
+        fit()
+        np.testing.assert_array_equal(net.parameters, whole.parameters)
+        np.testing.assert_array_equal(net.history["loss"], whole.history["loss"])
+        np.testing.assert_array_equal(net.history.stop_reason, whole.history.stop_reason)
+        if kind is bp.Network:
+            assert (stopping.best_epoch, stopping.stale_epochs) == (watched.best_epoch, watched.stale_epochs)
+    assert look > 5
+
+
+@pytest.mark.parametrize("kind", [bp.Network, "3", "17"])  # 17: more than a vector has lanes
+def test_stop_leaves_nothing_that_is_not_finite(kind, backend, monkeypatch):
+    looks = Looks(monkeypatch)
+    for look in range(1, 6):
+        net, _, fit = diverging(kind, backend, 1e20)
+        looks.at(look, net.stop)
+        fit()
+        assert np.isfinite(net.parameters).all()
+        assert np.isin(net.history.stop_reason, ["stopped", "diverged"]).all()

@@ -85,6 +85,11 @@ class History(Mapping[str, NDArray[np.float64]]):
         self._epochs = end
         self._views.clear()
 
+    def forget(self, n_epochs: int) -> None:
+        """Take back the epochs after the first so many."""
+        self._epochs = n_epochs
+        self._views.clear()
+
     def to_frame(self, backend: str = "pandas") -> Any:
         """Return a table with a row for each epoch: ``"epoch"``, from 1, and all that is recorded.
 

@@ -275,7 +275,7 @@ class PartRun:
         self.keep_measured(arrived)
         with ExitStack() as steps:  # the last one in is the first one out, even where another has raised
             if diverged.any():
-                steps.callback(_for_each, np.flatnonzero(diverged), self.recover)
+                steps.callback(self.recover_all, np.flatnonzero(diverged))
             if last == self.run.epochs:
                 steps.callback(self.finish, arrived, "epochs")
             steps.callback(self.take_wanted)
@@ -402,20 +402,38 @@ class PartRun:
         self.history.stop_reason[self.members[ended]] = reason
         self.run.done[self.members[ended]] = self.run.epochs
 
+    def recover_all(self, rows: NDArray[np.int64]) -> None:
+        """Bring members that have diverged to their last finite parameters; after Ctrl-C, none of them any more."""
+        is_over = False
+
+        def recover(row: int) -> None:
+            nonlocal is_over
+            try:
+                if not is_over:
+                    self.run.interrupts.deliver()
+                    self.recover(row)
+            except BaseException as error:
+                is_over = not isinstance(error, Exception)
+                self.take_back(row)
+                raise
+            if is_over:
+                self.take_back(row)
+
+        _for_each(rows, recover)
+
+    def take_back(self, row: int) -> None:
+        """Let a member that has diverged be running where the core has taken it back to."""
+        record = self.state.members[row]
+        back = int(record["epoch"] - record["first_epoch"])
+        self.history.forget(int(self.members[row]), int(self.start_row[row]) + back)
+        self.recorded[row] = back
+        record["status"] = RUNNING
+
     def recover(self, row: int) -> None:
         """Bring a member that has diverged to its last finite parameters."""
-        k, record = int(self.members[row]), self.state.members[row]
-        loss = self.networks.logs(row)["loss"]
-        first_epoch = int(record["first_epoch"])
-        back = int(record["epoch"]) - first_epoch
-        try:
-            error, first, records = self.repetition.recover(row, loss)
-        except BaseException:  # the member is where the core has taken it back to
-            self.history.forget(k, int(self.start_row[row]) + back)
-            self.recorded[row] = back
-            record["status"] = RUNNING
-            raise
-        at = int(self.start_row[row]) + first - first_epoch
+        k = int(self.members[row])
+        error, first, records = self.repetition.recover(row, self.networks.logs(row)["loss"])
+        at = int(self.start_row[row]) + first - int(self.state.members["first_epoch"][row])
         for name, values in records.items():
             self.history.put(name, slice(at, at + len(values)), k, values)
         self.run.errors[k] = error

@@ -56,6 +56,8 @@ class Run:
             for each in callbacks
             if each is not rule and overrides(each, "on_epoch_end")
         ]
+        self.stateful = [each for each in callbacks if overrides(each, "state")]
+        self.kept: list[dict[str, Any]] = []
         self.periods = {every for every, _ in (*self.begin_calls, *self.end_calls)}
         self.measured = None
         if job.settings.batch_size is None and (keeps_loss(job.settings) or any(map(keeps_measured, callbacks))):
@@ -63,6 +65,7 @@ class Run:
         if measures.sets or self.measured is not None:
             self.periods.add(1)
         n_epochs = last_epoch - job.state.epoch
+        self.before = self.history.epochs
         self.history.expect(n_epochs)
         window = min(n_epochs, pace.WINDOW)
         self.losses = np.empty(window)
@@ -161,46 +164,53 @@ class Run:
         last_step = self.window_end(learning_rates)
         started = time.perf_counter()
         self.snapshot = Snapshot(state)
+        self.keep_callbacks()
         self.note_snapshot(started)
         self.next_slice = started + pace.SLICE_SECONDS
-        while self.stop_reason is None:
-            rescaled = self.rates.scale != self.wanted_scale and is_finite(state)
-            if rescaled:
-                self.rates.scale = self.wanted_scale
-                self.snapshot.take(state)  # replays know one scale only
-            if rescaled or state.step == last_step:
-                learning_rates = self.rates.ahead(state, self.last_epoch)
-                training.set_learning_rates(learning_rates)
-                last_step = self.window_end(learning_rates)
-            epoch = state.epoch
-            try:
-                stop = training.run(
-                    self.next_stop(), pace.SLICE_SECONDS, self.losses, self.validation_losses, last_step
-                )
-            finally:
-                if done := state.epoch - epoch:
-                    self.keep_measured()  # before the metrics, for one may raise
-                    self.record(done)
-            if stop == "diverged":
-                self.error = self.recover()
-                return stop
-            if done:
-                for every, on_epoch_end in self.end_calls:
-                    if state.epoch % every == 0:
-                        call(on_epoch_end, self.network, state.epoch, self.logs)
-            if stop == "tolerance":
-                assert self.rule is not None
-                self.apply(self.rule)
-            if state.epoch == self.last_epoch and self.stop_reason is None:
-                return "epochs"
-            if self.stop_reason is not None:  # it is over: Ctrl-C must not take that away
-                break
-            self.interrupts.deliver()
-            now = time.perf_counter()
-            if now >= self.next_slice:
-                self.once_per_slice(now)
-            if done:
-                self.begin_epoch()
+        try:
+            while self.stop_reason is None:
+                rescaled = self.rates.scale != self.wanted_scale and is_finite(state)
+                if rescaled:
+                    self.rates.scale = self.wanted_scale
+                    self.snapshot.take(state)  # replays know one scale only
+                    self.keep_callbacks()
+                if rescaled or state.step == last_step:
+                    learning_rates = self.rates.ahead(state, self.last_epoch)
+                    training.set_learning_rates(learning_rates)
+                    last_step = self.window_end(learning_rates)
+                epoch = state.epoch
+                try:
+                    stop = training.run(
+                        self.next_stop(), pace.SLICE_SECONDS, self.losses, self.validation_losses, last_step
+                    )
+                finally:
+                    if done := state.epoch - epoch:
+                        self.keep_measured()  # before the metrics, for one may raise
+                        self.record(done)
+                if stop == "diverged":
+                    self.error = self.recover()
+                    return stop
+                if done:
+                    for every, on_epoch_end in self.end_calls:
+                        if state.epoch % every == 0:
+                            call(on_epoch_end, self.network, state.epoch, self.logs)
+                if stop == "tolerance":
+                    assert self.rule is not None
+                    self.apply(self.rule)
+                if state.epoch == self.last_epoch and self.stop_reason is None:
+                    return "epochs"
+                if self.stop_reason is not None:  # it is over: Ctrl-C must not take that away
+                    break
+                self.interrupts.deliver()
+                now = time.perf_counter()
+                if now >= self.next_slice:
+                    self.once_per_slice(now)
+                if done:
+                    self.begin_epoch()
+        except BaseException:
+            self.ensure_finite()
+            raise
+        self.ensure_finite()
         return self.stop_reason
 
     def next_stop(self) -> int:
@@ -268,6 +278,7 @@ class Run:
         state = self.state
         if now >= self.next_snapshot and is_finite(state):
             self.snapshot.take(state)
+            self.keep_callbacks()
             self.note_snapshot(now)
         self.bar.show(state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
         self.next_slice = now + pace.SLICE_SECONDS
@@ -278,6 +289,32 @@ class Run:
         self.next_snapshot = now + max(pace.SLICE_SECONDS, (now - started) / pace.SNAPSHOT_SHARE)
 
     # --- divergence ---
+
+    def keep_callbacks(self) -> None:
+        """Copy what `go_back` needs beside the snapshot."""
+        self.kept = deepcopy([callback.state() for callback in self.stateful])
+        if self.measured is not None:
+            self.kept_measured = self.measured.copy()
+
+    def ensure_finite(self) -> None:
+        """Leave no network whose epoch will diverge, but has not ended."""
+        if not is_finite(self.state):
+            self.go_back()
+
+    def go_back(self) -> None:
+        """Go back to the snapshot and to its epoch: an interrupted run goes on from where all was finite.
+
+        Repeating the steps up to the last finite one could take longer than Ctrl-C may.
+        """
+        state = self.state
+        self.snapshot.restore(state)
+        state.rate_scale = self.wanted_scale  # asked for by another thread since
+        self.history.forget(self.before + state.epoch - self.first_epoch)
+        self.logs = {name: float(self.history[name][-1]) for name in self.logs if state.epoch > self.first_epoch}
+        if self.measured is not None:
+            self.measured[...] = self.kept_measured
+        for callback, kept in zip(self.stateful, self.kept, strict=True):
+            callback.resume(kept)
 
     def recover(self) -> DivergedError:
         """Go back to the last finite parameters; the epoch that diverged counts as done."""
@@ -297,11 +334,14 @@ class Run:
                 batch = start // self.rates.batch_size + 1
                 state.permutation[...] = permutation
                 place = origin(self.network, job.loss, job.batch(start), state.parameters, after)
-        finally:
-            self.snapshot.restore(state)
-            state.best_parameters[...] = best
-            state.epoch, state.cursor = epoch, 0
-            state.loss_sum = state.weight_sum = 0.0
+        except BaseException:
+            self.snapshot = copied
+            self.go_back()
+            raise
+        self.snapshot.restore(state)
+        state.best_parameters[...] = best
+        state.epoch, state.cursor = epoch, 0
+        state.loss_sum = state.weight_sum = 0.0
         place = place or Origin(None, "")
         return DivergedError(epoch, loss, job.optimizer.learning_rate, batch, place.layer, place.text)
 

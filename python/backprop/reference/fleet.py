@@ -53,8 +53,6 @@ class FleetLoop:
         rates: FleetRates,
     ) -> None:
         self.make, self.settings, self.data, self.state, self.rates = make, settings, data, state, rates
-        self.kept: dict[int, list[Any]] = {}
-        """what members that were left in the middle of an epoch go back to"""
 
     def set_rates(self, rates: FleetRates) -> None:
         """Take these rates from the next step on."""
@@ -96,9 +94,7 @@ class FleetLoop:
         training = self.make(k, state, self.rates_of(k, state.rate_scale, position))
         own, own_validation = np.empty(1), None if validation_losses is None else np.empty(1)
         epoch_random = [int(word) for word in self.state.members["epoch_random"][k]]
-        kept = self.kept.pop(k, None)
-        if kept is None or self.is_finite(k):
-            kept = self.copy_of(k)
+        kept = self.copy_of(k)
         reason = "epochs"
         try:
             while state.epoch - state.first_epoch < last and reason == "epochs":
@@ -116,15 +112,21 @@ class FleetLoop:
         finally:  # a loss of the user's own may raise
             self.state.put(k, state, epoch_random if state.cursor else None)
             self.state.members["position"][k] = position + state.step - step
-            if state.cursor:
-                self.kept[k] = kept
+            if state.cursor and not self.is_finite(k):  # the epoch will diverge, but nobody may go on with it
+                self.lose(k, kept, state.epoch + 1)
+                losses[state.epoch - state.first_epoch - first, k] = np.nan
+                if validation_losses is not None:
+                    validation_losses[state.epoch - state.first_epoch - first, k] = np.nan
         if reason == "tolerance":
             self.state.members["status"][k] = TOLERANCE
         elif reason == "diverged":
-            epoch = state.epoch
-            for array, values in zip(self.arrays(), kept, strict=True):
-                array[k] = values
-            self.state.members["status"][k], self.state.members["diverged_epoch"][k] = DIVERGED, epoch
+            self.lose(k, kept, state.epoch)
+
+    def lose(self, k: int, kept: list[Any], epoch: int) -> None:
+        """Take a member that has diverged in this epoch, counted from 1, back to a copy."""
+        for array, values in zip(self.arrays(), kept, strict=True):
+            array[k] = values
+        self.state.members["status"][k], self.state.members["diverged_epoch"][k] = DIVERGED, epoch
 
     def is_finite(self, k: int) -> bool:
         """Whether a member's parameters and the loss of its epoch so far are."""

@@ -1,11 +1,13 @@
 """A fleet: what all members share, what each has of its own, and what training changes of each."""
 
+from libc.math cimport NAN, isfinite
 from libc.stdint cimport int64_t, uint64_t
 
 from bpcore.formulas.optimizers cimport Optimizer
 from bpcore.machine.random cimport Pcg64
 from bpcore.machine.types cimport real
 from bpcore.passes.network cimport Layer
+from bpcore.products.vectors cimport all_finite
 from bpcore.run.job cimport Job
 
 
@@ -96,6 +98,27 @@ cdef inline bint is_waiting(const Fleet *fleet, int64_t k) noexcept nogil:
     """Whether member k has epochs left to train in this call."""
     cdef const Member *member = fleet.members + k
     return member.status == RUNNING and member.epoch - member.first_epoch < fleet.last
+
+
+cdef inline bint is_finite(const Fleet *fleet, int64_t k) noexcept nogil:
+    """Whether a member's parameters and the loss of its epoch so far are."""
+    cdef Py_ssize_t n = fleet.job.net.n_parameters
+    return isfinite(fleet.members[k].loss_sum) and all_finite(fleet.parameters + k * n, n)
+
+
+cdef inline void lose_member(Fleet *fleet, int64_t k, int64_t epoch) noexcept nogil:
+    """A member, which is where it goes back to, has diverged in this epoch, counted from 1."""
+    fleet.members[k].status = LOST
+    fleet.members[k].diverged_epoch = epoch
+
+
+cdef inline void lose_early(Fleet *fleet, int64_t k, int64_t epoch) noexcept nogil:
+    """The same in the middle of the epoch, whose loss is not known."""
+    cdef int64_t place = (epoch - 1 - fleet.members[k].first_epoch - fleet.first) * fleet.size + k
+    lose_member(fleet, k, epoch)
+    fleet.losses[place] = NAN
+    if fleet.validation.n != NULL:
+        fleet.validation_losses[place] = NAN
 
 
 cdef inline double rate_of(const Fleet *fleet, int64_t k, double scale, int64_t position) noexcept nogil:

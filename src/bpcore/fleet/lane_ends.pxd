@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from bpcore.fleet.fleet cimport LOST, TOLERANT, Fleet
+from bpcore.fleet.fleet cimport TOLERANT, Fleet, lose_member
 from bpcore.fleet.lane_averages cimport measured_parameters
 from bpcore.fleet.lane_steps cimport add_lane_penalties
 from bpcore.fleet.lanes cimport (
@@ -24,11 +24,8 @@ cdef inline void leave(Lanes *lanes, int lane) noexcept nogil:
 
 cdef inline void lose(Lanes *lanes, int lane) noexcept nogil:
     """A member that has diverged goes out of its lane, as it was when it was copied."""
-    cdef Fleet *fleet = lanes.fleet
-    cdef int64_t k = lanes.member[lane]
     go_back(lanes, lane)
-    fleet.members[k].status = LOST
-    fleet.members[k].diverged_epoch = lanes.epoch[lane]
+    lose_member(lanes.fleet, lanes.member[lane], lanes.epoch[lane])
     clear_lane(lanes, lane)
 
 

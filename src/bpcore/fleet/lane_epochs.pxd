@@ -2,14 +2,14 @@
 
 from libc.stdint cimport int64_t
 
-from bpcore.fleet.fleet cimport Fleet, Member, is_waiting, rate_of
+from bpcore.fleet.fleet cimport Fleet, Member, is_finite, is_waiting, lose_early, rate_of
 from bpcore.fleet.lane_averages cimport average_lanes
 from bpcore.fleet.lane_ends cimport end_epochs, write_noted
 from bpcore.fleet.lane_steps cimport prepare_lanes, step_lanes
 from bpcore.fleet.lane_validation cimport validate_lanes
 from bpcore.fleet.lanes cimport (
-    BETWEEN, IN_STEP, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, is_shuffled, load_member, position_of,
-    read_arrays, row_of, shuffle_all, shuffle_lane,
+    BETWEEN, IN_STEP, VALIDATING, LaneBatch, Lanes, clear_lane, export_lane, go_back,
+    is_shuffled, load_member, position_of, read_arrays, row_of, shuffle_all, shuffle_lane,
 )
 from bpcore.fleet.rounds cimport agree, count_rounds, cut_batch, regime_of, run_round, run_whole
 from bpcore.machine.random cimport pcg64_next
@@ -318,3 +318,6 @@ cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
     for i in range(LANES):
         if lanes.member[i] >= 0:
             export_lane(lanes, i)
+            if not is_finite(lanes.fleet, lanes.member[i]):  # the epoch will diverge, but nobody may go on with it
+                go_back(lanes, i)
+                lose_early(lanes.fleet, lanes.member[i], lanes.epoch[i] + 1)

@@ -4,21 +4,20 @@ A run is made for the largest member and given one after the other, an epoch at 
 """
 
 from libc.limits cimport LLONG_MAX
-from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from bpcore.fleet.fleet cimport (
-    LOST, TOLERANT, Fleet, FleetRows, Member, batch_of, is_waiting, layers_of, optimizer_of, rate_of,
+    TOLERANT, Fleet, FleetRows, Member, batch_of, is_finite, is_waiting, layers_of, lose_early, lose_member,
+    optimizer_of, rate_of,
 )
 from bpcore.fleet.lane_epochs cimport is_as_left, next_member
-from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane, go_back
+from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane
 from bpcore.machine.random cimport Pcg64, pcg64_back, pcg64_next
 from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport LANES, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.network cimport Layer, Network
-from bpcore.products.vectors cimport all_finite
 from bpcore.run cimport run as rn
 from bpcore.run.epochs cimport DIVERGED, TIME, TOLERANCE, StopReason, train
 from bpcore.run.job cimport Job, Rows, denominator_of, fill_ranges, is_plain_sgd, weight_of
@@ -175,8 +174,8 @@ cdef inline void save_single(Single *single) noexcept nogil:
     write_numbers(single, &single.saved)
 
 
-cdef inline void lose_single(Single *single) noexcept nogil:
-    """The member has diverged: it is as it was when it was copied."""
+cdef inline void go_back_alone(Single *single) noexcept nogil:
+    """The member at work is as it was when it was copied, and leaves."""
     cdef Py_ssize_t n = single.net.n_parameters
     cdef Member *member = single.fleet.members + single.member
     memcpy(single.run.state.parameters, single.saved_parameters, n * sizeof(real))
@@ -184,8 +183,6 @@ cdef inline void lose_single(Single *single) noexcept nogil:
     if single.run.job.average.wanted:
         memcpy(single.run.state.average, single.saved_average, n * sizeof(real))
     member[0] = single.saved
-    member.status = LOST
-    member.diverged_epoch = single.run.state.epoch
     single.member = -1
 
 
@@ -239,15 +236,20 @@ cdef inline StopReason train_epochs(Single *single) noexcept nogil:
 cdef inline bint train_member(Single *single) noexcept nogil:
     """The member at work until its end; False where the time is over before."""
     cdef Fleet *fleet = single.fleet
-    cdef Member *member = fleet.members + single.member
+    cdef int64_t k = single.member
+    cdef Member *member = fleet.members + k
     cdef StopReason reason
     while is_waiting(fleet, single.member):
         reason = train_epochs(single)
         if reason == TIME:
             single.exported = member[0]
+            if not is_finite(fleet, k):  # the epoch will diverge, but nobody may go on with it
+                go_back_alone(single)
+                lose_early(fleet, k, single.run.state.epoch + 1)
             return False
         if reason == DIVERGED:
-            lose_single(single)
+            go_back_alone(single)
+            lose_member(fleet, k, single.run.state.epoch)
             return True
         if reason == TOLERANCE:
             member.status = TOLERANT
@@ -289,18 +291,12 @@ cdef inline void train_singles(Single *single) noexcept nogil:
 
 
 cdef inline void train_rest(Single *single, Lanes *lanes) noexcept nogil:
-    """Train the members of lanes that are too few, one by one, until the time is over.
-
-    Where a member has diverged in the middle of its epoch, it begins where it was copied: it has to go back there.
-    """
-    cdef Py_ssize_t n = single.net.n_parameters
+    """Train the members of lanes that are too few, one by one, until the time is over."""
     cdef int64_t k
     cdef int i
     for i in range(LANES):
         k = lanes.member[i]
         if k >= 0:
-            if not (isfinite(single.fleet.members[k].loss_sum) and all_finite(single.fleet.parameters + k * n, n)):
-                go_back(lanes, i)
             clear_lane(lanes, i)
             load_single(single, k)
             if not train_member(single) or now() >= single.fleet.deadline:
