@@ -38,7 +38,7 @@ net.fit(X[:2], y[:2], epochs=1)  # whatever is allocated once
 
 # the core: what `run` allocates, for few epochs and for many
 state = TrainingState(net.parameters, adam.new_slots(net.n_parameters, net.dtype), np.random.PCG64(0))
-settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads)
+settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads, fixed_threads=True)
 losses = np.empty(100)
 training = net._core.Training(net._plan, loss, adam, settings, Data(X, y), state, np.array([0.001]))
 calls = []
@@ -102,7 +102,8 @@ y = rng.normal(size=(n_rows, sizes[-1])).astype(np.float32)
 validation = Data(X[::2].copy(), y[::2].copy()) if options["validation"] else None
 net, optimizer, loss = bp.Network(sizes[0], layers, seed=0), bp.Adam(), bp.losses.SquaredError()
 state = TrainingState(net.parameters, optimizer.new_slots(net.n_parameters, net.dtype), np.random.PCG64(0))
-settings = TrainingSettings(batch_size=batch_size, n_threads=n_threads, keep_best=options["keep_best"])
+team = {"n_threads": n_threads, "fixed_threads": True}  # a team that varies makes new threads
+settings = TrainingSettings(batch_size=batch_size, keep_best=options["keep_best"], **team)
 losses = np.empty((2, 200))
 training = net._core.Training(net._plan, loss, optimizer, settings, Data(X, y), state, np.array([0.001]), validation)
 steps, calls = [], []
