@@ -121,12 +121,12 @@ def test_steps_that_are_cut_by_the_ends_of_calls_are_measured():
 def test_a_member_that_begins_alone(most, step):
     """Others join it where they help, and only try to where they do not."""
     seconds = idle(int(1 / step), most, step)
-    sizes = sizes_of(seconds, beginning="one alone")
+    sizes = sizes_of(seconds, one_alone=True)
     assert sizes[0] == 1
     assert np.mean(sizes[len(sizes) // 2 :] == most) > 0.95
     assert total(seconds, sizes) < 0.6 * seconds[:, 0].sum()
     small = np.tile(step * np.arange(1, most + 1), (int(1 / step), 1))  # barriers are all there is
-    sizes = sizes_of(small, beginning="one alone")
+    sizes = sizes_of(small, one_alone=True)
     assert (sizes[: int(0.02 / step)] == 1).all()
     assert total(small, sizes) < 1.01 * small[:, 0].sum()
 
@@ -135,7 +135,7 @@ def test_a_member_that_begins_alone(most, step):
 @pytest.mark.parametrize("step", [0.00005, STEP, 0.001])
 def test_all_are_tried_as_soon_as_one_has_shown_its_cost(most, step):
     seconds = idle(int(0.5 / step), most, step)
-    sizes = sizes_of(seconds, beginning="one at first")
+    sizes = sizes_of(seconds, one_at_first=True)
     first = int(np.argmax(sizes > 1))
     assert 0.0015 <= seconds[:first, 0].sum() <= 0.0015 + 1.5 * step
     assert sizes[first] == most
@@ -146,7 +146,7 @@ def test_all_are_tried_as_soon_as_one_has_shown_its_cost(most, step):
 def test_a_short_run_on_a_busy_machine_is_hardly_slower_than_one_thread(step):
     for duration in (0.03, 0.1, 0.3):
         seconds = busy(int(duration / step), step=step, every=min(0.004, 2 * step))
-        sizes = sizes_of(seconds, beginning="one at first")
+        sizes = sizes_of(seconds, one_at_first=True)
         assert total(seconds, sizes) < 1.04 * seconds[:, 0].sum() + 0.008, duration
 
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from bpcore.formulas.optimizers cimport Optimizer
 from bpcore.machine.random cimport Pcg64
-from bpcore.machine.types cimport real
+from bpcore.machine.types cimport never_inlined, real
 from bpcore.passes.network cimport Layer
 from bpcore.products.vectors cimport all_finite
 from bpcore.run.job cimport Job
@@ -112,7 +112,7 @@ cdef inline void lose_member(Fleet *fleet, int64_t k, int64_t epoch) noexcept no
     fleet.members[k].diverged_epoch = epoch
 
 
-cdef inline void lose_early(Fleet *fleet, int64_t k, int64_t epoch) noexcept nogil:
+cdef inline never_inlined lose_early(Fleet *fleet, int64_t k, int64_t epoch) noexcept nogil:
     """The same in the middle of the epoch, whose loss is not known."""
     cdef int64_t place = (epoch - 1 - fleet.members[k].first_epoch - fleet.first) * fleet.size + k
     lose_member(fleet, k, epoch)

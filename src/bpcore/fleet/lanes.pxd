@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 from bpcore.fleet.fleet cimport Fleet, Member, batch_of, layers_of, optimizer_of, rate_of
 from bpcore.formulas.optimizers cimport MAX_COEFFICIENTS, MAX_FLAGS, Optimizer
 from bpcore.machine.random cimport Pcg64, pcg64_next
-from bpcore.machine.types cimport LANES, MAX_LANES, always_inlined, real
+from bpcore.machine.types cimport LANES, MAX_LANES, always_inlined, never_inlined, real
 from bpcore.passes.members cimport MembersChunk, Regime, most_stride
 from bpcore.passes.network cimport Layer, Network
 from bpcore.products.side_by_side cimport MembersProduct
@@ -396,14 +396,14 @@ cdef inline void save_lane(Lanes *lanes, int lane) noexcept nogil:
     lanes.saved_step[lane] = lanes.step[lane]
 
 
-cdef inline void go_back(Lanes *lanes, int lane) noexcept nogil:
+cdef inline never_inlined go_back(Lanes *lanes, int lane) noexcept nogil:
     """A member becomes what it was when it was copied."""
     cdef int64_t k = lanes.member[lane]
     write_arrays(lanes, lane, k, lanes.saved_parameters, lanes.saved_slots, lanes.saved_average)
     lanes.fleet.members[k] = lanes.saved[lane]
 
 
-cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
+cdef inline never_inlined load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
     """Member k into a free lane."""
     cdef const Fleet *fleet = lanes.fleet
     cdef Pcg64 random
@@ -429,7 +429,7 @@ cdef inline void load_member(Lanes *lanes, int lane, int64_t k) noexcept nogil:
     lanes.dealt = True
 
 
-cdef inline void export_lane(Lanes *lanes, int lane) noexcept nogil:
+cdef inline never_inlined export_lane(Lanes *lanes, int lane) noexcept nogil:
     """A lane's numbers to where everybody sees them; the member stays in the lane."""
     cdef int64_t k = lanes.member[lane]
     write_arrays(lanes, lane, k, lanes.parameters, lanes.slots, lanes.average)

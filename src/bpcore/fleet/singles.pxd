@@ -15,7 +15,7 @@ from bpcore.fleet.lane_epochs cimport is_as_left, next_member
 from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane
 from bpcore.machine.random cimport Pcg64, pcg64_back, pcg64_next
 from bpcore.machine.threads cimport now
-from bpcore.machine.types cimport LANES, real
+from bpcore.machine.types cimport LANES, never_inlined, real
 from bpcore.passes.batches cimport BitGenerator, shuffle
 from bpcore.passes.network cimport Layer, Network
 from bpcore.run cimport run as rn
@@ -138,7 +138,7 @@ cdef inline void write_numbers(const Single *single, Member *member) noexcept no
     member.stale_epochs = single.run.state.stale_epochs
 
 
-cdef inline void load_single(Single *single, int64_t k) noexcept nogil:
+cdef inline never_inlined load_single(Single *single, int64_t k) noexcept nogil:
     """Member k becomes the one at work."""
     cdef Fleet *fleet = single.fleet
     cdef Py_ssize_t n = fleet.job.net.n_parameters
@@ -174,7 +174,7 @@ cdef inline void save_single(Single *single) noexcept nogil:
     write_numbers(single, &single.saved)
 
 
-cdef inline void go_back_alone(Single *single) noexcept nogil:
+cdef inline never_inlined go_back_alone(Single *single) noexcept nogil:
     """The member at work is as it was when it was copied, and leaves."""
     cdef Py_ssize_t n = single.net.n_parameters
     cdef Member *member = single.fleet.members + single.member
@@ -277,7 +277,7 @@ cdef inline bint go_on(Single *single) noexcept nogil:
     return single.member < 0 or train_member(single)
 
 
-cdef inline void train_singles(Single *single) noexcept nogil:
+cdef inline never_inlined train_singles(Single *single) noexcept nogil:
     """Train members, after `resume_single`, until none waits or the time is over."""
     cdef int64_t k
     while True:
@@ -290,7 +290,7 @@ cdef inline void train_singles(Single *single) noexcept nogil:
             return
 
 
-cdef inline void train_rest(Single *single, Lanes *lanes) noexcept nogil:
+cdef inline never_inlined train_rest(Single *single, Lanes *lanes) noexcept nogil:
     """Train the members of lanes that are too few, one by one, until the time is over."""
     cdef int64_t k
     cdef int i

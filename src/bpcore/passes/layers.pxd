@@ -16,6 +16,7 @@ from bpcore.passes.dense cimport (
 )
 from bpcore.passes.network cimport DENSE, NO_KIND, Chunk, Layer, Network, mixes_units, needs_panels
 from bpcore.products.few_inputs cimport suits_few_inputs
+from bpcore.products.rows_in_place cimport knows_rows_in_place
 from bpcore.products.sinks cimport Sink
 
 
@@ -79,7 +80,7 @@ cdef inline void forward_layer(
 
     That is inputs [n_in][lanes], unless rows (lanes,) say where each sample's are.
     """
-    if rows == NULL:
+    if not knows_rows_in_place() or rows == NULL:
         forward_units(layer, 0, layer.n_out, parameters, tiles, inputs, z, a, scratch)
     else:
         forward_rows(layer, parameters, tiles, rows, z, a, scratch)

@@ -7,7 +7,7 @@ from bpcore.machine.types cimport (
     vtranspose,
 )
 from bpcore.products.rows_ahead cimport fetch_rows
-from bpcore.products.rows_in_place cimport inputs_panel
+from bpcore.products.rows_in_place cimport height_of_inputs, inputs_panel, knows_rows_in_place
 from bpcore.products.sinks cimport ADD, SET, STEP, Sink, sink_block, sink_real, sink_vec
 
 
@@ -220,8 +220,12 @@ cdef inline void outputs_product(
         if g_weights != NULL and n_blocks > 0:
             rows = (end_row - first_row) // n_blocks
             n_taller = (end_row - first_row) % n_blocks
+            if knows_rows_in_place() and rows_in_place != NULL:
+                n_blocks = end_row - first_row  # at most
             for block in range(n_blocks):
                 height = <int> (rows + (block < n_taller))
+                if knows_rows_in_place() and rows_in_place != NULL:
+                    height = height_of_inputs(n_vecs, end_row - row)
                 if sink.shared:
                     claim_block(changes + (row - first_row) * n_out + first, n_out, height, n_columns)
                 elif n_out >= FAR_COLUMNS:
@@ -229,9 +233,11 @@ cdef inline void outputs_product(
                 if sink.ahead != NULL:
                     fetch_rows(sink.ahead, tiles.n_rows * height * n_vecs)
                 at = g_weights + (row - first_row) * n_out + first
-                if rows_in_place != NULL:
+                if knows_rows_in_place() and rows_in_place != NULL:
                     inputs_panel(n_vecs, height, tiles.n_rows, row, rows_in_place, panel, at, n_out, n_columns, sink)
                     row += height
+                    if row == end_row:
+                        break
                     continue
                 with_sums = block == n_blocks - 1 and TILE_VECS <= 4 and sums_fit(height, n_vecs)
                 outputs_panel(

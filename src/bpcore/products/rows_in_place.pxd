@@ -7,7 +7,7 @@ Samples lie in the lanes, as elsewhere, from the layer's scores on. Every sum ke
 from bpcore.formulas.activations cimport relu
 from bpcore.machine.tiles cimport Tiles, block_rows
 from bpcore.machine.types cimport (
-    GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_ROWS, MAX_VECS, TILE_ROWS, TILE_VECS, ZEROS,
+    GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_ROWS, MAX_VECS, REAL_BITS, TILE_ROWS, TILE_VECS, ZEROS,
     always_inlined, held, never_inlined, prefetch, real, vec, vfma, vheld, vload, vset1, vstore, vtranspose,
 )
 from bpcore.products.sinks cimport SET, Sink, sink_block, sink_vec
@@ -27,6 +27,12 @@ cdef enum:
     UNITS_PER_INPUT = 6  # what it takes to transpose a number of the data, in multiply-adds
 
 
+cdef inline bint knows_rows_in_place() noexcept nogil:
+    """Whether this core has these products: where vectors are wide enough to gain by them, and in float32 alone, for
+    the sake of the size of the library. A constant."""
+    return REAL_BITS == 32 and MAX_ROWS >= 6
+
+
 cdef inline bint suits_rows_in_place(
     Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t n_rows, Py_ssize_t n_lanes,
 ) noexcept nogil:
@@ -37,7 +43,8 @@ cdef inline bint suits_rows_in_place(
     cdef bint few = n_out <= FEW_UNITS and n_in >= INPUTS_PER_UNIT * n_out
     cdef bint far = n_rows >= MANY_ROWS and n_in > n_out and n_in * n_out * <Py_ssize_t> sizeof(real) >= FAR_BYTES
     cdef Py_ssize_t units = (n_out + LANES - 1) // LANES * LANES
-    return 1 < LANES <= n_out and (few or far) and n_rows * units <= n_lanes * (n_out + UNITS_PER_INPUT)
+    cdef bint fits = n_rows * units <= n_lanes * (n_out + UNITS_PER_INPUT)
+    return knows_rows_in_place() and n_out >= LANES and (few or far) and fits
 
 
 # out = activation(start or 0 + rows @ w), of an activation that is relu or follows elsewhere
@@ -223,27 +230,33 @@ cdef inline always_inlined inputs_of_units(
         sink_kept(n_rows, n_vecs, sink, acc, g, g_row, n_columns)
 
 
+cdef inline int height_of_inputs(int n_vecs, Py_ssize_t n_rows) noexcept nogil:
+    """How many of n_rows rows make the next block: few heights have code of their own."""
+    cdef int most = block_rows(n_vecs)
+    if n_rows >= most:
+        return most
+    elif n_rows >= 6:
+        return 6
+    elif n_rows >= 4:
+        return 4
+    return 2 if n_rows >= 2 else 1
+
+
 cdef inline always_inlined inputs_rows(
     const int n_vecs, int n_rows, Py_ssize_t n_samples, Py_ssize_t first, const real **rows, const real *d, real *g,
     Py_ssize_t g_row, Py_ssize_t n_columns, const Sink *sink,
 ) noexcept nogil:
-    """`inputs_of_units` for a number of rows known at run time, 1 to block_rows(n_vecs)."""
-    if n_rows == 1:
-        inputs_of_units(1, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
-    elif block_rows(n_vecs) >= 2 and n_rows == 2:
-        inputs_of_units(2, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
-    elif block_rows(n_vecs) >= 3 and n_rows == 3:
-        inputs_of_units(3, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
-    elif block_rows(n_vecs) >= 4 and n_rows == 4:
-        inputs_of_units(4, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
-    elif block_rows(n_vecs) >= 5 and n_rows == 5:
-        inputs_of_units(5, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
-    elif block_rows(n_vecs) >= 6 and n_rows == 6:
+    """`inputs_of_units` for a number of rows known at run time, which `height_of_inputs` gives."""
+    if n_rows == 6:
         inputs_of_units(6, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
-    elif block_rows(n_vecs) >= 7 and n_rows == 7:
-        inputs_of_units(7, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
     elif block_rows(n_vecs) >= 8 and n_rows == 8:
         inputs_of_units(8, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
+    elif n_rows == 4:
+        inputs_of_units(4, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
+    elif n_rows == 2:
+        inputs_of_units(2, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
+    else:
+        inputs_of_units(1, n_vecs, n_samples, first, rows, d, g, g_row, n_columns, sink)
 
 
 cdef inline never_inlined inputs_panel(

@@ -122,19 +122,13 @@ cdef inline always_inlined chain_rows(
     """`chain_block` for all rows."""
     cdef Py_ssize_t row = 0
     # The sums of the biases are additions, which other units do: 5 % of a full batch of 4-16-1, 2 % of 8-16-1.
-    if MEMBER_ROWS == 4 and n_columns == MEMBER_COLUMNS and p.last_is_one and p.n_rows > 1:
+    if MEMBER_COLUMNS == 4 and n_columns == MEMBER_COLUMNS and p.last_is_one and p.n_rows % MEMBER_ROWS == 1:
         while p.n_rows - row > MEMBER_ROWS + 1:
             chain_block(MEMBER_ROWS, n_columns, False, p, zero, row, column)
             row += MEMBER_ROWS
-        if p.n_rows - row == 2:
-            chain_block(1, n_columns, True, p, zero, row, column)
-        elif p.n_rows - row == 3:
-            chain_block(2, n_columns, True, p, zero, row, column)
-        elif p.n_rows - row == 4:
-            chain_block(3, n_columns, True, p, zero, row, column)
-        else:
-            chain_block(4, n_columns, True, p, zero, row, column)
-        return
+        if p.n_rows > 1:
+            chain_block(MEMBER_ROWS, n_columns, True, p, zero, row, column)
+            return
     while p.n_rows - row >= MEMBER_ROWS:
         chain_block(MEMBER_ROWS, n_columns, False, p, zero, row, column)
         row += MEMBER_ROWS

@@ -1,14 +1,11 @@
 # How the size of a team follows what its steps cost, to be tested with times that do not depend on the machine; part of
 # `_core.pyx`.
 
-def team_sizes(seconds, beginning="all"):
-    """The size of the team in each step; step k takes seconds[k][size - 1] with so many members.
-
-    beginning: with "all", "one at first" or "one alone".
-    """
+def team_sizes(seconds, bint one_at_first=False, bint one_alone=False):
+    """The size of the team in each step; step k takes seconds[k][size - 1] with so many members."""
     cdef TeamSize team
-    cdef dict kinds = {"all": ALL, "one at first": ONE_AT_FIRST, "one alone": ONE_ALONE}
-    begin_size(&team, <int> len(seconds[0]), False, <Beginning> (<int> kinds[beginning]))
+    cdef Beginning beginning = ONE_AT_FIRST if one_at_first else ONE_ALONE if one_alone else ALL
+    begin_size(&team, <int> len(seconds[0]), False, beginning)
     sizes = []
     for of_step in seconds:
         sizes.append(present_size(&team))

@@ -3,6 +3,7 @@
 from libc.math cimport frexp, isfinite, ldexp, sqrt
 from libc.string cimport memcpy
 
+from bpcore.machine.types cimport never_inlined
 from bpcore.run.run cimport Run
 from bpcore.run.workspace cimport Arena
 from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_search, take_trial
@@ -103,7 +104,7 @@ cdef inline double unit_of(double slope) noexcept nogil:
     return ldexp(1, -256 * max(-3, min(quotient, 3)))
 
 
-cdef inline void change_unit(Lbfgs *lbfgs, double unit) noexcept nogil:
+cdef inline never_inlined change_unit(Lbfgs *lbfgs, double unit) noexcept nogil:
     """Bring the gradient and the pairs to another unit."""
     cdef double factor = unit / lbfgs.unit
     cdef Py_ssize_t n = lbfgs.width
