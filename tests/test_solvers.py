@@ -247,7 +247,8 @@ def test_reasons(backend):
     assert minimise(backend, problem, LBFGS(), 5)[2] == ["not finite"]
 
 
-@pytest.mark.parametrize("exponent", [-990, -700, -500, -260, -60, 60, 260, 500, 700, 990])
+# Below 2**-960 or so, products of cores without fused multiply-add are subnormal numbers, and rounded as such.
+@pytest.mark.parametrize("exponent", [-960, -700, -500, -260, -60, 60, 260, 500, 700, 990])
 @each_backend
 def test_a_loss_times_a_power_of_two_takes_the_same_steps(backend, exponent):
     """As its squares leave the range of float64, or its first step is a long one."""
