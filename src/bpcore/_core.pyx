@@ -47,9 +47,7 @@ from bpcore.run.run cimport set_alone, take_ranges
 from bpcore.run.state cimport State
 from bpcore.run.step cimport update_parameters
 from bpcore.run.team cimport start_team, stop_team
-from bpcore.run.team_size cimport (
-    ALL, ONE_ALONE, ONE_AT_FIRST, Beginning, TeamSize, begin_size, follow_costs, present_size,
-)
+from bpcore.run.team_size cimport ALL, ONE_ALONE, begin_size, present_size
 from bpcore.run.workspace cimport (
     Arena, lanes_of, most_rows, reserve, rounded, shares_blocks, take, take_reals,
 )
@@ -537,5 +535,3 @@ include "solve/solving.pxi"
 include "derivatives/derivatives.pxi"
 include "fleet/training.pxi"
 include "machine/vector_math.pxi"
-
-include "run/team_sizes.pxi"

@@ -5,7 +5,7 @@ from bpcore.formulas.dropout cimport Dropout
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, real
 from bpcore.products.few_inputs cimport FEW_INPUTS
-from bpcore.products.rows_in_place cimport knows_rows_in_place, suits_rows_in_place
+from bpcore.products.rows_in_place cimport suits_rows_in_place
 from bpcore.products.units cimport LEAST_WEIGHTS, units_pay
 
 
@@ -160,4 +160,4 @@ cdef inline real *inputs_of(const Chunk *chunk, const Layer *layer) noexcept nog
 
 cdef inline const real **rows_of(const Chunk *chunk, const Layer *layer) noexcept nogil:
     """Where the rows lie that a layer reads; NULL: what it reads is `inputs_of`."""
-    return chunk.rows if knows_rows_in_place() and layer.reads == NETWORK_INPUTS else NULL
+    return chunk.rows if layer.reads == NETWORK_INPUTS else NULL

@@ -7,7 +7,6 @@ from bpcore.machine.types cimport real
 from bpcore.passes.batches cimport gather_rows, point_to_rows, scatter_rows
 from bpcore.passes.layers cimport forward_layer, forward_row
 from bpcore.passes.network cimport Layer, Network, reads_rows_in_place
-from bpcore.products.rows_in_place cimport knows_rows_in_place
 from bpcore.products.vectors cimport all_finite
 
 
@@ -51,7 +50,7 @@ cdef inline bint predict(
         inputs, outputs = first, second
         if not all_finite(X + done * net.n_inputs, tiles.n_rows * net.n_inputs):
             return False
-        if knows_rows_in_place() and reads_rows_in_place(net, tiles.n_rows):
+        if reads_rows_in_place(net, tiles.n_rows):
             rows = <const real **> inputs  # which hold nothing then
             point_to_rows(&tiles, X, net.n_inputs, NULL, done, rows)
         else:

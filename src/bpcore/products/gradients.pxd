@@ -204,9 +204,9 @@ cdef inline void outputs_product(
     `transpose_rows` leaves it. changes: what is written soon, at those rows of the weights; g_weights itself, or the
     parameters where an optimizer follows.
     """
-    cdef Py_ssize_t n_blocks, rows, n_taller, block, row, first = 0, n_columns
+    cdef Py_ssize_t n_blocks, rows, n_taller, row, first = 0, n_columns
     cdef int height, n_vecs
-    cdef bint with_sums
+    cdef bint with_sums, in_place = knows_rows_in_place() and rows_in_place != NULL
     cdef const real *panel
     cdef real *sums
     cdef real *at
@@ -220,12 +220,9 @@ cdef inline void outputs_product(
         if g_weights != NULL and n_blocks > 0:
             rows = (end_row - first_row) // n_blocks
             n_taller = (end_row - first_row) % n_blocks
-            if knows_rows_in_place() and rows_in_place != NULL:
-                n_blocks = end_row - first_row  # at most
-            for block in range(n_blocks):
-                height = <int> (rows + (block < n_taller))
-                if knows_rows_in_place() and rows_in_place != NULL:
-                    height = height_of_inputs(n_vecs, end_row - row)
+            while row < end_row:
+                height = height_of_inputs(n_vecs, end_row - row) if in_place else <int> (rows + (n_taller > 0))
+                n_taller -= 1
                 if sink.shared:
                     claim_block(changes + (row - first_row) * n_out + first, n_out, height, n_columns)
                 elif n_out >= FAR_COLUMNS:
@@ -233,19 +230,17 @@ cdef inline void outputs_product(
                 if sink.ahead != NULL:
                     fetch_rows(sink.ahead, tiles.n_rows * height * n_vecs)
                 at = g_weights + (row - first_row) * n_out + first
-                if knows_rows_in_place() and rows_in_place != NULL:
+                if in_place:
                     inputs_panel(n_vecs, height, tiles.n_rows, row, rows_in_place, panel, at, n_out, n_columns, sink)
-                    row += height
-                    if row == end_row:
-                        break
-                    continue
-                with_sums = block == n_blocks - 1 and TILE_VECS <= 4 and sums_fit(height, n_vecs)
-                outputs_panel(
-                    n_vecs, height, tiles, n_in, row, a, panel, at, n_out, n_columns, sums if with_sums else NULL, sink
-                )
+                else:
+                    with_sums = row + height == end_row and TILE_VECS <= 4 and sums_fit(height, n_vecs)
+                    outputs_panel(
+                        n_vecs, height, tiles, n_in, row, a, panel, at, n_out, n_columns,
+                        sums if with_sums else NULL, sink,
+                    )
+                    if with_sums:
+                        sums = NULL
                 row += height
-                if with_sums:
-                    sums = NULL
         if sums != NULL:
             sums_product(n_vecs, tiles, panel, sums, n_columns, sink)
         first += n_vecs * LANES

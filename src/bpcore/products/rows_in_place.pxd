@@ -7,7 +7,7 @@ Samples lie in the lanes, as elsewhere, from the layer's scores on. Every sum ke
 from bpcore.formulas.activations cimport relu
 from bpcore.machine.tiles cimport Tiles, block_rows
 from bpcore.machine.types cimport (
-    GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_ROWS, MAX_VECS, REAL_BITS, TILE_ROWS, TILE_VECS, ZEROS,
+    GROUP_LANES, GROUP_VECS, LANES, MAX_BLOCK, MAX_LANES, MAX_ROWS, MAX_VECS, TILE_ROWS, TILE_VECS, ZEROS,
     always_inlined, held, never_inlined, prefetch, real, vec, vfma, vheld, vload, vset1, vstore, vtranspose,
 )
 from bpcore.products.sinks cimport SET, Sink, sink_block, sink_vec
@@ -28,9 +28,8 @@ cdef enum:
 
 
 cdef inline bint knows_rows_in_place() noexcept nogil:
-    """Whether this core has these products: where vectors are wide enough to gain by them, and in float32 alone, for
-    the sake of the size of the library. A constant."""
-    return REAL_BITS == 32 and MAX_ROWS >= 6
+    """Whether this core has these products: with fewer registers there is nothing to gain. A constant."""
+    return MAX_ROWS >= 6
 
 
 cdef inline bint suits_rows_in_place(

@@ -22,7 +22,6 @@ from bpcore.passes.layers cimport output_delta
 from bpcore.passes.network cimport Chunk, Network, reads_rows_in_place
 from bpcore.passes.tiny cimport is_tiny, tiny_backward, tiny_forward
 from bpcore.products.rows_ahead cimport RowsAhead
-from bpcore.products.rows_in_place cimport knows_rows_in_place
 from bpcore.products.sinks cimport ADD, SET, Sink
 from bpcore.products.vectors cimport add_vectors
 from bpcore.run.job cimport Job, Rows, chunk_length, factor_of, targets_per_row
@@ -60,7 +59,7 @@ cdef inline void set_batch(
 
 cdef inline bint reads_in_place(const Batch *batch) noexcept nogil:
     """Whether the lowest layer reads rows where they lie. Those that are gathered once for all are there already."""
-    return knows_rows_in_place() and batch.suits_rows_in_place and batch.source.x == NULL
+    return batch.suits_rows_in_place and batch.source.x == NULL
 
 
 # ---- one chunk ----

@@ -5,8 +5,6 @@ now and then a team of another size, the rival, does some steps, and whichever i
 changes no bit of the result.
 """
 
-from bpcore.machine.types cimport never_inlined
-
 
 cdef enum:
     # What is measured at a time, in microseconds. A scheduler takes a CPU away for some milliseconds, and a thread that
@@ -142,7 +140,7 @@ cdef inline bint trial_is_over(const TeamSize *team) noexcept nogil:
     return team.n_steps >= TRIAL_STEPS and team.seconds >= 1e-6 * WINDOW
 
 
-cdef inline never_inlined follow_costs(TeamSize *team, double seconds) noexcept nogil:
+cdef inline void follow_costs(TeamSize *team, double seconds) noexcept nogil:
     """Enter a step into what is measured; `present_size` may be another one afterwards."""
     cdef double cost
     if team.is_fixed:
