@@ -292,7 +292,7 @@ class Run:
 
     def keep_callbacks(self) -> None:
         """Copy what `go_back` needs beside the snapshot."""
-        self.kept = deepcopy([callback.state() for callback in self.stateful])
+        self.kept = [deepcopy(callback.state()) for callback in self.stateful]
         if self.measured is not None:
             self.kept_measured = self.measured.copy()
 

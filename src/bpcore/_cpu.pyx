@@ -1,7 +1,9 @@
 """What is compiled once, for every CPU: which of the instruction sets of the core this one has, and the rule by which
 teams of threads vary."""
 
-from bpcore.run.team_size cimport ALL, ONE_ALONE, ONE_AT_FIRST, Beginning, TeamSize, begin_size, follow_costs, present_size
+from bpcore.run.team_size cimport (
+    ALL, ONE_ALONE, ONE_AT_FIRST, Beginning, TeamSize, begin_size, follow_costs, present_size,
+)
 
 cdef extern from * nogil:
     """
