@@ -171,6 +171,8 @@ def draw_case(seed, dtype):
         decay, every = pick(rng, (None, 0.5, 0.9)), pick(rng, (None, 1, 2, 5))
         average = Average(decay=decay, start=int(rng.integers(0, 3)), every=every, measured=rng.random() < 0.7)
         settings = replace(settings, average=average)
+    if most <= 33 and (batch_size is None or batch_size >= most):  # steps that repeat, past several copies of members
+        epochs *= 50
     return Case(n_inputs, layers, loss, optimizers, settings, data, validation, rates, epochs)
 
 

@@ -1,19 +1,22 @@
 """What an epoch of the members in the lanes ends with: losses, stop rules, and who leaves."""
 
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy
 
 from bpcore.fleet.fleet cimport TOLERANT, Fleet, lose_member
 from bpcore.fleet.lane_averages cimport measured_parameters
 from bpcore.fleet.lane_steps cimport add_lane_penalties
 from bpcore.fleet.lanes cimport (
-    NOTED_EPOCHS, SAVED_STEPS, Lanes, NotedLosses, clear_lane, export_lane, go_back, save_lane,
+    SAVED_STEPS, Lanes, clear_lane, export_lane, go_back, save_lane,
 )
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, lload, llt,
-    lselect, lset1, lstore, lvec, real, vec, vfma, vload, vset1, vstore,
+    lselect, lset1, lstore, lvec, prefetch_to_write, real, vec, vfma, vload, vset1, vstore,
 )
 from bpcore.run.job cimport Job
+
+
+cdef enum:
+    ROWS_AHEAD = 8  # of losses
 
 
 cdef inline void leave(Lanes *lanes, int lane) noexcept nogil:
@@ -51,36 +54,47 @@ cdef inline void keep_best(Lanes *lanes, const int64_t *improved) noexcept nogil
                 lanes.best[j * LANES + i] = found[j * LANES + i]
 
 
-cdef inline void apply_stop_rules(Lanes *lanes, const double *watched, int64_t *stops) noexcept nogil:
+cdef inline void find_stops(Lanes *lanes, const double *watched, int64_t *stops) noexcept nogil:
     """Enter the monitored losses of the epochs that are over into the stop rules, see `apply_stop_rule`; who stops."""
     cdef const Job *job = &lanes.fleet.job
-    cdef int64_t improved[MAX_LANES]
     cdef dvec value, best
-    cdef lvec better, ended, stale, progress, any_better = lset1(0)
+    cdef lvec ended, stale, progress
     cdef int j, h
     for h in range(PARTS):
         j = h * PART
         value = dload(watched + j)
         best = dload(lanes.best_loss + j)
         ended = lload(lanes.ended + j)
-        better = dlt(value, best)
-        lstore(stops + j, lset1(0))
-        if job.has_tolerance:
-            stale = lload(lanes.stale_epochs + j)
-            progress = (lset1(-1) if job.equal_is_progress else better) & dle(value, best - dset1(job.tolerance))
-            stale = lselect(ended, lselect(progress, lset1(0), stale + lset1(1)), stale)
-            lstore(lanes.stale_epochs + j, stale)
-            lstore(stops + j, ended & ~llt(stale, lset1(job.patience)))
-        better = better & ended
+        stale = lload(lanes.stale_epochs + j)
+        progress = dle(value, best - dset1(job.tolerance))
+        if not job.equal_is_progress:
+            progress = progress & dlt(value, best)
+        stale = lselect(ended, lselect(progress, lset1(0), stale + lset1(1)), stale)
+        lstore(lanes.stale_epochs + j, stale)
+        lstore(stops + j, ended & ~llt(stale, lset1(job.patience)))
+
+
+cdef inline void find_best(Lanes *lanes, const double *watched) noexcept nogil:
+    """The lowest of the monitored losses, and the epochs that had them."""
+    cdef int64_t improved[MAX_LANES]
+    cdef dvec value, best
+    cdef lvec better, any_better = lset1(0)
+    cdef int j, h
+    for h in range(PARTS):
+        j = h * PART
+        value = dload(watched + j)
+        best = dload(lanes.best_loss + j)
+        better = dlt(value, best) & lload(lanes.ended + j)
         any_better = any_better | better
-        lstore(improved + j, better)
+        if lanes.best != NULL:
+            lstore(improved + j, better)
         dstore(lanes.best_loss + j, dselect(better, value, best))
         lstore(lanes.best_epoch + j, lselect(better, lload(lanes.epoch + j), lload(lanes.best_epoch + j)))
     if lanes.best != NULL and lany(any_better):
         keep_best(lanes, improved)
 
 
-cdef inline bint end_together(const Lanes *lanes) noexcept nogil:
+cdef inline bint are_together(const Lanes *lanes) noexcept nogil:
     """Whether consecutive members, in all lanes, have ended the same epoch."""
     cdef lvec first = lset1(lanes.epoch[0] - lanes.end[0]), apart = lset1(0)
     cdef int j, h
@@ -90,38 +104,26 @@ cdef inline bint end_together(const Lanes *lanes) noexcept nogil:
     return lanes.side_by_side and not lany(apart)
 
 
-cdef inline void write_noted(const Fleet *fleet, NotedLosses *noted, double *losses) noexcept nogil:
-    """What was noted to its places in losses (epochs, size)."""
-    cdef double *place
-    cdef int e
-    if noted.n == 0:
-        return
-    place = losses + noted.row * fleet.size + noted.member
-    for e in range(noted.n):
-        memcpy(place + e * fleet.size, &noted.losses[e][0], LANES * sizeof(double))
-    noted.n = 0
+cdef inline void fetch_row(double *losses) noexcept nogil:
+    """Ask for the cache lines of (LANES,) losses. Rows of many members lie in a page each, and stores wait in turn: one
+    whose page or line is far away would hold up the steps behind it."""
+    cdef int h
+    for h in range(PARTS):
+        prefetch_to_write(<real *> (losses + h * PART))
+    prefetch_to_write(<real *> (losses + LANES - 1))
 
 
-cdef inline void note_losses(
-    const Lanes *lanes, NotedLosses *noted, const double *loss, double *losses,
-) noexcept nogil:
-    """The losses of the epochs that are over, to their places in losses (epochs, size), or noted for these.
-
-    Two rows of many members lie in two pages. One by one, each would keep the step waiting for its address.
-    """
+cdef inline void write_losses(const Lanes *lanes, const double *loss, double *losses) noexcept nogil:
+    """The losses of the epochs that are over, to their places in losses (epochs, size)."""
     cdef const Fleet *fleet = lanes.fleet
     cdef int64_t row = lanes.epoch[0] - lanes.end[0] + fleet.last - fleet.first - 1
+    cdef double *place
     cdef int i, h
-    if end_together(lanes):
-        if noted.n == NOTED_EPOCHS or noted.n > 0 and (
-            row != noted.row + noted.n or lanes.member[0] != noted.member
-        ):
-            write_noted(fleet, noted, losses)
-        if noted.n == 0:
-            noted.row, noted.member = row, lanes.member[0]
+    if lanes.end_together:
+        place = losses + row * fleet.size + lanes.member[0]
+        fetch_row(place + ROWS_AHEAD * fleet.size)
         for h in range(PARTS):
-            dstore(&noted.losses[noted.n][h * PART], dload(loss + h * PART))
-        noted.n += 1
+            dstore(place + h * PART, dload(loss + h * PART))
         return
     for i in range(LANES):
         if lanes.ended[i]:
@@ -129,30 +131,54 @@ cdef inline void note_losses(
             losses[row * fleet.size + lanes.member[i]] = loss[i]
 
 
+cdef inline int64_t epochs_until_due(const Lanes *lanes) noexcept nogil:
+    """How many epochs of one step each end before a member has done its last one or is copied."""
+    cdef int64_t least = SAVED_STEPS
+    cdef int i
+    for i in range(LANES):
+        if lanes.member[i] >= 0:
+            least = min(least, lanes.end[i] - lanes.epoch[i])
+            least = min(least, lanes.saved_step[i] + SAVED_STEPS - lanes.step[i])
+    return least
+
+
+cdef inline void end_or_save(Lanes *lanes, int lane, bint stops) noexcept nogil:
+    """A member that stops or has done its last epoch leaves; another is copied if it is time."""
+    if stops:
+        lanes.fleet.members[lanes.member[lane]].status = TOLERANT
+    if stops or lanes.epoch[lane] >= lanes.end[lane]:
+        leave(lanes, lane)
+    elif lanes.step[lane] >= lanes.saved_step[lane] + SAVED_STEPS:
+        save_lane(lanes, lane)
+
+
 cdef inline void part(Lanes *lanes, const int64_t *stops) noexcept nogil:
-    """Members whose stop rule has fired, or that have done their last epoch, leave; others are copied now and then."""
+    """Members whose stop rule has fired, or that have done their last epoch, leave; others are copied now and then.
+
+    stops: NULL without stop rules.
+    """
     cdef lvec due = lset1(0)
     cdef int i, h
+    lanes.due_in = lanes.due_in - 1 if lanes.repeats else 0
+    if lanes.due_in > 0 and stops == NULL:
+        return
     for h in range(PARTS):
         i = h * PART
-        due = due | lload(stops + i) | (
+        due = due | (
             lload(lanes.ended + i) & (
                 ~llt(lload(lanes.epoch + i), lload(lanes.end + i)) | ~llt(
                     lload(lanes.step + i), lload(lanes.saved_step + i) + lset1(SAVED_STEPS)
                 )
             )
         )
-    if not lany(due):
-        return
-    for i in range(LANES):
-        if not lanes.ended[i]:
-            continue
-        if stops[i]:
-            lanes.fleet.members[lanes.member[i]].status = TOLERANT
-        if stops[i] or lanes.epoch[i] >= lanes.end[i]:
-            leave(lanes, i)
-        elif lanes.step[i] >= lanes.saved_step[i] + SAVED_STEPS:
-            save_lane(lanes, i)
+        if stops != NULL:
+            due = due | lload(stops + i)
+    if lany(due):
+        for i in range(LANES):
+            if lanes.ended[i]:
+                end_or_save(lanes, i, stops != NULL and stops[i])
+    if lanes.repeats:
+        lanes.due_in = epochs_until_due(lanes)
 
 
 cdef inline void lose_diverged(Lanes *lanes, const double *loss) noexcept nogil:
@@ -182,6 +208,10 @@ cdef inline void begin_epochs(Lanes *lanes) noexcept nogil:
     cdef int j, h
     for h in range(PARTS):
         j = h * PART
+        if lanes.repeats:
+            dstore(lanes.loss_sum + j, zero)
+            dstore(lanes.weight_sum + j, zero)
+            continue
         going = ~lload(lanes.ended + j)
         dstore(lanes.loss_sum + j, dselect(going, dload(lanes.loss_sum + j), zero))
         dstore(lanes.weight_sum + j, dselect(going, dload(lanes.weight_sum + j), zero))
@@ -199,14 +229,19 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
     cdef double penalties[MAX_LANES]
     cdef double ones[MAX_LANES]
     cdef int64_t stops[MAX_LANES]
+    cdef const double *watched = &validation_loss[0] if fleet.job.watches_validation else &loss[0]
     cdef dvec weight, zero = dset1(0)
+    cdef lvec none
     cdef int j, h
     for h in range(PARTS):
         j = h * PART
         weight = dload(lanes.weight_sum + j)
-        dstore(loss + j, dselect(deq(weight, zero), zero, dload(lanes.loss_sum + j) / weight))
+        none = deq(weight, zero)
+        dstore(loss + j, dselect(none, zero, dload(lanes.loss_sum + j)) / dselect(none, dset1(1), weight))
         lstore(lanes.epoch + j, lload(lanes.epoch + j) - lload(lanes.ended + j))
-    note_losses(lanes, &lanes.noted, loss, fleet.losses)
+    if not lanes.repeats:
+        lanes.end_together = are_together(lanes)
+    write_losses(lanes, loss, fleet.losses)
     if fleet.validation.n != NULL:
         for j in range(LANES):
             ones[j] = 1
@@ -214,11 +249,10 @@ cdef inline void end_epochs(Lanes *lanes) noexcept nogil:
         for h in range(PARTS):
             j = h * PART
             dstore(validation_loss + j, dload(lanes.validation_sum + j) + dload(penalties + j))
-        note_losses(lanes, &lanes.noted_validation, validation_loss, fleet.validation_losses)
+        write_losses(lanes, validation_loss, fleet.validation_losses)
     begin_epochs(lanes)
     lose_diverged(lanes, loss)
-    if fleet.job.watches_validation:
-        apply_stop_rules(lanes, validation_loss, stops)
-    else:
-        apply_stop_rules(lanes, loss, stops)
-    part(lanes, stops)
+    if fleet.job.has_tolerance:
+        find_stops(lanes, watched, stops)
+    find_best(lanes, watched)
+    part(lanes, &stops[0] if fleet.job.has_tolerance else NULL)

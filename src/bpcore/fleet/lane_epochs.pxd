@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from bpcore.fleet.fleet cimport Fleet, Member, is_finite, is_waiting, lose_early, rate_of
 from bpcore.fleet.lane_averages cimport average_lanes
-from bpcore.fleet.lane_ends cimport end_epochs, write_noted
+from bpcore.fleet.lane_ends cimport end_epochs
 from bpcore.fleet.lane_steps cimport prepare_lanes, step_lanes
 from bpcore.fleet.lane_validation cimport validate_lanes
 from bpcore.fleet.lanes cimport (
@@ -121,6 +121,10 @@ cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
         lanes.full_batches = lanes.full_batches and n[i] == lanes.data.n[i]
     lanes.agree = agree(lanes, &lanes.batch, &lanes.regime)
     lanes.steps_directly = lanes.fleet.job.steps_directly
+    lanes.whole_epochs = (
+        lanes.full_batches and lanes.fleet.validation.n == NULL and lanes.average == NULL
+        and not lanes.fleet.job.net.has_dropout
+    )
 
 
 cdef inline void begin_step(Lanes *lanes) noexcept nogil:
@@ -207,7 +211,8 @@ cdef inline void end_step(Lanes *lanes) noexcept nogil:
     for h in range(PARTS):
         i = h * PART
         lstore(lanes.step + i, lload(lanes.step + i) + lset1(1))
-        lstore(lanes.cursor + i, lload(lanes.cursor + i) + lload(lanes.batch.n + i))
+        if not lanes.repeats:
+            lstore(lanes.cursor + i, lload(lanes.cursor + i) + lload(lanes.batch.n + i))
     step_lanes(lanes)
     if lanes.average != NULL:
         average_lanes(lanes)
@@ -229,13 +234,18 @@ cdef inline bint find_ended(Lanes *lanes) noexcept nogil:
 
 cdef inline bint tick(Lanes *lanes) noexcept nogil:
     """One step of every lane, and what follows at the end of an epoch; False where the time is over before."""
-    if lanes.phase == BETWEEN and (lanes.plan_stands or not find_ended(lanes)):  # a validation may be left
-        begin_step(lanes)
+    if lanes.phase == BETWEEN:
+        lanes.repeats = lanes.plan_stands and lanes.whole_epochs
+        if lanes.repeats:
+            lanes.draws = False
+            lanes.round, lanes.phase = 0, IN_STEP
+        elif lanes.plan_stands or not find_ended(lanes):  # a validation may be left
+            begin_step(lanes)
     if lanes.phase == IN_STEP:
         if not run_gradients(lanes):
             return False
         end_step(lanes)
-    if lanes.phase == VALIDATING or find_ended(lanes):
+    if lanes.repeats or lanes.phase == VALIDATING or find_ended(lanes):
         if lanes.fleet.validation.n != NULL and not validate_lanes(lanes):
             return False
         end_epochs(lanes)
@@ -260,6 +270,7 @@ cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
     cdef bint changed = False
     cdef int i
     lanes.dealt = True
+    lanes.due_in = 0
     for i in range(LANES):
         k = lanes.member[i]
         if k < 0:
@@ -313,8 +324,6 @@ cdef inline void train_lanes(Lanes *lanes) noexcept nogil:
             left = ticks
             if time >= lanes.fleet.deadline:
                 break
-    write_noted(lanes.fleet, &lanes.noted, lanes.fleet.losses)
-    write_noted(lanes.fleet, &lanes.noted_validation, lanes.fleet.validation_losses)
     for i in range(LANES):
         if lanes.member[i] >= 0:
             export_lane(lanes, i)

@@ -277,13 +277,13 @@ cdef inline void limit_lane_norms(Lanes *lanes, const Layer *layer) noexcept nog
 # ---- all of it ----
 
 cdef inline void add_lane_losses(Lanes *lanes, const double *penalties) noexcept nogil:
-    """Add the losses of the batches to the sums of the epochs; see `add_loss`."""
+    """Add the losses of the batches to the sums of the epochs; see `add_loss`. penalties (LANES,), or NULL."""
     cdef dvec loss, own, denominator, sums
     cdef int i, j, h
     for h in range(PARTS):
         j = h * PART
         loss = dload(lanes.batch.loss_factor + j) * dload(lanes.batch.total + j)
-        own = dload(penalties + j)
+        own = dload(penalties + j) if penalties != NULL else dset1(0)
         denominator = dload(lanes.batch.denominator + j)
         sums = dload(lanes.loss_sum + j)
         if lanes.fleet.job.loss.mean:
@@ -292,7 +292,7 @@ cdef inline void add_lane_losses(Lanes *lanes, const double *penalties) noexcept
         else:
             dstore(lanes.loss_sum + j, sums + loss)
             dstore(lanes.weight_sum + j, dset1(1))
-    if not lanes.fleet.job.loss.mean:
+    if penalties != NULL and not lanes.fleet.job.loss.mean:
         for i in range(LANES):
             if penalties[i] != 0:
                 lanes.loss_sum[i] += penalties[i] * lanes.batch.n[i] / lanes.data.n[i]
@@ -303,14 +303,12 @@ cdef inline void step_lanes(Lanes *lanes) noexcept nogil:
     cdef const Job *job = &lanes.fleet.job
     cdef double penalties[MAX_LANES]
     cdef double factor[MAX_LANES]
-    cdef int i, l, h
-    for h in range(PARTS):
-        i = h * PART
-        dstore(penalties + i, dset1(0))
-        dstore(factor + i, dset1(1))
+    cdef bint per_row = job.penalty_per_row and job.loss.mean
+    cdef int i, l
     if job.n_penalties > 0:
-        if job.penalty_per_row and job.loss.mean:
-            for i in range(LANES):
+        for i in range(LANES):
+            factor[i] = 1
+            if per_row:
                 factor[i] = 1 / lanes.batch.weight[i] if lanes.batch.weight[i] != 0 else 0
         add_lane_penalties(lanes, lanes.parameters, factor, True, penalties)
     if job.clip_norm > 0 or job.clip_value > 0:
@@ -321,4 +319,4 @@ cdef inline void step_lanes(Lanes *lanes) noexcept nogil:
         for l in range(job.net.n_layers):
             if job.net.layers[l].max_norm > 0 and job.net.layers[l].trainable:
                 limit_lane_norms(lanes, job.net.layers + l)
-    add_lane_losses(lanes, penalties)
+    add_lane_losses(lanes, &penalties[0] if job.n_penalties > 0 else NULL)

@@ -17,7 +17,6 @@ from bpcore.run.workspace cimport Arena, keeps_scores, set_array, take, take_rea
 cdef enum:
     SHUFFLED_LANES = 4  # at a time
     LINE_ROWS = 16  # of an order, in a cache line
-    NOTED_EPOCHS = 32  # whose losses go to their places together
     SAVED_STEPS = 64  # a member is copied at the end of an epoch once so many steps are done: each of them takes longer
 
 # Rows of each lane, and how its batch is cut; `first` counts from the start of its order.
@@ -56,13 +55,6 @@ cdef struct LaneUpdates:
     bint any_apart
     bint any_decay
     int64_t unused[4]  # up to a cache line
-
-# Losses of consecutive epochs of consecutive members, one in each lane.
-cdef struct NotedLosses:
-    double losses[NOTED_EPOCHS][MAX_LANES]
-    int64_t row  # of the first epoch
-    int64_t member  # in the first lane
-    int n  # epochs
 
 cdef enum Phase:
     BETWEEN  # no step has begun
@@ -141,8 +133,10 @@ cdef struct Lanes:
     bint all_ordered  # whether the rows of all lanes are shuffled
     bint full_batches  # whether each lane's batch is all its rows: these are in their own order, see `is_shuffled`
     bint draws  # whether the step at hand takes random numbers
-    NotedLosses noted
-    NotedLosses noted_validation
+    bint whole_epochs  # whether each step is an epoch of all members, the same batch every time
+    bint repeats  # whether the step at hand is one of these, and so was the one before, of the same members
+    bint end_together  # whether consecutive members, in all lanes, have ended the same epoch
+    int64_t due_in  # epochs that repeat until some member is due, see `part`; 0: not known
 
 
 # ---- memory ----

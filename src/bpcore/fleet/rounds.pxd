@@ -160,15 +160,15 @@ cdef inline never_inlined gather_pass(
 
 
 cdef inline never_inlined add_values(
-    const LaneRows *rows, LaneBatch *batch, const Pass *p, const MembersChunk *chunk,
+    const LaneRows *rows, const Pass *p, const MembersChunk *chunk, double *total,
 ) noexcept nogil:
-    """The sum of each lane's weighted values, to batch.block; see `weighted_sum`."""
+    """The sum of each lane's weighted values is added to total (LANES,); see `weighted_sum`."""
     cdef double sums[2][MAX_LANES]
     cdef double value
     cdef Py_ssize_t k
     cdef int i
     if p.equal and not rows.weighted:
-        add_equal_values(batch, p.n, chunk.value)
+        add_equal_values(p.n, chunk.value, total)
         return
     for i in range(LANES):
         sums[0][i] = sums[1][i] = 0
@@ -177,10 +177,10 @@ cdef inline never_inlined add_values(
             if rows.weighted and p.regime != SINGLE:
                 value = <double> rows.weight[i][row_at(rows, p, i, k)] * value
             sums[k & 1][i] += value
-        batch.block[i] += sums[0][i] + sums[1][i]
+        total[i] += sums[0][i] + sums[1][i]
 
 
-cdef inline void add_equal_values(LaneBatch *batch, Py_ssize_t n, const real *value) noexcept nogil:
+cdef inline void add_equal_values(Py_ssize_t n, const real *value, double *total) noexcept nogil:
     """The same for n rows without weights in each lane."""
     cdef dvec even, odd
     cdef Py_ssize_t k
@@ -193,13 +193,14 @@ cdef inline void add_equal_values(LaneBatch *batch, Py_ssize_t n, const real *va
             odd = odd + dload_reals(value + (2 * k + 1) * LANES + j)
         if n & 1:
             even = even + dload_reals(value + (n - 1) * LANES + j)
-        dstore(batch.block + j, dload(batch.block + j) + (even + odd))
+        dstore(total + j, dload(total + j) + (even + odd))
 
 
 cdef inline void run_pass(
     Lanes *lanes, const LaneRows *rows, LaneBatch *batch, const Pass *p, const MembersTarget *target, bint gathered,
+    double *total,
 ) noexcept nogil:
-    """Forward, values, and the gradient into `target` unless that is NULL."""
+    """Forward, values added to `total`, and the gradient into `target` unless that is NULL."""
     cdef const Job *job = &lanes.fleet.job
     cdef MembersChunk *chunk = &lanes.chunk
     cdef int64_t places[MAX_LANES]
@@ -217,7 +218,7 @@ cdef inline void run_pass(
     members_output_delta(job.net, &job.loss, lanes.parameters, chunk)
     if target != NULL:
         members_backward(job.net, lanes.parameters, chunk, target)
-    add_values(rows, batch, p, chunk)
+    add_values(rows, p, chunk, total)
 
 
 # ---- what passes add up to ----
@@ -295,7 +296,7 @@ cdef inline void run_round(
     make_pass(lanes, batch, regime, k, &p)
     if p.n == 0:
         return
-    run_pass(lanes, rows, batch, &p, &target if with_gradient else NULL, False)
+    run_pass(lanes, rows, batch, &p, &target if with_gradient else NULL, False, batch.block)
     merge_values(lanes, batch, &p, k)
     if with_gradient:
         merge_gradient(lanes, batch, &p, k)
@@ -310,14 +311,12 @@ cdef inline void run_whole(Lanes *lanes, const MembersTarget *target, bint keeps
     p.equal = lanes.equal_batches
     for h in range(PARTS):
         i = h * PART
-        lstore(p.first + i, lload(lanes.batch.first + i))
-        lstore(p.rows + i, lload(lanes.batch.n + i))
-        dstore(lanes.batch.block + i, dset1(0))
-    run_pass(lanes, &lanes.data, &lanes.batch, &p, target, lanes.gathered)
+        dstore(lanes.batch.total + i, dset1(0))
+        if not (lanes.repeats and p.equal) or lanes.data.weighted:  # else nobody asks for them
+            lstore(p.first + i, lload(lanes.batch.first + i))
+            lstore(p.rows + i, lload(lanes.batch.n + i))
+    run_pass(lanes, &lanes.data, &lanes.batch, &p, target, lanes.gathered, lanes.batch.total)
     lanes.gathered = keeps
-    for h in range(PARTS):
-        i = h * PART
-        dstore(lanes.batch.total + i, dload(lanes.batch.block + i))
 
 
 cdef inline Regime regime_of(bint by_single_rows, bint by_few_rows, int64_t n_rows, int64_t n) noexcept nogil:

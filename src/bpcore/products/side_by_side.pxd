@@ -219,21 +219,41 @@ cdef inline always_inlined short_sum(
     out[0] = terms[0] + vset1(0)  # chains begin with +0: a zero is never negative
 
 
+cdef inline always_inlined put_sum(const MembersProduct *p, vec rate, vec decay, vec total, real *at) noexcept nogil:
+    """`put_block` for one sum, with -rate and decay in registers."""
+    cdef vec w
+    if p.rate == NULL:
+        vstore(at, total)
+        return
+    w = vload(at)
+    if p.decay != NULL:
+        total = vfma(decay, w, total)
+    vstore(at, vfma(rate, total, w))
+
+
 cdef inline always_inlined short_sums(const int n_k, const MembersProduct *p) noexcept nogil:
     cdef vec b[16]
-    cdef vec total
+    cdef vec total, zero = vset1(0)
+    cdef vec rate = -vload(p.rate) if p.rate != NULL else zero
+    cdef vec decay = vload(p.decay) if p.decay != NULL else zero
+    cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, out_row = p.out_row * LANES, row, column
+    cdef const real *a
     cdef const real *at
-    cdef Py_ssize_t row, column
+    cdef real *out
     cdef int k
     for column in range(p.n_columns):
         at = const_place(p.b, column * p.b_column)
         for k in range(n_k):
             b[k] = vload(at + k * p.b_k * LANES)
+        a = p.a
+        out = place(p.out, column * p.out_column)
         for row in range(p.n_rows):
-            short_sum(n_k, const_place(p.a, row * p.a_row), p.a_k * LANES, b, &total)
+            short_sum(n_k, a, a_k, b, &total)
             if p.start != NULL:
                 total = total + vload(const_place(p.start, row))
-            put_block(1, 1, p, row, column, &total)
+            put_sum(p, rate, decay, total, out)
+            a += a_row
+            out += out_row
 
 
 cdef inline bint sums_few(const MembersProduct *p) noexcept nogil:
