@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backprop.tables import engine, open_table
-from backprop.tables.columns import Asked, decided
+from backprop.tables import TableModel, engine, open_table
+from backprop.tables.columns import Asked, Column, decided
 from backprop.tables.dialect import encoding_of, sniffed
 from backprop.tables.engine import Limits, memory_size
 from backprop.tables.reading import read
@@ -510,3 +510,107 @@ def test_a_connection_that_cannot_be_begun_is_tried_again(monkeypatch):
     engine.begin()
     with pytest.raises(ImportError, match="no engine here"):
         engine.connect(Limits())
+
+
+# --- integers that floats do not tell apart ------------------------------------------------------------------------
+
+LARGE = [2**60 + k % 3 for k in range(60)]
+KINDS = ["mapping", "with gaps", "masked", "pandas", "polars", "pyarrow", "relation", "csv", "parquet"]
+
+
+def large_integers(kind, folder):
+    """A table of them, for each way in which integers come."""
+    values = [None, *LARGE[1:]] if kind in ("with gaps", "pandas", "polars", "pyarrow") else LARGE
+    data = {"x": np.arange(60) % 7, "user id": values}
+    if kind == "masked":
+        return {**data, "user id": np.ma.masked_array(LARGE, [False] * 59 + [True])}
+    if kind in ("csv", "parquet", "relation"):
+        cells = ", ".join(f"({k % 7}, {value})" for k, value in enumerate(LARGE))
+        query = f'SELECT * FROM (VALUES {cells}) AS rows(x, "user id")'
+        if kind == "relation":
+            return duckdb.sql(query)
+        duckdb.sql(f"COPY ({query}) TO '{folder}/large.{kind}'")
+        return f"{folder}/large.{kind}"
+    if kind in ("mapping", "with gaps"):
+        return data
+    frames = pytest.importorskip(kind)
+    if kind == "pandas":
+        return frames.DataFrame({**data, "user id": frames.array(values, dtype="Int64")})
+    return frames.DataFrame(data) if kind == "polars" else frames.table(data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_integers_that_are_categories_stay_apart(kind, tmp_path):
+    """As floats, 2**60 and its neighbours are one."""
+    table = open_table(large_integers(kind, tmp_path))
+    meant = decided(table, ["user id"])["user id"]
+    assert meant.meaning == "code"
+    found = read(table, [meant])["user id"]
+    assert sorted(found.words) == [str(2**60 + k) for k in range(3)]
+    assert [found.words[code] for code in found.array[1:-1]] == [str(value) for value in LARGE[1:-1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [(LARGE, "i"), (np.array(LARGE, np.uint64) * 8 + 1, "u"), ([10**25 + k % 3 for k in LARGE], "U")],
+)
+def test_large_integers_that_are_labels_stay_apart(labels, dtype):
+    """Predictions are integers where there is a type for them, else text."""
+    data = {"x": np.arange(60) % 3, "y": labels}
+    model = TableModel(epochs=100, seed=0).fit(data, "y")
+    assert model.classes.dtype.kind == dtype
+    assert [int(label) for label in model.classes] == sorted({int(label) for label in labels})
+    assert [int(label) for label in model.predict(data)] == [int(label) for label in labels]
+
+
+def test_large_numbers_are_one_category_however_they_are_stored(tmp_path):
+    """Integers, floats and texts; up to 2**53 as they have always been written into files of models."""
+    for number in (3, 10**15 + 1, 2**53 - 1, 2**53 + 2, 2**70, -(2**60)):
+        columns = ([number], [float(number)], [str(number)], [f"{number:+d}.0"])
+        words = [
+            read(open_table({"n": cells}), [Column("n", "category", numbers=True)])["n"].words for cells in columns
+        ]
+        assert len(set(words)) == 1, words
+
+
+# --- names, nested values and columns of nothing -------------------------------------------------------------------
+
+
+def test_names_that_are_one_as_text_are_refused():
+    pandas = pytest.importorskip("pandas")
+    for data in ({0: [1, 2], "0": [3, 4]}, pandas.DataFrame([[1, 2]], columns=[0, "0"])):
+        with pytest.raises(ValueError, match="data: needs columns whose names differ as text, got '0' twice"):
+            open_table(data)
+
+
+def test_names_of_one_column():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.random.default_rng(0).random((60, 3)))
+    model = TableModel(epochs=2).fit(frame, np.int64(2), weight=1)
+    assert model.preprocessing.left_out == {"1": "the weights of the rows"}
+    for arguments, message in (
+        ({"target": 2.5}, r"target: needs names of columns, got 2.5 \(float\)"),
+        ({"target": 2, "weight": 1.5}, r"weight: needs names of columns, got 1.5 \(float\)"),
+        ({"target": 2, "group": [0, 1]}, "group: needs one column, got '0', '1'"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            TableModel().fit(frame, **arguments)
+
+
+@pytest.mark.parametrize("library", ["mapping", "pandas", "polars", "pyarrow", "relation"])
+@pytest.mark.parametrize("cells", [[[1], [2, 3], None], [{"a": 1}, {"a": 2}, None]], ids=["lists", "structs"])
+def test_nested_values_are_left_out_whatever_holds_them(library, cells):
+    data = {"x": list(range(60)), "nested": cells * 20}
+    if library == "relation":
+        nested = "[i % 3]" if isinstance(cells[0], list) else "{'a': i % 3}"
+        data = duckdb.sql(f"SELECT i AS x, {nested} AS nested FROM range(60) AS rows(i)")
+    elif library != "mapping":
+        frames = pytest.importorskip(library)
+        data = frames.table(data) if library == "pyarrow" else frames.DataFrame(data)
+    assert "nested values" in decided(open_table(data), ["nested"])["nested"].why
+
+
+def test_a_column_of_nothing_is_empty():
+    polars, pyarrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    for frame in ({"a": [None, None]}, polars.DataFrame({"a": [None, None]}), pyarrow.table({"a": pyarrow.nulls(2)})):
+        assert decided(open_table(frame), ["a"])["a"].why == "empty"

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 from backprop.base import checks as check
@@ -39,6 +40,9 @@ MOST_STRAYS, LEAST_NUMBERS, SHARE_OF_NUMBERS = 20, 20, 0.95
 _ID_WORDS = {"id", "uuid", "guid", "pk", "index", "idx", "nr", "rowid", "key"}
 _CODE_WORDS = {"id", "code", "zip", "zipcode", "plz", "postcode", "postal", "sku"}
 _LAST_ID_WORDS = {"no", "number", "num"}
+
+
+_SINGLE = {"weight", "group", "time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,16 @@ class Asked:
     weight: str | None = None
     group: str | None = None
     time: str | None = None
+
+    @classmethod
+    def of(cls, **given: Names) -> Asked:
+        """Return what the user says, with one name for a single one of several, and numbers for names that are text."""
+        names = {key: as_names("target" if key == "targets" else key, value) for key, value in given.items()}
+        for key in _SINGLE & names.keys():
+            if len(names[key]) > 1:
+                raise ValueError(f"{key}: needs one column, got {shorten(names[key])}")
+        found: dict[str, Any] = {key: (*each, None)[0] if key in _SINGLE else each for key, each in names.items()}
+        return cls(**found)
 
     def roles(self) -> dict[str, str]:
         """Return the columns that are no inputs, and why."""
@@ -211,9 +225,6 @@ def notes(columns: Iterable[Column]) -> tuple[str, ...]:
 
 def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -> Column:
     stored = table.columns[name]
-    if stored.kind == "number" and seen.whole and _tokens(name) & (_ID_WORDS | _LAST_ID_WORDS):
-        # As DOUBLE, large numbers that differ are counted as one.
-        seen = replace(seen, distinct=int(table.row(f"SELECT count(DISTINCT {stored.sql}) FROM {table.relation}")[0]))
     column = Column(name, "nothing", decimal=mark, plain=mark == "." and seen.all(seen.plain))
     all_numbers = seen.all(seen.numbers[mark])
     if stored.kind == "other":
@@ -386,9 +397,10 @@ def as_names(what: str, given: Names) -> tuple[str, ...]:
     >>> as_names("target", "price"), as_names("ignore", None)
     (('price',), ())
     """
-    one = isinstance(given, (str, int))  # names that are integers are text in a table
+    one = given is not None and (isinstance(given, str) or not isinstance(given, Iterable))
     found: tuple[Any, ...] = () if given is None else (given,) if one else tuple(given)
-    names = tuple(str(name) if isinstance(name, int) else name for name in found)
+    # Names that are integers are text in a table.
+    names = tuple(str(name) if isinstance(name, Integral) else name for name in found)
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"{what}: needs names of columns, got {check.shown(name)}")

@@ -24,6 +24,7 @@ from backprop.base import checks as check
 from backprop.base.spread import mean_and_deviation
 from backprop.tables.columns import Column
 from backprop.tables.reading import MISSING, Values
+from backprop.tables.values import ALL_WHOLE
 
 Floats: TypeAlias = NDArray[np.float64]
 Part: TypeAlias = Literal["elapsed", "month", "weekday", "hour", "half day", "third of a day"]
@@ -188,7 +189,7 @@ def encoded(how: Input, values: Values, dtype: Any = np.float64) -> NDArray[Any]
 
 
 def numbers_of(column: Column, how: Input) -> tuple[float, ...] | None:
-    """Return the numbers that the words of a category are, None where they are words.
+    """Return the numbers that the words of a category are, None where they are words, or integers that no float is.
 
     Examples
     --------
@@ -199,9 +200,10 @@ def numbers_of(column: Column, how: Input) -> tuple[float, ...] | None:
     if not (isinstance(how, CategoryInput) and column.numbers):
         return None
     try:
-        return tuple(map(float, how.words))
+        found = tuple(map(float, how.words))
     except ValueError:
         return None
+    return found if all(abs(number) < ALL_WHOLE for number in found) else None
 
 
 TIMES_A_DAY = {"hour": 1, "half day": 2, "third of a day": 3}

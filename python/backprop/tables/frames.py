@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from backprop.base import checks as check
 from backprop.tables.engine import Limits
 from backprop.tables.table import Stored, Table
+from backprop.tables.values import ALL_WHOLE
+
+_NESTED = (list, tuple, dict, set, frozenset, np.ndarray)
 
 
 def is_frame(source: Any) -> bool:
@@ -42,10 +46,12 @@ def registered(frame: Any, connection: Any, limits: Limits, name: str) -> Table:
         raise ValueError(f"{name}: needs columns of one length, got {lengths!r:.200}")
     if not arrays or not next(iter(lengths.values())):
         raise ValueError(f"{name}: needs at least one column and one row, got {check.shown(frame)}")
-    short = {f"c{k}": values for k, values in enumerate(arrays.values())}
+    nested = {column: kind for column, values in arrays.items() if (kind := _nested_kind(values))}
+    plain = [_texts(values) if column in nested else values for column, values in arrays.items()]
+    short = {f"c{k}": values for k, values in enumerate(plain)}
     connection.register("source_rows", short)
     rows = connection.execute("DESCRIBE source_rows").fetchall()
-    columns = {column: Stored(row[0], row[1]) for column, row in zip(arrays, rows, strict=True)}
+    columns = {column: Stored(row[0], nested.get(column, row[1])) for column, row in zip(arrays, rows, strict=True)}
     said = tuple(f"times of {column!r} are in UTC" for column in _zoned(frame))
     return Table(name, columns, "source_rows", connection, limits, said=said, kept=(short,))
 
@@ -65,7 +71,7 @@ def _zoned(frame: Any) -> list[str]:
 
 
 def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
-    """Return the columns of a frame as arrays: numbers, booleans, datetime64, or objects that are texts or None.
+    """Return the columns of a frame as arrays: numbers, booleans, datetime64, or objects: texts, None, nested values.
 
     Examples
     --------
@@ -73,16 +79,16 @@ def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
     [1.0, nan]
     """
     if isinstance(frame, Mapping):
-        return {_text_name(column): _of_values(values) for column, values in frame.items()}
+        return _by_text(((column, _of_values(values)) for column, values in frame.items()), name)
     if hasattr(frame, "fetchnumpy"):  # a relation of DuckDB
-        return {_text_name(column): _of_values(values) for column, values in frame.fetchnumpy().items()}
+        return _by_text(((column, _of_values(values)) for column, values in frame.fetchnumpy().items()), name)
     import narwhals as nw
 
     try:
         known: Any = nw.from_native(frame)
         if isinstance(known, nw.LazyFrame):
             known = known.collect()
-        return {_text_name(series.name): _of_series(series) for series in known.iter_columns()}
+        return _by_text(((series.name, _of_series(series)) for series in known.iter_columns()), name)
     except nw.exceptions.DuplicateError as error:
         raise ValueError(f"{name}: needs columns whose names differ ({' '.join(str(error).split())})") from error
     except TypeError as error:
@@ -90,6 +96,16 @@ def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
             f"{name}: needs a path, a data frame (pandas, polars, pyarrow, DuckDB) or a mapping of columns, "
             f"got {check.shown(frame)}"
         ) from error
+
+
+def _by_text(columns: Iterable[tuple[Any, NDArray[Any]]], name: str) -> dict[str, NDArray[Any]]:
+    """Return columns by their names as text, which have to differ: 1 and "1" do not."""
+    found: dict[str, NDArray[Any]] = {}
+    for column, values in columns:
+        if (text := _text_name(column)) in found:
+            raise ValueError(f"{name}: needs columns whose names differ as text, got {text!r} twice")
+        found[text] = values
+    return found
 
 
 def _text_name(column: Any) -> str:
@@ -105,8 +121,8 @@ def _of_series(series: Any) -> NDArray[Any]:
     if isinstance(dtype, nw.Decimal):
         return _floats(series.cast(nw.Float64()), missing)
     if dtype.is_numeric():
-        if dtype.is_integer() and not missing.any():
-            return np.ascontiguousarray(series.to_numpy())
+        if dtype.is_integer():
+            return _of_integers(series, missing)
         return _floats(series.cast(nw.Float64()), missing)
     if isinstance(dtype, nw.Boolean):
         return _of_values(series.to_list())
@@ -120,8 +136,31 @@ def _of_series(series: Any) -> NDArray[Any]:
                    for value, gone in zip(series.to_list(), missing, strict=True)]  # fmt: skip
         return np.array(seconds, float)
     if isinstance(dtype, (nw.String, nw.Categorical, nw.Enum)):
-        return _texts(series.cast(nw.String()).to_list(), missing)
+        return _texts(series.cast(nw.String()).to_list())
     return _of_values([None if gone else value for value, gone in zip(series.to_list(), missing, strict=True)])
+
+
+def _of_integers(series: Any, missing: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return a column of narwhals that holds integers as an array."""
+    import narwhals as nw
+
+    if not missing.any() and not isinstance(series.dtype, (nw.Int128, nw.UInt128)):
+        return np.ascontiguousarray(series.to_numpy())
+    if missing.all() or max(-int(series.min()), int(series.max())) < ALL_WHOLE:
+        return _floats(series.cast(nw.Float64()), missing)
+    return _integers(series.to_list(), missing)
+
+
+def _integers(items: Sequence[Any], missing: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return whole numbers as integers or, where some are missing, as floats; as texts where these do not have all."""
+    found = [None if gone else int(item) for item, gone in zip(items, missing, strict=True)]
+    if not missing.any():
+        for dtype in (np.int64, np.uint64):
+            with suppress(OverflowError):
+                return np.array(found, dtype)
+    if all(abs(item) < ALL_WHOLE for item in found if item is not None):
+        return np.array([np.nan if item is None else item for item in found], np.float64)
+    return _texts(found)
 
 
 def _floats(series: Any, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -138,17 +177,37 @@ def _instants(values: Iterable[Any], missing: NDArray[np.bool_]) -> NDArray[Any]
     )
 
 
-def _texts(values: Iterable[Any], missing: NDArray[np.bool_]) -> NDArray[Any]:
-    result = np.empty(len(missing), object)
-    result[:] = [None if gone or value is None else str(value) for value, gone in zip(values, missing, strict=True)]
+def _texts(values: Iterable[Any]) -> NDArray[Any]:
+    """Return what is not None as text."""
+    found = [None if value is None else str(value) for value in values]
+    result = np.empty(len(found), object)
+    result[:] = found
     return result
+
+
+def _nested(values: Sequence[Any]) -> NDArray[Any]:
+    """Return values some of which are nested as they are."""
+    result = np.empty(len(values), object)
+    for k, value in enumerate(values):
+        result[k] = value
+    return result
+
+
+def _is_nested(cell: Any) -> bool:
+    return isinstance(cell, _NESTED) and getattr(cell, "ndim", 1) > 0
+
+
+def _nested_kind(values: NDArray[Any]) -> str:
+    """Return the type of the first nested value, nothing where there is none."""
+    cells = values if values.dtype == object else ()
+    return next((type(cell).__name__ for cell in cells if _is_nested(cell)), "")
 
 
 def _of_values(values: Any) -> NDArray[Any]:
     """Return an array, a list or another sequence of plain values as an array."""
     if isinstance(values, np.ma.MaskedArray):
         mask, data = np.ma.getmaskarray(values), values.data
-        if data.dtype.kind in "iuf":
+        if data.dtype.kind == "f" or (data.dtype.kind in "iu" and _are_exact(data[~mask])):
             return np.where(mask, np.nan, data.astype(np.float64))
         if data.dtype.kind == "M":
             return np.where(mask, np.datetime64("NaT"), data).astype("datetime64[us]")
@@ -171,20 +230,23 @@ def _of_values(values: Any) -> NDArray[Any]:
     if there and all(isinstance(item, (bool, np.bool_)) for item in there):
         if len(there) == len(items):
             return np.array(items, bool)
-        return _texts([None if _is_missing(item) else str(bool(item)).lower() for item in items], missing)
+        return _texts(None if _is_missing(item) else str(bool(item)).lower() for item in items)
     if there and all(isinstance(item, (int, float, np.integer, np.floating)) for item in there):
-        if len(there) == len(items) and all(isinstance(item, (int, np.integer)) for item in there):
-            try:
-                return np.array(items, np.int64)
-            except OverflowError:
-                pass
+        if all(isinstance(item, (int, np.integer)) for item in there):
+            return _integers(items, missing)
         return np.array([np.nan if _is_missing(item) else float(item) for item in items], np.float64)
     if there and all(isinstance(item, (datetime.date, np.datetime64)) for item in there):
         return _instants([_in_utc(item) for item in items], missing)
     if there and all(isinstance(item, (datetime.timedelta, np.timedelta64)) for item in there):
         second = np.timedelta64(1, "s")
         return np.array([np.nan if _is_missing(item) else np.timedelta64(item) / second for item in items], np.float64)
-    return _texts(items, missing)
+    known = [None if gone else item for item, gone in zip(items, missing, strict=True)]
+    return _nested(known) if any(map(_is_nested, there)) else _texts(known)
+
+
+def _are_exact(integers: NDArray[Any]) -> bool:
+    """Tell whether floats have all of these integers, and their neighbours."""
+    return not len(integers) or max(-int(integers.min()), int(integers.max())) < ALL_WHOLE
 
 
 def _in_utc(item: Any) -> Any:
@@ -196,8 +258,8 @@ def _in_utc(item: Any) -> Any:
 
 def _is_missing(item: Any) -> bool:
     """Tell whether a value stands for nothing: None, NaN, NaT and pandas's NA differ from themselves or say so."""
-    if item is None:
-        return True
+    if item is None or _is_nested(item):
+        return item is None
     try:
         return bool(item != item)
     except (TypeError, ValueError):  # pandas's NA has no truth value

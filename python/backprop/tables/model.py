@@ -16,7 +16,7 @@ from backprop.base import checks as check
 from backprop.base.history import History
 from backprop.network import Network
 from backprop.tables import engine, preparing, recipe, scores, targets
-from backprop.tables.columns import Asked, Names, as_names
+from backprop.tables.columns import Asked, Names
 from backprop.tables.engine import Limits
 from backprop.tables.predicting import Prediction, Scored
 from backprop.tables.preparing import Plan
@@ -195,8 +195,7 @@ class TableModel:
         if task is not None:
             check.choice("task", task, targets.TASKS)
         preparing.check_roles(names)
-        lists = {key: as_names(key, value) for key, value in names.items()}
-        asked = Asked(as_names("target", target), weight=weight, group=group, time=time, **lists)
+        asked = Asked.of(targets=target, weight=weight, group=group, time=time, **names)
         limits = replace(self._limits(memory), progress=bool(progress))
         opened = open_table(data, sql=sql, table=table, limits=limits, name=name)
         return preparing.prepared(opened, asked, self.settings, task)

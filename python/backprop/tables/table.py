@@ -15,7 +15,7 @@ Kind: TypeAlias = Literal["number", "boolean", "date", "time", "text", "other"]
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "INTERVAL",
             "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "BIGNUM")  # fmt: skip
-_TEXTS = ("VARCHAR", "ENUM", "UUID", "JSON")
+_TEXTS = ("VARCHAR", "ENUM", "UUID", "JSON", "NULL", '"NULL"')  # what has nothing in it could be anything
 
 
 @dataclass(frozen=True, slots=True)

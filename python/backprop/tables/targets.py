@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -85,10 +86,18 @@ class Labels:
             truths: NDArray[Any] = classes == 1
             return truths
         if self.label_kind == "number" or self.labels == ("0", "1"):
-            numbers = np.array([float(label) for label in self.labels])
-            whole = bool((numbers == np.rint(numbers)).all()) and bool(np.abs(numbers).max() < 2**53)
-            return (numbers.astype(np.int64) if whole else numbers)[classes]
+            return self._numbers()[classes]
         return np.array(self.labels)[classes]
+
+    def _numbers(self) -> NDArray[Any]:
+        """Return the labels as numbers, texts where no type of NumPy tells all of them apart."""
+        numbers = np.array([float(label) for label in self.labels])
+        if (numbers == np.rint(numbers)).all():
+            exact = [int(Decimal(label)) for label in self.labels]
+            for dtype in (np.int64, np.uint64):
+                if np.iinfo(dtype).min <= min(exact) and max(exact) <= np.iinfo(dtype).max:
+                    return np.array(exact, dtype)
+        return numbers if len(set(numbers.tolist())) == len(numbers) else np.array(self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,7 @@ def fitted_labels(table: Table, found: Values, seen: Evidence) -> Labels:
     if len(labels) < 2:
         raise ValueError(f"{table.name}: target {name!r} is {labels[0]!r} in every row; it needs at least two classes")
     if column.numbers:
-        return Labels(name, tuple(sorted(labels, key=float)), "number")
+        return Labels(name, tuple(sorted(labels, key=Decimal)), "number")
     return Labels(name, tuple(sorted(labels)), "text", labels[-1])  # the rarest comes last
 
 

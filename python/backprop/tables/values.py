@@ -136,6 +136,9 @@ class Evidence:
         return 0 < count == self.there
 
 
+ALL_WHOLE = 2**53
+"""from which on floats lack some of the whole numbers"""
+
 # --- SQL -----------------------------------------------------------------------------------------------------------
 
 
@@ -258,19 +261,28 @@ def text(column: Stored) -> str:
 
 def text_of_number(column: Stored) -> str:
     """Return the expression of a number as text: 3.0 and 3 are one category, whatever the file's type."""
-    value = number(column, ".")
-    whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
-    return f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) ELSE CAST({value} AS VARCHAR) END"
+    value = f"epoch({column.sql})" if column.type == "INTERVAL" else column.sql
+    return _numeral(number(column, "."), f"TRY_CAST({value} AS HUGEINT)", f"CAST({value} AS DOUBLE)")
 
 
 def text_of(column: Stored, *, numeric: bool, decimal: str = ".") -> str:
     """Return the expression of a cell as a label; equal numbers are equal labels where they are `numeric`."""
     if not numeric or column.kind != "text":
         return text(column)
-    value = number(column, decimal)
+    value, cell = number(column, decimal), trimmed(column.sql)
+    digits = f"CASE WHEN regexp_full_match({cell}, '[-+]?[0-9]+') THEN TRY_CAST({cell} AS HUGEINT) END"
+    return f"coalesce({_numeral(value, digits, value)}, {text(column)})"
+
+
+def _numeral(value: str, exact: str, rounded: str) -> str:
+    """Return the expression of a number as text; `value` is a DOUBLE.
+
+    Where DOUBLE has not all whole numbers, it is the text of `exact`, a HUGEINT, or of `rounded` where that is NULL.
+    """
     whole = f"abs({value}) < 1e15 AND {value} = trunc({value})"
-    return (f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) WHEN {value} IS NOT NULL "
-            f"THEN CAST({value} AS VARCHAR) ELSE {text(column)} END")  # fmt: skip
+    integer = f"coalesce({exact}, TRY_CAST({rounded} AS HUGEINT))"
+    return (f"CASE WHEN {whole} THEN CAST(CAST({value} AS BIGINT) AS VARCHAR) WHEN abs({value}) >= {ALL_WHOLE} "
+            f"AND {integer} IS NOT NULL THEN CAST({integer} AS VARCHAR) ELSE CAST({value} AS VARCHAR) END")  # fmt: skip
 
 
 # --- evidence ------------------------------------------------------------------------------------------------------
@@ -299,8 +311,21 @@ def evidence(table: Table, names: Sequence[str]) -> dict[str, Evidence]:
     with_points = [name for name in texts if commas and found[name].with_digits]
     for name, (comma,) in _asked(table, with_points, _COMMA_EVIDENCE, rows).items():
         found[name] = replace(found[name], numbers={**found[name].numbers, ",": int(comma)})
+    for name in _large_integers(table, names):  # as floats, some that differ are one
+        exact = table.row(f"SELECT count(DISTINCT {table.columns[name].sql}) FROM {table.relation}")
+        found[name] = replace(found[name], distinct=int(exact[0]))
     nothing = Evidence(rows, rows, {".": 0, ",": 0})
     return {name: found.get(name, nothing) for name in names}
+
+
+def _large_integers(table: Table, names: Sequence[str]) -> list[str]:
+    """Return the columns of integers some of which are so large that floats do not have all of their neighbours."""
+    some = [name for name in names if table.columns[name].type.partition("(")[0] in _LARGE]
+    if not some:
+        return []
+    sizes = ", ".join(f"max(abs(CAST({table.columns[name].sql} AS DOUBLE))) >= {ALL_WHOLE}" for name in some)
+    found = table.row(f"SELECT {sizes} FROM {table.relation}")
+    return [name for name, is_large in zip(some, found, strict=True) if is_large]
 
 
 def _asked(table: Table, names: Sequence[str], query: str, rows: int) -> dict[str, tuple[Any, ...]]:
@@ -321,6 +346,8 @@ def _plain_value(column: Stored) -> str:
         return trimmed(column.sql)
     return number(column, ".") if column.kind in ("number", "boolean") else f"CAST({column.sql} AS VARCHAR)"
 
+
+_LARGE = ("BIGINT", "HUGEINT", "UBIGINT", "UHUGEINT", "BIGNUM", "DECIMAL")
 
 # Without blanks, which the long column does not have any more.
 _TEXT = Stored(_TRIMMED, "VARCHAR")
