@@ -38,6 +38,18 @@ def test_steps_have_the_bits_of_fit(optimizer, backend, dtype, rows):
     np.testing.assert_array_equal(nets[1].parameters, nets[0].parameters)
 
 
+@pytest.mark.parametrize("n_rows", [*range(1, 18), 33])
+def test_steps_on_few_rows_are_those_of_fit_up_to_rounding(n_rows, backend, dtype, rng):
+    """From nine rows on they have the bits, in layers that are wider than a vector, too."""
+    X, y = rng.normal(size=(n_rows, 4)), rng.normal(size=(n_rows, 3))
+    nets = [network(backend, dtype, [bp.Dense(20, "tanh"), bp.Dense(3)]) for _ in range(2)]
+    nets[0].fit(X, y, optimizer="adam", epochs=3, batch_size=None)
+    for _ in range(3):
+        nets[1].apply_gradients(nets[1].loss_and_gradients(X, y)[1], optimizer="adam")
+    tolerance = 0 if n_rows > 8 else 1e-4 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(nets[1].parameters, nets[0].parameters, rtol=tolerance, atol=tolerance)
+
+
 def test_a_schedule_counts_the_optimizer_s_steps(backend, dtype, rows):
     schedule = bp.schedules.Warmup(length=3) * bp.schedules.StepDecay(length=2, decay=0.5, every="epoch")
     nets = [network(backend, dtype) for _ in range(2)]

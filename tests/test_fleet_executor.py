@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -255,6 +255,27 @@ def test_ctrl_c_leaves_what_can_be_resumed(whole):
     assert not fleet.history.epochs.any()
     fleet.fit(X, Y, epochs=4, batch_size=7, resume=True, executor=Inline())
     assert numbers(fleet) == whole
+
+
+class Loses(Inline):
+    """Does each task at once, in this process, and breaks before it hands back the second one."""
+
+    def submit(self, function, *args):
+        future = Inline.submit(self, function, *args)
+        if self.count > 1:
+            future = Future()
+            future.set_exception(BrokenExecutor("lost"))
+        return future
+
+
+def test_what_a_thread_has_trained_and_not_handed_back_is_trained_again():
+    whole, fleet = fleet_of(), fleet_of()
+    stops = [EarlyStopping("loss", patience=2) for _ in range(2)]
+    whole.fit(X, Y, epochs=6, batch_size=7, callbacks=[stops[0]])
+    with pytest.warns(RuntimeWarning, match="it broke"):
+        fleet.fit(X, Y, epochs=6, batch_size=7, callbacks=[stops[1]], executor=Loses())
+    assert numbers(fleet) == numbers(whole)
+    np.testing.assert_array_equal(stops[1].best, stops[0].best)
 
 
 class Fails(Callback):

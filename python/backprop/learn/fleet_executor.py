@@ -13,7 +13,7 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,7 @@ class PiecesRun:
         fleet._run = self
         begun.bar.begin(len(fleet), "member")
         try:
-            executors.run(self.executor, train, self.pieces(), self.take, self.pause, begun.interrupts.call)
+            executors.run(self.executor, train, self.pieces(), self.take, self.pause, self.train_here)
         except _Stopped:
             history.stop_reason[begun.active & (history.stop_reason == "interrupted")] = self.wanted
         except (AttributeError, TypeError, pickle.PicklingError) as error:
@@ -163,6 +163,11 @@ class PiecesRun:
             history.elapsed += time.perf_counter() - start
             begun.bar.close(self.n_done, self.loss)
         return self.errors
+
+    def train_here(self, function: Callable[[Piece], Trained], piece: Piece) -> Trained:
+        """Train what was lost with a worker from its beginning: one in this process may have trained the piece."""
+        trained: Trained = self.begun.interrupts.call(function, self.piece(piece.group, piece.rows))
+        return trained
 
     def pause(self) -> None:
         """Look at what others want, many times in a second."""

@@ -326,7 +326,8 @@ class Trainable(Model):
         -----
         After the step come the layers' bounds of norms (``max_norm``), as in `fit`. Penalties are part of what
         `loss_and_gradients` returns. `history` and the number of epochs stay as they are. Steps along the gradients of
-        `loss_and_gradients` give the bits of ``fit(..., batch_size=None)``, where there is no dropout.
+        `loss_and_gradients` give the bits of ``fit(..., batch_size=None)``, where there is no dropout, for more than
+        eight rows: steps on fewer have a way of their own, and sums in another order.
 
         Examples
         --------
