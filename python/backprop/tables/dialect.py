@@ -9,8 +9,8 @@ The rules:
 - **encoding**: a byte order mark decides; else UTF-8 if the first bytes are; else UTF-16 if every other byte is 0; else
   Windows-1252, in which every text of Western Europe can be read.
 - **separator**: comma, semicolon, tab or ``|``; a first line ``sep=;`` is believed and skipped.
-- **comments**: lines at the top that begin with ``#`` are skipped, further down where there is one. Only where the line
-  below is all numbers, the last of them is the header.
+- **comments**: lines that begin with ``#`` are skipped. At the top, where the line below is all numbers, the last of
+  them is the header. Further down all are rows where one has as many values as the header, and no blank behind ``#``.
 - **title lines** above the header, with one value where the table has more, are skipped and said.
 - **quotes**: ``"``, doubled or after a backslash inside; ``'`` where cells stand in them and no ``"`` is in sight.
 """
@@ -20,8 +20,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import tee
 from typing import Any
 
 SEPARATORS: tuple[str, ...] = (",", ";", "\t", "|")
@@ -49,7 +50,7 @@ class Dialect:
     skip
         Records above the first row, the header among them.
     comment
-        ``"#"`` where lines further down begin with it, else empty.
+        ``"#"`` where lines below the header begin with it and are no rows, else empty.
     dropped
         Whether the header ends with a separator, behind which no row has a value.
     said
@@ -126,8 +127,9 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
     while skipped < len(lines) and lines[skipped].startswith("#"):
         skipped += 1
     comments = lines[top:skipped]
-    comment = "#" if any(line.startswith("#") for line in lines[skipped:]) else ""
-    numbered = [(k, line) for k, line in enumerate(lines) if k >= skipped and line.strip() and not line.startswith("#")]
+    marked = list(are_comments(lines, '"'))
+    below = [(k, line) for k, line in enumerate(lines) if k >= skipped and line.strip()]
+    numbered = [(k, line) for k, line in below if not marked[k]]
     if comments and _commented_header(comments[-1], [line for _, line in numbered[:1]], separators):
         numbered.insert(0, (skipped - 1, comments[-1].removeprefix("#").lstrip()))
     body = [line for _, line in numbered]
@@ -136,9 +138,12 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
     quote, escape = _quotes(body)
     found = max((_tried(body, separator, quote, escape) for separator in separators), key=lambda tried: tried.fitness)
     header = numbered[found.titles][0]
-    # DuckDB counts blank lines, but no comments that it knows as such.
-    above = sum(1 for line in lines[: header + 1] if not (comment and line.startswith(comment)))
-    dialect = Dialect((), found.separator, quote, escape, above, comment)
+    comment = "#" if any(marked[k] for k, _ in below) else ""
+    above = found.records[: found.titles + 1]
+    rows = _records([line for k, line in below if k > header], found.separator, quote, escape)
+    if any(len(row) == len(above[-1]) > 1 and re.match(r"#\S", row[0]) for row in rows):
+        found, comment = replace(found, records=[*above, *rows]), ""
+    dialect = Dialect((), found.separator, quote, escape, header + 1, comment)
     return _named(dialect, found, name)
 
 
@@ -154,14 +159,7 @@ class _Tried:
 
 
 def _tried(lines: Sequence[str], separator: str, quote: str, escape: str) -> _Tried:
-    options: dict[str, Any] = {"escapechar": escape, "doublequote": False} if escape == "\\" else {}
-    try:
-        records = list(csv.reader(
-            lines, delimiter=separator, quotechar=quote or None, skipinitialspace=True,
-            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, **options,
-        ))  # fmt: skip
-    except csv.Error:
-        records = [line.split(separator) for line in lines]
+    records = _records(lines, separator, quote, escape)
     titles = _title_lines(records)
     header, rows = records[titles], records[titles + 1 :]
     agreeing = sum(len(row) == len(header) for row in rows)
@@ -170,6 +168,41 @@ def _tried(lines: Sequence[str], separator: str, quote: str, escape: str) -> _Tr
     cells = [cell.strip() for row in rows for cell in row]
     numbers = sum(1 for cell in cells if _NUMBER.fullmatch(cell)) / max(len(cells), 1)
     return _Tried(separator, records, titles, (len(header) > 1, agree, round(numbers, 2), len(header)))
+
+
+def _records(lines: Sequence[str], separator: str, quote: str, escape: str) -> list[list[str]]:
+    """Return the cells of lines."""
+    options: dict[str, Any] = {"escapechar": escape, "doublequote": False} if escape == "\\" else {}
+    try:
+        return list(csv.reader(
+            lines, delimiter=separator, quotechar=quote or None, skipinitialspace=True,
+            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, **options,
+        ))  # fmt: skip
+    except csv.Error:
+        return [line.split(separator) for line in lines]
+
+
+def are_comments(lines: Iterable[str], quote: str) -> Iterator[bool]:
+    """Tell of each line whether it begins with ``#``, and not in the middle of a cell in quotes.
+
+    Examples
+    --------
+    >>> list(are_comments(["a,b", "# one", '1,"two', "# lines"], '"'))
+    [False, True, False, False]
+    """
+    inside = False
+    for line in lines:
+        is_comment = line.startswith("#") and not inside
+        yield is_comment
+        inside ^= not is_comment and bool(line.replace(f"\\{quote}", "").count(quote) % 2)
+
+
+def without_comments(lines: Iterable[str], dialect: Dialect) -> Iterator[str]:
+    """Yield the lines of a file but for the comments below its header."""
+    lines, again = tee(lines)
+    for k, (line, is_comment) in enumerate(zip(lines, are_comments(again, dialect.quote), strict=True)):
+        if k < dialect.skip or not is_comment:
+            yield line
 
 
 def _title_lines(records: Sequence[Sequence[str]]) -> int:

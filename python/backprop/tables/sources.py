@@ -244,9 +244,16 @@ def _dialect_of(file: File, kept: list[Any]) -> tuple[File, Dialect]:
         file = _recoded(file, encoding, kept)
         head = _head(file, dialects.SAMPLED)
         said = (f"read as {encoding}",)
-    text = head.decode("utf-8-sig", errors="replace")
-    found = dialects.sniffed(text, file.name, len(head) < dialects.SAMPLED and file.compression != "zstd")
+    found = _sniffed(file, head)
+    if found.comment:  # DuckDB, told of it, ends a line wherever the character stands
+        file = _recoded(file, "utf-8-sig", kept, found)
+        found = _sniffed(file, _head(file, dialects.SAMPLED))
     return file, replace(found, said=(*said, *found.said))
+
+
+def _sniffed(file: File, head: bytes) -> Dialect:
+    text = head.decode("utf-8-sig", errors="replace")
+    return dialects.sniffed(text, file.name, len(head) < dialects.SAMPLED and file.compression != "zstd")
 
 
 def _insert_csv(
@@ -291,15 +298,15 @@ def _csv_query(file: File, dialect: Dialect, columns: Mapping[str, Stored]) -> s
     return (
         f"SELECT {chosen} FROM read_csv({literal(file.path)}, columns={{{types}}}, auto_detect=false, header=false, "
         f"skip={dialect.skip}, delim={literal(dialect.separator)}, quote={literal(dialect.quote)}, "
-        f"escape={literal(dialect.escape)}, comment={literal(dialect.comment)}, nullstr='', strict_mode=true, "
+        f"escape={literal(dialect.escape)}, nullstr='', strict_mode=true, "
         f"max_line_size={LONGEST_LINE}, compression={literal(file.compression)})"
     )
 
 
-def _recoded(file: File, encoding: str, kept: list[Any]) -> File:
-    """Return a copy in UTF-8 with one kind of line end and without blank lines."""
-    path = _temporary(kept, "recoded")
-    errors = "replace" if encoding == "cp1252" else "strict"
+def _recoded(file: File, encoding: str, kept: list[Any], commented: Dialect | None = None) -> File:
+    """Return a copy in UTF-8 with one kind of line end and without blank lines, and without comments below a header."""
+    path = _temporary(kept, "recoded" if commented is None else "uncommented")
+    errors = "surrogateescape" if commented else "replace" if encoding == "cp1252" else "strict"
     try:
         if file.compression == "zstd":
             raw = _temporary(kept, "unpacked")
@@ -311,7 +318,8 @@ def _recoded(file: File, encoding: str, kept: list[Any]) -> File:
             file = replace(file, path=raw, compression="none")
         opener: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
         with opener(file.path, "rt", encoding=encoding, errors=errors) as source, open(path, "wb") as out:
-            out.writelines(line.encode() for line in source if line.strip())
+            lines = source if commented is None else dialects.without_comments(source, commented)
+            out.writelines(line.encode(errors=errors) for line in lines if line.strip())
     except UnicodeError as error:
         raise ValueError(f"{file.name}: not {encoding} text ({error})") from error
     except EOFError as error:
