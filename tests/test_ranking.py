@@ -87,6 +87,18 @@ def test_a_single_class(name, value, rng):
     np.testing.assert_allclose(metrics.METRICS[name](outputs, true.astype(float)), of_both, **CLOSE)
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_never_above_1_whatever_the_size_of_the_weights(name):
+    """Sums of weights are rounded, and products of large or small ones leave float64."""
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scores, weight = rng.uniform(size=(30, 1)), rng.uniform(size=30)
+        true = (scores > 0.5).astype(int)
+        found = getattr(metrics, name)(scores, true, weight)
+        assert 1 - 1e-14 < found <= 1
+        assert [getattr(metrics, name)(scores, true, weight * 2.0**k) for k in (-900, 900)] == [found] * 2
+
+
 def test_scores_that_are_all_the_same():
     outputs, true = np.full((4, 1), 0.5), np.array([[0.0], [1.0], [1.0], [1.0]])
     assert (metrics.roc_auc(outputs, true), metrics.average_precision(outputs, true)) == (0.5, 0.75)

@@ -102,7 +102,7 @@ def average_precision(outputs: Array, targets: Array, sample_weight: Array | Non
 
 def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | None) -> float:
     """Return the figure of one output, the mean over outputs, or over the classes of labels for which it is defined."""
-    weights = None if sample_weight is None else np.asarray(sample_weight, FLOAT)
+    weights = None if sample_weight is None else _of_size_one(np.asarray(sample_weight, FLOAT))
     if targets.ndim == 2:
         each = [weights] * outputs.shape[1] if weights is None or weights.ndim == 1 else weights.T
         columns = zip(outputs.T, targets.T >= 0.5, each, strict=True)
@@ -114,12 +114,18 @@ def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | No
     return float(np.mean(defined)) if defined else math.nan
 
 
+def _of_size_one(weights: Reals) -> Reals:
+    """Return weights times a power of two, so that the largest is below 1 and products of their sums are finite."""
+    scaled: Reals = np.ldexp(weights, -np.frexp(weights.max(initial=0.0))[1])
+    return scaled
+
+
 def _area(true: Reals, false: Reals) -> float:
     if not len(true) or not (true[-1] and false[-1]):
         return math.nan
     # The area of each step, a trapezium; in units of all pairs of rows.
     wide, high = np.diff(false, prepend=0.0), true - np.diff(true, prepend=0.0) / 2
-    return float((wide * high).sum() / (true[-1] * false[-1]))
+    return min(float((wide * high).sum() / (true[-1] * false[-1])), 1.0)
 
 
 def _average_precision(true: Reals, false: Reals) -> float:
@@ -127,7 +133,7 @@ def _average_precision(true: Reals, false: Reals) -> float:
         return math.nan
     if not true[-1]:
         return 0.0
-    return float((np.diff(true, prepend=0.0) * (true / (true + false))).sum() / true[-1])
+    return min(float((np.diff(true, prepend=0.0) * (true / (true + false))).sum() / true[-1]), 1.0)
 
 
 def _steps(scores: Array, true: Array, weights: Reals | None) -> tuple[Reals, Reals, Array]:
