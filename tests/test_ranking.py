@@ -99,6 +99,17 @@ def test_never_above_1_whatever_the_size_of_the_weights(name):
         assert [getattr(metrics, name)(scores, true, weight * 2.0**k) for k in (-900, 900)] == [found] * 2
 
 
+@pytest.mark.parametrize("name", bp.metrics.METRICS)
+def test_the_size_of_weights_does_not_matter(name, rng):
+    """Not even where weights times errors leave float64."""
+    outputs, targets = rng.uniform(size=(20, 1)), rng.integers(0, 2, (20, 1))
+    size = 1e100 if name in ("mean_absolute_error", "mean_squared_error", "root_mean_squared_error", "r2") else 1
+    weight, metric = rng.uniform(0.1, 1, 20), getattr(metrics, name)
+    found = [metric(size * outputs, size * targets, weight * 2.0**k) for k in (0, -900, 900)]
+    assert np.isfinite(found[0])
+    assert found == [found[0]] * 3
+
+
 def test_scores_that_are_all_the_same():
     outputs, true = np.full((4, 1), 0.5), np.array([[0.0], [1.0], [1.0], [1.0]])
     assert (metrics.roc_auc(outputs, true), metrics.average_precision(outputs, true)) == (0.5, 0.75)

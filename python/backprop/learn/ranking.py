@@ -39,7 +39,10 @@ Figure = TypeVar("Figure", bound=Callable[..., float])
 
 
 def of_what_has_weight(metric: Figure) -> Figure:
-    """Leave outputs out of a metric that have no weight in any row; it is NaN where none is left."""
+    """Leave outputs out of a metric that have no weight in any row; it is NaN where none is left.
+
+    The size of the weights does not matter: with their largest near 1, sums and products of them are finite.
+    """
 
     @functools.wraps(metric)
     def measured(outputs: Array, targets: Array, sample_weight: Array | None = None) -> float:
@@ -49,6 +52,8 @@ def of_what_has_weight(metric: Figure) -> Figure:
                 return math.nan
             if not there.all():
                 outputs, targets, sample_weight = outputs[:, there], targets[:, there], sample_weight[:, there]
+            if np.asarray(sample_weight).dtype.kind == "f":  # times a power of two, which changes no digit
+                sample_weight = np.ldexp(sample_weight, -np.frexp(np.max(sample_weight))[1])
         return metric(outputs, targets, sample_weight)
 
     return cast(Figure, measured)
@@ -102,7 +107,7 @@ def average_precision(outputs: Array, targets: Array, sample_weight: Array | Non
 
 def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | None) -> float:
     """Return the figure of one output, the mean over outputs, or over the classes of labels for which it is defined."""
-    weights = None if sample_weight is None else _of_size_one(np.asarray(sample_weight, FLOAT))
+    weights = None if sample_weight is None else np.asarray(sample_weight, FLOAT)
     if targets.ndim == 2:
         each = [weights] * outputs.shape[1] if weights is None or weights.ndim == 1 else weights.T
         columns = zip(outputs.T, targets.T >= 0.5, each, strict=True)
@@ -112,12 +117,6 @@ def _mean(figure: Any, outputs: Array, targets: Array, sample_weight: Array | No
     values = [figure(*_steps(outputs[:, k], targets == k, weights)[:2]) for k in there.tolist()]
     defined = [value for value in values if not math.isnan(value)]
     return float(np.mean(defined)) if defined else math.nan
-
-
-def _of_size_one(weights: Reals) -> Reals:
-    """Return weights times a power of two, so that the largest is below 1 and products of their sums are finite."""
-    scaled: Reals = np.ldexp(weights, -np.frexp(weights.max(initial=0.0))[1])
-    return scaled
 
 
 def _area(true: Reals, false: Reals) -> float:
