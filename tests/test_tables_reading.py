@@ -616,6 +616,21 @@ def test_nested_values_are_left_out_whatever_holds_them(library, cells):
     assert "nested values" in decided(open_table(data), ["nested"])["nested"].why
 
 
+@pytest.mark.parametrize("where", ["file", "query", "database"])
+def test_texts_beside_numbers_in_json_have_no_quotes(where, tmp_path):
+    """They are the words that a frame has."""
+    (tmp_path / "mixed.jsonl").write_text('{"a": "x", "b": 1}\n{"a": 2, "b": 3}\n{"a": null, "b": 4}\n')
+    if where == "database":
+        with duckdb.connect(tmp_path / "mixed.duckdb") as made:
+            made.execute(f"CREATE TABLE t AS SELECT * FROM '{tmp_path}/mixed.jsonl'")
+        table = open_table(tmp_path / "mixed.duckdb")
+    elif where == "query":
+        table = open_table(sql=f"SELECT * FROM '{tmp_path}/mixed.jsonl'")
+    else:
+        table = open_table(tmp_path / "mixed.jsonl")
+    assert sorted(read(table, [Column("a", "category")])["a"].words) == ["2", "x"]
+
+
 def test_a_column_of_nothing_is_empty():
     polars, pyarrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
     for frame in ({"a": [None, None]}, polars.DataFrame({"a": [None, None]}), pyarrow.table({"a": pyarrow.nulls(2)})):

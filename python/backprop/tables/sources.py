@@ -362,8 +362,7 @@ def _durations(files: Sequence[File], connection: Any, name: str) -> dict[str, f
 def _stored(connection: Any, query: str, name: str, limits: Limits, *, materialised: bool) -> Table:
     """Return the table that a query gives; kept by DuckDB where reading it again would be slow, or not the same."""
     with engine.errors(name):
-        columns = _described(connection, f"SELECT * FROM {query}")
-        chosen = ", ".join(f"{quoted(column)} AS {stored.sql}" for column, stored in columns.items())
+        columns, chosen = _shortened(_described(connection, f"SELECT * FROM {query}"))
         what = "TABLE" if materialised else "VIEW"
         statement = f"CREATE {what} source_rows AS SELECT {chosen} FROM {query}"
         engine.run(connection, statement, progress=limits.progress)
@@ -373,8 +372,18 @@ def _stored(connection: Any, query: str, name: str, limits: Limits, *, materiali
 
 
 def _described(connection: Any, query: str) -> dict[str, Stored]:
+    """Return the columns of a query; those of type JSON, which are of several types, without quotes around texts."""
     rows = connection.execute(f"DESCRIBE {query}").fetchall()
-    return {row[0]: Stored(f"c{k}", row[1]) for k, row in enumerate(rows)}
+    return {
+        name: Stored(f"({quoted(name)} ->> '$')", "VARCHAR") if kind == "JSON" else Stored(quoted(name), kind)
+        for name, kind, *_ in rows
+    }
+
+
+def _shortened(columns: Mapping[str, Stored]) -> tuple[dict[str, Stored], str]:
+    """Return columns under short names, and what selects them."""
+    short = {name: Stored(f"c{k}", stored.type) for k, (name, stored) in enumerate(columns.items())}
+    return short, ", ".join(f"{stored.sql} AS {short[name].sql}" for name, stored in columns.items())
 
 
 # --- databases and queries -----------------------------------------------------------------------------------------
@@ -396,10 +405,7 @@ def _attached_duckdb(file: File, connection: Any, limits: Limits, table: str | N
     relation = "source." + ".".join(quoted(part) for part in (["main", chosen] if chosen in {name for schema, name in
                                     found if schema == "main"} else chosen.split(".", 1)))  # fmt: skip
     with engine.errors(file.name):
-        columns = {
-            column: Stored(quoted(column), stored.type)
-            for column, stored in _described(connection, f"SELECT * FROM {relation}").items()
-        }
+        columns = _described(connection, f"SELECT * FROM {relation}")
     return Table(file.name, columns, relation, connection, limits)
 
 
@@ -479,8 +485,7 @@ def _queried(opened: Table, sql: str) -> Table:
             chosen = ", ".join(f"{stored.sql} AS {quoted(column)}" for column, stored in opened.columns.items())
             connection.execute(f"CREATE VIEW data AS SELECT {chosen} FROM {opened.relation}")
         query = f"({sql.strip().rstrip(';')}\n)"
-        columns = _described(connection, f"SELECT * FROM {query}")
-        chosen = ", ".join(f"{quoted(column)} AS {stored.sql}" for column, stored in columns.items())
+        columns, chosen = _shortened(_described(connection, f"SELECT * FROM {query}"))
         statement = f"CREATE TABLE memory.main.query_rows AS SELECT {chosen} FROM {query} AS q"
         engine.run(connection, statement, progress=opened.limits.progress)
     if not connection.execute("SELECT 1 FROM memory.main.query_rows LIMIT 1").fetchall():
