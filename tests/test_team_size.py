@@ -151,22 +151,49 @@ def test_a_short_run_on_a_busy_machine_is_hardly_slower_than_one_thread(step):
         assert total(seconds, sizes) < 1.04 * seconds[:, 0].sum() + 0.008, duration
 
 
-@pytest.mark.parametrize("rows", [200, 100_000])
-@pytest.mark.parametrize("fixed", [False, True])
-def test_a_minimisation_of_few_rows_begins_alone(rows, fixed, monkeypatch):
+@pytest.fixture
+def teams_of_minimizers(monkeypatch):
+    """How many threads each minimisation begins with."""
     seen = []
     core = choice.load(COMPILED[0]).module(np.float64)
 
     class Solving(core.Solving):
-        def __init__(self, *settings):
-            super().__init__(*settings)
+        def __init__(self, *settings, **others):
+            super().__init__(*settings, **others)
             seen.append(self.n_threads)
 
     monkeypatch.setattr(core, "Solving", Solving)
+    return seen
+
+
+@pytest.mark.parametrize("rows", [200, 20_000, 300_000])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_minimisation_of_short_steps_begins_alone(rows, fixed, teams_of_minimizers, monkeypatch):
     monkeypatch.setenv("BACKPROP_THREADS", "fixed" if fixed else "auto")
     net = bp.mlp([2, 20, 1], seed=0, dtype="float64", backend=COMPILED[0])
     net.minimize(np.zeros((rows, 2)), np.zeros(rows), max_iter=1, n_threads=2)
-    assert seen == [1 if rows == 200 and not fixed else 2]
+    assert teams_of_minimizers == [2 if rows == 300_000 or fixed else 1]
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize("rows", [100, 10_000])
+@pytest.mark.parametrize("n_threads", [1, 2, "auto"])
+def test_threads_of_an_estimator_reach_its_minimizer(rows, n_threads, teams_of_minimizers, monkeypatch):
+    """ "auto" takes all where an evaluation is long enough for its two meetings."""
+    estimators = pytest.importorskip("backprop.sklearn")
+    monkeypatch.setenv("BACKPROP_BACKEND", COMPILED[0])
+    monkeypatch.setenv("BACKPROP_THREADS", "fixed")
+    monkeypatch.setattr(threads, "allowed", lambda: 2)
+    X = np.linspace(0, 1, 2 * rows).reshape(rows, 2)
+    coefs = []
+    for wanted in (n_threads, 1):
+        model = estimators.MLPRegressor(
+            hidden_layer_sizes=20, solver="lbfgs", max_iter=3, random_state=0, n_threads=wanted
+        )
+        coefs.append(model.fit(X, X[:, 0]).coefs_)
+    assert teams_of_minimizers == [1 if n_threads == "auto" and rows == 100 else 2 if n_threads != 1 else 1, 1]
+    for ours, alone in zip(*coefs, strict=True):
+        assert ours.tobytes() == alone.tobytes()
 
 
 def test_a_team_of_one():

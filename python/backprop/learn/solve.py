@@ -40,7 +40,10 @@ R = TypeVar("R")
 MOST_PARAMETERS = 5000
 """that Levenberg-Marquardt trains: its matrix has 200 MB then"""
 _ROWS_OF_A_CHUNK, _MEETINGS = 96, 6
-"""Threads meet after each chunk, and where a CPU is busy, such short waits cost more than they do in training."""
+"""Of Levenberg-Marquardt: threads meet after each chunk, and where a CPU is busy, such short waits cost more than they
+do in training."""
+_SELDOM = 2.5
+"""An evaluation for L-BFGS has two meetings of threads, a step of training up to five."""
 
 
 def solver(method: str | Solver, tolerance: float | None, options: Mapping[str, Any] | None) -> Solver:
@@ -248,7 +251,7 @@ class Minimising:
         state, bar = self.state, self.listeners.bar
         objective, settings = self.objective, self.left.solver
         bound = float(np.finfo(self.network.dtype).max)
-        begins_alone = threads.are_few(flops(settings, objective, int(self.free.sum())))
+        begins_alone = threads.are_few(flops(settings, objective.loss, objective.data, int(self.free.sum())))
         self.run = run = solving(objective, settings, state, self.n_threads, bound, begins_alone)
         ended: str = "time"
         while ended == "time":
@@ -365,13 +368,13 @@ def solving(
     return Minimisation(bounded, settings, state)
 
 
-def flops(settings: Solver, objective: Objective, n_parameters: int) -> float:
-    """Return about how much arithmetic comes between two meetings of threads."""
-    n_rows: int = len(objective.data.X)
-    n_inputs: int = objective.data.X.shape[1]
+def flops(settings: Solver, loss: Loss | Custom, data: Data, n_parameters: int) -> float:
+    """Return how much arithmetic a step of training would have that keeps threads as busy between two meetings."""
+    n_rows: int = data.X.shape[0]
+    n_inputs: int = data.X.shape[1]
     if isinstance(settings, LevenbergMarquardt):
         return min(n_rows, _ROWS_OF_A_CHUNK) * n_parameters**2 / _MEETINGS
-    return rows.flops(objective.loss, n_inputs, n_parameters, n_rows)
+    return _SELDOM * rows.flops(loss, n_inputs, n_parameters, n_rows)
 
 
 def _stop_reason(reason: str, asked: str | None) -> str:

@@ -153,8 +153,8 @@ class Ready:
 
     @property
     def flops(self) -> float:
-        """About how much arithmetic comes between two meetings of threads."""
-        return flops(self.solver, self.problem.objective, int(self.problem.free.sum()))
+        """See `solve.flops`."""
+        return flops(self.solver, self.problem.objective.loss, self.problem.data, int(self.problem.free.sum()))
 
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""

@@ -363,7 +363,8 @@ class Perceptron(Parameters):
         """Train with a minimizer; returns the parameters, as all of these do. arguments: those of `_prepared`."""
         with Before(self):
             problem, _ = self._prepared(*arguments)
-            state, reason = minimize(problem, self.solver, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+            limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "tol": self.tol}
+            state, reason = minimize(problem, self.solver, n_threads=self.n_threads, **limits)
             self._learn_uncertainty(problem, state)
         self.n_iter_ = state.iteration
         self.loss_ = state.loss * problem.objective.unit

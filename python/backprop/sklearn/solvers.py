@@ -28,7 +28,7 @@ from backprop.learn.callbacks import Callback, Progress
 from backprop.learn.callbacks.averages import WeightAveraging, only_average, only_averages
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
-from backprop.learn.solve import check_solver, reason_of
+from backprop.learn.solve import check_solver, flops, reason_of
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
@@ -139,7 +139,9 @@ class Problem(NamedTuple):
 # --- minimizers ----------------------------------------------------------------------------------------------------
 
 
-def minimize(problem: Problem, solver_name: str, *, max_iter: int, max_fun: int, tol: float) -> tuple[SolverState, str]:
+def minimize(
+    problem: Problem, solver_name: str, *, max_iter: int, max_fun: int, tol: float, n_threads: int | str
+) -> tuple[SolverState, str]:
     """Minimise, with scikit-learn's settings for L-BFGS; returns where that came to, and why it ended."""
     core, plan, loss, data = problem.core, problem.plan, problem.objective.loss, problem.data
     assert isinstance(loss, Loss)  # these solvers refuse custom ones
@@ -147,7 +149,10 @@ def minimize(problem: Problem, solver_name: str, *, max_iter: int, max_fun: int,
     solver = _solver(solver_name, tol, min(max_fun, MAX_EVALUATIONS))
     names = {"argument": "solver", "sizes": "hidden_layer_sizes"}
     check_solver(solver, problem.layers, loss, data, plan.n_parameters, **names)
-    run = core.Solving(plan, loss, solver, data, state)
+    work = flops(solver, loss, data, plan.n_parameters)
+    used = threads.choose(None if isinstance(n_threads, str) else int(n_threads), work, core.MAX_THREADS)
+    fixed, begins_alone = threads.are_fixed(), threads.are_few(work)
+    run = core.Solving(plan, loss, solver, data, state, used, fixed, begins_alone=begins_alone)
     reason: SolveReason = "time"
     with HeldInterrupts() as interrupts:
         while reason == "time" or (reason == "iterations" and state.iteration < max_iter):

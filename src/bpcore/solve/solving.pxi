@@ -32,7 +32,7 @@ cdef class Solving:
         self.fill_method(solver)
         begin_size(
             &run.team.size, min(n_threads, <int> partition.MAX_THREADS), fixed_threads,
-            ONE_ALONE if begins_alone else ALL,
+            ONE_ALONE if begins_alone else epochs.beginning_of(&run.job) if self.is_lbfgs else ALL,
         )
         run.team.n_threads = 1
         self.slope_pass = take_slope_pass(run, plan, loss)
