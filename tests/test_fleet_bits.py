@@ -205,7 +205,7 @@ class Run:
     def train(self, training, seconds):
         return training.run(0, self.case.epochs, seconds, self.losses, self.validation_losses)
 
-    def one_by_one(self):
+    def loop(self):
         case = self.case
 
         def make(k, state, learning_rates):
@@ -215,7 +215,17 @@ class Run:
             plan = self.core.Plan(case.n_inputs, layers)
             return self.core.Training(plan, case.loss, case.optimizers[k % len(case.optimizers)], *rest)
 
-        self.train(FleetLoop(make, case.settings, case.data, self.state, case.rates), 1e9)
+        return FleetLoop(make, case.settings, case.data, self.state, case.rates)
+
+    def one_by_one(self):
+        self.train(self.loop(), 1e9)
+        return self
+
+    def one_by_one_in_slices(self, rng):
+        loop = self.loop()
+        while not self.train(loop, float(pick(rng, (0.0, 1e-4, 1e-3)))):
+            if rng.random() < 0.01:  # another object takes over
+                loop = self.loop()
         return self
 
     def at_once(self, in_lanes):
@@ -261,6 +271,7 @@ def check(seed, core, dtype):
     assert_same(run().at_once(False), alone)
     assert_same(run().at_once(None), alone)
     assert_same(run().in_slices(np.random.default_rng(seed)), alone)
+    assert_same(run().one_by_one_in_slices(np.random.default_rng(seed)), alone)
 
 
 @each_dtype

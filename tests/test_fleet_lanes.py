@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,6 +175,20 @@ def test_calls_of_no_time_come_to_an_end(backend, dtype, in_lanes):
     alone, sliced = next(run).one_by_one(), next(run)
     training = sliced.fleet(in_lanes)
     assert any(sliced.train(training, 0.0) for _ in range(10_000))
+    assert_same(sliced, alone)
+
+
+@each_dtype
+@each_compiled
+def test_steps_of_one_member_that_are_longer_than_a_call(backend, dtype):
+    """They go on in the next call, and so does the validation, where a fleet is trained member by member."""
+    core = module(backend, dtype)
+    case, state = made(core, dtype, WIDE, [5000, 20, 4900], batch_size=4900, epochs=2)
+    case = replace(case, validation=case.data)
+    run = runs(case, core, state)
+    alone, sliced = next(run).one_by_one(), next(run)
+    loop = sliced.loop()
+    assert any(sliced.train(loop, 0.0) for _ in range(10_000))
     assert_same(sliced, alone)
 
 

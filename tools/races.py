@@ -69,10 +69,19 @@ FAULTS = [
         group="races",
         first="",
     ),
+    Planted(
+        what="a thread claims one row of weights more than it sums, which is the next thread's",
+        old="                    claim_block(changes + (row - first_row) * n_out + first, n_out, height, n_columns)\n",
+        new="                    claim_block(changes + (row - first_row) * n_out + first, n_out, height + FAULT, "
+        "n_columns)\n",
+        group="races",
+        first="",
+    ),
 ]
 RACES = [
     Race(what=FAULTS[0].what, fault=1, program=TRAIN),
     Race(what=FAULTS[1].what, fault=2, program=TRAIN_FLEET),
+    Race(what=FAULTS[2].what, fault=3, program=TRAIN),
     Race(
         what="two threads of Python predict into one array, where the core stores parts of vectors",
         fault=0,

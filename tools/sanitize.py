@@ -65,13 +65,15 @@ def address(isas: list[str]) -> None:
 def thread(isas: list[str]) -> None:
     folder = ROOT / "build/sanitize/thread"
     package = build(folder, "thread", isas, source=planted.plant_all(FAULTS, folder / "source"))
-    settings = {"TSAN_OPTIONS": TSAN, "PYTHONPATH": package}
+    # threads of NumPy's own, which are not instrumented, would be reported
+    settings = {"TSAN_OPTIONS": TSAN, "PYTHONPATH": package, "OPENBLAS_NUM_THREADS": "1"}
     if not is_instrumented():
         settings["LD_PRELOAD"] = library("tsan")
     for isa in isas:
         for dtype in ("float32", "float64"):
             check_races(isa, dtype, settings)
-    tests = [*sorted(ROOT.glob("tests/test_*thread*.py")), ROOT / "tests/test_fleet_lanes.py"]
+    fleets = [ROOT / f"tests/test_fleet_{name}.py" for name in ("lanes", "minimize")]
+    tests = [*sorted(ROOT.glob("tests/test_*thread*.py")), *fleets]
     run([*FIXED_ADDRESSES, *PYTEST, *tests, "-k", "not wide and not (shares_change and dropout)"], **settings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,17 @@ class MemberTraining(Protocol):
         ...
 
 
+class Unfinished(NamedTuple):
+    """A member whose epoch goes on in the next call: its run may be in the middle of a step, or of its validation."""
+
+    member: int
+    training: MemberTraining
+    state: TrainingState
+    epoch_random: list[int]
+    kept: list[Any]
+    """see `FleetLoop.copy_of`"""
+
+
 class FleetLoop:
     """A fleet's training, one member after the other.
 
@@ -53,10 +64,11 @@ class FleetLoop:
         rates: FleetRates,
     ) -> None:
         self.make, self.settings, self.data, self.state, self.rates = make, settings, data, state, rates
+        self.unfinished: Unfinished | None = None
 
     def set_rates(self, rates: FleetRates) -> None:
         """Take these rates from the next step on."""
-        self.rates = rates
+        self.rates, self.unfinished = rates, None
 
     def run(
         self,
@@ -87,14 +99,9 @@ class FleetLoop:
         validation_losses: NDArray[np.float64] | None,
     ) -> None:
         """Train one member until its last epoch, its end or that of the time."""
-        n_rows = int(self.data.n_rows[k])
-        batch_size = self.settings.batch_size or n_rows
-        state = self.state.of(k, n_rows if self.settings.shuffle and batch_size < n_rows else 0)
+        training, state, epoch_random, kept = self.begin_member(k)
         position, step = int(self.state.members["position"][k]), state.step
-        training = self.make(k, state, self.rates_of(k, state.rate_scale, position))
         own, own_validation = np.empty(1), None if validation_losses is None else np.empty(1)
-        epoch_random = [int(word) for word in self.state.members["epoch_random"][k]]
-        kept = self.copy_of(k)
         reason = "epochs"
         try:
             while state.epoch - state.first_epoch < last and reason == "epochs":
@@ -117,10 +124,27 @@ class FleetLoop:
                 losses[state.epoch - state.first_epoch - first, k] = np.nan
                 if validation_losses is not None:
                     validation_losses[state.epoch - state.first_epoch - first, k] = np.nan
-        if reason == "tolerance":
+        if reason == "time" and self.state.members["status"][k] == RUNNING:
+            self.unfinished = Unfinished(k, training, state, epoch_random, kept)
+        elif reason == "tolerance":
             self.state.members["status"][k] = TOLERANCE
         elif reason == "diverged":
             self.lose(k, kept, state.epoch)
+
+    def begin_member(self, k: int) -> tuple[MemberTraining, TrainingState, list[int], list[Any]]:
+        """Return the run that the last call has left in the middle, with what belongs to it, or a new one.
+
+        A new one begins its step again: of steps that are longer than a call, none would ever be done.
+        """
+        last, self.unfinished = self.unfinished, None  # what a loss raises ends the run
+        if last is not None and last.member == k:
+            return last[1:]
+        n_rows = int(self.data.n_rows[k])
+        batch_size = self.settings.batch_size or n_rows
+        state = self.state.of(k, n_rows if self.settings.shuffle and batch_size < n_rows else 0)
+        position = int(self.state.members["position"][k])
+        training = self.make(k, state, self.rates_of(k, state.rate_scale, position))
+        return training, state, [int(word) for word in self.state.members["epoch_random"][k]], self.copy_of(k)
 
     def lose(self, k: int, kept: list[Any], epoch: int) -> None:
         """Take a member that has diverged in this epoch, counted from 1, back to a copy."""
