@@ -20,6 +20,7 @@ from backprop.tables.columns import Asked, Column, decided
 from backprop.tables.dialect import encoding_of, sniffed
 from backprop.tables.engine import Limits, memory_size
 from backprop.tables.reading import read
+from backprop.tables.targets import Labels
 from backprop.tables.values import MISSING
 
 duckdb = pytest.importorskip("duckdb")
@@ -569,6 +570,35 @@ def test_large_integers_that_are_labels_stay_apart(labels, dtype):
     assert [int(label) for label in model.predict(data)] == [int(label) for label in labels]
 
 
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (("5", "1e400"), "U"),
+        ((str(11 * 10**24 + 1), str(10**25)), "U"),
+        ((str(-(2**63) - 1), str(2**63)), "U"),
+        ((str(-(2**63)), str(2**63 - 1)), "i"),
+        ((str(2**64), str(2**70)), "f"),
+        (("0.5", str(2**53 + 1)), "U"),
+        (("0.5", "9007199254740993.5"), "f"),
+        (("0.1", "3"), "f"),
+    ],
+)
+def test_labels_that_are_numbers_are_themselves_or_texts(labels, dtype):
+    """A float for a whole number that it is not would be no label of the table."""
+    found = Labels("y", labels, "number").decoded(np.arange(2))
+    assert found.dtype.kind == dtype
+    if dtype == "U":
+        assert tuple(found) == labels
+    else:
+        assert found.tolist() == [float(label) if dtype == "f" else int(label) for label in labels]
+
+
+def test_labels_beyond_floats_are_learnt():
+    for large in ("1e400", "$ 1e400", "1" * 400):
+        data = {"x": list(range(60)), "y": [large, "5"] * 30}
+        assert set(TableModel(epochs=2).fit(data, "y").classes) == {large, "5"}
+
+
 def test_large_numbers_are_one_category_however_they_are_stored(tmp_path):
     """Integers, floats and texts; up to 2**53 as they have always been written into files of models."""
     for number in (3, 10**15 + 1, 2**53 - 1, 2**53 + 2, 2**70, -(2**60)):
@@ -598,6 +628,10 @@ def test_names_of_one_column():
         ({"target": 2.5}, r"target: needs names of columns, got 2.5 \(float\)"),
         ({"target": 2, "weight": 1.5}, r"weight: needs names of columns, got 1.5 \(float\)"),
         ({"target": 2, "group": [0, 1]}, "group: needs one column, got '0', '1'"),
+        ({"target": 2, "weight": []}, "weight: needs one column, got an empty list"),
+        ({"target": 2, "time": ()}, "time: needs one column, got an empty list"),
+        ({"target": b"ab"}, r"target: needs names of columns, got b'ab' \(bytes\)"),
+        ({"target": 2, "ignore": bytearray(b"1")}, "ignore: needs names of columns, got bytearray"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             TableModel().fit(frame, **arguments)
@@ -614,6 +648,8 @@ def test_nested_values_are_left_out_whatever_holds_them(library, cells):
         frames = pytest.importorskip(library)
         data = frames.table(data) if library == "pyarrow" else frames.DataFrame(data)
     assert "nested values" in decided(open_table(data), ["nested"])["nested"].why
+    with pytest.raises(ValueError, match=r"target 'nested' holds nested values .*; it needs labels or numbers"):
+        TableModel().fit(data, "nested")
 
 
 @pytest.mark.parametrize("where", ["file", "query", "database"])

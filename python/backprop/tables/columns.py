@@ -87,8 +87,8 @@ class Asked:
         """Return what the user says, with one name for a single one of several, and numbers for names that are text."""
         names = {key: as_names("target" if key == "targets" else key, value) for key, value in given.items()}
         for key in _SINGLE & names.keys():
-            if len(names[key]) > 1:
-                raise ValueError(f"{key}: needs one column, got {shorten(names[key])}")
+            if len(names[key]) != 1 and given[key] is not None:
+                raise ValueError(f"{key}: needs one column, got {shorten(names[key]) or 'an empty list'}")
         found: dict[str, Any] = {key: (*each, None)[0] if key in _SINGLE else each for key, each in names.items()}
         return cls(**found)
 
@@ -397,7 +397,7 @@ def as_names(what: str, given: Names) -> tuple[str, ...]:
     >>> as_names("target", "price"), as_names("ignore", None)
     (('price',), ())
     """
-    one = given is not None and (isinstance(given, str) or not isinstance(given, Iterable))
+    one = given is not None and (isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Iterable))
     found: tuple[Any, ...] = () if given is None else (given,) if one else tuple(given)
     # Names that are integers are text in a table.
     names = tuple(str(name) if isinstance(name, Integral) else name for name in found)

@@ -179,6 +179,8 @@ def _target_columns(
     found = []
     for name in asked.targets:
         column = decided[name]
+        if table.columns[name].kind == "other":
+            raise ValueError(f"{table.name}: target {name!r} holds {column.why}; it needs labels or numbers")
         if not seen[name].there:
             raise ValueError(f"{table.name}: target {name!r} has no value in any row")
         if column.why == "constant":

@@ -90,14 +90,17 @@ class Labels:
         return np.array(self.labels)[classes]
 
     def _numbers(self) -> NDArray[Any]:
-        """Return the labels as numbers, texts where no type of NumPy tells all of them apart."""
-        numbers = np.array([float(label) for label in self.labels])
-        if (numbers == np.rint(numbers)).all():
-            exact = [int(Decimal(label)) for label in self.labels]
+        """Return the labels as numbers, texts where no type of NumPy has all of them."""
+        floats = [float(label) for label in self.labels]
+        exact = [Decimal(label) for label in self.labels]
+        whole = [number == number.to_integral_value() for number in exact]
+        if all(whole):
             for dtype in (np.int64, np.uint64):
                 if np.iinfo(dtype).min <= min(exact) and max(exact) <= np.iinfo(dtype).max:
-                    return np.array(exact, dtype)
-        return numbers if len(set(numbers.tolist())) == len(numbers) else np.array(self.labels)
+                    return np.array([int(number) for number in exact], dtype)
+        # A fraction is the float next to it; a whole number has to be itself, so that none is infinite.
+        same = all(number == near for number, near, is_whole in zip(exact, floats, whole, strict=True) if is_whole)
+        return np.array(floats if same and len(set(floats)) == len(floats) else self.labels)
 
 
 @dataclass(frozen=True, slots=True)

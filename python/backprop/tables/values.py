@@ -196,7 +196,7 @@ def number(column: Stored, decimal: str, *, plain: bool = False) -> str:
     unit = f"CASE WHEN contains({text}, '%') THEN 100 WHEN contains({text}, '‰') THEN 1000 ELSE 1 END"
     careful = (
         f"CASE WHEN regexp_full_match({text}, {literal(_FULL[decimal])}) "
-        f"THEN TRY_CAST({digits} AS DOUBLE) * {sign} / {unit} "
+        f"THEN nullif(TRY_CAST({digits} AS DOUBLE), 'inf'::DOUBLE) * {sign} / {unit} "
         f"WHEN regexp_full_match({text}, {literal(_DURATION)}) THEN {_seconds(text)} END"
     )
     if decimal == ".":  # what DuckDB's own cast takes is right, but for 1_000 and the names of infinities
@@ -204,7 +204,8 @@ def number(column: Stored, decimal: str, *, plain: bool = False) -> str:
             f"CASE WHEN isfinite({fast}) AND NOT contains({text}, '_') THEN {fast} "
             f"WHEN {fast} IS NULL THEN {careful} END"
         )
-    return f"CASE WHEN regexp_full_match({text}, '[-+]?[0-9]+') THEN {fast} ELSE {careful} END"
+    plainly = f"isfinite({fast}) AND regexp_full_match({text}, '[-+]?[0-9]+')"
+    return f"CASE WHEN {plainly} THEN {fast} ELSE {careful} END"
 
 
 def _seconds(duration: str) -> str:
