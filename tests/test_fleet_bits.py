@@ -281,6 +281,46 @@ def test_bits_of_a_fleet(seed, backend, dtype):
     check(seed, module(backend, dtype), dtype)
 
 
+def draw_repeating(seed, dtype):
+    """A fleet whose steps are epochs, for more of them than go by between two copies of a member; its state, in which
+    some members have just ended an epoch."""
+    rng = np.random.default_rng(seed)
+    size, most, n_inputs = pick(rng, (17, 20, 33, 40)), pick(rng, (1, 2, 4, 9, 20)), pick(rng, (1, 2, 3, 8))
+    n_rows = [most] * size if rng.random() < 0.5 else rng.integers(1, most + 1, size).tolist()
+    loss, layers = LOSSES["squared_error"](), [(Dense(pick(rng, (1, 4, 5, 16)), "tanh"), Dense(1))]
+    optimizers = [OPTIMIZERS[pick(rng, ("sgd", "adam"))](learning_rate=0.01)]
+    data = draw_rows(rng, size, n_rows, loss, layers[0], n_inputs, False, dtype, "own")
+    settings = TrainingSettings(
+        batch_size=None,
+        shuffle=rng.random() < 0.5,
+        tolerance=pick(rng, (None, 0.0, 1e-5, 1e-3)),
+        patience=pick(rng, (1, 5, 30)),
+        keep_best=rng.random() < 0.3,
+        n_threads=int(rng.integers(1, 3)),
+    )
+    case = Case(n_inputs, layers, loss, optimizers, settings, data, None, FleetRates(rng.random(size) * 0.05), 200)
+    state = draw_state(seed, case, dtype)
+    for k in np.flatnonzero(rng.random(size) < pick(rng, (0.0, 0.1))):
+        state.members["cursor"][k], state.members["step"][k] = n_rows[k], 1
+        state.members["loss_sum"][k], state.members["weight_sum"][k] = rng.random(), 1.0
+    return case, state
+
+
+@each_dtype
+@each_compiled
+@pytest.mark.parametrize("seed", range(20))
+def test_bits_where_steps_are_epochs(seed, backend, dtype):
+    core = module(backend, dtype)
+    case, state = draw_repeating(seed, dtype)
+
+    def run():
+        return Run(case, core, copy.deepcopy(state))
+
+    alone = run().one_by_one()
+    assert_same(run().at_once(True), alone)
+    assert_same(run().in_slices(np.random.default_rng(seed)), alone)
+
+
 @pytest.mark.skipif(len(COMPILED) < 2, reason="needs two compiled cores")
 @each_dtype
 @pytest.mark.parametrize("seed", range(0, N_CASES, 4))

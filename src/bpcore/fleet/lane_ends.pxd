@@ -177,7 +177,7 @@ cdef inline void part(Lanes *lanes, const int64_t *stops) noexcept nogil:
         for i in range(LANES):
             if lanes.ended[i]:
                 end_or_save(lanes, i, stops != NULL and stops[i])
-    if lanes.repeats:
+    if lanes.repeats and stops == NULL:
         lanes.due_in = epochs_until_due(lanes)
 
 

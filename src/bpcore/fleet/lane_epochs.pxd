@@ -108,7 +108,8 @@ cdef inline void draw(Lanes *lanes) noexcept nogil:
 cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
     """How the next batches, of n rows, are cut and what they have in common."""
     cdef int i
-    lanes.gathered = lanes.plan_stands = False
+    lanes.gathered = False
+    lanes.plan_stands = True
     lanes.most_in_batch = 0
     lanes.equal_batches = lanes.all_ordered = lanes.n_members == LANES
     lanes.full_batches = True
@@ -127,7 +128,7 @@ cdef inline void plan_step(Lanes *lanes, const int64_t *n) noexcept nogil:
     )
 
 
-cdef inline void begin_step(Lanes *lanes) noexcept nogil:
+cdef inline void plan_batches(Lanes *lanes) noexcept nogil:
     """The next batch of each lane: its rows, their order, the key of its dropout."""
     cdef int64_t n[MAX_LANES]
     cdef lvec cursor, size, left, changed = lset1(0), begins = lset1(0)
@@ -147,6 +148,14 @@ cdef inline void begin_step(Lanes *lanes) noexcept nogil:
         draw(lanes)
     if not lanes.plan_stands or lanes.data.weighted or lany(changed):
         plan_step(lanes, n)
+
+
+cdef inline void begin_step(Lanes *lanes) noexcept nogil:
+    lanes.repeats = lanes.plan_stands and lanes.whole_epochs
+    if lanes.repeats:
+        lanes.draws = False
+    else:
+        plan_batches(lanes)
     lanes.round = 0
     lanes.phase = IN_STEP
 
@@ -235,11 +244,8 @@ cdef inline bint find_ended(Lanes *lanes) noexcept nogil:
 cdef inline bint tick(Lanes *lanes) noexcept nogil:
     """One step of every lane, and what follows at the end of an epoch; False where the time is over before."""
     if lanes.phase == BETWEEN:
-        lanes.repeats = lanes.plan_stands and lanes.whole_epochs
-        if lanes.repeats:
-            lanes.draws = False
-            lanes.round, lanes.phase = 0, IN_STEP
-        elif lanes.plan_stands or not find_ended(lanes):  # a validation may be left
+        lanes.repeats = False
+        if lanes.plan_stands or not find_ended(lanes):  # a validation may be left
             begin_step(lanes)
     if lanes.phase == IN_STEP:
         if not run_gradients(lanes):
@@ -250,7 +256,6 @@ cdef inline bint tick(Lanes *lanes) noexcept nogil:
             return False
         end_epochs(lanes)
     lanes.phase = BETWEEN
-    lanes.plan_stands = True
     return True
 
 
@@ -270,7 +275,7 @@ cdef inline void resume_lanes(Lanes *lanes) noexcept nogil:
     cdef bint changed = False
     cdef int i
     lanes.dealt = True
-    lanes.due_in = 0
+    lanes.repeats = False  # whoever is in the middle of such a step looks at everything at its end
     for i in range(LANES):
         k = lanes.member[i]
         if k < 0:

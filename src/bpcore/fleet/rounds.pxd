@@ -312,7 +312,7 @@ cdef inline void run_whole(Lanes *lanes, const MembersTarget *target, bint keeps
     for h in range(PARTS):
         i = h * PART
         dstore(lanes.batch.total + i, dset1(0))
-        if not (lanes.repeats and p.equal) or lanes.data.weighted:  # else nobody asks for them
+        if not (lanes.gathered and lanes.repeats and p.equal) or lanes.data.weighted:  # else nobody asks for them
             lstore(p.first + i, lload(lanes.batch.first + i))
             lstore(p.rows + i, lload(lanes.batch.n + i))
     run_pass(lanes, &lanes.data, &lanes.batch, &p, target, lanes.gathered, lanes.batch.total)
