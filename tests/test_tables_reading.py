@@ -152,7 +152,20 @@ def test_pipes_are_read():
     [
         ("# made by a machine\n# on Monday\na,b\n1,2\n# half\n3,4\n", [("1", "2"), ("3", "4")]),
         ("#a,b\n1,2\n3,4\n", [("1", "2"), ("3", "4")]),
-        ("#a,b\n1,2\n#3,4\n", [("1", "2"), ("#3", "4")]),
+        ("#a,b\n1,2\n#3,4\n", [("1", "2")]),
+        ("## a,b\n1,2\n", [("1", "2")]),
+        ("a,b\n1,2\n#3,4\n5,6\n", [("1", "2"), ("5", "6")]),
+        ("a,b\n#1,2\n#3,4\n", [("#1", "2"), ("#3", "4")]),
+        ("a,b\nx,2\n#3,4\n", [("x", "2"), ("#3", "4")]),
+        ('a,b\n"#x",2\n# note\n3,4\n', [("#x", "2"), ("3", "4")]),
+        ('a,b\n"x\n#y",2\n# note\n3,4\n', [("x\n#y", "2"), ("3", "4")]),
+        ('size,y\n5" pipe,1\n# note\n6" pipe,2\n', [('5" pipe', "1"), ('6" pipe', "2")]),
+        ('a,b\n1,5" or "6\n# it is 7", or so\n3,4\n', [("1", '5" or "6'), ("3", "4")]),
+        ('a,b\n1, "x\n#y"\n# note\n3,4\n', [("1", "x\n#y"), ("3", "4")]),
+        ("a,b\n'x\n#y','z'\n# note\n'3','4'\n", [("x\n#y", "z"), ("3", "4")]),
+        ('path,y\n"C:\\",1\n"F ""x""",1\n# note\n"D",3\n', [("C:\\", "1"), ('F "x"', "1"), ("D", "3")]),
+        ('a,b\n"say \\"hi",2\n# 1\n3,"x\\\\"\n# 2\n4,5\n', [('say "hi', "2"), ("3", "x\\"), ("4", "5")]),
+        ('a,b\n# one\n"x\n\ny",2\n# two\n\n3,4\n', [("x\n\ny", "2"), ("3", "4")]),
         ("a,b\n1,2\n#x,3\n4,5\n", [("1", "2"), ("#x", "3"), ("4", "5")]),
         ("# colors\na,b\n#ff0000,1\n#00ff00,2\n", [("#ff0000", "1"), ("#00ff00", "2")]),
         ('a,b\n1,2\n#x,"3\n4"\n5,6\n', [("1", "2"), ("#x", "3\n4"), ("5", "6")]),
@@ -182,6 +195,11 @@ def test_dialects(text, rows):
     assert [row[: len(rows[0])] for row in cells(open_table("t.csv"))] == rows
 
 
+@pytest.mark.parametrize("text", ["a,b\n#ff0000,1\n#00ff00,2\n", "a,b\n1,2\n#x,3\n"])
+def test_rows_that_begin_like_comments_are_said(text):
+    assert open_table(write("t.csv", text)).said == ("lines that begin with # are rows",)
+
+
 def test_columns_without_a_name():
     write("t.csv", ",a\n0,5\n1,6\n")
     table = open_table("t.csv")
@@ -205,6 +223,13 @@ def test_names_that_sql_would_trip_over():
         (b"a,b\n", r"t\.csv: no rows below the header"),
         (b"a,b\n1,2\n3\n", r"t\.csv, line 3: 1 value, but the header has 2 columns"),
         (b"a,b\n\n1,2\n3,4,5\n", r"t\.csv, line 4: 3 values, but the header has 2 columns"),
+        (b"a,b\n\n1,2\n3\n", r"t\.csv, line 4: 1 value, but the header has 2 columns"),
+        ("a,b\n\n1,2\n\n3,4,5\n".encode("utf-16"), r"t\.csv, line 5: 3 values"),
+        (b"a,b\n# one\n# two\n1,2\n3\n", r"t\.csv, line 5: 1 value, but the header has 2 columns"),
+        (b"# one\na,b\n# two\n\n1,2\n\n# three\n3,4,5\n", r"t\.csv, line 8: 3 values"),
+        (gzip.compress("a,b\n\n# ö\n1,2\n   \n3,4,5\n# two\n".encode("cp1252")), r"t\.csv, line 6: 3 values"),
+        (b'a,b\n# one\n1,2\n3,"4\n', r"t\.csv, line 4: a quote that is opened and not closed"),
+        (b"a,b\n" + b"1,2\n" * 5000 + b"# note\n", r"line 5002: 1 value, but .* 2 columns; it begins with #"),
         (b"a,b\n" + b"1,2\n" * 5000 + b"1,2,3\n", r"t\.csv, line 5002: 3 values"),
         (b"a,b,a\n1,2,3\n", r"t\.csv: column name 'a' stands in the header 2 times; names must differ"),
         (b"a,b\n1,2\n3,\0\n", r"t\.csv: needs a text file, got the character '\\x00'"),

@@ -10,7 +10,8 @@ The rules:
   Windows-1252, in which every text of Western Europe can be read.
 - **separator**: comma, semicolon, tab or ``|``; a first line ``sep=;`` is believed and skipped.
 - **comments**: lines that begin with ``#`` are skipped. At the top, where the line below is all numbers, the last of
-  them is the header. Further down all are rows where one has as many values as the header, and no blank behind ``#``.
+  them is the header. Further down all are rows, and this is said, where one has as many values as the header, and no
+  blank behind ``#``; unless it is a row of a number among rows of numbers, which was commented out.
 - **title lines** above the header, with one value where the table has more, are skipped and said.
 - **quotes**: ``"``, doubled or after a backslash inside; ``'`` where cells stand in them and no ``"`` is in sight.
 """
@@ -22,7 +23,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import tee
 from typing import Any
 
 SEPARATORS: tuple[str, ...] = (",", ";", "\t", "|")
@@ -126,24 +126,24 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
     top = skipped
     while skipped < len(lines) and lines[skipped].startswith("#"):
         skipped += 1
-    comments = lines[top:skipped]
-    marked = list(are_comments(lines, '"'))
     below = [(k, line) for k, line in enumerate(lines) if k >= skipped and line.strip()]
-    numbered = [(k, line) for k, line in below if not marked[k]]
-    if comments and _commented_header(comments[-1], [line for _, line in numbered[:1]], separators):
-        numbered.insert(0, (skipped - 1, comments[-1].removeprefix("#").lstrip()))
-    body = [line for _, line in numbered]
-    if not body:
+    plain = [line for _, line in below if not line.startswith("#")]
+    if not plain:
         raise ValueError(f"{name}: empty file; a header row with the names of the columns is needed")
-    quote, escape = _quotes(body)
-    found = max((_tried(body, separator, quote, escape) for separator in separators), key=lambda tried: tried.fitness)
-    header = numbered[found.titles][0]
-    comment = "#" if any(marked[k] for k, _ in below) else ""
-    above = found.records[: found.titles + 1]
-    rows = _records([line for k, line in below if k > header], found.separator, quote, escape)
-    if any(len(row) == len(above[-1]) > 1 and re.match(r"#\S", row[0]) for row in rows):
-        found, comment = replace(found, records=[*above, *rows]), ""
-    dialect = Dialect((), found.separator, quote, escape, header + 1, comment)
+    if skipped > top and _commented_header(lines[skipped - 1], plain[0], separators):
+        plain.insert(0, lines[skipped - 1].lstrip("# "))
+        below.insert(0, (skipped - 1, plain[0]))
+    quote, escape = _quotes(plain)
+    tried = [_tried(below, Dialect((), separator, quote, escape, 0)) for separator in separators]
+    found = max(tried, key=lambda each: each.fitness)
+    dialect = replace(found.dialect, skip=found.header + 1)
+    marked = [_records([line], dialect)[0] for k, line in found.comments if k > found.header]
+    above, rows = found.records[: found.titles + 1], found.records[found.titles + 1 :]
+    if _are_rows(marked, above[-1], rows):
+        dialect = replace(dialect, said=("lines that begin with # are rows",))
+        found = replace(found, records=[*above, *_records([line for k, line in below if k > found.header], dialect)])
+    elif marked:
+        dialect = replace(dialect, comment="#")
     return _named(dialect, found, name)
 
 
@@ -151,15 +151,22 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
 class _Tried:
     """What the first lines are with one separator."""
 
-    separator: str
+    dialect: Dialect
     records: list[list[str]]
+    """what is in the lines that are no comments"""
+    comments: list[tuple[int, str]]
+    """numbers and lines"""
     titles: int
     """records above the header"""
+    header: int
+    """number of its line"""
     fitness: tuple[bool, bool, float, int]
 
 
-def _tried(lines: Sequence[str], separator: str, quote: str, escape: str) -> _Tried:
-    records = _records(lines, separator, quote, escape)
+def _tried(numbered: Sequence[tuple[int, str]], dialect: Dialect) -> _Tried:
+    marked = list(are_comments((line for _, line in numbered), dialect))
+    lines = [each for each, is_comment in zip(numbered, marked, strict=True) if not is_comment]
+    records = _records([line for _, line in lines], dialect)
     titles = _title_lines(records)
     header, rows = records[titles], records[titles + 1 :]
     agreeing = sum(len(row) == len(header) for row in rows)
@@ -167,42 +174,56 @@ def _tried(lines: Sequence[str], separator: str, quote: str, escape: str) -> _Tr
     agree = agreeing >= 0.9 * len(rows)
     cells = [cell.strip() for row in rows for cell in row]
     numbers = sum(1 for cell in cells if _NUMBER.fullmatch(cell)) / max(len(cells), 1)
-    return _Tried(separator, records, titles, (len(header) > 1, agree, round(numbers, 2), len(header)))
+    comments = [each for each, is_comment in zip(numbered, marked, strict=True) if is_comment]
+    fitness = (len(header) > 1, agree, round(numbers, 2), len(header))
+    return _Tried(dialect, records, comments, titles, lines[titles][0], fitness)
 
 
-def _records(lines: Sequence[str], separator: str, quote: str, escape: str) -> list[list[str]]:
+def _records(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
     """Return the cells of lines."""
+    quote, escape = dialect.quote, dialect.escape
     options: dict[str, Any] = {"escapechar": escape, "doublequote": False} if escape == "\\" else {}
     try:
         return list(csv.reader(
-            lines, delimiter=separator, quotechar=quote or None, skipinitialspace=True,
+            lines, delimiter=dialect.separator, quotechar=quote or None, skipinitialspace=True,
             quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, **options,
         ))  # fmt: skip
     except csv.Error:
-        return [line.split(separator) for line in lines]
+        return [line.split(dialect.separator) for line in lines]
 
 
-def are_comments(lines: Iterable[str], quote: str) -> Iterator[bool]:
-    """Tell of each line whether it begins with ``#``, and not in the middle of a cell in quotes.
+def are_comments(lines: Iterable[str], dialect: Dialect) -> Iterator[bool]:
+    """Tell of each line of a file whether it is a comment below the header.
+
+    It begins with ``#``, and not in the middle of a cell in quotes. A quote opens at the start of a cell only.
 
     Examples
     --------
-    >>> list(are_comments(["a,b", "# one", '1,"two', "# lines"], '"'))
+    >>> list(are_comments(["a,b", "# one", '5" pipe,"two', "# lines"], Dialect(("a", "b"))))
     [False, True, False, False]
     """
+    quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
+    opening = re.compile(rf"(?:^|{re.escape(dialect.separator)}) *{quote}")
+    escaped = quote if escape == quote else "."
+    closing = re.compile(rf"(?:[^{quote}{escape}]|{escape}{escaped})*+{quote}", re.DOTALL)
     inside = False
-    for line in lines:
+    for k, line in enumerate(lines):
         is_comment = line.startswith("#") and not inside
-        yield is_comment
-        inside ^= not is_comment and bool(line.replace(f"\\{quote}", "").count(quote) % 2)
+        yield is_comment and k >= dialect.skip
+        if is_comment or dialect.quote not in line:
+            continue
+        end = 0
+        while found := closing.match(line, end) if inside else opening.search(line, end):
+            inside, end = not inside, found.end()
 
 
-def without_comments(lines: Iterable[str], dialect: Dialect) -> Iterator[str]:
-    """Yield the lines of a file but for the comments below its header."""
-    lines, again = tee(lines)
-    for k, (line, is_comment) in enumerate(zip(lines, are_comments(again, dialect.quote), strict=True)):
-        if k < dialect.skip or not is_comment:
-            yield line
+def _are_rows(marked: Sequence[Sequence[str]], header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether lines that begin with ``#`` are rows as those that do not."""
+    cells = [row[0][1:] for row in marked if len(row) == len(header) > 1 and re.match(r"#\S", row[0])]
+    first = [row[0].strip() for row in rows if row and row[0].strip()]
+    if first and all(map(_NUMBER.fullmatch, first)):  # then # and a number is a row that was commented out
+        return not all(map(_NUMBER.fullmatch, cells))
+    return bool(cells)
 
 
 def _title_lines(records: Sequence[Sequence[str]]) -> int:
@@ -217,11 +238,11 @@ def _title_lines(records: Sequence[Sequence[str]]) -> int:
     return first if lonely and all(names) and not any(_NUMBER.fullmatch(name) for name in names) else 0
 
 
-def _commented_header(comment: str, first: Sequence[str], separators: Sequence[str]) -> bool:
+def _commented_header(comment: str, first: str, separators: Sequence[str]) -> bool:
     """Tell whether a comment is the header of a first row that is all numbers."""
     for separator in separators:
         names = comment.removeprefix("#").split(separator)
-        cells = first[0].split(separator) if first else []
+        cells = first.split(separator)
         if len(names) == len(cells) > 1 and all(_NUMBER.fullmatch(cell.strip()) for cell in cells):
             return True
     return False
@@ -242,7 +263,7 @@ def _named(dialect: Dialect, found: _Tried, name: str) -> Dialect:
     """Return the dialect with the names that the header has."""
     header = [" ".join(cell.split()) for cell in found.records[found.titles]]
     rows = found.records[found.titles + 1 :]
-    said = []
+    said = [*dialect.said]
     if found.titles:
         said.append(f"{found.titles} lines above the header skipped")
     dropped = len(header) > 1 and not header[-1] and all(not row[-1].strip() for row in rows if len(row) == len(header))

@@ -13,8 +13,11 @@ import os
 import shutil
 import sys
 import tempfile
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import tee
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
@@ -32,12 +35,22 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file, what it is, and what messages call it."""
+    """A file, what it is, and what messages call it.
+
+    A copy knows of each line that it is without how many of its own lines are above it; one of a copy those of both.
+    """
 
     path: str
     name: str
     kind: FileKind
     compression: Compression = "none"
+    dropped: tuple[array[int], ...] = ()
+
+    def line(self, number: int) -> int:
+        """Return which line of the file that messages name is a line of this one."""
+        for dropped in reversed(self.dropped):
+            number += bisect_left(dropped, number)
+        return number
 
 
 def open_table(
@@ -244,16 +257,11 @@ def _dialect_of(file: File, kept: list[Any]) -> tuple[File, Dialect]:
         file = _recoded(file, encoding, kept)
         head = _head(file, dialects.SAMPLED)
         said = (f"read as {encoding}",)
-    found = _sniffed(file, head)
+    text = head.decode("utf-8-sig", errors="replace")
+    found = dialects.sniffed(text, file.name, len(head) < dialects.SAMPLED and file.compression != "zstd")
     if found.comment:  # DuckDB, told of it, ends a line wherever the character stands
         file = _recoded(file, "utf-8-sig", kept, found)
-        found = _sniffed(file, _head(file, dialects.SAMPLED))
     return file, replace(found, said=(*said, *found.said))
-
-
-def _sniffed(file: File, head: bytes) -> Dialect:
-    text = head.decode("utf-8-sig", errors="replace")
-    return dialects.sniffed(text, file.name, len(head) < dialects.SAMPLED and file.compression != "zstd")
 
 
 def _insert_csv(
@@ -276,18 +284,18 @@ def _insert_csv(
         text = str(error).lower()
         reason = "invalid state" in text or "not utf-8" in text or "found: 1\n" in text
         if not reason or (kept and file.path.endswith("recoded")):
-            raise ValueError(engine.located(name, engine.explained(error))) from error
+            raise ValueError(engine.located(name, engine.explained(error, file.line))) from error
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
         again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
         if not set(columns) <= set(dialect.names):
             raise ValueError(
                 f"{name}: needs a header in UTF-8, as its rows are, and with line ends of one kind"
             ) from error
-        with engine.errors(name):
+        with engine.errors(name, again.line):
             statement = statement.replace(query, _csv_query(again, dialect, columns))
             engine.run(connection, statement, progress=limits.progress)
     except duckdb.Error:
-        with engine.errors(name):
+        with engine.errors(name, file.line):
             raise
 
 
@@ -304,7 +312,7 @@ def _csv_query(file: File, dialect: Dialect, columns: Mapping[str, Stored]) -> s
 
 
 def _recoded(file: File, encoding: str, kept: list[Any], commented: Dialect | None = None) -> File:
-    """Return a copy in UTF-8 with one kind of line end and without blank lines, and without comments below a header."""
+    """Return a copy in UTF-8 with one kind of line end and without blank lines; or without comments below a header."""
     path = _temporary(kept, "recoded" if commented is None else "uncommented")
     errors = "surrogateescape" if commented else "replace" if encoding == "cp1252" else "strict"
     try:
@@ -318,13 +326,20 @@ def _recoded(file: File, encoding: str, kept: list[Any], commented: Dialect | No
             file = replace(file, path=raw, compression="none")
         opener: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
         with opener(file.path, "rt", encoding=encoding, errors=errors) as source, open(path, "wb") as out:
-            lines = source if commented is None else dialects.without_comments(source, commented)
-            out.writelines(line.encode(errors=errors) for line in lines if line.strip())
+            lines, again = tee(source)
+            blank = (not line.strip() for line in again)
+            n_written, dropped = 0, array("q")
+            for line, drop in zip(lines, dialects.are_comments(again, commented) if commented else blank, strict=True):
+                if drop:
+                    dropped.append(n_written)
+                else:
+                    n_written += 1
+                    out.write(line.encode(errors=errors))
     except UnicodeError as error:
         raise ValueError(f"{file.name}: not {encoding} text ({error})") from error
     except EOFError as error:
         raise ValueError(f"{file.name}: a damaged gzip file ({error})") from error
-    return replace(file, path=path, compression="none")
+    return replace(file, path=path, compression="none", dropped=(*file.dropped, dropped))
 
 
 # --- JSON and Parquet ----------------------------------------------------------------------------------------------
