@@ -440,6 +440,16 @@ def test_stopping_members(kind, equal):
         fleet.stop(reason=None)
 
 
+def test_auto_counts_all_epochs_up_to_a_stop_of_all_members(equal, monkeypatch):
+    seen = []
+    monkeypatch.setattr("backprop.base.threads.choose", lambda n, flops, most: seen.append(flops) or 1)
+    for epochs, settings in (
+        (1, {}), (50, {}), (50, {"tolerance": 1e-9}), (50, {"metrics": ["r2"]}), (50, {"log": lambda *_: None}),
+    ):  # fmt: skip
+        bp.Fleet(3, layers(), size=SIZE).fit(*equal, epochs=epochs, **settings)
+    assert seen == [times * seen[0] for times in (1, 50, 50, 1, 1)]
+
+
 def test_stop_from_another_thread(equal):
     fleet = bp.Fleet(3, layers(), size=SIZE, seed=0)
     thread = threading.Timer(0.2, fleet.stop)

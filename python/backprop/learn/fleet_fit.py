@@ -99,9 +99,9 @@ def fit(
     bar = network_fit.progress_bar(progress, every_callback)
     averaging = only_average(every_callback)
     average = None if averaging is None else averaging.average(epochs)
-    settings = network_fit.training_settings(
-        rule, batch_size, shuffle, clip_norm, clip_value, False, _threads(fleet, data, n_threads), average
-    )
+    goes_through = not metrics and all(callback is rule for callback in every_callback)
+    used = _threads(fleet, data, epochs if goes_through else 1, n_threads)
+    settings = network_fit.training_settings(rule, batch_size, shuffle, clip_norm, clip_value, False, used, average)
     resume = check.boolean("resume", resume)
 
     with HeldInterrupts() as interrupts, fleet._guard:
@@ -186,13 +186,13 @@ def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[
     return found
 
 
-def _threads(fleet: FleetModel, data: _Rows, n_threads: Any) -> int:
-    """Return how many threads may compute."""
+def _threads(fleet: FleetModel, data: _Rows, epochs: int, n_threads: Any) -> int:
+    """Return how many threads may compute, which meet once in so many epochs."""
     flops = sum(
         rows.flops(loss, group.n_inputs, group.parameters.shape[1], float(learned.n_rows.sum()))
         for group, loss, learned, *_ in data.groups
     )
-    return network_fit.checked_threads(n_threads, flops, fleet._core.MAX_THREADS)
+    return network_fit.checked_threads(n_threads, epochs * flops, fleet._core.MAX_THREADS)
 
 
 def _begin(
