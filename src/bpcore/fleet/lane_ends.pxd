@@ -5,9 +5,7 @@ from libc.stdint cimport int64_t
 from bpcore.fleet.fleet cimport TOLERANT, Fleet, lose_member
 from bpcore.fleet.lane_averages cimport measured_parameters
 from bpcore.fleet.lane_steps cimport add_lane_penalties
-from bpcore.fleet.lanes cimport (
-    SAVED_STEPS, Lanes, clear_lane, export_lane, go_back, save_lane,
-)
+from bpcore.fleet.lanes cimport SAVED_STEPS, Lanes, clear_lane, export_lane, go_back, save_lane
 from bpcore.machine.types cimport (
     LANES, MAX_LANES, PART, PARTS, deq, dle, dload, dload_reals, dlt, dselect, dset1, dstore, dvec, lany, lload, llt,
     lselect, lset1, lstore, lvec, prefetch_to_write, real, vec, vfma, vload, vset1, vstore,
