@@ -46,32 +46,29 @@ cdef inline const real *const_place(const real *array, Py_ssize_t vectors) noexc
     return array + vectors * LANES
 
 
+cdef inline always_inlined put_sum(const MembersProduct *p, vec rate, vec decay, vec total, real *at) noexcept nogil:
+    """A number of the product to its place; rate and decay: those of `p`, if it has them."""
+    cdef vec w
+    if p.rate == NULL:
+        vstore(at, total)
+        return
+    w = vload(at)
+    if p.decay != NULL:
+        total = vfma(decay, w, total)
+    vstore(at, vfma(-rate, total, w))
+
+
 cdef inline always_inlined put_block(
     const int n_rows, const int n_columns, const MembersProduct *p, Py_ssize_t row, Py_ssize_t column, const vec *block,
 ) noexcept nogil:
     """A block of the product to its place."""
     cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
-    cdef real *at
-    cdef vec rate, decay, w
+    cdef vec rate = vload(p.rate) if p.rate != NULL else vset1(0)
+    cdef vec decay = vload(p.decay) if p.decay != NULL else vset1(0)
     cdef int r, c
-    if p.rate == NULL:
-        for r in range(n_rows):
-            for c in range(n_columns):
-                vstore(place(out, r * p.out_row + c * p.out_column), block[r * n_columns + c])
-        return
-    rate = -vload(p.rate)
-    if p.decay == NULL:
-        for r in range(n_rows):
-            for c in range(n_columns):
-                at = place(out, r * p.out_row + c * p.out_column)
-                vstore(at, vfma(rate, block[r * n_columns + c], vload(at)))
-        return
-    decay = vload(p.decay)
     for r in range(n_rows):
         for c in range(n_columns):
-            at = place(out, r * p.out_row + c * p.out_column)
-            w = vload(at)
-            vstore(at, vfma(rate, vfma(decay, w, block[r * n_columns + c]), w))
+            put_sum(p, rate, decay, block[r * n_columns + c], place(out, r * p.out_row + c * p.out_column))
 
 
 # ---- one chain ----
@@ -219,22 +216,10 @@ cdef inline always_inlined short_sum(
     out[0] = terms[0] + vset1(0)  # chains begin with +0: a zero is never negative
 
 
-cdef inline always_inlined put_sum(const MembersProduct *p, vec rate, vec decay, vec total, real *at) noexcept nogil:
-    """`put_block` for one sum, with -rate and decay in registers."""
-    cdef vec w
-    if p.rate == NULL:
-        vstore(at, total)
-        return
-    w = vload(at)
-    if p.decay != NULL:
-        total = vfma(decay, w, total)
-    vstore(at, vfma(rate, total, w))
-
-
 cdef inline always_inlined short_sums(const int n_k, const MembersProduct *p) noexcept nogil:
     cdef vec b[16]
     cdef vec total, zero = vset1(0)
-    cdef vec rate = -vload(p.rate) if p.rate != NULL else zero
+    cdef vec rate = vload(p.rate) if p.rate != NULL else zero
     cdef vec decay = vload(p.decay) if p.decay != NULL else zero
     cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, out_row = p.out_row * LANES, row, column
     cdef const real *a
