@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backprop.tables import TableModel, engine, open_table
+from backprop.tables import TableModel, engine, open_table, sources
 from backprop.tables.columns import Asked, Column, decided
 from backprop.tables.dialect import encoding_of, sniffed
 from backprop.tables.engine import Limits, memory_size
 from backprop.tables.reading import read
+from backprop.tables.sources import _csv_query
 from backprop.tables.targets import Labels
 from backprop.tables.values import MISSING
 
@@ -144,6 +145,14 @@ def test_pipes_are_read():
     os.close(reading)
 
 
+def test_zstd_names_lines():
+    write("plain.csv", 'a\tb\n1\t"x\n\ny"\n3\t4\t5\n')
+    lines = "read_csv('plain.csv', columns={line: VARCHAR}, auto_detect=false, delim='\1', quote='', escape='')"
+    duckdb.sql(f"COPY (SELECT * FROM {lines}) TO 't.zst' (COMPRESSION zstd, HEADER false, QUOTE '', DELIMITER '\1')")
+    with pytest.raises(ValueError, match=r"t\.zst, line 5: 3 values"):
+        open_table("t.zst")
+
+
 # --- the dialect ---------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +209,40 @@ def test_rows_that_begin_like_comments_are_said(text):
     assert open_table(write("t.csv", text)).said == ("lines that begin with # are rows",)
 
 
+@pytest.mark.parametrize("row", ["#x,3", '"#x",3'])
+def test_rows_that_begin_like_comments_may_be_far_below(row):
+    lines = ["# made on Monday", "a,b", *["1,2"] * 300, "#3,4", row]
+    write("t.csv", "\n".join(lines))
+    assert cells(open_table("t.csv"))[-1] == ("#x", "3")
+    write("t.csv", "\n".join([*lines[:100], "#1,2", *lines[100:]]))
+    table = open_table("t.csv")
+    assert cells(table)[-1] == ("#x", "3")
+    assert table.said == (("lines that begin with # are rows",) if row.startswith("#") else ())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_blank_lines_in_quotes_are_kept(encoding):
+    write("t.csv", 'ö,b\n"x\n\ny",1\n   \n"\n \n",2\n'.encode(encoding))
+    assert cells(open_table("t.csv")) == [("x\n\ny", "1"), ("\n \n", "2")]
+
+
+def test_a_row_of_missing_cells_is_no_blank_line():
+    write("t.csv", "a\tb\n1\t2\n\n\t\n3\t4\n")
+    assert cells(open_table("t.csv")) == [("1", "2"), (None, None), ("3", "4")]
+
+
+def test_characters_that_end_lines_of_python_alone():
+    write("t.csv", "a,b\nx\x85y,\u2028\n\x0cz,1\n")
+    assert cells(open_table("t.csv")) == [("x\x85y", "\u2028"), ("\x0cz", "1")]
+
+
+def test_lines_of_a_record_whose_place_is_not_known(monkeypatch):
+    monkeypatch.setattr(sources, "_csv_query", lambda *given: _csv_query(*given[:3]))
+    write("t.csv", 'a,b\n1,"x\ny"\n3\n')
+    with pytest.raises(ValueError, match=r"t\.csv, line 3 or below: 1 value"):
+        open_table("t.csv")
+
+
 def test_columns_without_a_name():
     write("t.csv", ",a\n0,5\n1,6\n")
     table = open_table("t.csv")
@@ -231,6 +274,19 @@ def test_names_that_sql_would_trip_over():
         (b'a,b\n# one\n1,2\n3,"4\n', r"t\.csv, line 4: a quote that is opened and not closed"),
         (b"a,b\n" + b"1,2\n" * 5000 + b"# note\n", r"line 5002: 1 value, but .* 2 columns; it begins with #"),
         (b"a,b\n" + b"1,2\n" * 5000 + b"1,2,3\n", r"t\.csv, line 5002: 3 values"),
+        (b'a,b\n1,"x\ny"\n3\n', r"t\.csv, line 4: 1 value, but the header has 2 columns"),
+        (b'a,b\n1,"x\n\ny"\n2,"p\nq"\n3,4,5\n', r"t\.csv, line 7: 3 values"),
+        (b'a,b\n\n1,"x\ny"\n\n3\n', r"t\.csv, line 6: 1 value"),
+        (b'"a\nc",b\n1,"x\ny"\n3\n', r"t\.csv, line 5: 1 value"),
+        (b'a,b\r\n1,"x\r\ny"\r\n3,4,5\r\n', r"t\.csv, line 4: 3 values"),
+        (b'a,b\r1,"x\ry"\r3,4,5\r', r"t\.csv, line 4: 3 values"),
+        (b'a,b\n# one\n1,"x\n# y"\n# two\n3\n', r"t\.csv, line 6: 1 value"),
+        (b'sep=;\n\na;b\n1;"x\n\ny"\n3;4;5\n', r"t\.csv, line 7: 3 values"),
+        ('a,b\n1,"ö\ny"\n\n3\n'.encode("cp1252"), r"t\.csv, line 5: 1 value"),
+        (gzip.compress(b'a,b\n1,"x\ny"\n3,4,5\n'), r"t\.csv, line 4: 3 values"),
+        (b'a,b\n1,"x\ny"\n3,"4\n5,6\n', r"t\.csv, line 4: a quote that is opened and not closed"),
+        (b'a,b\n1,"x\ny"\n3,"' + b"x" * 2_100_000 + b'"\n', r"t\.csv, line 4: a line that is longer than 2,000,000"),
+        (b"a,b\n1,2\n# note\n" + b"1,2\n" * 500 + b"#x,3\n", r"t\.csv, line 3: 1 value, .*; it begins with #"),
         (b"a,b,a\n1,2,3\n", r"t\.csv: column name 'a' stands in the header 2 times; names must differ"),
         (b"a,b\n1,2\n3,\0\n", r"t\.csv: needs a text file, got the character '\\x00'"),
         (b'a,b\n1,2\n3,"4\n5,6\n', r"t\.csv, line 3: a quote that is opened and not closed"),

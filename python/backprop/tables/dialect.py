@@ -10,8 +10,9 @@ The rules:
   Windows-1252, in which every text of Western Europe can be read.
 - **separator**: comma, semicolon, tab or ``|``; a first line ``sep=;`` is believed and skipped.
 - **comments**: lines that begin with ``#`` are skipped. At the top, where the line below is all numbers, the last of
-  them is the header. Further down all are rows, and this is said, where one has as many values as the header, and no
-  blank behind ``#``; unless it is a row of a number among rows of numbers, which was commented out.
+  them is the header. Further down all are rows, and this is said, where one of them, in the first lines or behind them,
+  has as many values as the header, and no blank behind ``#``; unless it is a row of a number among rows of numbers,
+  which was commented out.
 - **title lines** above the header, with one value where the table has more, are skipped and said.
 - **quotes**: ``"``, doubled or after a backslash inside; ``'`` where cells stand in them and no ``"`` is in sight.
 """
@@ -19,6 +20,7 @@ The rules:
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,6 +55,8 @@ class Dialect:
         ``"#"`` where lines below the header begin with it and are no rows, else empty.
     dropped
         Whether the header ends with a separator, behind which no row has a value.
+    numbered
+        Whether rows begin with a number, all in the first lines that begin with anything.
     said
         What is worth telling.
     """
@@ -64,7 +68,17 @@ class Dialect:
     skip: int = 1
     comment: str = ""
     dropped: bool = False
+    numbered: bool = False
     said: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many values a row has."""
+        return len(self.names) + self.dropped
+
+    def without_comments(self) -> Dialect:
+        """Return this dialect where lines that begin with ``#`` are rows."""
+        return replace(self, comment="", said=(*self.said, "lines that begin with # are rows"))
 
 
 def encoding_of(head: bytes) -> str:
@@ -114,7 +128,7 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
     """
     if match := _CONTROL.search(text):
         raise ValueError(f"{name}: needs a text file, got the character {match[0]!r} in its first lines")
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))
     if not whole and len(lines) > 1:
         lines.pop()
     lines = lines[:SAMPLED_LINES]
@@ -136,11 +150,13 @@ def sniffed(text: str, name: str, whole: bool) -> Dialect:
     quote, escape = _quotes(plain)
     tried = [_tried(below, Dialect((), separator, quote, escape, 0)) for separator in separators]
     found = max(tried, key=lambda each: each.fitness)
-    dialect = replace(found.dialect, skip=found.header + 1)
-    marked = [_records([line], dialect)[0] for k, line in found.comments if k > found.header]
     above, rows = found.records[: found.titles + 1], found.records[found.titles + 1 :]
-    if _are_rows(marked, above[-1], rows):
-        dialect = replace(dialect, said=("lines that begin with # are rows",))
+    first = [row[0].strip() for row in rows if row and row[0].strip()]
+    numbered = bool(first) and all(map(_NUMBER.fullmatch, first))
+    dialect = replace(found.dialect, skip=found.header + 1, numbered=numbered)
+    marked = [line for k, line in found.comments if k > found.header]
+    if any(is_row(line, dialect, len(above[-1])) for line in marked):
+        dialect = dialect.without_comments()
         found = replace(found, records=[*above, *_records([line for k, line in below if k > found.header], dialect)])
     elif marked:
         dialect = replace(dialect, comment="#")
@@ -164,7 +180,7 @@ class _Tried:
 
 
 def _tried(numbered: Sequence[tuple[int, str]], dialect: Dialect) -> _Tried:
-    marked = list(are_comments((line for _, line in numbered), dialect))
+    marked = list(not_rows((line for _, line in numbered), dialect))
     lines = [each for each, is_comment in zip(numbered, marked, strict=True) if not is_comment]
     records = _records([line for _, line in lines], dialect)
     titles = _title_lines(records)
@@ -192,14 +208,15 @@ def _records(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
         return [line.split(dialect.separator) for line in lines]
 
 
-def are_comments(lines: Iterable[str], dialect: Dialect) -> Iterator[bool]:
-    """Tell of each line of a file whether it is a comment below the header.
+def not_rows(lines: Iterable[str], dialect: Dialect, *, comments: bool = True, blanks: bool = False) -> Iterator[bool]:
+    """Tell of each line of a file whether it is below the header and a comment, or blank.
 
-    It begins with ``#``, and not in the middle of a cell in quotes. A quote opens at the start of a cell only.
+    A comment begins with ``#``. In the middle of a cell in quotes there is neither. A quote opens at the start of a
+    cell only.
 
     Examples
     --------
-    >>> list(are_comments(["a,b", "# one", '5" pipe,"two', "# lines"], Dialect(("a", "b"))))
+    >>> list(not_rows(["a,b", "# one", '5" pipe,"two', "# lines"], Dialect(("a", "b"))))
     [False, True, False, False]
     """
     quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
@@ -208,8 +225,9 @@ def are_comments(lines: Iterable[str], dialect: Dialect) -> Iterator[bool]:
     closing = re.compile(rf"(?:[^{quote}{escape}]|{escape}{escaped})*+{quote}", re.DOTALL)
     inside = False
     for k, line in enumerate(lines):
-        is_comment = line.startswith("#") and not inside
-        yield is_comment and k >= dialect.skip
+        is_comment = comments and line.startswith("#") and not inside
+        is_blank = blanks and not inside and not line.strip() and dialect.separator not in line
+        yield (is_comment or is_blank) and k >= dialect.skip
         if is_comment or dialect.quote not in line:
             continue
         end = 0
@@ -217,13 +235,19 @@ def are_comments(lines: Iterable[str], dialect: Dialect) -> Iterator[bool]:
             inside, end = not inside, found.end()
 
 
-def _are_rows(marked: Sequence[Sequence[str]], header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Tell whether lines that begin with ``#`` are rows as those that do not."""
-    cells = [row[0][1:] for row in marked if len(row) == len(header) > 1 and re.match(r"#\S", row[0])]
-    first = [row[0].strip() for row in rows if row and row[0].strip()]
-    if first and all(map(_NUMBER.fullmatch, first)):  # then # and a number is a row that was commented out
-        return not all(map(_NUMBER.fullmatch, cells))
-    return bool(cells)
+def is_row(line: str, dialect: Dialect, width: int) -> bool:
+    """Tell whether a line that begins with ``#`` is a row as those that do not: of `width` values.
+
+    Examples
+    --------
+    >>> [is_row(line, Dialect(("a", "b"), numbered=True), 2) for line in ("#x,1", "#3,1", "# x,1", "#x")]
+    [True, False, False, False]
+    """
+    if not re.match(r"#\S", line):
+        return False
+    cells = _records([line], dialect)[0]
+    # Among rows of numbers, # and a number is a row that was commented out.
+    return len(cells) == width > 1 and not (dialect.numbered and _NUMBER.fullmatch(cells[0][1:]))
 
 
 def _title_lines(records: Sequence[Sequence[str]]) -> int:

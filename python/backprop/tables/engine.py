@@ -188,8 +188,8 @@ def _show_progress(connection: Any, done: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def errors(name: str, line: Callable[[int], int] = int) -> Iterator[None]:
-    """Turn what DuckDB raises into a ValueError that begins with a name and is one line; `line` as in `explained`."""
+def errors(name: str) -> Iterator[None]:
+    """Turn what DuckDB raises into a ValueError that begins with a name and is one line."""
     duckdb = library()
     try:
         yield
@@ -200,7 +200,7 @@ def errors(name: str, line: Callable[[int], int] = int) -> Iterator[None]:
             raise
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        raise ValueError(located(name, explained(error, line))) from error
+        raise ValueError(located(name, explained(error))) from error
 
 
 def located(name: str, text: str) -> str:
@@ -211,7 +211,7 @@ def located(name: str, text: str) -> str:
     >>> located("t.csv", "line 3: 1 value"), located("t.csv", "no rows")
     ('t.csv, line 3: 1 value', 't.csv: no rows')
     """
-    return name + (", " if re.match(r"line \d+: ", text) else ": ") + text
+    return name + (", " if re.match(r"line \d+( or below)?: ", text) else ": ") + text
 
 
 class Folder:
@@ -225,15 +225,15 @@ class Folder:
         return os.path.join(self.path, name)
 
 
-def explained(error: Exception, line: Callable[[int], int] = int) -> str:
-    """Return what DuckDB says, in one line; `line` gives the number of a line in the file for that in what was read."""
+def explained(error: Exception, line: Callable[[int], str] = "line {}".format) -> str:
+    """Return what DuckDB says, in one line; `line` says where in the file a record is, which DuckDB calls a line."""
     text = str(error)
     if ragged := re.search(r"Line: (\d+)\n.*Expected Number of Columns: (\d+) Found: (\d+)", text, re.DOTALL):
         number, expected, found = (int(part) for part in ragged.groups())
         values = f"{_count(found, 'value')}, but the header has {_count(expected, 'column')}"
         hint = "; it begins with #" if "\nOriginal Line: #" in text else ""
-        return f"line {line(number)}: {values}{hint}"
-    where = f"line {line(int(match[1]))}: " if (match := re.search(r"CSV Error on Line: (\d+)", text)) else ""
+        return f"{line(number)}: {values}{hint}"
+    where = f"{line(int(match[1]))}: " if (match := re.search(r"CSV Error on Line: (\d+)", text)) else ""
     if "unterminated quote" in text:
         return f"{where}a quote that is opened and not closed"
     if "not utf-8" in text.lower():

@@ -8,49 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import gzip
 import os
 import shutil
 import sys
 import tempfile
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import tee
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO
 
-from backprop.tables import arrow, engine, frames
+from backprop.tables import arrow, engine, frames, texts
 from backprop.tables import dialect as dialects
 from backprop.tables.dialect import Dialect
 from backprop.tables.engine import Limits, literal, quoted
 from backprop.tables.table import Stored, Table, shorten
+from backprop.tables.texts import Compression, File
 
-FileKind: TypeAlias = Literal["csv", "json", "parquet", "duckdb", "sqlite"]
-Compression: TypeAlias = Literal["none", "gzip", "zstd"]
 LONGEST_LINE = 2_000_000  # bytes, DuckDB's own limit
 STDIN = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file, what it is, and what messages call it.
-
-    A copy knows of each line that it is without how many of its own lines are above it; one of a copy those of both.
-    """
-
-    path: str
-    name: str
-    kind: FileKind
-    compression: Compression = "none"
-    dropped: tuple[array[int], ...] = ()
-
-    def line(self, number: int) -> int:
-        """Return which line of the file that messages name is a line of this one."""
-        for dropped in reversed(self.dropped):
-            number += bisect_left(dropped, number)
-        return number
 
 
 def open_table(
@@ -180,46 +156,16 @@ def _looked_at(path: str, name: str | None, kept: list[Any]) -> File:
     elif start.startswith(b"\x28\xb5\x2f\xfd"):
         compression = "zstd"
     file_ = File(path, name, "csv", compression)
-    head = _head(file_, 4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    head = texts.head(file_, 4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     return replace(file_, kind="json") if (head[:1] in (b"{", b"[") and b'"' in head) or head[:2] == b"[]" else file_
 
 
 def _spooled(stream: BinaryIO, kept: list[Any]) -> str:
     """Return the path of a copy, which lives as long as what is in `kept`."""
-    path = _temporary(kept, "input")
+    path = texts.temporary(kept, "input")
     with open(path, "wb") as file:
         shutil.copyfileobj(stream, file, 2**20)
     return path
-
-
-def _temporary(kept: list[Any], name: str) -> str:
-    folder = engine.Folder()
-    kept.append(folder)
-    return folder / name
-
-
-def _head(file: File, size: int) -> bytes:
-    """Return the first bytes of the text that is in a file."""
-    if file.compression == "zstd":
-        connection = engine.connect(Limits(threads=1))
-        with engine.errors(file.name):
-            lines = connection.execute(_lines(file) + f" LIMIT {dialects.SAMPLED_LINES}").fetchall()
-        return "".join(f"{line or ''}\n" for (line,) in lines).encode("latin-1")[:size]
-    opener: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
-    try:
-        with opener(file.path, "rb") as stream:
-            found: bytes = stream.read(size)
-            return found
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file.name}: a damaged gzip file ({error})") from error
-
-
-def _lines(file: File) -> str:
-    """Return a query for the lines of a text, each byte as one character."""
-    return (
-        f"SELECT line FROM read_csv({literal(file.path)}, columns={{line: VARCHAR}}, auto_detect=false, delim='\x01', "
-        f"quote='', escape='', encoding='latin-1', compression={literal(file.compression)})"
-    )
 
 
 # --- CSV -----------------------------------------------------------------------------------------------------------
@@ -250,17 +196,18 @@ def _csv(files: Sequence[File], connection: Any, name: str, limits: Limits, kept
 
 def _dialect_of(file: File, kept: list[Any]) -> tuple[File, Dialect]:
     """Return how a file is written; one that is not UTF-8 is copied into it."""
-    head = _head(file, dialects.SAMPLED)
+    head = texts.head(file, dialects.SAMPLED)
     encoding = dialects.encoding_of(head)
     said: tuple[str, ...] = ()
     if not encoding.startswith("utf-8"):
-        file = _recoded(file, encoding, kept)
-        head = _head(file, dialects.SAMPLED)
+        file = texts.recoded(file, encoding, kept)
+        head = texts.head(file, dialects.SAMPLED)
         said = (f"read as {encoding}",)
     text = head.decode("utf-8-sig", errors="replace")
     found = dialects.sniffed(text, file.name, len(head) < dialects.SAMPLED and file.compression != "zstd")
     if found.comment:  # DuckDB, told of it, ends a line wherever the character stands
-        file = _recoded(file, "utf-8-sig", kept, found)
+        without = texts.without_comments(file, found, kept)
+        file, found = (without, found) if without else (file, found.without_comments())
     return file, replace(found, said=(*said, *found.said))
 
 
@@ -283,63 +230,59 @@ def _insert_csv(
     except duckdb.InvalidInputException as error:
         text = str(error).lower()
         reason = "invalid state" in text or "not utf-8" in text or "found: 1\n" in text
-        if not reason or (kept and file.path.endswith("recoded")):
-            raise ValueError(engine.located(name, engine.explained(error, file.line))) from error
+        if not reason or file.mended:
+            place = partial(_place, file, dialect, columns, connection, kept)
+            raise ValueError(engine.located(name, engine.explained(error, place))) from error
         encoding = "cp1252" if "not utf-8" in text else "utf-8-sig"
-        again, dialect = _dialect_of(_recoded(file, encoding, kept), kept)
+        without_blanks = partial(dialects.not_rows, dialect=dialect, comments=False, blanks=True)
+        mended = replace(texts.recoded(file, encoding, kept, without_blanks), mended=True)
+        again, dialect = _dialect_of(mended, kept)
         if not set(columns) <= set(dialect.names):
             raise ValueError(
                 f"{name}: needs a header in UTF-8, as its rows are, and with line ends of one kind"
             ) from error
-        with engine.errors(name, again.line):
-            statement = statement.replace(query, _csv_query(again, dialect, columns))
-            engine.run(connection, statement, progress=limits.progress)
+        _insert_csv(again, dialect, columns, connection, name, limits, kept)
     except duckdb.Error:
-        with engine.errors(name, file.line):
+        with engine.errors(name):
             raise
 
 
-def _csv_query(file: File, dialect: Dialect, columns: Mapping[str, Stored]) -> str:
+def _place(
+    file: File, dialect: Dialect, columns: Mapping[str, Stored], connection: Any, kept: list[Any], record: int
+) -> str:
+    """Return where in a file a record is that DuckDB refuses: it counts records, which may take several lines."""
+    if file.compression == "zstd":
+        file = texts.recoded(file, "utf-8", kept, errors="surrogateescape")
+    query = f"SELECT count(*) FROM ({_csv_query(file, dialect, columns, 'store_rejects=true, ')})"
+    try:
+        engine.run(connection, query)
+        found = connection.execute(
+            "SELECT min(line_byte_position) FROM reject_errors WHERE line = ?", [record]
+        ).fetchone()[0]
+    except engine.library().Error:
+        found = None
+    if found is None:
+        return f"line {file.line(record)} or below"
+    end = 0
+    with texts.opened_text(file, encoding="latin-1", newline="") as stream:
+        for number, line in enumerate(stream, 1):
+            begin, end = end, end + len(line)
+            # DuckDB's place, counted from 1, may be that of the line end above, or of a blank line.
+            if end >= found and line[max(found - 1 - begin, 0) :].strip("\r\n"):
+                return f"line {file.line(number)}"
+    return f"line {file.line(record)} or below"
+
+
+def _csv_query(file: File, dialect: Dialect, columns: Mapping[str, Stored], options: str = "") -> str:
     own = {column: f"f{k}" for k, column in enumerate(dialect.names)}
     types = ", ".join(f"{short}: VARCHAR" for short in [*own.values(), *(["dropped"] if dialect.dropped else [])])
     chosen = ", ".join(f"{own[column]} AS {stored.sql}" for column, stored in columns.items())
     return (
         f"SELECT {chosen} FROM read_csv({literal(file.path)}, columns={{{types}}}, auto_detect=false, header=false, "
         f"skip={dialect.skip}, delim={literal(dialect.separator)}, quote={literal(dialect.quote)}, "
-        f"escape={literal(dialect.escape)}, nullstr='', strict_mode=true, "
+        f"escape={literal(dialect.escape)}, nullstr='', strict_mode=true, {options}"
         f"max_line_size={LONGEST_LINE}, compression={literal(file.compression)})"
     )
-
-
-def _recoded(file: File, encoding: str, kept: list[Any], commented: Dialect | None = None) -> File:
-    """Return a copy in UTF-8 with one kind of line end and without blank lines; or without comments below a header."""
-    path = _temporary(kept, "recoded" if commented is None else "uncommented")
-    errors = "surrogateescape" if commented else "replace" if encoding == "cp1252" else "strict"
-    try:
-        if file.compression == "zstd":
-            raw = _temporary(kept, "unpacked")
-            connection = engine.connect(Limits(threads=1))
-            with engine.errors(file.name), open(raw, "wb") as out:
-                lines = connection.execute(_lines(file))
-                while rows := lines.fetchmany(10_000):
-                    out.writelines((line or "").encode("latin-1") + b"\n" for (line,) in rows)
-            file = replace(file, path=raw, compression="none")
-        opener: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
-        with opener(file.path, "rt", encoding=encoding, errors=errors) as source, open(path, "wb") as out:
-            lines, again = tee(source)
-            blank = (not line.strip() for line in again)
-            n_written, dropped = 0, array("q")
-            for line, drop in zip(lines, dialects.are_comments(again, commented) if commented else blank, strict=True):
-                if drop:
-                    dropped.append(n_written)
-                else:
-                    n_written += 1
-                    out.write(line.encode(errors=errors))
-    except UnicodeError as error:
-        raise ValueError(f"{file.name}: not {encoding} text ({error})") from error
-    except EOFError as error:
-        raise ValueError(f"{file.name}: a damaged gzip file ({error})") from error
-    return replace(file, path=path, compression="none", dropped=(*file.dropped, dropped))
 
 
 # --- JSON and Parquet ----------------------------------------------------------------------------------------------
