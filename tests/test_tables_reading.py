@@ -733,6 +733,22 @@ def test_nested_values_are_left_out_whatever_holds_them(library, cells):
         TableModel().fit(data, "nested")
 
 
+@pytest.mark.parametrize("cell", [[1], {"a": 1}, b"a"], ids=["list", "struct", "bytes"])
+@pytest.mark.parametrize("role", ["numeric", "categorical", "date", "weight", "group", "time"])
+def test_nested_values_have_no_role(role, cell):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    x = np.arange(60.0)
+    for name, columns in (("data", {"x": x, "odd": [cell] * 60, "y": x}), ("new", {"x": [cell]})):
+        parquet.write_table(pyarrow.table(columns), name)
+    held = "binary values" if cell == b"a" else "nested values"
+    with pytest.raises(ValueError, match=rf"data: {role} column 'odd' holds {held} \(\w.*\); it needs .*\w$"):
+        TableModel().fit("data", "y", **{role: "odd"})
+    model = TableModel(epochs=1).fit("data", "y", id="odd")
+    assert len(model.predict("data")) == 60
+    with pytest.raises(ValueError, match=r"column 'x' holds (binary|nested) values \(\w.*\); it needs numbers"):
+        model.predict("new")
+
+
 @pytest.mark.parametrize("where", ["file", "query", "database"])
 def test_texts_beside_numbers_in_json_have_no_quotes(where, tmp_path):
     """They are the words that a frame has."""

@@ -3,7 +3,8 @@
 The first rule that fits decides:
 
 1. What the user says: `Asked.numeric`, `categorical`, `date`, `ignore`, `id`.
-2. A column without a value, or with one value in every row, is left out; so are nested values.
+2. A column without a value, or with one value in every row, is left out; so are nested and binary values, which no role
+   but ``ignore`` and ``id`` can have.
 3. Two values that stand for yes and no, in whatever spelling (`values.BOOLEANS`): *boolean*. Also 0 and 1.
 4. Digits some of which have leading zeros (02134): *code*, which is a category.
 5. Numbers: *numeric*. But whole numbers that differ in every row under a name such as ``order_id``: *identifier*; and
@@ -43,6 +44,9 @@ _LAST_ID_WORDS = {"no", "number", "num"}
 
 
 _SINGLE = {"weight", "group", "time"}
+# What a role needs, of those that read the cells.
+_NEEDS = {"numeric": "numbers", "categorical": "texts or numbers", "date": "dates or times", "weight": "numbers",
+          "group": "texts or numbers", "time": "dates or numbers"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,9 @@ class Asked:
         for what, names in self._named().items():
             said = {"targets": "target column", "ignore": "column to ignore", "id": "id column"}.get(what)
             for name in names:
-                table.column(name, said or f"{what} column")
+                other = table.column(name, said or f"{what} column").other
+                if other and what in _NEEDS:
+                    raise ValueError(f"{table.name}: {what} column {name!r} holds {other}; it needs {_NEEDS[what]}")
                 if what != "targets" and name in self.targets:
                     role = "target" if len(self.targets) == 1 else "a target"
                     if what not in ("numeric", "categorical"):
@@ -227,8 +233,8 @@ def _decided(table: Table, name: str, seen: Evidence, mark: str, asked: Asked) -
     stored = table.columns[name]
     column = Column(name, "nothing", decimal=mark, plain=mark == "." and seen.all(seen.plain))
     all_numbers = seen.all(seen.numbers[mark])
-    if stored.kind == "other":
-        return replace(column, why=f"nested values ({stored.type})")
+    if stored.other:
+        return replace(column, why=stored.other)
     if not seen.there:
         return replace(column, why="empty")
     if name in asked.numeric:

@@ -97,6 +97,9 @@ def read(
 
 def _expression(table: Table, column: Column) -> str:
     stored = table.column(column.name)
+    if stored.other:
+        needs = {"numeric": "numbers", "boolean": "yes and no", "date": "dates"}.get(column.meaning, "texts or numbers")
+        raise ValueError(f"{table.name}: column {column.name!r} holds {stored.other}; it needs {needs}")
     if column.meaning == "boolean":
         return f"CAST({values.boolean(stored)} AS DOUBLE)"
     if column.meaning == "date":

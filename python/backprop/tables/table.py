@@ -47,6 +47,19 @@ class Stored:
             return "time"
         return "text" if base in _TEXTS else "other"
 
+    @property
+    def other(self) -> str:
+        """What a column of another kind holds, in words; nothing for all that are read.
+
+        Examples
+        --------
+        >>> Stored("c0", "INTEGER[]").other, Stored("c1", "BLOB").other, Stored("c2", "DATE").other
+        ('nested values (INTEGER[])', 'binary values (BLOB)', '')
+        """
+        if self.kind != "other":
+            return ""
+        return f"{'binary' if self.type in ('BLOB', 'BIT') else 'nested'} values ({self.type})"
+
 
 NO_LIMITS = engine.Limits()
 
