@@ -59,6 +59,23 @@ def test_a_linear_network_is_bayesian_ridge(weighted, linear, rng, backend):
     np.testing.assert_allclose(without**2 + 1 / posterior.beta, std**2, rtol=1e-12)
 
 
+def test_few_rows_have_the_precisions_of_the_evidence_too(rng):
+    """Where rows determine about as many parameters as they are, updates of the precisions go to and fro."""
+    X = np.array([[2.0, 0.0]])  # one curvature: c / (c + r) r^2 = c S / P, in closed form
+    net = bp.Network(2, [bp.Dense(1, bias=False, weight_init=[[0.5], [0.0]])], dtype="float64")
+    posterior = bp.Laplace(net, X, [3.0])
+    ratio = np.sqrt(4 * 4 / 0.25)
+    assert posterior.alpha == pytest.approx(4 / (4 + ratio) / 0.25, rel=1e-9)
+    assert posterior.beta == pytest.approx(ratio / (4 + ratio) / 4, rel=1e-9)
+    for seed in range(40):
+        X = rng.normal(size=(rng.integers(3, 8), 2))
+        net = bp.Network(2, [bp.Dense(12, "tanh"), bp.Dense(1, bias=seed % 2 == 0)], dtype="float64", seed=seed)
+        net.minimize(X, y := np.sin(X[:, :1]), method="bayesian", max_iter=20)
+        posterior = bp.Laplace(net, X, y + 0.1 * rng.normal(size=y.shape))
+        squares = ((net.parameters[:-1] if seed % 2 == 0 else net.parameters) ** 2).sum()
+        assert posterior.alpha == pytest.approx(posterior.gamma / squares, rel=1e-4)
+
+
 def test_the_evidence_is_the_integral_over_the_parameters(rng):
     """With an intercept, which has no prior: y is Gaussian, integrated over the intercept in closed form."""
     X, n = rng.normal(size=(12, 2)), 12

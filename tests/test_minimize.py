@@ -333,6 +333,11 @@ def test_targets_that_are_too_large_are_named(scale, hidden):
     assert ("bring targets and loss to a scale of about 1" in result.message) == (scale > 1)
 
 
+def test_a_gradient_that_is_no_number_is_named():
+    ends = {"x": np.zeros(1), "loss": 1.0, "iterations": 3, "evaluations": 9, "reason": "stuck"}
+    assert "the gradient is still nan" in bp.solvers.Solution(slope=np.nan, **ends).message
+
+
 def test_a_sum_over_many_rows_has_a_larger_gradient():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 3))

@@ -17,14 +17,15 @@ from backprop.model.model import Model
 from backprop.reference.gauss_newton import jacobian
 from backprop.reference.losses import SquaredError
 from backprop.reference.passes import Plan, forward_pass
-from backprop.reference.solvers import BayesianRegularization
 from backprop.reference.solving import Rows
 
 Matrix = NDArray[np.float64]
 _CHUNK_NUMBERS = 4_000_000
 """of a part of the Jacobian"""
-_SETTLED = 1e-9
-_MOST_UPDATES = 10_000
+_LOWEST, _HIGHEST, _HALVINGS = -700.0, 700.0, 80
+"""of the logarithm of alpha / beta"""
+_ROUNDING = 1e-12
+"""what it may leave of the targets"""
 _MOST_PARAMETERS = 5000
 
 
@@ -138,7 +139,7 @@ class Laplace:
         if not (math.isfinite(self._squares + self._errors) and np.isfinite(self._product).all()):
             raise ValueError("network: needs parameters, outputs and errors whose squares are finite")
         if alpha is None or beta is None:
-            self._find(*_start(network, self._point, len(self._prior), self._squares, self._n_targets, self._errors))
+            self._find()
         else:
             self._take(check.number("alpha", alpha, above=0), check.number("beta", beta, above=0))
 
@@ -235,24 +236,30 @@ class Laplace:
                 product += J.T @ (weight[part, np.newaxis] * J)
         return product, errors
 
-    def _find(self, alpha: float, beta: float) -> None:
-        """Take the precisions that the evidence asks for."""
+    def _find(self) -> None:
+        """Take the precisions that the evidence asks for.
+
+        The ratio of what it asks for to what is there falls with ``alpha / beta``, from above 1 to below it, so there
+        is one pair, found by halving. Taking what it asks for again and again may go to and fro where few rows are left
+        by the parameters that they determine.
+        """
         n_flat = float((self._prior == 0).sum())
         curvatures = self._curvatures()
-        for _ in range(_MOST_UPDATES):
-            gamma = float((curvatures / (curvatures + alpha / beta)).sum())
-            rest = self._n_targets - gamma - n_flat
-            if not (rest > 0 and self._errors > 0 and self._squares > 0 and gamma > 0):
-                raise ValueError(
-                    f"y: needs more targets than they determine parameters, and errors, to find the noise; got "
-                    f"{self._n_targets:g} targets for {gamma + n_flat:.3g}: give alpha and beta"
-                )
-            new = gamma / self._squares, rest / self._errors
-            settled = max(abs(new[0] / alpha - 1), abs(new[1] / beta - 1)) <= _SETTLED
-            alpha, beta = new
-            if settled:
-                break
-        self._take(alpha, beta)
+        low, high, squares, errors = _LOWEST, _HIGHEST, self._squares, self._errors
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            ratio = math.exp(middle)
+            gamma, rest = _shares(curvatures, ratio, self._n_targets - n_flat)
+            if rest <= 0 or gamma * errors > ratio * rest * squares:
+                low = middle
+            else:
+                high = middle
+        if not (rest > _ROUNDING * self._n_targets and errors > 0 and squares > 0 and gamma > 0):
+            raise ValueError(
+                f"y: needs more targets than they determine parameters, and errors, to find the noise; got "
+                f"{self._n_targets:g} targets for {gamma + n_flat:.3g}: give alpha and beta"
+            )
+        self._take(gamma / squares, rest / errors)
 
     def _curvatures(self) -> Matrix:
         """Return the eigenvalues of ``J^T W J`` for the parameters with a prior, the others following them.
@@ -266,8 +273,10 @@ class Laplace:
             own = product[np.ix_(prior, prior)] - across.T @ np.linalg.solve(flat, across)
         except np.linalg.LinAlgError as error:
             raise _flat_error() from error
-        curvatures: Matrix = np.maximum(np.linalg.eigvalsh(own), 0)  # those below are rounding
-        return curvatures
+        curvatures = np.linalg.eigvalsh(own)
+        rounding = len(curvatures) * float(np.finfo(np.float64).eps) * curvatures.max(initial=0.0)
+        found: Matrix = np.where(curvatures > rounding, curvatures, 0)
+        return found
 
     def _take(self, alpha: float, beta: float) -> None:
         """Compute what follows from the precisions."""
@@ -302,12 +311,7 @@ def _flat_error(*precisions: float) -> ValueError:
     )
 
 
-def _start(network: Model, point: Any, n: int, squares: float, n_targets: float, errors: float) -> tuple[float, float]:
-    """Return the precisions to begin with: those that a minimisation has found, if it did."""
-    left = network._solved
-    if left is not None and isinstance(left.solver, BayesianRegularization):
-        found = (left.state.alpha, left.state.beta)
-        if all(0 < each < math.inf for each in found):
-            return found
-    share = min(n, n_targets / 2) / 2
-    return max(share, 1e-3) / max(squares, 1e-12), max(n_targets - share, 1.0) / max(errors, 1e-12)
+def _shares(curvatures: Matrix, ratio: float, n_targets: float) -> tuple[float, float]:
+    """Return gamma where alpha is so many times beta, and how many targets it leaves to the noise."""
+    gamma = float((curvatures / (curvatures + ratio)).sum())
+    return gamma, n_targets - len(curvatures) + float((ratio / (curvatures + ratio)).sum())

@@ -101,6 +101,6 @@ class Solution:
     def message(self) -> str:
         """The reason in words, and where the gradient is still large for such an end, what to do."""
         message = _MESSAGES[self.reason]
-        if self.reason in ("loss", "stuck") and self.slope > self.ordinary_slope:
+        if self.reason in ("loss", "stuck") and not self.slope <= self.ordinary_slope:  # it may be NaN
             message += f", but the gradient is still {self.slope:.1e}: bring targets and loss to a scale of about 1"
         return message
