@@ -67,7 +67,7 @@ def minimize(
     every_callback = [callback for callback in every_callback if callback is not bar]
     members, columns = _members(fleet, X, y, loss, sample_weight, validation_data, validation_split)
     run = FleetMinimising(fleet, request, every_callback, bar, members)
-    used = checked_threads(n_threads, run.flops, fleet._core.MAX_THREADS)
+    used = checked_threads(n_threads, run.work, fleet._core.MAX_THREADS)
     with HeldInterrupts() as interrupts, fleet._guard:
         for group, names in zip(fleet._groups, columns, strict=True):
             group.feature_names = names
@@ -93,8 +93,8 @@ class FleetMinimising:
         self.networks: dict[int, Model] = {}
         self.copies: dict[int, list[Callback]] = {}
         self.asked: dict[int, str] = {}
-        self.flops = self.ready(*members[0]).flops * len(members) * request.max_iter
-        """about how much arithmetic there is to share"""
+        self.work = self.ready(*members[0]).work * len(members) * request.max_iter
+        """about how much arithmetic there is to share, weighed by how seldom threads meet"""
         self.check()
 
     def check(self) -> None:

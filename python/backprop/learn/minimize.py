@@ -88,7 +88,7 @@ def minimize(
         penalty_per_row=penalty_per_row, metrics=metrics, resume=resume,
     )  # fmt: skip
     ready = Ready(request, network, checked, data, validation, every_callback, bar)
-    used = checked_threads(n_threads, ready.flops, network._core.MAX_THREADS)
+    used = checked_threads(n_threads, ready.work, network._core.MAX_THREADS)
     with HeldInterrupts() as interrupts, network._guard:
         before = network._feature_names, network._optimizer, network._solved, network.history.stop_reason
         network._feature_names = columns

@@ -251,8 +251,8 @@ class Minimising:
         state, bar = self.state, self.listeners.bar
         objective, settings = self.objective, self.left.solver
         bound = float(np.finfo(self.network.dtype).max)
-        begins_alone = threads.are_few(flops(settings, objective.loss, objective.data, int(self.free.sum())))
-        self.run = run = solving(objective, settings, state, self.n_threads, bound, begins_alone)
+        work = work_of_an_evaluation(settings, objective.loss, objective.data, int(self.free.sum()))
+        self.run = run = solving(objective, settings, state, self.n_threads, bound, threads.are_few(work))
         ended: str = "time"
         while ended == "time":
             ended = run.run(state.iteration, pace.SLICE_SECONDS, np.empty(0))
@@ -368,8 +368,11 @@ def solving(
     return Minimisation(bounded, settings, state)
 
 
-def flops(settings: Solver, loss: Loss | Custom, data: Data, n_parameters: int) -> float:
-    """Return how much arithmetic a step of training would have that keeps threads as busy between two meetings."""
+def work_of_an_evaluation(settings: Solver, loss: Loss | Custom, data: Data, n_parameters: int) -> float:
+    """Return the arithmetic of one evaluation, weighed: of a step of training that would keep threads as busy.
+
+    What counts is how much there is between two of their meetings, of which a step has more or fewer.
+    """
     n_rows: int = data.X.shape[0]
     n_inputs: int = data.X.shape[1]
     if isinstance(settings, LevenbergMarquardt):

@@ -18,7 +18,15 @@ from backprop.learn.callbacks.averages import only_average
 from backprop.learn.fit import all_callbacks, recorded
 from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
-from backprop.learn.solve import Interrupts, Listeners, Minimising, check_solver, flops, solution_of, solver
+from backprop.learn.solve import (
+    Interrupts,
+    Listeners,
+    Minimising,
+    check_solver,
+    solution_of,
+    solver,
+    work_of_an_evaluation,
+)
 from backprop.model import rows
 from backprop.model.objective import Objective
 from backprop.model.target_scale import TargetScale
@@ -152,9 +160,10 @@ class Ready:
         )
 
     @property
-    def flops(self) -> float:
-        """See `solve.flops`."""
-        return flops(self.solver, self.problem.objective.loss, self.problem.data, int(self.problem.free.sum()))
+    def work(self) -> float:
+        """See `work_of_an_evaluation`."""
+        n_free = int(self.problem.free.sum())
+        return work_of_an_evaluation(self.solver, self.problem.objective.loss, self.problem.data, n_free)
 
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""

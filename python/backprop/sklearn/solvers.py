@@ -28,7 +28,7 @@ from backprop.learn.callbacks import Callback, Progress
 from backprop.learn.callbacks.averages import WeightAveraging, only_average, only_averages
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
-from backprop.learn.solve import check_solver, flops, reason_of
+from backprop.learn.solve import check_solver, reason_of, work_of_an_evaluation
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
@@ -149,7 +149,7 @@ def minimize(
     solver = _solver(solver_name, tol, min(max_fun, MAX_EVALUATIONS))
     names = {"argument": "solver", "sizes": "hidden_layer_sizes"}
     check_solver(solver, problem.layers, loss, data, plan.n_parameters, **names)
-    work = flops(solver, loss, data, plan.n_parameters)
+    work = work_of_an_evaluation(solver, loss, data, plan.n_parameters)
     used = threads.choose(None if isinstance(n_threads, str) else int(n_threads), work, core.MAX_THREADS)
     fixed, begins_alone = threads.are_fixed(), threads.are_few(work)
     run = core.Solving(plan, loss, solver, data, state, used, fixed, begins_alone=begins_alone)
