@@ -13,8 +13,10 @@ from pathlib import Path
 import backprop as bp
 import numpy as np
 import pytest
+from backprop.base.fleet import DIVERGING
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import pace
+from backprop.learn.fleet_run import PartRun
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="needs POSIX signals")
 
@@ -317,6 +319,34 @@ def test_nothing_that_is_not_finite_is_left(kind, rate, backend, monkeypatch):
         if kind is bp.Network:
             assert (stopping.best_epoch, stopping.stale_epochs) == (watched.best_epoch, watched.stale_epochs)
     assert look > 5
+
+
+@pytest.mark.parametrize("size", ["3", "17"])  # 17: more than a vector has lanes
+def test_members_that_are_stopped_in_the_middle_of_an_epoch_have_not_diverged(size, backend, monkeypatch):
+    """As a network, they go back, and say what was asked for."""
+    whole, _, fit = diverging(size, backend, 1e20)
+    fit()
+    net, _, fit = diverging(size, backend, 1e20)
+    settle, seen = PartRun.settle, []
+
+    def stop_first(part, last):
+        if diverging_ones := np.flatnonzero(part.state.members["status"] == DIVERGING).tolist():
+            seen.extend(diverging_ones)
+            net.stop()
+        settle(part, last)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pace, "SLICE_SECONDS", 0.0)
+        patched.setattr(PartRun, "settle", stop_first)
+        fit()
+    assert seen
+    assert (net.history.stop_reason == "stopped").all()
+    assert (net.history.epochs == 0).all()
+    assert np.isfinite(net.parameters).all()
+    fit()
+    np.testing.assert_array_equal(net.parameters, whole.parameters)
+    np.testing.assert_array_equal(net.history["loss"], whole.history["loss"])
+    assert (net.history.stop_reason == "diverged").all()
 
 
 @pytest.mark.parametrize("kind", [bp.Network, "3", "17"])  # 17: more than a vector has lanes

@@ -85,7 +85,8 @@ class FleetTraining(Protocol):
         A member whose stop rule fires gets the status `TOLERANCE` and waits; set to `RUNNING` again, it goes on. One
         that diverges gets the status `DIVERGED`, its `diverged_epoch` and the loss of that epoch, and all else of its
         state is taken back to a copy from the start of some epoch before, or of this call, where all was finite. A
-        member whose numbers are not finite where the time is over has diverged in the epoch at hand, whose loss is NaN.
+        member whose numbers are not finite where the time is over gets the status `DIVERGING`: the same for the epoch
+        at hand, whose loss is NaN.
         """
         ...
 

@@ -43,9 +43,9 @@ STATE_NUMBERS = (
 NO_AVERAGE, AVERAGED, SWAPPED = 0, 1, 2
 """Of a member: whether it has an average, and whether it has exchanged it with the parameters of the last step"""
 
-RUNNING, TOLERANCE, DIVERGED = 0, 1, 2
-Status: TypeAlias = Literal[0, 1, 2]
-"""Whether a member trains on, and if not, why"""
+RUNNING, TOLERANCE, DIVERGED, DIVERGING = 0, 1, 2, 3
+Status: TypeAlias = Literal[0, 1, 2, 3]
+"""Whether a member trains on, and if not, why; one that is not finite in the middle of an epoch is diverging"""
 
 
 class FleetData:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.base.fleet import DIVERGED, RUNNING, TOLERANCE
+from backprop.base.fleet import DIVERGED, DIVERGING, RUNNING, TOLERANCE
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import RealArray
 from backprop.learn import fleet_rule, pace
@@ -263,19 +263,22 @@ class PartRun:
                 self.settle(last)
             self.run.show(time.perf_counter())
             self.run.interrupts.deliver()
+            self.take_wanted()
 
     def settle(self, last: int) -> None:
         """Do what a call of the core has left to do, before anything may interrupt."""
         before = self.recorded
         # Records are far apart in memory: thousands of members are looked at as few times as can be.
         status = self.state.members["status"].copy()
-        diverged = self.active & (status == DIVERGED)
+        early = status == DIVERGING
+        self.state.members["status"][early] = DIVERGED
+        diverged = self.active & (early | (status == DIVERGED))
         self.record(diverged)
         arrived = self.active & ~diverged & (before < self.recorded) & (self.recorded == last)
         self.keep_measured(arrived)
         with ExitStack() as steps:  # the last one in is the first one out, even where another has raised
             if diverged.any():
-                steps.callback(self.recover_all, np.flatnonzero(diverged))
+                steps.callback(self.recover_all, np.flatnonzero(diverged), early)
             if last == self.run.epochs:
                 steps.callback(self.finish, arrived, "epochs")
             steps.callback(self.take_wanted)
@@ -402,8 +405,11 @@ class PartRun:
         self.history.stop_reason[self.members[ended]] = reason
         self.run.done[self.members[ended]] = self.run.epochs
 
-    def recover_all(self, rows: NDArray[np.int64]) -> None:
-        """Bring members that have diverged to their last finite parameters; after Ctrl-C, none of them any more."""
+    def recover_all(self, rows: NDArray[np.int64], early: NDArray[np.bool_]) -> None:
+        """Bring members that have diverged to their last finite parameters; after Ctrl-C, none of them any more.
+
+        Nor those that were stopped `early`, in the middle of the epoch: to find the step could take long.
+        """
         is_over = False
 
         def recover(row: int) -> None:
@@ -411,7 +417,11 @@ class PartRun:
             try:
                 if not is_over:
                     self.run.interrupts.deliver()
-                    self.recover(row)
+                    if early[row] and self.run.wanted[self.members[row]] is not None:
+                        self.take_back(row)
+                        self.take_wanted()
+                    else:
+                        self.recover(row)
             except BaseException as error:
                 is_over = not isinstance(error, Exception)
                 self.take_back(row)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import random
-from backprop.base.fleet import DIVERGED, RUNNING, TOLERANCE
+from backprop.base.fleet import DIVERGED, DIVERGING, RUNNING, TOLERANCE
 from backprop.reference.passes import Plan
 from backprop.reference.training import Training
 
@@ -120,7 +120,7 @@ class FleetLoop:
             self.state.put(k, state, epoch_random if state.cursor else None)
             self.state.members["position"][k] = position + state.step - step
             if state.cursor and not self.is_finite(k):  # the epoch will diverge, but nobody may go on with it
-                self.lose(k, kept, state.epoch + 1)
+                self.lose(k, kept, state.epoch + 1, DIVERGING)
                 losses[state.epoch - state.first_epoch - first, k] = np.nan
                 if validation_losses is not None:
                     validation_losses[state.epoch - state.first_epoch - first, k] = np.nan
@@ -146,11 +146,11 @@ class FleetLoop:
         training = self.make(k, state, self.rates_of(k, state.rate_scale, position))
         return training, state, [int(word) for word in self.state.members["epoch_random"][k]], self.copy_of(k)
 
-    def lose(self, k: int, kept: list[Any], epoch: int) -> None:
+    def lose(self, k: int, kept: list[Any], epoch: int, status: int = DIVERGED) -> None:
         """Take a member that has diverged in this epoch, counted from 1, back to a copy."""
         for array, values in zip(self.arrays(), kept, strict=True):
             array[k] = values
-        self.state.members["status"][k], self.state.members["diverged_epoch"][k] = DIVERGED, epoch
+        self.state.members["status"][k], self.state.members["diverged_epoch"][k] = status, epoch
 
     def is_finite(self, k: int) -> bool:
         """Whether a member's parameters and the loss of its epoch so far are."""

@@ -14,7 +14,17 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from backprop.base import threads
-from backprop.base.fleet import AVERAGED, DIVERGED, MEMBER, RUNNING, TOLERANCE, FleetData, FleetRates, FleetState
+from backprop.base.fleet import (
+    AVERAGED,
+    DIVERGED,
+    DIVERGING,
+    MEMBER,
+    RUNNING,
+    TOLERANCE,
+    FleetData,
+    FleetRates,
+    FleetState,
+)
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
 from backprop.learn import pace
@@ -294,7 +304,7 @@ class FleetDescent:
             done = slice(begun - first, descent.state.epoch - first)
             validation_losses = None if self.validation_losses is None else self.validation_losses[done, k]
             descent.record(self.losses[done, k], validation_losses)
-        if member["status"] == DIVERGED:  # it comes to its end alone, from where all was finite
+        if member["status"] in (DIVERGED, DIVERGING):  # it comes to its end alone, from where all was finite
             self.leave(k)
             descent.start()
             descent.train()

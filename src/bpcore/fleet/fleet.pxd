@@ -15,6 +15,7 @@ cdef enum MemberStatus:
     RUNNING
     TOLERANT  # its stop rule has fired
     LOST  # it has diverged
+    LOST_EARLY  # it is about to, in the middle of an epoch
 
 # `backprop.base.fleet.MEMBER`, which says what each of them is.
 cdef struct Member:
@@ -116,6 +117,7 @@ cdef inline never_inlined lose_early(Fleet *fleet, int64_t k, int64_t epoch) noe
     """The same in the middle of the epoch, whose loss is not known."""
     cdef int64_t place = (epoch - 1 - fleet.members[k].first_epoch - fleet.first) * fleet.size + k
     lose_member(fleet, k, epoch)
+    fleet.members[k].status = LOST_EARLY
     fleet.losses[place] = NAN
     if fleet.validation.n != NULL:
         fleet.validation_losses[place] = NAN
