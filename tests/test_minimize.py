@@ -508,3 +508,17 @@ def test_a_start_that_is_refused_leaves_the_network_as_it_was(method, data, back
         assert result.iterations == 6
     np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
     np.testing.assert_array_equal(nets[0].history.loss, nets[1].history.loss)
+
+
+def test_a_gradient_that_falls_through_the_range_of_doubles_at_once(backend):
+    """From above 2**640 to below 2**-640, which no common unit holds."""
+    for scale, target in ((2.0**330, 2.0**-990), (2.0**340, 3 * 2.0**-1000), (2.0**360, 2.0**-1010)):
+        net = bp.Network(1, [bp.Dense(1, bias=False)], dtype="float64", backend=backend)
+        net.weights[0][...] = 1
+        with np.errstate(all="ignore"):
+            found = net.minimize(
+                [[scale]], [[target]], loss="squared_error", tolerance=0, options={"loss_tolerance": 0}
+            )
+        assert net.weights[0].item() == 0
+        assert found.slope == 2 * scale * target > 0
+        assert (found.reason, found.iterations, found.evaluations) == ("stuck", 1, 22)

@@ -10,7 +10,7 @@ from bpcore.solve.line_search cimport FOUND, GO_ON, LineSearch, Verdict, begin_s
 from bpcore.solve.solution cimport (
     LOSS, NONE, NOT_FINITE, STUCK, Reason, Solution, enter, evaluate, is_flat, reason_to_stop, take_doubles,
 )
-from bpcore.solve.doubles cimport SUM_LANES, add_scaled_and_dot, dot, go_along, scale, subtract
+from bpcore.solve.doubles cimport SUM_LANES, add_scaled_and_dot, dot, go_along, largest, scale, subtract
 
 
 cdef enum:
@@ -34,6 +34,7 @@ cdef struct Lbfgs:
     double *share  # (history,)
     double yy  # y . y of the newest
     double unit  # what losses and gradients are multiplied by: a power of two, which changes no bit of the steps
+    double own_unit  # the same for `gradient` alone, which may be too small for the unit of the search
     LineSearch search
     bint searching
     int trials
@@ -51,7 +52,7 @@ cdef inline void take_lbfgs(Arena *arena, Py_ssize_t n_parameters, Lbfgs *lbfgs)
     lbfgs.y = take_doubles(arena, lbfgs.history * n)
     lbfgs.r = take_doubles(arena, lbfgs.history)
     lbfgs.share = take_doubles(arena, lbfgs.history)
-    lbfgs.unit = 1
+    lbfgs.unit = lbfgs.own_unit = 1
 
 
 cdef inline Py_ssize_t place_of(const Lbfgs *lbfgs, Py_ssize_t k) noexcept nogil:
@@ -104,20 +105,37 @@ cdef inline double unit_of(double slope) noexcept nogil:
     return ldexp(1, -256 * max(-3, min(quotient, 3)))
 
 
+cdef inline void rescale(double *x, double unit, double before, Py_ssize_t n) noexcept nogil:
+    """Bring n numbers from one unit to another."""
+    cdef double factor = unit / before
+    if isfinite(factor):
+        scale(x, factor, x, n)
+        return
+    scale(x, 1 / before, x, n)
+    scale(x, unit, x, n)
+
+
 cdef inline never_inlined change_unit(Lbfgs *lbfgs, double unit) noexcept nogil:
     """Bring the gradient and the pairs to another unit."""
-    cdef double factor = unit / lbfgs.unit
-    cdef Py_ssize_t n = lbfgs.width
-    lbfgs.unit = unit
-    scale(lbfgs.gradient, factor, lbfgs.gradient, n)
-    scale(lbfgs.y, factor, lbfgs.y, lbfgs.n_pairs * n)
+    rescale(lbfgs.gradient, unit, lbfgs.own_unit, lbfgs.width)
+    rescale(lbfgs.y, unit, lbfgs.unit, lbfgs.n_pairs * lbfgs.width)
+    lbfgs.unit = lbfgs.own_unit = unit
     recall_pairs(lbfgs)
+
+
+cdef inline never_inlined give_unit(Lbfgs *lbfgs) noexcept nogil:
+    """Bring the gradient at a new point to the unit of the search; one that could vanish in it, to its own."""
+    cdef double size = largest(lbfgs.gradient, lbfgs.width)
+    lbfgs.own_unit = lbfgs.unit
+    if lbfgs.unit < 1 and isfinite(size):
+        lbfgs.own_unit = max(lbfgs.unit, unit_of(size))
+    scale(lbfgs.gradient, lbfgs.own_unit, lbfgs.gradient, lbfgs.width)
 
 
 cdef inline void begin_trials(Lbfgs *lbfgs, const Solution *solution) noexcept nogil:
     cdef Py_ssize_t n = lbfgs.width
     cdef double unit = unit_of(solution.slope), slope, step = 1
-    if unit != lbfgs.unit:
+    if unit != lbfgs.unit or unit != lbfgs.own_unit:
         change_unit(lbfgs, unit)
     slope = find_direction(lbfgs)
     lbfgs.before, lbfgs.x = lbfgs.x, lbfgs.before
@@ -139,7 +157,11 @@ cdef inline void keep_pair(Lbfgs *lbfgs, double step, double slope) noexcept nog
     else:
         lbfgs.n_pairs += 1
     scale(lbfgs.s + at * n, step, lbfgs.direction, n)
-    subtract(lbfgs.y + at * n, lbfgs.gradient, lbfgs.gradient_before, n)
+    if lbfgs.own_unit == lbfgs.unit:
+        subtract(lbfgs.y + at * n, lbfgs.gradient, lbfgs.gradient_before, n)
+    else:
+        scale(lbfgs.y + at * n, lbfgs.unit / lbfgs.own_unit, lbfgs.gradient, n)
+        subtract(lbfgs.y + at * n, lbfgs.y + at * n, lbfgs.gradient_before, n)
     lbfgs.r[at] = 1 / dot(lbfgs.s + at * n, lbfgs.y + at * n, n)
     lbfgs.yy = dot(lbfgs.y + at * n, lbfgs.y + at * n, n)
 
@@ -149,6 +171,7 @@ cdef inline Reason give_up_search(Lbfgs *lbfgs, Solution *solution) noexcept nog
     cdef Py_ssize_t n = lbfgs.width
     memcpy(lbfgs.x, lbfgs.before, n * sizeof(double))
     memcpy(lbfgs.gradient, lbfgs.gradient_before, n * sizeof(double))
+    lbfgs.own_unit = lbfgs.unit
     lbfgs.searching = False
     if lbfgs.n_pairs == 0:
         return STUCK
@@ -203,8 +226,10 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     if run.state.paused:
         return NONE
     if lbfgs.unit != 1:
-        scale(lbfgs.gradient, lbfgs.unit, lbfgs.gradient, n)
+        give_unit(lbfgs)
     slope = dot(lbfgs.gradient, lbfgs.direction, n)
+    if lbfgs.own_unit != lbfgs.unit:
+        slope = slope / lbfgs.own_unit * lbfgs.unit
     verdict = take_trial(&lbfgs.search, value * lbfgs.unit, slope)
     if verdict == GO_ON:
         return NONE
@@ -212,7 +237,7 @@ cdef inline Reason advance_lbfgs(Run *run, Solution *solution, Lbfgs *lbfgs) noe
     before = solution.loss
     solution.iteration += 1
     enter(solution, lbfgs.x, value, lbfgs.gradient)
-    solution.slope /= lbfgs.unit
+    solution.slope /= lbfgs.own_unit
     keep_pair(lbfgs, tried, slope)
     reason = reason_to_stop(solution)
     return LOSS if reason == NONE and is_flat(solution, before, value) else reason
