@@ -964,3 +964,49 @@ def test_a_penalty_may_be_an_array_without_axes():
     for fleet, l2 in zip(fleets, (0.5, np.array(0.5)), strict=True):
         fleet.fit([[0.0], [1.0]], [1.0, 3.0], l2=l2, epochs=3)
     np.testing.assert_array_equal(fleets[0].parameters, fleets[1].parameters)
+
+
+# --- validation rows and derivatives of one member after the other ---------------------------------------------------
+
+
+def refused(size, given, n_inputs=3, n_outputs=1, fit="fit"):
+    """What is said about validation data."""
+    fleet = bp.Fleet(n_inputs, [bp.Dense(n_outputs)], size=size, seed=0)
+    settings = {"epochs": 1} if fit == "fit" else {"max_iter": 1}
+    try:
+        getattr(fleet, fit)(np.ones((4, n_inputs)), np.ones((4, n_outputs)), validation_data=given, **settings)
+    except TypeError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("fit", ["fit", "minimize"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_the_validation_rows_of_one_member_after_the_other_are_refused(parts, n_outputs, size, fit, rng):
+    """Of two members and as many outputs as inputs, they have the shapes of X and y of all members."""
+    each = [(rng.normal(size=(6, 3)), rng.normal(size=(6, n_outputs)), np.ones(6))[:parts] for _ in range(size)]
+    for given in (each, [tuple(part.tolist() for part in own) for own in each]):
+        message = refused(size, given, n_outputs=n_outputs, fit=fit)
+        assert message.startswith(f"validation_data: needs (X, y) or (X, y, sample_weight), each of all {size} members")
+        assert "write tuple(zip(*validation_data))" in message
+        either_way = (size, n_outputs, parts) == (2, 3, 2)
+        assert ("if these are the parts of all members already, tuple(validation_data)" in message) == either_way
+        assert not refused(size, tuple(zip(*given, strict=True)), n_outputs=n_outputs, fit=fit)
+        if (size, parts) not in ((2, 2), (3, 3)):  # then a tuple is what it is to be
+            assert refused(size, tuple(given), n_outputs=n_outputs, fit=fit)
+
+
+def test_parts_of_all_members_may_be_lists(rng):
+    X, y = list(rng.normal(size=(2, 6, 3))), list(rng.normal(size=(2, 6, 1)))
+    for given in ([X, y], (X, y), [X[0], y[0]], (X[0].tolist(), y[0].tolist()), [tuple(X), tuple(y)]):
+        assert not refused(2, given)
+
+
+def test_derivatives_of_one_member_after_the_other_are_refused(rng):
+    X, pairs = rng.normal(size=(6, 3)), [(rng.normal(size=6), rng.normal(size=(6, 3))) for _ in range(2)]
+    fleet = bp.Fleet(3, [bp.Dense(1)], size=2, seed=0)
+    with pytest.raises(TypeError, match=r"y: needs \(y, dy\), each of all 2 members, .* write tuple\(zip\(\*y\)\)"):
+        fleet.fit([X, X], pairs, loss=bp.losses.WithDerivatives(), epochs=1)
+    fleet.fit([X, X], tuple(zip(*pairs, strict=True)), loss=bp.losses.WithDerivatives(), epochs=1)

@@ -145,6 +145,7 @@ class _Rows:
         validation_data: Any, validation_split: Any, metrics: Any,
     ) -> None:  # fmt: skip
         functions = metric_functions.resolved(metrics)
+        fleet_rows.refuse_pairs(validation_data, len(fleet), {group.n_inputs for group in fleet._groups})
         given, share = rows.given_validation(validation_data, validation_split)
         self.groups: list[tuple[Group, Any, FleetData, FleetData, FleetData | None, FleetMeasures]] = []
         X, columns = fleet_rows.opened("X", X)

@@ -243,6 +243,7 @@ def _members(
     fleet: FleetModel, X: Any, y: Any, loss: Any, sample_weight: Any, validation_data: Any, validation_split: Any
 ) -> tuple[list[tuple[int, Any, Data, Data | None]], list[Any]]:
     """Return number, loss, rows and validation rows of each member, and the names of the columns of each group."""
+    fleet_rows.refuse_pairs(validation_data, len(fleet), {group.n_inputs for group in fleet._groups})
     given, share = rows.given_validation(validation_data, validation_split)
     X, columns = fleet_rows.opened("X", X)
     names = [fleet_rows.columns_of("X", columns, group.members, group.feature_names) for group in fleet._groups]

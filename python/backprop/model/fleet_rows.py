@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -90,6 +90,37 @@ def form(name: str, X: Any, size: int) -> Form:
     if n_axes == 3 and len(X) != size:
         raise ValueError(f"{name}: needs rows for each of the {size} members, got shape {np.shape(X)}")
     return "each" if n_axes == 3 else "shared"
+
+
+def refuse_member_by_member(name: str, given: Any, size: int, parts: str, belong: Callable[[Any, Any], bool]) -> None:
+    """Raise TypeError for the parts of one member after the other, where those of all are wanted one after the other.
+
+    `belong` tells whether two arrays can be the first two parts of one member. A list that can be read in both ways is
+    refused, too; a tuple is what it is to be.
+    """
+    if not isinstance(given, (list, tuple)) or len(given) != size:
+        return
+    if not all(isinstance(own, (list, tuple)) and len(own) in (2, 3) and belong(*own[:2]) for own in given):
+        return
+    as_wanted = size in (2, 3) and len(given[0]) == len(given[1]) == size and all(map(belong, *given[:2]))
+    if not as_wanted or isinstance(given, list):
+        doubt = f"; if these are the parts of all members already, tuple({name})" if as_wanted else ""
+        raise TypeError(
+            f"{name}: needs {parts}, each of all {size} members, got a list of the parts of each member: write "
+            f"tuple(zip(*{name})){doubt}"
+        )
+
+
+def refuse_pairs(validation_data: Any, size: int, n_inputs: set[int]) -> None:
+    """Raise TypeError for a list of the validation rows of each member, with their targets."""
+
+    def belong(X: Any, y: Any) -> bool:
+        if check.n_axes(X) != 2 or check.n_axes(y) < 1:
+            return False
+        n_rows, n_columns = np.shape(X)
+        return n_columns in n_inputs and np.shape(y)[0] == n_rows
+
+    refuse_member_by_member("validation_data", validation_data, size, "(X, y) or (X, y, sample_weight)", belong)
 
 
 def some(name: str, arrays: Any, form: Form, members: NDArray[np.int64]) -> Any:
@@ -227,6 +258,7 @@ class SlopeForms:
     """The same for a loss that sees derivatives, whose targets are a pair (y, dy)."""
 
     def __init__(self, X: Any, y: Any, sample_weight: Any, size: int, names: Names, loss: Loss) -> None:
+        refuse_member_by_member(names[1], y, size, "(y, dy)", _are_outputs_and_slopes)
         rows.check_pair(names[1], loss, y)
         self.size, self.name = size, f"{names[1]}[1]"
         self.outputs = Forms(X, y[0], sample_weight, size, (names[0], f"{names[1]}[0]", names[2]))
@@ -261,6 +293,13 @@ class SlopeForms:
                 f"{self.size} members, got {f'shape {np.shape(self.slopes)}' if is_array else check.shown(self.slopes)}"
             )
         return rows.slopes(ends, f"{self.name}[{k}]", self.slopes[k], n_rows)
+
+
+def _are_outputs_and_slopes(y: Any, dy: Any) -> bool:
+    """Whether the shapes are those of a member's targets and their derivatives."""
+    if check.n_axes(y) not in (1, 2) or check.n_axes(dy) not in (2, 3) or len(dy) != len(y):
+        return False
+    return check.n_axes(dy) == 3 or np.size(y) == len(y)
 
 
 def forms_of(X: Any, y: Any, sample_weight: Any, size: int, names: Names, loss: Any) -> Forms | SlopeForms:
