@@ -296,6 +296,33 @@ def test_what_does_not_go_with_bagging(other):
         MLPRegressor(bagging=2, **other).fit(*DIABETES)
 
 
+@pytest.mark.filterwarnings("ignore:R.2 score is not well-defined")
+@pytest.mark.parametrize("weight", [None, [2.0, 1.0]], ids=["plain", "weighted"])
+@pytest.mark.parametrize(
+    ("Ensemble", "y", "shape"),
+    [
+        (MLPEnsembleRegressor, [1.0, 2.0], (2,)),
+        (MLPEnsembleRegressor, [[1.0, 2.0], [3.0, 4.0]], (2, 2)),
+        (MLPEnsembleClassifier, ["a", "b"], (2, 2)),
+        (MLPEnsembleClassifier, [[0, 1, 1], [1, 0, 1]], (2, 3)),
+    ],
+    ids=["regressor", "outputs", "classes", "labels"],
+)
+def test_rows_that_all_members_have_drawn_have_no_prediction(Ensemble, y, shape, weight):
+    settings = SETTINGS | {"max_iter": 2, "batch_size": 1}
+    known = {}
+    for random_state in range(12):
+        model = Ensemble(**settings | {"random_state": random_state}, n_estimators=1, members="bootstrap")
+        model.fit([[0.0], [1.0]], y, sample_weight=weight)
+        assert model.oof_prediction_.shape == shape
+        missing = np.isnan(model.oof_prediction_).reshape(2, -1)
+        assert (missing.all(axis=1) == missing.any(axis=1)).all()
+        assert model.oof_score_ == model.oof_score_ or missing.all() or Ensemble is MLPEnsembleRegressor
+        known[(~missing.all(axis=1)).sum().item()] = np.isnan(model.oof_score_)
+    assert known[0]
+    assert known.keys() == {0, 1}
+
+
 def test_every_bootstrap_has_a_row_with_weight():
     """Of ten rows drawn, three in eight have not the only one."""
     X, weight = np.eye(10), np.eye(10)[3]

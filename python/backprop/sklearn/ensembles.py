@@ -130,6 +130,8 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
                 for each, (_, rest) in zip(self.estimators_, rows, strict=True)
                 if len(rest)
             ]
+            if not left_out:  # where there are few rows, all may draw all of them: no row has predictions
+                left_out = [(np.empty(0, np.int64), predictions_of(self.estimators_[0], X[:1], classes)[:0])]
             keep_left_out(self, left_out, y, weight)
         return self
 

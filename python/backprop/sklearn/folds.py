@@ -63,14 +63,13 @@ def keep_left_out(
             total = np.zeros((len(y), *predicted.shape[1:]))
         total[rows] += predicted
         count[rows] += 1
-    if total is None:  # of one row no draw leaves any out
-        return
+    assert total is not None
     with np.errstate(invalid="ignore"):  # 0 / 0 where a row was never left out
         mean = total / count.reshape(-1, *[1] * (total.ndim - 1))
     known = count > 0
     weight = None if sample_weight is None else np.asarray(sample_weight)[known]
     estimator.oof_prediction_ = mean
-    if weight is not None and not weight.any():  # every row that counts was drawn by all
+    if not (known if weight is None else weight).any():  # every row that counts was drawn by all
         estimator.oof_score_ = np.nan
     elif is_classifier(estimator):
         decided = labels_of(mean[known], estimator.classes_, estimator._multilabel)
