@@ -1,10 +1,10 @@
-"""The loop around the core for fleets: windows of epochs, Ctrl-C, callbacks, history, members that end early."""
+"""The loop around the core for fleets: windows of epochs, Ctrl-C, history, members that end early."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from backprop.base.fleet import DIVERGED, DIVERGING, RUNNING, TOLERANCE
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import RealArray
-from backprop.learn import fleet_rule, pace
+from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Plateau, Progress
 from backprop.learn.callbacks.averages import WeightAveraging
 from backprop.learn.callbacks.plateaus import keeps_loss, keeps_measured
 from backprop.learn.divergence import DivergedError
+from backprop.learn.fleet_calls import PartCalls, for_each
 from backprop.learn.fleet_divergence import Repetition
 from backprop.learn.fleet_measures import FleetMeasures
-from backprop.learn.fleet_members import MemberCallbacks, Networks
+from backprop.learn.fleet_members import Networks
 from backprop.learn.fleet_part import Part
 from backprop.learn.fleet_rates import RateTables
 from backprop.learn.schedules import Schedule
@@ -81,8 +82,8 @@ class FleetRun:
             ends.callback(self.close)
             try:
                 for part in parts:
-                    ends.callback(part.end)
-                    part.begin()
+                    ends.callback(part.calls.end)
+                    part.calls.begin()
                 for part in parts:
                     part.loop()
             finally:
@@ -104,7 +105,7 @@ class FleetRun:
         """Put the states of members' callbacks where a run that goes on finds them."""
         kept: dict[int, tuple[str, list[dict[str, Any]]]] = {}
         for part in parts:
-            for c, callback in part.callbacks:
+            for c, callback in part.calls.callbacks:
                 states = callback.states()
                 if any(states):
                     _, all_states = kept.setdefault(c, (type(callback.given).__name__, [{} for _ in range(self.size)]))
@@ -137,23 +138,14 @@ class PartRun:
     def __init__(
         self, run: FleetRun, part: Part, metrics: Any, measures: FleetMeasures, active: NDArray[np.bool_], alone: bool
     ) -> None:
-        self.run, self.part, self.measures, self.active, self.began = run, part, measures, active, active
+        self.run, self.part, self.measures, self.active = run, part, measures, active
         self.history, self.state, self.call = run.history, part.state, run.interrupts.call
         self.members = part.members
         self.rates = RateTables(part, run.schedule)
         self.networks = Networks(run.fleet, part, run.history, self)
-        rule = run.rule
-        self.in_arrays = rule is not None and fleet_rule.acts_in_arrays(rule)
-        self.callbacks: list[tuple[int, MemberCallbacks]] = []
-        self.by_rule: MemberCallbacks | None = None
-        numbers = self.members if run.fleet._numbers is None else run.fleet._numbers[self.members]
-        for c, each in enumerate(run.callbacks):
-            if each is rule and self.in_arrays:
-                continue
-            own = self.call(MemberCallbacks, each, numbers.tolist(), each is rule)
-            if each is rule:
-                self.by_rule = own
-            self.callbacks.append((c, own))
+        self.calls = PartCalls(
+            run.fleet, part, self.networks, measures, run.callbacks, run.rule, run.averaging, run.interrupts, active
+        )
         self.records_rate = "learning_rate" in run.names
         self.in_one_step = part.steps_per_epoch == 1
         self.keeps_loss = keeps_loss(part.settings)
@@ -162,7 +154,7 @@ class PartRun:
         if self.in_one_step.any() and (self.keeps_loss or any(map(keeps_measured, run.callbacks))):
             self.measured = np.empty_like(self.state.parameters)
         self.repetition = Repetition(
-            self.networks, part, run.schedule, metrics, rule, run.averaging, self.records_rate, run.interrupts
+            self.networks, part, run.schedule, metrics, run.rule, run.averaging, self.records_rate, run.interrupts
         )  # fmt: skip
         part.state.members["status"][~active] = TOLERANCE  # so the core leaves them alone
         self.places: Any = slice(None) if alone else self.members
@@ -185,25 +177,9 @@ class PartRun:
 
     def callback_states(self, row: int) -> list[tuple[str, dict[str, Any]]]:
         """Return class and state of each of a member's callbacks."""
-        states = {c: (type(own.given).__name__, own.state_of(row)) for c, own in self.callbacks}
-        for c, each in enumerate(self.run.callbacks):
-            if c not in states:
-                assert isinstance(each, Plateau)
-                states[c] = (type(each).__name__, fleet_rule.of_member(each, self.state, row).state())
-        return [states[c] for c in range(len(states))]
+        return self.calls.states_of(row)
 
     # --- the loop ---
-
-    def begin(self) -> None:
-        """Tell the callbacks that training begins."""
-        kept = self.run.fleet._callbacks
-        for c, callback in self.callbacks:
-            for row in np.flatnonzero(self.active).tolist() if "on_train_begin" in callback.called else ():
-                self.call(callback.copies[row].on_train_begin, self.networks.of(row), {})
-            if c < len(kept) and kept[c][1] and kept[c][0] == type(callback.given).__name__:
-                callback.resume([kept[c][1][k] for k in self.members.tolist()])
-        if len(self.state.averaged):  # those that are resumed go on from the parameters of their last step
-            self.state.swap(np.flatnonzero(self.active & self.state.is_swapped))
 
     def loop(self) -> None:
         """Train until every member has a reason to stop."""
@@ -231,12 +207,7 @@ class PartRun:
             last = min(last, first + self.rates.most_epochs)
         if self.measures.names or self.measured is not None:
             return first + 1
-        for _, callback in self.callbacks:
-            if callback.called & {"on_epoch_begin", "on_epoch_end"}:
-                every = callback.every
-                phases = np.unique(self.first_epoch[self.active] % every)
-                last = min(last, min(((int(phase) + first) // every + 1) * every - int(phase) for phase in phases))
-        return last
+        return self.calls.first_due(first, last, self.first_epoch[self.active])
 
     def open_window(self, first: int, last: int) -> None:
         """Make room for the losses of a window."""
@@ -285,7 +256,7 @@ class PartRun:
             if self.run.rule is not None:
                 steps.callback(self.apply_rule, self.active & (status == TOLERANCE))
             if arrived.any():
-                self.end_epochs(np.flatnonzero(arrived))
+                self.calls.end_epochs(np.flatnonzero(arrived))
 
     def measured_of(self, row: int) -> RealArray | None:
         """Return what `model.run.Run.measured` is of one member."""
@@ -302,35 +273,9 @@ class PartRun:
             rows = np.flatnonzero(arrived & self.in_one_step & (members["best_epoch"] == members["epoch"]))
             self.state.best_parameters[rows] = self.measured[rows]
 
-    def end_epochs(self, rows: NDArray[np.int64]) -> None:
-        """Measure and call what is due after some members' epochs; what one raises takes nothing from the others."""
-        epochs = self.state.members["epoch"][rows]
-        due = np.zeros(len(rows), np.bool_) if not self.measures.names else np.ones(len(rows), np.bool_)
-        for _, callback in self.callbacks:
-            if "on_epoch_end" in callback.called:
-                due |= epochs % callback.every == 0
-        _for_each(rows[due], self.end_epoch)
-
-    def end_epoch(self, row: int) -> None:
-        """Measure a member and call what is due after its epoch."""
-        if self.measures.names:
-            at = self.start_row[row] + self.recorded[row] - 1
-            for name, value in self.call(self.measures, row, self.evaluated_of(row)).items():
-                self.history.put(name, at, self.members[row], value)
-        epoch = int(self.state.members["epoch"][row])
-        for _, callback in self.callbacks:
-            if "on_epoch_end" in callback.called and epoch % callback.every == 0:
-                on_epoch_end, network = callback.copies[row].on_epoch_end, self.networks.of(row)
-                self.call(on_epoch_end, network, epoch, self.networks.logs(row))
-
     def begin_epochs(self, due: NDArray[np.bool_]) -> None:
         """Call what is due before the next epoch."""
-        epochs = self.state.members["epoch"]
-        for _, callback in self.callbacks:
-            if "on_epoch_begin" in callback.called:
-                for row in np.flatnonzero(due & (epochs % callback.every == 0)).tolist():
-                    on_epoch_begin, network = callback.copies[row].on_epoch_begin, self.networks.of(row)
-                    self.call(on_epoch_begin, network, int(epochs[row]) + 1, self.networks.logs(row))
+        self.calls.begin_epochs(due)
         self.take_wanted()
 
     # --- what a call of the core leaves to do ---
@@ -359,33 +304,16 @@ class PartRun:
     def apply_rule(self, due: NDArray[np.bool_]) -> None:
         """Do what the stop rule wants for members that the core has found to be without progress."""
         rows = np.flatnonzero(due)
-        rule = self.run.rule
-        assert rule is not None
         if not len(rows):
             return
-        if self.in_arrays:
-            rates = self.part.base_rates[rows]
-            if self.records_rate:
-                at = self.start_row[rows] + self.recorded[rows] - 1
-                rates = self.history["learning_rate"][at, self.members[rows]]
-            stops = fleet_rule.stopped_by(rule, self.state, rows, rates)
-            self.state.members["status"][rows[~stops]] = RUNNING
-            ended = np.zeros(len(self.part), np.bool_)
-            ended[rows[stops]] = True
-            self.finish(ended, "tolerance")
+        if not self.calls.in_arrays:
+            for_each(rows, self.calls.call_rule)
             return
-        _for_each(rows, self.call_rule)
-
-    def call_rule(self, row: int) -> None:
-        """Let a rule of the user's own do what it does where a member makes no progress."""
-        assert self.by_rule is not None
-        own: Any = self.by_rule.copies[row]
-        fleet_rule.report(own, self.state, row)
-        own.stale_epochs = 0
-        network = self.networks.of(row)
-        self.state.members["status"][row] = RUNNING
-        self.call(own.on_plateau, network, int(self.state.members["epoch"][row]), self.networks.logs(row))
-        self.state.members["stale_epochs"][row] = own.stale_epochs
+        rates = self.part.base_rates[rows]
+        if self.records_rate:
+            at = self.start_row[rows] + self.recorded[rows] - 1
+            rates = self.history["learning_rate"][at, self.members[rows]]
+        self.finish(self.calls.apply_in_arrays(rows, rates), "tolerance")
 
     def take_wanted(self) -> None:
         """End the training of members for which that was asked."""
@@ -429,7 +357,7 @@ class PartRun:
             if is_over:
                 self.take_back(row)
 
-        _for_each(rows, recover)
+        for_each(rows, recover)
 
     def take_back(self, row: int) -> None:
         """Let a member that has diverged be running where the core has taken it back to."""
@@ -450,74 +378,6 @@ class PartRun:
         ended = np.zeros(len(self.part), np.bool_)
         ended[row] = True
         self.finish(ended, "diverged")
-
-    # --- the end ---
-
-    def end(self) -> None:
-        """Tell the callbacks that training has ended, in the opposite order, and restore the best parameters."""
-        self.end_averages()
-        of_callback = dict(self.callbacks)
-        with ExitStack() as ends:
-            for c in range(len(self.run.callbacks)):
-                if c in of_callback:
-                    ends.callback(self.end_callback, of_callback[c], ends)
-                else:
-                    ends.callback(self.end_rule)
-        for network in self.networks.found.values():
-            network._run = None
-
-    def end_averages(self) -> None:
-        """Give members their averages, unless they were interrupted or have diverged, and tell what was averaged."""
-        averaging, state = self.run.averaging, self.state
-        if averaging is None:
-            return
-        counts, reasons = self.part.n_averaged(), self.history.stop_reason[self.members]
-        if averaging.restore:
-            ended = self.began & (reasons != "interrupted") & (reasons != "diverged")
-            state.swap(np.flatnonzero(ended & (counts > 0) & ~state.is_swapped))
-        own: Any = averaging
-        for name, values in (("n_averaged", counts), ("swapped", state.is_swapped)):
-            found = getattr(own, name)
-            if not (isinstance(found, np.ndarray) and len(found) == self.run.size):
-                found = np.zeros(self.run.size, values.dtype)
-                setattr(own, name, found)
-            found[self.members] = values
-
-    def end_rule(self) -> None:
-        """Restore the best parameters of members that were not interrupted, and tell what was best."""
-        state, rule = self.state, self.run.rule
-        assert rule is not None
-        if rule.keeps_best:
-            ended = self.began & (self.history.stop_reason[self.members] != "interrupted")
-            rows = np.flatnonzero(ended & (state.members["best_epoch"] > 0))
-            state.parameters[rows] = state.best_parameters[rows]
-        fleet_rule.report_all(rule, state, self.members, self.run.size)
-
-    def end_callback(self, callback: MemberCallbacks, ends: ExitStack) -> None:
-        """Tell each member's copy that training has ended."""
-        if callback is self.by_rule:
-            for row, own in enumerate(callback.copies):
-                assert isinstance(own, Plateau)
-                fleet_rule.report(own, self.state, row)
-        callback.report(self.members, self.run.size)
-        for row in np.flatnonzero(self.began).tolist() if "on_train_end" in callback.called else ():
-            ends.callback(self.end_member, callback.copies[row], row)
-
-    def end_member(self, own: Callback, row: int) -> None:
-        """Tell one member's copy of a callback that training has ended."""
-        self.call(own.on_train_end, self.networks.of(row), self.networks.logs(row))
-
-
-def _for_each(rows: NDArray[np.int64], function: Callable[[int], None]) -> None:
-    """Call a function for each row, for those after one that raises too; raise the first exception at the end."""
-    first: BaseException | None = None
-    for row in rows.tolist():
-        try:
-            function(row)
-        except BaseException as error:
-            first = first or error
-    if first is not None:
-        raise first
 
 
 def _pairs(start: NDArray[np.int64], new: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
