@@ -375,6 +375,18 @@ def test_the_estimator_says_how_sure_it_is(scaled, rng):
     assert clone(model).solver == "bayesian"
 
 
+@pytest.mark.parametrize("y", [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]])
+def test_samples_without_noise_are_fitted_too(y):
+    model = MLPRegressor(hidden_layer_sizes=50, activation="tanh", solver="bayesian", random_state=0, max_iter=100)
+    X = [[0.0, 0.3], [0.5, -1.0], [1.0, 0.2]]
+    with pytest.warns(ConvergenceWarning, match="'no noise'. More samples may help"):
+        model.fit(X, y)
+    np.testing.assert_allclose(model.predict(X), y, atol=1e-3)
+    assert model.posterior_ is None
+    with pytest.raises(ValueError, match="return_std: needs to be fitted to samples that leave some noise"):
+        model.predict(X, return_std=True)
+
+
 def test_what_the_estimator_refuses(rng):
     X, y = wave(rng, 30)
     y = y[:, 0]

@@ -303,9 +303,13 @@ class Laplace:
         ) - float(np.log(np.diag(self.factor)).sum())
 
 
-def _flat_error(*precisions: float) -> ValueError:
+class FlatError(ValueError):
+    """The matrix is not positive definite, to rounding."""
+
+
+def _flat_error(*precisions: float) -> FlatError:
     given = " with alpha={:g} and beta={:g}".format(*precisions) if precisions else " for the biases of the outputs"
-    return ValueError(
+    return FlatError(
         f"network: needs parameters about which the loss is curved, but the Gauss-Newton matrix{given} is not positive "
         "definite"
     )

@@ -231,8 +231,9 @@ class Perceptron(Parameters):
     def _begin_classes(self, classes: Any) -> None:
         """Take the labels that `partial_fit` was given, if there are any."""
 
-    def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
-        """Keep what a minimizer has found out beside the parameters."""
+    def _learn_uncertainty(self, problem: Problem, state: SolverState) -> bool:
+        """Keep what a minimizer has found out beside the parameters; return whether that means anything."""
+        return True
 
     def _learn_scale(self, targets: NDArray[Any], weight: RealArray | None, dtype: np.dtype[Any]) -> None:
         """Learn how the targets are scaled, if they are."""
@@ -365,7 +366,8 @@ class Perceptron(Parameters):
             problem, _ = self._prepared(*arguments)
             limits = {"max_iter": self.max_iter, "max_fun": self.max_fun, "tol": self.tol}
             state, reason = minimize(problem, self.solver, n_threads=self.n_threads, **limits)
-            self._learn_uncertainty(problem, state)
+            if not self._learn_uncertainty(problem, state):
+                reason = "no noise"
         self.n_iter_ = state.iteration
         self.loss_ = state.loss * problem.objective.unit
         learned: RealArray = state.point if self.dtype is None else state.point.astype(self.dtype)

@@ -17,7 +17,7 @@ from backprop.base.solving import SolverState
 from backprop.base.types import RealArray
 from backprop.learn import metrics
 from backprop.learn.callbacks import Callback
-from backprop.learn.laplace import Laplace
+from backprop.learn.laplace import FlatError, Laplace
 from backprop.model.target_scale import TargetScale
 from backprop.reference.losses import Loss, Poisson, SquaredError
 from backprop.reference.optimizers import Optimizer
@@ -58,9 +58,9 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
     ----------
     target_mean_, target_scale_ : ndarrays of shape (n_outputs,)
         What is taken from y, and what it is then divided by, with `scale_targets`.
-    posterior_ : backprop.Laplace
+    posterior_ : backprop.Laplace or None
         With ``solver="bayesian"`` what the samples leave open: noise, effective number of parameters, evidence; of the
-        scaled targets with `scale_targets`.
+        scaled targets with `scale_targets`. None where they leave no noise to find, and rounding decides.
     validation_scores_, best_validation_score_ : list of floats, float; or None
         R² on the validation samples after each epoch, with `early_stopping`.
 
@@ -193,6 +193,7 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
         """Return the predictions, (n_samples,) or (n_samples, n_outputs).
 
         With ``solver="bayesian"`` and `return_std` also how far targets may be from them: the standard deviations.
+        There are none where `posterior_` is None.
         """
         outputs = self._outputs(X)
         predictions = self._given(X, _columns(outputs))
@@ -200,16 +201,24 @@ class MLPRegressor(Convertible, Outputs, RegressorMixin, Perceptron):  # type: i
             return predictions
         if not hasattr(self, "posterior_"):
             raise ValueError(f"return_std: needs to be fitted with solver='bayesian', got solver={self.solver!r}")
+        if self.posterior_ is None:
+            raise ValueError("return_std: needs to be fitted to samples that leave some noise, got such as do not")
         std = self.posterior_.predict(dense_rows(features(self, X), np.dtype(np.float64)), True)[1]
         std *= 1 if (scale := self._scale()) is None else scale.deviation
         return predictions, _columns(std)
 
-    def _learn_uncertainty(self, problem: Problem, state: SolverState) -> None:
-        if self._is_bayesian():
-            X, y, weight = problem.data
-            problem.parameters[...] = state.point
-            found = {"alpha": state.alpha, "beta": state.beta}
+    def _learn_uncertainty(self, problem: Problem, state: SolverState) -> bool:
+        if not self._is_bayesian():
+            return True
+        X, y, weight = problem.data
+        problem.parameters[...] = state.point
+        found = {"alpha": state.alpha, "beta": state.beta}
+        self.posterior_: Laplace | None
+        try:
             self.posterior_ = Laplace(problem.network(), X, y, sample_weight=weight, **found)
+        except FlatError:  # the precision of the noise is that of rounding: the model is fitted all the same
+            self.posterior_ = None
+        return self.posterior_ is not None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
