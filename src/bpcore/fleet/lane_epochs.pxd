@@ -16,9 +16,8 @@ from bpcore.machine.random cimport pcg64_next
 from bpcore.machine.threads cimport fetch_add, now
 from bpcore.machine.types cimport LANES, MAX_LANES, PART, PARTS, lany, lload, llt, lselect, lset1, lstore, lvec, real
 from bpcore.passes.members cimport CHUNKS, FEW, SINGLE, MembersTarget
-from bpcore.passes.network cimport fits_small_batches
 from bpcore.passes.tiny cimport is_tiny
-from bpcore.run.job cimport Job, denominator_of, factor_of
+from bpcore.run.job cimport Job, denominator_of, factor_of, goes_row_by_row
 from bpcore.run.small_steps cimport takes_few_rows
 
 
@@ -70,7 +69,7 @@ cdef inline void plan_batch(Lanes *lanes, int lane, int64_t n) noexcept nogil:
         batch.n[lane] = n
         cut_batch(job, batch, lane)
         batch.regime[lane] = <int> regime_of(
-            lanes.fleet.batch_size == 1 and fits_small_batches(job.net), takes_few_rows(job), lanes.data.n[lane], n
+            goes_row_by_row(job.net, lanes.batch_size[lane], lanes.data.n[lane]), takes_few_rows(job), n
         )
     if lanes.data.weighted:
         weight = 0

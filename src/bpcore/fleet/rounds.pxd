@@ -319,8 +319,8 @@ cdef inline void run_whole(Lanes *lanes, const MembersTarget *target, bint keeps
     lanes.gathered = keeps
 
 
-cdef inline Regime regime_of(bint by_single_rows, bint by_few_rows, int64_t n_rows, int64_t n) noexcept nogil:
-    """Which pass a batch of n of the n_rows rows takes; see `train_rows`."""
-    if by_single_rows and n_rows > 1:
+cdef inline Regime regime_of(bint by_single_rows, bint by_few_rows, int64_t n) noexcept nogil:
+    """Which pass a batch of n rows takes; see `train_rows`."""
+    if by_single_rows:
         return SINGLE
     return FEW if by_few_rows and 1 < n <= FEW_ROWS else CHUNKS

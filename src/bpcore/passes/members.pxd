@@ -147,7 +147,7 @@ cdef inline MembersProduct scores_product(
     cdef const real *biases = parameters + layer.biases * LANES if layer.has_bias else NULL
     return MembersProduct(
         order_forward(chunk.regime, layer), layer.n_out, chunk.n, layer.n_in, parameters + layer.weights * LANES, 1,
-        layer.n_out, members_inputs(chunk, layer), 1, chunk.stride, biases, chunk.z[l + 1], chunk.stride, 1, NULL, NULL,
+        layer.n_out, members_inputs(chunk, layer), 1, chunk.stride, biases, chunk.z[l + 1], chunk.stride, NULL, NULL,
         False,
     )
 
@@ -279,7 +279,7 @@ cdef inline MembersProduct delta_product(
     """The gradient with respect to what a layer reads, where that is another layer."""
     return MembersProduct(
         order_of_delta(chunk.regime, layer), layer.n_in, chunk.n, layer.n_out, parameters + layer.weights * LANES,
-        layer.n_out, 1, chunk.delta[l + 1], 1, chunk.stride, NULL, chunk.delta[layer.reads + 1], chunk.stride, 1, NULL,
+        layer.n_out, 1, chunk.delta[l + 1], 1, chunk.stride, NULL, chunk.delta[layer.reads + 1], chunk.stride, NULL,
         NULL, False,
     )
 
@@ -337,7 +337,7 @@ cdef inline MembersProduct gradient_product(const Layer *layer, int l, const Mem
     return MembersProduct(
         order_of_gradient(chunk.regime, layer), end - first, layer.n_out, chunk.n,
         members_inputs(chunk, layer) + first * chunk.stride * LANES, chunk.stride, 1, chunk.delta[l + 1], chunk.stride,
-        1, NULL, NULL, layer.n_out, 1, NULL, NULL, end > layer.n_in,
+        1, NULL, NULL, layer.n_out, NULL, NULL, end > layer.n_in,
     )
 
 
@@ -345,7 +345,7 @@ cdef inline MembersProduct slopes_product(const Layer *layer, int l, const Membe
     """The gradient of the slopes: the sums of each sample's part; the target is left open."""
     return MembersProduct(
         GROUPED, 1, layer.n_out, chunk.n, members_inputs(chunk, layer) + layer.n_in * chunk.stride * LANES, 0, 1,
-        chunk.slope_delta[l + 1], chunk.stride, 1, NULL, NULL, layer.n_out, 1, NULL, NULL, False,
+        chunk.slope_delta[l + 1], chunk.stride, 1, NULL, NULL, layer.n_out, NULL, NULL, False,
     )
 
 

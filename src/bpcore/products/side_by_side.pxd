@@ -14,9 +14,9 @@ cdef enum SumOrder:
     CHAIN  # from the start or 0, one term after the other
     PRODUCT  # a single term, which keeps its sign where it is zero
     FOUR  # four chains, each of every fourth term; then the start
-    GROUPED  # GROUP_LANES chains, added up upper half onto lower half; then the start
+    GROUPED  # GROUP_LANES chains, added up upper half onto lower half; then the start. a_k is 1
 
-# out[row, column] = start[row] + sum over k of a[row, k] * b[column, k]; all strides in vectors
+# out[row, column] = start[row] + sum over k of a[row, k] * b[column, k]; all strides in vectors, that of columns is 1
 cdef struct MembersProduct:
     SumOrder order
     Py_ssize_t n_rows
@@ -31,7 +31,6 @@ cdef struct MembersProduct:
     const real *start  # (n_rows,), or NULL
     real *out
     Py_ssize_t out_row
-    Py_ssize_t out_column
     # NULL; or what is there, weights, makes a step of plain SGD along the product, with each member's rate and decay
     const real *rate
     const real *decay  # NULL where no member has one
@@ -62,13 +61,13 @@ cdef inline always_inlined put_block(
     const int n_rows, const int n_columns, const MembersProduct *p, Py_ssize_t row, Py_ssize_t column, const vec *block,
 ) noexcept nogil:
     """A block of the product to its place."""
-    cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
+    cdef real *out = place(p.out, row * p.out_row + column)
     cdef vec rate = vload(p.rate) if p.rate != NULL else vset1(0)
     cdef vec decay = vload(p.decay) if p.decay != NULL else vset1(0)
     cdef int r, c
     for r in range(n_rows):
         for c in range(n_columns):
-            put_sum(p, rate, decay, block[r * n_columns + c], place(out, r * p.out_row + c * p.out_column))
+            put_sum(p, rate, decay, block[r * n_columns + c], place(out, r * p.out_row + c))
 
 
 # ---- one chain ----
@@ -161,7 +160,7 @@ cdef inline always_inlined four_block(
     cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, b_k = p.b_k * LANES, k
     cdef const real *a = p.a + row * a_row
     cdef const real *b = const_place(p.b, column * p.b_column)
-    cdef real *out = place(p.out, row * p.out_row + column * p.out_column)
+    cdef real *out = place(p.out, row * p.out_row + column)
     cdef int r, c
     for c in range(4 * n_rows):
         acc[c] = vset1(0)
@@ -198,13 +197,13 @@ cdef inline void four_chains(const MembersProduct *p) noexcept nogil:
 # ---- sums of few terms, one for each chain ----
 
 cdef inline always_inlined short_sum(
-    const int n_k, const real *a, Py_ssize_t a_k, const vec *b, vec *out,
+    const int n_k, const real *a, const vec *b, vec *out,
 ) noexcept nogil:
     """What as many chains as a group has lanes come to, upper half onto lower half, if none has more than one term."""
     cdef vec terms[16]
     cdef int k
     for k in range(n_k):
-        terms[k] = vload(a + k * a_k) * b[k]
+        terms[k] = vload(a + k * LANES) * b[k]
     for k in range(n_k - 8):
         terms[k] = terms[k] + terms[k + 8]
     for k in range(4 if n_k >= 8 else n_k - 4):
@@ -221,7 +220,7 @@ cdef inline always_inlined short_sums(const int n_k, const MembersProduct *p) no
     cdef vec total, zero = vset1(0)
     cdef vec rate = vload(p.rate) if p.rate != NULL else zero
     cdef vec decay = vload(p.decay) if p.decay != NULL else zero
-    cdef Py_ssize_t a_row = p.a_row * LANES, a_k = p.a_k * LANES, out_row = p.out_row * LANES, row, column
+    cdef Py_ssize_t a_row = p.a_row * LANES, b_k = p.b_k * LANES, out_row = p.out_row * LANES, row, column
     cdef const real *a
     cdef const real *at
     cdef real *out
@@ -229,11 +228,11 @@ cdef inline always_inlined short_sums(const int n_k, const MembersProduct *p) no
     for column in range(p.n_columns):
         at = const_place(p.b, column * p.b_column)
         for k in range(n_k):
-            b[k] = vload(at + k * p.b_k * LANES)
+            b[k] = vload(at + k * b_k)
         a = p.a
-        out = place(p.out, column * p.out_column)
+        out = place(p.out, column)
         for row in range(p.n_rows):
-            short_sum(n_k, a, a_k, b, &total)
+            short_sum(n_k, a, b, &total)
             if p.start != NULL:
                 total = total + vload(const_place(p.start, row))
             put_sum(p, rate, decay, total, out)
@@ -271,9 +270,9 @@ cdef inline always_inlined grouped_pass(
     cdef vec av[4]
     cdef vec bv
     cdef Py_ssize_t a_row = p.a_row * LANES, b_column = p.b_column * LANES, apart = n_chains // 4, n_k = p.n_k - q
-    cdef const real *a = const_place(p.a, row * p.a_row + q * p.a_k)
+    cdef const real *a = const_place(p.a, row * p.a_row + q)
     cdef const real *b = const_place(p.b, column * p.b_column + q * p.b_k)
-    cdef Py_ssize_t a_chain = apart * p.a_k * LANES, b_chain = apart * p.b_k * LANES
+    cdef Py_ssize_t a_chain = apart * LANES, b_chain = apart * p.b_k * LANES
     cdef int i, r, c
     for i in range(4 * n_rows * n_columns):
         acc[i] = vset1(0)

@@ -223,10 +223,10 @@ cdef inline void begin_call(Run *run, long long last_step, double seconds, Call 
     call.last_step = last_step
     call.over = run.state.step >= last_step
     call.varies_team = not run.team.size.is_fixed and gains_by_threads(&run.job)
-    call.by_row = goes_row_by_row(&run.job)
-    call.tiny = is_tiny(run.job.net, run.job.batch_size)
+    call.by_row = goes_row_by_row(run.job.net, run.job.batch_size, run.job.data.n)
+    call.tiny = not call.by_row and is_tiny(run.job.net, run.job.batch_size)
     call.by_few_rows = takes_few_rows(&run.job)
-    call.uses_spare_lanes = validates_in_spare_lanes(run)
+    call.uses_spare_lanes = call.tiny and validates_in_spare_lanes(run)
     call.holds_validation = call.has_passed = False
     call.passes_ahead = call.tiny and run.workspace.data.x != NULL and run.job.validation.n == 0
     clock.deadline = call.last_clock_check + seconds

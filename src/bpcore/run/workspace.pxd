@@ -7,10 +7,10 @@ from bpcore.formulas.activation_loops cimport needs_scores
 from bpcore.formulas.losses cimport from_scores
 from bpcore.formulas.optimizers cimport Update, takes_matrices
 from bpcore.machine.types cimport GROUP_LANES, LANES, MAX_LANES, never_inlined, real
-from bpcore.passes.network cimport Chunk, Layer, Network
+from bpcore.passes.network cimport Chunk, Layer, Network, fits_small_batches
 from bpcore.passes.single_row cimport RowLayer, RowPass, lie_side_by_side
 from bpcore.products.sinks cimport Sink
-from bpcore.run.job cimport Job, Rows, goes_row_by_row, is_stepped_as_matrix, targets_per_row
+from bpcore.run.job cimport Job, Rows, is_stepped_as_matrix, targets_per_row
 from bpcore.run.state cimport MAX_BLOCKS
 
 cdef extern from "<stdlib.h>" nogil:
@@ -275,7 +275,7 @@ cdef inline void take_workspace(
         workspace.gradient = take_reals(arena, n_parameters)
     if takes_matrices(&job.optimizer):
         take_matrices(arena, job, &workspace.matrices)
-    if goes_row_by_row(job):
+    if keeps_gradient and fits_small_batches(job.net):  # members of a fleet may have a single row
         take_row(arena, job, &workspace.row)
 
 
