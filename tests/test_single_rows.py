@@ -34,6 +34,31 @@ def test_rows_one_by_one_are_gradients_one_by_one(backend, dtype, widths, decay,
     np.testing.assert_allclose(history.loss[-1], np.mean(losses), rtol=rtol)
 
 
+@each_dtype
+@each_compiled
+@pytest.mark.parametrize("batch_size", [None, 1, 32])
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+def test_data_of_one_row(backend, dtype, widths, batch_size, rng):
+    """Its epochs against steps that NumPy makes, and beside members of a fleet that have more rows."""
+    X = rng.normal(size=(3, widths[0])).astype(dtype)
+    y = rng.random((3, widths[-1])).astype(dtype)
+    layers = [*(bp.Dense(width, "tanh") for width in widths[1:-1]), bp.Dense(widths[-1])]
+    settings = {"epochs": 6, "batch_size": batch_size, "loss": "squared_error", "optimizer": bp.SGD(0.05)}
+    net = bp.Network(widths[0], layers, seed=0, dtype=dtype, backend=backend)
+    by_hand = net.copy()
+    for _ in range(6):
+        _, gradient = by_hand.loss_and_gradients(X[:1], y[:1], loss="squared_error")
+        by_hand.parameters -= dtype(0.05) * np.concatenate([array.ravel() for pair in gradient for array in pair])
+    net.fit(X[:1], y[:1], **settings)
+    rtol = 1e-4 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(net.parameters, by_hand.parameters, rtol=rtol, atol=rtol / 10)
+    fleet = bp.Fleet(widths[0], layers, size=40, seed=[0] * 40, dtype=dtype, backend=backend)
+    counts = [1 + k % 3 for k in range(40)]
+    fleet.fit([X[:n] for n in counts], [y[:n] for n in counts], **settings)
+    np.testing.assert_array_equal(fleet[0].parameters, net.parameters)
+    np.testing.assert_array_equal(fleet[39].parameters, net.parameters)
+
+
 @each_compiled
 @pytest.mark.parametrize("n_outputs", [2, 8, 12, 16])
 @pytest.mark.parametrize("width", [4, 8, 12, 16])
