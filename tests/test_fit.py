@@ -698,25 +698,31 @@ def test_diverged_error():
 
 
 class Interrupting:
-    """Sends Ctrl-C a moment after the block is entered."""
+    """Sends Ctrl-C a moment after the block is entered, or after the training of a network in it has begun."""
+
+    def __init__(self, net=None):
+        self.net, self.over = net, threading.Event()
+        self.thread = threading.Thread(target=self.interrupt)
 
     def __enter__(self):
-        self.timer = threading.Timer(0.2, self.interrupt)
-        self.timer.start()
+        self.thread.start()
 
     def interrupt(self):
-        self.time = time.perf_counter()
-        _thread.interrupt_main()
+        while self.net is not None and self.net._run is None and not self.over.wait(0.001):
+            pass
+        if not self.over.wait(0.2):
+            self.time = time.perf_counter()
+            _thread.interrupt_main()
 
     def __exit__(self, *_):
-        self.timer.cancel()
-        self.timer.join()
+        self.over.set()
+        self.thread.join()
 
 
 @pytest.mark.parametrize("batch_size", [None, 5])
 def test_ctrl_c(batch_size, backend, data):
     net, twin = make(backend), make(backend)
-    interrupting = Interrupting()
+    interrupting = Interrupting(net)
     with pytest.raises(KeyboardInterrupt), interrupting:
         net.fit(*data, epochs=10**7, batch_size=batch_size)
     assert time.perf_counter() - interrupting.time < 0.5  # a slice, and room for a busy machine
@@ -843,7 +849,7 @@ def test_fork_and_train_in_the_child(backend, data):
 def test_ctrl_c_in_a_callback(backend, data):
     """Code that is not ours is not protected from it."""
     net = make(backend)
-    interrupting = Interrupting()
+    interrupting = Interrupting(net)
     sleep = bp.callbacks.LambdaCallback(on_epoch_end=lambda *_: [time.sleep(0.01) for _ in range(1000)])
     with pytest.raises(KeyboardInterrupt), interrupting:
         net.fit(*data, callbacks=[sleep])
@@ -878,7 +884,7 @@ def test_a_long_run_shows_its_progress_on_stderr(progress, shown, backend, data,
     monkeypatch.setattr(pace, "SLICE_SECONDS", 0.001)
     monkeypatch.setattr(pace, "PROGRESS_AFTER_SECONDS", 0.01)
     net = make(backend)
-    with pytest.raises(KeyboardInterrupt), Interrupting():
+    with pytest.raises(KeyboardInterrupt), Interrupting(net):
         net.fit(*data, epochs=10**7, progress=progress)
     out, err = capfd.readouterr()
     assert out == ""

@@ -3,6 +3,7 @@
 import pickle
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import backprop as bp
@@ -189,9 +190,18 @@ def test_an_exception_and_ctrl_c_end_all(rows):
     big = bp.Fleet(2, [bp.Dense(300, "tanh"), bp.Dense(1)], size=40, seed=0, dtype="float64")
     X, y = np.repeat(X[:1], 40, axis=0), np.repeat(y[:1], 40, axis=0)
     main = threading.get_ident()
-    threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+
+    def interrupt():
+        while big._run is None:
+            time.sleep(0.001)
+        time.sleep(0.3)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         big.minimize(X, y, method="lm", max_iter=10_000, tolerance=0, n_threads=2)
+    thread.join()
     assert "interrupted" in big.history.stop_reason
 
 

@@ -246,6 +246,127 @@ def test_ctrl_c_at_every_line_of_minimize():
         fit(net)
 
 
+def rules(*averages):
+    """What counts epochs, in the core and in Python, and what belongs to the end of training."""
+    note = bp.callbacks.LambdaCallback(**dict.fromkeys(("on_train_begin", "on_epoch_end", "on_train_end"), nothing))
+    stopping = bp.callbacks.EarlyStopping("val_loss", patience=2, min_delta=10, restore_best=True)
+    return [note, stopping, bp.callbacks.EarlyStopping("loss", patience=9, restore_best=True), *averages]
+
+
+def nothing(*_):
+    """Code of a user's."""
+
+
+ENDS = {
+    "rules": lambda net: net.fit(
+        X, Y, epochs=5, batch_size=2, validation_data=(X, Y), callbacks=rules(), resume=True, progress=False
+    ),
+    "average": lambda net: net.fit(
+        X, Y, epochs=2, batch_size=2, resume=True, progress=False,
+        callbacks=[bp.callbacks.LambdaCallback(on_epoch_end=nothing), bp.callbacks.ExponentialMovingAverage(0.9)],
+    ),
+    "minimize": lambda net: net.minimize(
+        X, Y, max_iter=5, validation_data=(X, Y), callbacks=rules(), resume=True, progress=False
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ctrl_c_at_every_line_leaves_a_run_that_comes_to_its_own_end(end, monkeypatch):
+    """With the same stop reason and what its callbacks leave, also where it came at the end, or before the start."""
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
+    whole, reasons = bp.mlp([2, 2, 1], seed=0), set()
+    ENDS[end](whole)
+    for place, net in interrupted_at_every_line(ENDS[end], lambda: bp.mlp([2, 2, 1], seed=0)):
+        reason, epochs = net.history.stop_reason, net.history.epochs
+        reasons.add(reason)
+        assert reason in (None, "interrupted", whole.history.stop_reason), place
+        if reason is None:
+            assert (epochs, net._state, net._solved) == (0, None, None), place
+        elif reason != "interrupted":
+            assert epochs == whole.history.epochs, place
+            np.testing.assert_array_equal(net.parameters, whole.parameters, place)
+        ENDS[end](net)
+        assert net.history.stop_reason == whole.history.stop_reason, place
+        np.testing.assert_array_equal(net.parameters, whole.parameters, place)
+        for name in whole.history:
+            np.testing.assert_array_equal(net.history[name], whole.history[name], place)
+    assert len(reasons) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS)
+def test_ctrl_c_at_every_line_leaves_a_fleet_that_comes_to_its_own_end(end, monkeypatch):
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
+
+    def made():
+        return bp.Fleet(2, [bp.Dense(2, "tanh"), bp.Dense(1)], size=2, seed=0)
+
+    whole = made()
+    ENDS[end](whole)
+    for place, fleet in interrupted_at_every_line(ENDS[end], made):
+        ENDS[end](fleet)
+        assert fleet.history.stop_reason.tolist() == whole.history.stop_reason.tolist(), place
+        np.testing.assert_array_equal(fleet.parameters, whole.parameters, place)
+        for name in whole.history:
+            np.testing.assert_array_equal(fleet.history[name], whole.history[name], place)
+
+
+class RaisesAt(bp.callbacks.Callback):
+    """Raises once, in a method and after so many epochs; in a fleet, for its second member."""
+
+    def __init__(self, error, name, epoch=0):
+        self.error = error
+        setattr(self, name, lambda *given: self.act(given[1] if len(given) == 3 else 0, epoch))
+
+    def of_member(self, k):
+        return self if k == 1 else bp.callbacks.Callback()
+
+    def act(self, epoch, at):
+        if epoch == at and self.error is not None:
+            error, self.error = self.error, None
+            raise error
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["after the rules", "before them"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("kind", ["network", "fleet", "minimize"])
+def test_what_a_callback_raises_takes_nothing_from_the_rules(kind, error, first, backend):
+    """At the last epoch training is over with its own reason; before, the resumed run has counted all epochs."""
+
+    def made():
+        if kind == "fleet":
+            return bp.Fleet(2, [bp.Dense(2, "tanh"), bp.Dense(1)], size=3, seed=0, backend=backend)
+        return bp.mlp([2, 2, 1], seed=0, backend=backend)
+
+    def run(net, raising=None):
+        callbacks = [*rules()[1:], bp.callbacks.ReduceLROnPlateau("loss", patience=2)][: 2 if kind == "minimize" else 3]
+        # Of two plateaus the core has the first, and Python the others.
+        callbacks[0].min_delta, callbacks[0].patience = 0, 9
+        settings = {"validation_data": (X, Y), "resume": True, "progress": False, "n_threads": 1}
+        settings |= {"max_iter": 6} if kind == "minimize" else {"epochs": 6, "batch_size": 2}
+        if raising is not None:
+            callbacks.insert(0 if first else len(callbacks), raising)
+        (net.minimize if kind == "minimize" else net.fit)(X, Y, callbacks=callbacks, **settings)
+
+    whole = made()
+    run(whole)
+    for name, epoch in (("on_train_begin", 0), ("on_epoch_begin", 4), ("on_epoch_end", 3), ("on_epoch_end", 6)):
+        net = made()
+        with pytest.raises(error):
+            run(net, RaisesAt(error, name, epoch))
+        if epoch == 6:
+            assert np.all(np.asarray(net.history.stop_reason) == "epochs")
+        else:
+            with pytest.raises(error):
+                run(net, RaisesAt(error, "on_train_begin"))
+        run(net)
+        np.testing.assert_array_equal(net.history.stop_reason, whole.history.stop_reason)
+        np.testing.assert_array_equal(net.parameters, whole.parameters)
+        for each in whole.history:
+            np.testing.assert_array_equal(net.history[each], whole.history[each])
+
+
 def test_ctrl_c_is_not_lost_in_another_error():
     """It comes while it is held back, and then something else ends the block."""
     with pytest.raises(KeyboardInterrupt) as caught, HeldInterrupts():  # noqa: PT012

@@ -296,6 +296,8 @@ def test_ctrl_c_comes_between_chunks_of_the_matrix(rng):
     sent = []
 
     def interrupt():
+        while net._run is None:
+            time.sleep(0.001)
         time.sleep(0.2)
         sent.append(time.perf_counter())
         signal.pthread_kill(main, signal.SIGINT)

@@ -19,6 +19,7 @@ from backprop.base.types import Average, Data, TrainingSettings
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, EarlyStopping, LambdaCallback, Plateau, Progress, TerminateOnNaN
 from backprop.learn.callbacks.averages import only_average
+from backprop.learn.callbacks.callback import resume_all
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, origin
 from backprop.learn.job import Job
 from backprop.learn.measures import Measures
@@ -107,6 +108,7 @@ def fit_rows(
             state = interrupted(model, optimizer, checked, n_rows)
             is_over = model.history.stop_reason in ("tolerance", "diverged")
             if is_over or state.epoch >= state.first_epoch + epochs:
+                resume_all(every_callback, state.callbacks)
                 return model.history
         else:
             state = begin(model, optimizer, checked, n_rows, initial_epoch)

@@ -14,6 +14,7 @@ from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import fleet_rule
 from backprop.learn.callbacks import Callback, Plateau
 from backprop.learn.callbacks.averages import WeightAveraging
+from backprop.learn.callbacks.plateaus import called_by, tell_all
 from backprop.learn.fleet_measures import FleetMeasures
 from backprop.learn.fleet_members import MemberCallbacks, Networks
 from backprop.learn.fleet_part import Part
@@ -38,6 +39,7 @@ class PartCalls:
         self.fleet, self.part, self.networks, self.measures, self.active = fleet, part, networks, measures, active
         self.given, self.rule, self.averaging = callbacks, rule, averaging
         self.history, self.state, self.members, self.call = fleet.history, part.state, part.members, interrupts.call
+        self.begun = False
         self.in_arrays = rule is not None and fleet_rule.acts_in_arrays(rule)
         self.callbacks: list[tuple[int, MemberCallbacks]] = []
         self.by_rule: MemberCallbacks | None = None
@@ -78,11 +80,16 @@ class PartCalls:
         kept = self.fleet._callbacks
         for c, callback in self.callbacks:
             for row in np.flatnonzero(self.active).tolist() if "on_train_begin" in callback.called else ():
-                self.call(callback.copies[row].on_train_begin, self.networks.of(row), {})
+                self.tell(callback.copies[row], "on_train_begin", row, {})
             if c < len(kept) and kept[c][1] and kept[c][0] == type(callback.given).__name__:
                 callback.resume([kept[c][1][k] for k in self.members.tolist()])
         if len(self.state.averaged):  # those that are resumed go on from the parameters of their last step
             self.state.swap(np.flatnonzero(self.active & self.state.is_swapped))
+        self.begun = True
+
+    def tell(self, callback: Callback, name: str, row: int, *arguments: Any) -> None:
+        """Call a method of a member's callback; Ctrl-C may interrupt it, unless it is ours."""
+        called_by(self.call, callback, name)(self.networks.of(row), *arguments)
 
     # --- epochs ---
 
@@ -92,8 +99,8 @@ class PartCalls:
         for _, callback in self.callbacks:
             if "on_epoch_begin" in callback.called:
                 for row in np.flatnonzero(due & (epochs % callback.every == 0)).tolist():
-                    on_epoch_begin, network = callback.copies[row].on_epoch_begin, self.networks.of(row)
-                    self.call(on_epoch_begin, network, int(epochs[row]) + 1, self.networks.logs(row))
+                    logs = self.networks.logs(row)
+                    self.tell(callback.copies[row], "on_epoch_begin", row, int(epochs[row]) + 1, logs)
 
     def end_epochs(self, rows: NDArray[np.int64]) -> None:
         """Measure and call what is due after some members' epochs; what one raises takes nothing from the others."""
@@ -106,15 +113,20 @@ class PartCalls:
 
     def end_epoch(self, row: int) -> None:
         """Measure a member and call what is due after its epoch."""
-        if self.measures.names:
-            at = self.history.epochs[self.members[row]] - 1
-            for name, value in self.call(self.measures, row, self.part.evaluated(row)).items():
-                self.history.put(name, at, self.members[row], value)
-        epoch = int(self.state.members["epoch"][row])
-        for _, callback in self.callbacks:
-            if "on_epoch_end" in callback.called and epoch % callback.every == 0:
-                on_epoch_end, network = callback.copies[row].on_epoch_end, self.networks.of(row)
-                self.call(on_epoch_end, network, epoch, self.networks.logs(row))
+        epoch, error = int(self.state.members["epoch"][row]), None
+        try:
+            if self.measures.names:
+                at = self.history.epochs[self.members[row]] - 1
+                for name, value in self.call(self.measures, row, self.part.evaluated(row)).items():
+                    self.history.put(name, at, self.members[row], value)
+        except BaseException as raised:
+            error = raised
+        due = [own for _, own in self.callbacks if "on_epoch_end" in own.called and epoch % own.every == 0]
+        if due:
+            calls = [(own.copies[row], called_by(self.call, own.copies[row], "on_epoch_end")) for own in due]
+            error = tell_all(calls, self.networks.of(row), epoch, self.networks.logs(row), error)
+        if error is not None:
+            raise error
 
     # --- the stop rule ---
 
@@ -133,10 +145,11 @@ class PartCalls:
         own: Any = self.by_rule.copies[row]
         fleet_rule.report(own, self.state, row)
         own.stale_epochs = 0
-        network = self.networks.of(row)
         self.state.members["status"][row] = RUNNING
-        self.call(own.on_plateau, network, int(self.state.members["epoch"][row]), self.networks.logs(row))
-        self.state.members["stale_epochs"][row] = own.stale_epochs
+        try:
+            self.tell(own, "on_plateau", row, int(self.state.members["epoch"][row]), self.networks.logs(row))
+        finally:
+            self.state.members["stale_epochs"][row] = own.stale_epochs
 
     # --- the end ---
 
@@ -192,7 +205,7 @@ class PartCalls:
 
     def end_member(self, own: Callback, row: int) -> None:
         """Tell one member's copy of a callback that training has ended."""
-        self.call(own.on_train_end, self.networks.of(row), self.networks.logs(row))
+        self.tell(own, "on_train_end", row, self.networks.logs(row))
 
 
 def for_each(rows: NDArray[np.int64], function: Callable[[int], None]) -> None:

@@ -103,6 +103,8 @@ class FleetRun:
 
     def note_callbacks(self, parts: Sequence[PartRun]) -> None:
         """Put the states of members' callbacks where a run that goes on finds them."""
+        if not all(part.calls.begun for part in parts):  # some began anew, and were not yet given what they had
+            return
         kept: dict[int, tuple[str, list[dict[str, Any]]]] = {}
         for part in parts:
             for c, callback in part.calls.callbacks:

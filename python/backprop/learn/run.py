@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any
@@ -18,7 +18,8 @@ from backprop.base.types import RealArray
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Plateau, Progress, overrides
 from backprop.learn.callbacks.averages import WeightAveraging
-from backprop.learn.callbacks.plateaus import keeps_loss, keeps_measured
+from backprop.learn.callbacks.callback import resume_all
+from backprop.learn.callbacks.plateaus import called_by, keeps_loss, keeps_measured, tell_all
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, find_last_finite, is_finite, origin
 from backprop.learn.job import Job
 from backprop.learn.measures import Measures
@@ -48,17 +49,11 @@ class Run:
         self.interrupts, self.call = interrupts, interrupts.call
         self.first_epoch, self.last_epoch, self.records_rate = job.state.epoch, last_epoch, records_rate
         # The core's rule stands in for the callback's own.
-        self.begin_calls = [
-            (each.every, each.on_epoch_begin) for each in callbacks if overrides(each, "on_epoch_begin")
-        ]
-        self.end_calls = [
-            (each.every, each.on_epoch_end)
-            for each in callbacks
-            if each is not rule and overrides(each, "on_epoch_end")
-        ]
+        self.begin_calls = self.calls("on_epoch_begin", callbacks)
+        self.end_calls = self.calls("on_epoch_end", [each for each in callbacks if each is not rule])
         self.stateful = [each for each in callbacks if overrides(each, "state")]
         self.kept: list[dict[str, Any]] = []
-        self.periods = {every for every, _ in (*self.begin_calls, *self.end_calls)}
+        self.periods = {every for every, *_ in (*self.begin_calls, *self.end_calls)}
         self.measured = None
         if job.settings.batch_size is None and (keeps_loss(job.settings) or any(map(keeps_measured, callbacks))):
             self.measured = self.state.parameters.copy()
@@ -72,7 +67,7 @@ class Run:
         self.validation_losses = None if job.validation is None else np.empty(window)
         self.logs: dict[str, float] = {}
         self.wanted_scale = rates.scale
-        self.resumes = resumes
+        self.resumes, self.begun = resumes, False
         self.stop_reason: str | None = None
         self.next_slice = self.next_snapshot = 0.0
         self.error: DivergedError | None = None
@@ -99,39 +94,48 @@ class Run:
                 self.note_average()
                 for callback in self.callbacks:
                     if overrides(callback, "on_train_begin"):
-                        self.call(callback.on_train_begin, self.network, self.logs)
+                        self.tell(callback, "on_train_begin", self.logs)
                     if overrides(callback, "on_train_end"):
-                        ends.callback(self.end, callback)
+                        ends.callback(self.tell_end, callback)
                 if self.resumes:
                     self.resume_callbacks()
+                self.begun = True
                 self.bar.begin(self.last_epoch - self.first_epoch)
-                reason = self.loop()
-                self.note_average()
-                if self.averaging is not None and reason != "diverged":
-                    self.averaging.finish(self.state)
-                history.stop_reason = reason
+                try:
+                    self.loop()
+                finally:
+                    self.finish()
             finally:
                 self.network._run = None
                 history.elapsed += time.perf_counter() - start
                 self.bar.close(self.state.epoch - self.first_epoch, self.logs.get("loss", math.nan))
                 self.note_callbacks()
 
+    def finish(self) -> None:
+        """Leave what belongs to the end of training where it has come to one, whatever a callback raised then."""
+        self.note_average()
+        if self.stop_reason is not None:
+            if self.averaging is not None and self.stop_reason != "diverged":
+                self.averaging.finish(self.state)
+            self.history.stop_reason = self.stop_reason
+
     def note_callbacks(self) -> None:
         """Put the states of the callbacks where a checkpoint finds them."""
         if self.rule is not None:
             self.report_best(self.rule)
         self.note_average()
+        if self.resumes and not self.begun:  # those that began anew have not yet been given what they had
+            return
         for callback in filter(keeps_measured, self.callbacks):
             callback.measured = self.measured if self.state.cursor else None
         self.state.callbacks = [(type(callback).__name__, callback.state()) for callback in self.callbacks]
 
     def resume_callbacks(self) -> None:
         """Give the callbacks back the states that they had; those that are new have none."""
-        for callback, (kind, state) in zip(self.callbacks, self.state.callbacks, strict=False):
-            if kind == type(callback).__name__ and state:
-                callback.resume(state)
-                if self.measured is not None and self.state.cursor and (found := state.get("measured")) is not None:
-                    self.measured[...] = found
+        resume_all(self.callbacks, self.state.callbacks)
+        for callback in filter(keeps_measured, self.callbacks):
+            if self.measured is not None and self.state.cursor and callback.measured is not None:
+                self.measured[...] = callback.measured
         if self.state.swapped:  # it goes on from the parameters of the last step
             self.state.swap()
 
@@ -151,13 +155,21 @@ class Run:
             return self.state.average
         return self.state.parameters
 
-    def end(self, callback: Callback) -> None:
-        """Tell a callback that training has ended."""
-        self.call(callback.on_train_end, self.network, self.logs)
+    def calls(self, name: str, callbacks: Sequence[Callback]) -> list[tuple[int, Callback, Callable[..., Any]]]:
+        """Return those callbacks that override a method, every how many epochs it is due, and how it is called."""
+        return [(each.every, each, called_by(self.call, each, name)) for each in callbacks if overrides(each, name)]
 
-    def loop(self) -> str:
+    def tell(self, callback: Callback, name: str, *arguments: Any) -> None:
+        """Call a method of a callback; Ctrl-C may interrupt it, unless it is ours."""
+        called_by(self.call, callback, name)(self.network, *arguments)
+
+    def tell_end(self, callback: Callback) -> None:
+        """Tell a callback that training has ended."""
+        self.tell(callback, "on_train_end", self.logs)
+
+    def loop(self) -> None:
         """Let the core train until there is a reason to stop."""
-        state, call = self.state, self.call
+        state = self.state
         self.begin_epoch()
         learning_rates = self.rates.ahead(state, self.last_epoch)
         training = self.job.training(learning_rates)
@@ -178,27 +190,14 @@ class Run:
                     learning_rates = self.rates.ahead(state, self.last_epoch)
                     training.set_learning_rates(learning_rates)
                     last_step = self.window_end(learning_rates)
-                epoch = state.epoch
+                epoch, stop = state.epoch, "time"
                 try:
                     stop = training.run(
                         self.next_stop(), pace.SLICE_SECONDS, self.losses, self.validation_losses, last_step
                     )
                 finally:
-                    if done := state.epoch - epoch:
-                        self.keep_measured()  # before the metrics, for one may raise
-                        self.record(done)
-                if stop == "diverged":
-                    self.error = self.recover()
-                    return stop
-                if done:
-                    for every, on_epoch_end in self.end_calls:
-                        if state.epoch % every == 0:
-                            call(on_epoch_end, self.network, state.epoch, self.logs)
-                if stop == "tolerance":
-                    assert self.rule is not None
-                    self.apply(self.rule)
-                if state.epoch == self.last_epoch and self.stop_reason is None:
-                    return "epochs"
+                    done = state.epoch - epoch
+                    self.settle(done, stop)
                 if self.stop_reason is not None:  # it is over: Ctrl-C must not take that away
                     break
                 self.interrupts.deliver()
@@ -208,10 +207,42 @@ class Run:
                 if done:
                     self.begin_epoch()
         except BaseException:
-            self.ensure_finite()
+            if not is_finite(state):
+                self.go_back()
+                self.stop_reason = None
             raise
-        self.ensure_finite()
-        return self.stop_reason
+        if self.stop_reason not in ("epochs", "diverged"):
+            self.ensure_finite()
+
+    def settle(self, done: int, stop: str) -> None:
+        """Do what a call of the core has left to do after so many epochs, whatever one of the callbacks raises."""
+        error: BaseException | None = None
+        try:
+            if done:
+                self.keep_measured()  # before the metrics, for one may raise
+                self.record(done)
+            if stop == "diverged":
+                self.error = self.recover()
+                self.stop_reason = stop
+                return
+        except BaseException as raised:
+            if stop == "diverged":
+                raise
+            error = raised
+        if done:
+            epoch = self.state.epoch
+            due = [(callback, call) for every, callback, call in self.end_calls if epoch % every == 0]
+            error = tell_all(due, self.network, epoch, self.logs, error)
+        try:
+            if stop == "tolerance":
+                assert self.rule is not None
+                self.apply(self.rule)
+        except BaseException as raised:
+            error = error or raised
+        if self.state.epoch == self.last_epoch and self.stop_reason is None:
+            self.stop_reason = "epochs"
+        if error is not None:
+            raise error
 
     def next_stop(self) -> int:
         """Return the epoch at whose end Python has something to do."""
@@ -244,9 +275,9 @@ class Run:
     def begin_epoch(self) -> None:
         """Call what is due before the next epoch."""
         state = self.state
-        for every, on_epoch_begin in self.begin_calls:
+        for every, _, on_epoch_begin in self.begin_calls:
             if state.epoch % every == 0:
-                self.call(on_epoch_begin, self.network, state.epoch + 1, self.logs)
+                on_epoch_begin(self.network, state.epoch + 1, self.logs)
 
         if self.measured is not None and state.cursor == 0:
             self.measured[...] = state.parameters
@@ -262,8 +293,10 @@ class Run:
         state = self.state
         self.report_best(rule)
         rule.stale_epochs = 0
-        self.call(rule.on_plateau, self.network, state.epoch, self.logs)
-        state.stale_epochs = rule.stale_epochs
+        try:
+            self.tell(rule, "on_plateau", state.epoch, self.logs)
+        finally:
+            state.stale_epochs = rule.stale_epochs
 
     def report_best(self, rule: Plateau) -> None:
         """Tell a callback what the core has found to be the best."""

@@ -20,6 +20,8 @@ from backprop.base.solving import SolverRun, SolverState
 from backprop.base.types import Data, RealArray
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
+from backprop.learn.callbacks.callback import resume_all
+from backprop.learn.callbacks.plateaus import called_by, tell_all
 from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
 from backprop.model import rows
@@ -192,6 +194,7 @@ class Minimising:
         self.n_threads = n_threads
         self.logs: dict[str, float] = {}
         self.asked: str | None = None
+        self.ended, self.begun = "time", False
         self.run: Solving | None = None
 
     # What `Network.stop` asks for, perhaps from another thread, is done between two calls of the core.
@@ -213,6 +216,8 @@ class Minimising:
         if self.run is not None:
             self.run.remember()
         callbacks = self.listeners.callbacks
+        if self.resumes and not self.begun:  # those that began anew have not yet been given what they had
+            return
         self.left.callbacks = [(type(callback).__name__, callback.state()) for callback in callbacks]
 
     def train(self) -> Solution:
@@ -226,19 +231,17 @@ class Minimising:
             try:
                 for callback in self.listeners.callbacks:
                     if overrides(callback, "on_train_begin"):
-                        self.call(callback.on_train_begin, network, self.logs)
+                        self.tell(callback, "on_train_begin", self.logs)
                     if overrides(callback, "on_train_end"):
-                        ends.callback(self.call, callback.on_train_end, network, self.logs)
+                        ends.callback(self.tell_end, callback)
                 if self.resumes:
-                    for callback, (kind, state) in zip(self.listeners.callbacks, left.callbacks, strict=False):
-                        if kind == type(callback).__name__ and state:
-                            callback.resume(state)
+                    resume_all(self.listeners.callbacks, left.callbacks)
+                self.begun = True
                 bar.begin(self.max_iter, "iteration")
-                objective = self.objective
-                left.reason = reason_of(
-                    self.loop(), left.solver, objective.layers, objective.loss, objective.data, self.state
-                )
-                history.stop_reason = _stop_reason(left.reason, self.asked)
+                try:
+                    self.loop()
+                finally:
+                    self.finish()
             finally:
                 network._run = None
                 history.elapsed += time.perf_counter() - began
@@ -246,7 +249,16 @@ class Minimising:
                 self.note_callbacks()
         return self.solution()
 
-    def loop(self) -> str:
+    def finish(self) -> None:
+        """Say why it has ended, where it has, whatever a callback raised then."""
+        left, objective, ended = self.left, self.objective, self.ended
+        if self.asked is not None:
+            ended = "stopped"
+        if ended not in ("time", "iterations") or self.state.iteration == self.max_iter:
+            left.reason = reason_of(ended, left.solver, objective.layers, objective.loss, objective.data, self.state)
+            self.network.history.stop_reason = _stop_reason(left.reason, self.asked)
+
+    def loop(self) -> None:
         """Let the core work until there is a reason to end."""
         state, bar = self.state, self.listeners.bar
         objective, settings = self.objective, self.left.solver
@@ -263,19 +275,17 @@ class Minimising:
         begins = True
         while self.asked is None:
             if begins and state.iteration < self.max_iter:
-                self.tell("on_epoch_begin", self.first + state.iteration)
+                self.begin_epoch()
             first = state.iteration
-            ended = self.advance()
-            if begins := state.iteration > first:
-                self.after_iterations()
+            self.advance()
+            begins = state.iteration > first
             bar.show(state.iteration, state.loss)
             if self.asked is None:
-                if ended not in ("time", "iterations") or state.iteration == self.max_iter:
-                    return ended
+                if self.ended not in ("time", "iterations") or state.iteration == self.max_iter:
+                    return
                 self.interrupts.deliver()
-        return "stopped"
 
-    def advance(self) -> str:
+    def advance(self) -> None:
         """Go on for a while; the network follows."""
         assert self.run is not None
         state = self.state
@@ -284,11 +294,10 @@ class Minimising:
         for every in self.periods:
             last = min(last, ((self.first + first) // every + 1) * every - self.first)
         losses = np.empty(last - first)
-        ended = self.run.run(last, pace.SLICE_SECONDS, losses)
+        self.ended = self.run.run(last, pace.SLICE_SECONDS, losses)
         if (done := state.iteration - first) > 0:
             self.network.parameters[self.free] = state.point[self.free]
-            self.record(losses[:done])
-        return ended
+            self.settle(losses[:done])
 
     def record(self, losses: NDArray[np.float64]) -> None:
         """Add iterations to the history; `logs` are those of the last one."""
@@ -306,19 +315,36 @@ class Minimising:
             self.network.history.extend(len(losses), values)
             self.logs = {name: float(array[-1]) for name, array in values.items()}
 
-    def after_iterations(self) -> None:
-        """Tell who wants to know."""
-        state = self.state
-        if self.listeners.callback is not None and self.call(self.listeners.callback, state.iteration, state.loss):
-            self.stop("stopped")
-        self.tell("on_epoch_end", self.first + state.iteration)
+    def settle(self, losses: NDArray[np.float64]) -> None:
+        """Do what iterations have left to do, whatever one of the callbacks raises."""
+        state, callback, epoch = self.state, self.listeners.callback, self.first + self.state.iteration
+        error: BaseException | None = None
+        try:
+            self.record(losses)
+            if callback is not None and self.call(callback, state.iteration, state.loss):
+                self.stop("stopped")
+        except BaseException as raised:
+            error = raised
+        callbacks = [each for each in self.listeners.callbacks if overrides(each, "on_epoch_end")]
+        due = [(each, called_by(self.call, each, "on_epoch_end")) for each in callbacks if epoch % each.every == 0]
+        error = tell_all(due, self.network, epoch, self.logs, error)
+        if error is not None:
+            raise error
 
-    def tell(self, name: str, done: int) -> None:
-        """Call this method of the callbacks for which it is due after so many epochs."""
+    def begin_epoch(self) -> None:
+        """Call what is due before an iteration."""
+        done = self.first + self.state.iteration
         for callback in self.listeners.callbacks:
-            if done % callback.every == 0 and overrides(callback, name):
-                epoch = done + 1 if name == "on_epoch_begin" else done
-                self.call(getattr(callback, name), self.network, epoch, self.logs)
+            if done % callback.every == 0 and overrides(callback, "on_epoch_begin"):
+                self.tell(callback, "on_epoch_begin", done + 1, self.logs)
+
+    def tell(self, callback: Callback, name: str, *arguments: Any) -> None:
+        """Call a method of a callback; Ctrl-C may interrupt it, unless it is ours."""
+        called_by(self.call, callback, name)(self.network, *arguments)
+
+    def tell_end(self, callback: Callback) -> None:
+        """Tell a callback that it has ended."""
+        self.tell(callback, "on_train_end", self.logs)
 
     def solution(self) -> Solution:
         """Return where it has come to."""

@@ -15,6 +15,7 @@ from backprop.base.solving import SolverRun, SolverState
 from backprop.base.types import Data
 from backprop.learn.callbacks import Callback, Progress
 from backprop.learn.callbacks.averages import only_average
+from backprop.learn.callbacks.callback import resume_all
 from backprop.learn.fit import all_callbacks, recorded
 from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
@@ -153,7 +154,7 @@ class Ready:
         recorded(names, None, callbacks)
         self.problem = problem = Problem(network, loss, data, request.penalty_per_row)
         check_solver(self.solver, network.layers, loss, problem.data, int(problem.free.sum()))
-        self.left = _left(network, self.solver, request.automatic, loss, data) if request.resume else None
+        self.left = _left(network, self.solver, request, loss, data) if request.resume else None
         measured = None if validation is None else problem.objective.of(rows.as_float64(validation))
         self.listeners = Listeners(
             callback=request.callback, callbacks=callbacks, measures=measures, validation=measured, bar=bar
@@ -173,6 +174,7 @@ class Ready:
             n_rows, name = len(problem.data.X), problem.loss.name
             left = SolverRun(self.solver, SolverState(problem.point), n_rows=n_rows, loss=name)
         elif network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter:
+            resume_all(self.listeners.callbacks, left.callbacks)
             return solution_of(left, problem.free, problem.objective)
         run = Minimising(
             network, problem.objective, left, problem.free, interrupts, self.listeners, request.max_iter, n_threads
@@ -191,15 +193,13 @@ def callbacks_of(callbacks: Any) -> list[Callback]:
     return found
 
 
-def _left(
-    network: Model, settings: Solver, automatic: Collection[str], loss: Loss | Custom, data: Data
-) -> SolverRun | None:
+def _left(network: Model, settings: Solver, request: Request, loss: Loss | Custom, data: Data) -> SolverRun | None:
     """Return the minimisation that was interrupted, with its own automatic tolerances; None where there was none."""
     left = network._solved
     if left is None:
         return None
     if type(left.solver) is type(settings):
-        settings = replace(settings, **{name: getattr(left.solver, name) for name in automatic})
+        settings = replace(settings, **{name: getattr(left.solver, name) for name in request.automatic})
     if left.solver != settings:
         raise ValueError(f"resume: needs the method and the options of the run to be resumed, {left.solver!r}; "
                          f"got {settings!r}")  # fmt: skip
@@ -207,7 +207,8 @@ def _left(
         raise ValueError(f"resume: needs the loss of the run to be resumed, {left.loss!r}; got {loss.name!r}")
     if left.n_rows not in (None, n_rows := len(data.X)):
         raise ValueError(f"resume: needs the data of the run to be resumed, {left.n_rows} rows; got {n_rows}")
-    is_over = network.history.stop_reason == "tolerance"  # then the parameters may be those of the best iteration
+    # Where it is over the parameters may be those of the best iteration.
+    is_over = network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter
     if not is_over and (left.state.point.astype(network.dtype) != network.parameters).any():
         raise ValueError("resume: needs the parameters that minimize has left, but they were changed since")
     return left

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 Logs = Mapping[str, float]
@@ -63,7 +63,10 @@ class Callback:
         return {}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned; called after `on_train_begin` where `fit` resumes."""
+        """Take up what `state` returned; called after `on_train_begin` where `fit` resumes.
+
+        Where the run that is to go on is over, it is called alone.
+        """
 
 
 # --- when there is no progress -------------------------------------------------------------------------------------
@@ -72,3 +75,10 @@ class Callback:
 def overrides(callback: Callback, name: str) -> bool:
     """Whether the callback has a method of its own with this name."""
     return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)
+
+
+def resume_all(callbacks: Sequence[Callback], kept: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Give callbacks back what those of the same class in their places had kept; those that are new have none."""
+    for callback, (kind, state) in zip(callbacks, kept, strict=False):
+        if kind == type(callback).__name__ and state:
+            callback.resume(state)

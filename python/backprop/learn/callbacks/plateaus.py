@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeGuard
 
 from backprop.base import checks as check
@@ -140,8 +142,8 @@ class EarlyStopping(Plateau):
         See `Plateau`.
     restore_best
         Whether the network gets the parameters of the best epoch when training ends; after Ctrl-C and other exceptions
-        it keeps the last ones. The ``"loss"`` of a full batch is measured before its step, and the network gets the
-        parameters that have this loss; all else gives the parameters from the end of the epoch.
+        before its end it keeps the last ones. The ``"loss"`` of a full batch is measured before its step, and the
+        network gets the parameters that have this loss; all else gives the parameters from the end of the epoch.
 
     Raises
     ------
@@ -244,6 +246,44 @@ class ReduceLROnPlateau(Plateau):
         elif rate > self.min_rate:
             network.scale_learning_rate(max(self.factor, self.min_rate / rate))
             self.stale_epochs = -self.cooldown
+
+
+def is_ours(callback: Callback) -> bool:
+    """Whether this is a rule all of which is the library's: it takes no time, and Ctrl-C must not cut it in half."""
+    names = ("on_train_begin", "on_epoch_begin", "on_epoch_end", "on_plateau", "on_train_end")
+    return isinstance(callback, Plateau) and all(
+        getattr(type(callback), name).__module__.startswith("backprop.") for name in names
+    )
+
+
+def called_by(call: Callable[..., Any], callback: Callback, name: str) -> Callable[..., Any]:
+    """Return a method of a callback, called by `call`, which lets Ctrl-C interrupt it; but not where it is ours."""
+    method = getattr(callback, name)
+    return method if is_ours(callback) else partial(call, method)
+
+
+def tell_all(
+    due: Iterable[tuple[Callback, Callable[..., Any]]],
+    network: Any,
+    epoch: int,
+    logs: Logs,
+    error: BaseException | None,
+) -> BaseException | None:
+    """Tell callbacks of the end of an epoch, by these methods; return what was raised first, or an `error` before.
+
+    After an error only those are told that count epochs.
+    """
+    for callback, on_epoch_end in due:
+        if error is None or (_counts(callback) and callback.monitor in logs):
+            try:
+                on_epoch_end(network, epoch, logs)
+            except BaseException as raised:
+                error = error or raised
+    return error
+
+
+def _counts(callback: Callback) -> bool:
+    return isinstance(callback, Plateau) and type(callback).on_epoch_end is Plateau.on_epoch_end
 
 
 def keeps_measured(callback: Callback) -> TypeGuard[Plateau]:
