@@ -28,9 +28,13 @@ cdef enum Task:
     PRODUCT_DERIVATIVE
     READS_SCORES
 
-# That product: factor * above + zero, which may be negative.
-cdef struct UnitDelta:
-    vec factor
+# That product, for units whose numbers lie n_apart vectors apart: factor * above + zero, which may be negative.
+cdef struct UnitDeltas:
+    vec factor  # of the first unit,
+    const real *factors  # and of all, LANES each
+    Py_ssize_t factors_apart  # vectors
+    Py_ssize_t n_units
+    Py_ssize_t n_apart
     vec zero
     const real *above
 
@@ -68,18 +72,29 @@ cdef inline always_inlined map_derivative(
 
 
 cdef inline always_inlined map_product_derivative(
-    Derivative derivative, const real *z_or_a, const UnitDelta *delta, real *d, real alpha, Py_ssize_t n_vecs,
+    Derivative derivative, const real *z_or_a, const UnitDeltas *deltas, real *d, real alpha, Py_ssize_t n_vecs,
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef vec alpha_v = vset1(alpha), factor = delta.factor, zero = delta.zero, product
-    for i in range(n_vecs):
-        product = vfma(factor, vload(delta.above + i * LANES), zero)
-        vstore(d + i * LANES, product * derivative(vload(z_or_a + i * LANES), alpha_v))
+    cdef const real *above = deltas.above
+    cdef const real *factors = deltas.factors
+    cdef Py_ssize_t apart = deltas.n_apart * LANES, factors_apart = deltas.factors_apart * LANES
+    cdef Py_ssize_t n_units = deltas.n_units, i
+    cdef vec alpha_v = vset1(alpha), factor = deltas.factor, zero = deltas.zero, product
+    while True:
+        for i in range(n_vecs):
+            product = vfma(factor, vload(above + i * LANES), zero)
+            vstore(d + i * LANES, product * derivative(vload(z_or_a + i * LANES), alpha_v))
+        n_units -= 1
+        if n_units <= 0:
+            break
+        factors += factors_apart
+        factor = vload(factors)
+        z_or_a += apart
+        d += apart
 
 
 cdef inline always_inlined from_value(
     const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
-    const UnitDelta *delta,
+    const UnitDeltas *deltas,
 ) noexcept nogil:
     """An activation whose derivative is a function of its value."""
     if task == VALUE:
@@ -87,14 +102,14 @@ cdef inline always_inlined from_value(
     elif task == DERIVATIVE:
         map_derivative(derivative, a, d, alpha, n_vecs)
     elif task == PRODUCT_DERIVATIVE:
-        map_product_derivative(derivative, a, delta, d, alpha, n_vecs)
+        map_product_derivative(derivative, a, deltas, d, alpha, n_vecs)
     elif task == READS_SCORES:
         pass
 
 
 cdef inline always_inlined from_score(
     const Task task, Value value, Derivative derivative, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
-    const UnitDelta *delta, bint *reads_scores,
+    const UnitDeltas *deltas, bint *reads_scores,
 ) noexcept nogil:
     """An activation whose derivative is a function of the score."""
     if task == VALUE:
@@ -102,58 +117,58 @@ cdef inline always_inlined from_score(
     elif task == DERIVATIVE:
         map_derivative(derivative, z, d, alpha, n_vecs)
     elif task == PRODUCT_DERIVATIVE:
-        map_product_derivative(derivative, z, delta, d, alpha, n_vecs)
+        map_product_derivative(derivative, z, deltas, d, alpha, n_vecs)
     elif task == READS_SCORES:
         reads_scores[0] = True
 
 
 cdef inline always_inlined dispatch(
     const Task task, ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, real *a, real *d,
-    const UnitDelta *delta, bint *reads_scores,
+    const UnitDeltas *deltas, bint *reads_scores,
 ) noexcept nogil:
     """Do the task for n_vecs vectors. `prelu` and `softmax` are not elementwise: see below."""
     if kind == IDENTITY:
         if task == VALUE and a != z:
             map_value(identity, z, a, alpha, n_vecs)
         elif task == PRODUCT_DERIVATIVE:
-            map_product_derivative(identity_derivative, z, delta, d, alpha, n_vecs)
+            map_product_derivative(identity_derivative, z, deltas, d, alpha, n_vecs)
     elif kind == SIGMOID:
-        from_value(task, sigmoid, sigmoid_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, sigmoid, sigmoid_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == TANH:
         if task == VALUE and REAL_BITS == 64 and LANES == 8:
             map_tanh(z, a, n_vecs)
         else:
-            from_value(task, tanh, tanh_derivative, alpha, n_vecs, z, a, d, delta)
+            from_value(task, tanh, tanh_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == RELU:
-        from_value(task, relu, relu_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, relu, relu_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == LEAKY_RELU:
-        from_value(task, leaky_relu, leaky_relu_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, leaky_relu, leaky_relu_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == ELU:
-        from_value(task, elu, elu_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, elu, elu_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == GELU:
-        from_score(task, gelu, gelu_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, gelu, gelu_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == GELU_TANH:
-        from_score(task, gelu_tanh, gelu_tanh_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, gelu_tanh, gelu_tanh_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == SILU:
-        from_score(task, silu, silu_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, silu, silu_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == SOFTPLUS:
-        from_value(task, softplus, softplus_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, softplus, softplus_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == EXP:
-        from_value(task, exponential, exponential_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, exponential, exponential_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == SELU:
-        from_value(task, selu, selu_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, selu, selu_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == MISH:
-        from_score(task, mish, mish_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, mish, mish_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == SOFTSIGN:
-        from_score(task, softsign, softsign_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, softsign, softsign_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == RELU6:
-        from_value(task, relu6, relu6_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, relu6, relu6_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == HARD_TANH:
-        from_value(task, hard_tanh, hard_tanh_derivative, alpha, n_vecs, z, a, d, delta)
+        from_value(task, hard_tanh, hard_tanh_derivative, alpha, n_vecs, z, a, d, deltas)
     elif kind == HARD_SIGMOID:
-        from_score(task, hard_sigmoid, hard_sigmoid_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, hard_sigmoid, hard_sigmoid_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == HARD_SWISH:
-        from_score(task, hard_swish, hard_swish_derivative, alpha, n_vecs, z, a, d, delta, reads_scores)
+        from_score(task, hard_swish, hard_swish_derivative, alpha, n_vecs, z, a, d, deltas, reads_scores)
     elif kind == PRELU:
         if task == READS_SCORES:
             reads_scores[0] = True
@@ -190,10 +205,10 @@ cdef inline never_inlined multiply_derivative_vecs(
 
 
 cdef inline never_inlined set_delta_vecs(
-    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, const UnitDelta *delta, real *d,
+    ActivationKind kind, real alpha, Py_ssize_t n_vecs, const real *z, const real *a, const UnitDeltas *deltas, real *d,
 ) noexcept nogil:
-    """d = product * activation'(z) for n_vecs vectors, any elementwise activation."""
-    dispatch(PRODUCT_DERIVATIVE, kind, alpha, n_vecs, z, <real *> a, d, delta, NULL)
+    """d = product * activation'(z) for n_vecs vectors of each unit, any elementwise activation."""
+    dispatch(PRODUCT_DERIVATIVE, kind, alpha, n_vecs, z, <real *> a, d, deltas, NULL)
 
 
 cdef inline void activate(

@@ -1,4 +1,5 @@
-/* The only C in the core: the scalar type, the vector type, and the few operations on them that Cython cannot say.
+/* The C of the core, but for small headers: the scalar type, the vector type, and the few operations on them that
+ * Cython cannot say.
  *
  * Compile-time choices, made by CMake and nowhere else:
  *   BP_REAL_BITS   32 or 64: real is float or double
@@ -521,36 +522,6 @@ BP_INLINE void vtranspose(vec *rows) { (void)rows; }
 BP_INLINE vec vpair(vec a, vec b) { (void)b; return a; }
 BP_INLINE void vtranspose_halves(vec *rows) { (void)rows; }
 BP_INLINE real vsum(vec v) { return v; }
-#endif
-
-/* ---- the floating-point control state of the thread ----
- * Inside the core subnormal numbers count as zero: they slow arithmetic down thirtyfold, and the moments of dead units
- * end there.
- * The caller's state is put back on every exit. Arm flushes a result before it is rounded, x86 after it: they differ
- * where a subnormal one rounds up to the smallest normal number. */
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-BP_INLINE unsigned int bp_enter_compute(void) {
-    const unsigned int saved = _mm_getcsr();
-    _mm_setcsr(saved | 0x8040u);
-    return saved;
-}
-BP_INLINE void bp_leave_compute(unsigned int saved) { _mm_setcsr(saved); }
-#elif defined(__aarch64__) && defined(__GNUC__)
-#define BP_FLUSH_TO_ZERO 0x1000000u /* FZ of FPCR: of what is read as well as of what comes out */
-BP_INLINE void bp_leave_compute(unsigned int saved) {
-    const uint64_t state = saved;
-    __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
-}
-BP_INLINE unsigned int bp_enter_compute(void) {
-    uint64_t saved;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(saved) : : "memory");
-    bp_leave_compute((unsigned int)saved | BP_FLUSH_TO_ZERO);
-    return (unsigned int)saved;
-}
-#else
-BP_INLINE unsigned int bp_enter_compute(void) { return 0; }
-BP_INLINE void bp_leave_compute(unsigned int saved) { (void)saved; }
 #endif
 
 #endif

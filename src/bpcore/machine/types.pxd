@@ -91,6 +91,8 @@ cdef extern from "machine/simd.h" nogil:
     vec vpair(vec a, vec b) noexcept
     void vtranspose_halves(vec *rows) noexcept
     real vsum(vec v) noexcept
+
+cdef extern from "machine/control_state.h" nogil:
     unsigned int enter_compute "bp_enter_compute"() noexcept
     void leave_compute "bp_leave_compute"(unsigned int saved) noexcept
 

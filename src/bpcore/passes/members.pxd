@@ -7,7 +7,7 @@ order that they have in the pass that a batch of this size takes there, its `Reg
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from bpcore.formulas.activation_loops cimport (
-    UnitDelta, activate_vecs, multiply_derivative_vecs, set_delta_vecs, softmax, softmax_jacobian,
+    UnitDeltas, activate_vecs, multiply_derivative_vecs, set_delta_vecs, softmax, softmax_jacobian,
 )
 from bpcore.formulas.activations cimport is_elementwise
 from bpcore.formulas.dropout cimport LAYER_STRIDE, mix
@@ -292,14 +292,12 @@ cdef inline void members_delta_of_one(
     const Layer *below, const MembersProduct *deltas, const real *z, const real *a,
 ) noexcept nogil:
     """The delta below a layer of one unit, in one pass: each of its sums is one product."""
-    cdef UnitDelta delta
-    cdef Py_ssize_t unit, at
-    delta.zero = vset1(-0.0 if deltas.order == PRODUCT else 0.0)
-    delta.above = deltas.b
-    for unit in range(deltas.n_rows):
-        delta.factor = vload(deltas.a + unit * deltas.a_row * LANES)
-        at = unit * deltas.out_row * LANES
-        set_delta_vecs(below.activation, below.alpha, deltas.n_columns, z + at, a + at, &delta, deltas.out + at)
+    cdef UnitDeltas units
+    units.factor, units.factors, units.factors_apart = vload(deltas.a), deltas.a, deltas.a_row
+    units.n_units, units.n_apart = deltas.n_rows, deltas.out_row
+    units.zero = vset1(-0.0 if deltas.order == PRODUCT else 0.0)
+    units.above = deltas.b
+    set_delta_vecs(below.activation, below.alpha, deltas.n_columns, z, a, &units, deltas.out)
 
 
 cdef inline void members_delta(

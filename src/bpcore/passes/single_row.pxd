@@ -5,7 +5,7 @@ layout, samples in the lanes, with the one sample in every lane: so there is one
 """
 
 from bpcore.formulas.activation_loops cimport (
-    UnitDelta, activate, activate_vecs, activated, multiply_derivative_vecs, set_delta_vecs,
+    UnitDeltas, activate, activate_vecs, activated, multiply_derivative_vecs, set_delta_vecs,
 )
 from bpcore.formulas.activations cimport ActivationKind, is_elementwise
 from bpcore.formulas.loss_deltas cimport elementwise_delta, has_deltas
@@ -172,11 +172,11 @@ cdef inline void row_delta_below(const RowLayer *layer) noexcept nogil:
     """The delta of the layer below: W @ delta times its derivative."""
     cdef const RowLayer *below = layer.below
     cdef Py_ssize_t done = 0
-    cdef UnitDelta delta
+    cdef UnitDeltas deltas
     if layer.n_out == 1:  # whole vectors go from the product to the derivative without a trip to memory
-        delta = UnitDelta(vset1(layer.delta[0]), vset1(-0.0), layer.weights)
+        deltas = UnitDeltas(vset1(layer.delta[0]), NULL, 0, 1, 0, vset1(-0.0), layer.weights)
         done = layer.n_in // LANES * LANES
-        set_delta_vecs(below.activation, below.alpha, done // LANES, below.z, below.a, &delta, below.delta)
+        set_delta_vecs(below.activation, below.alpha, done // LANES, below.z, below.a, &deltas, below.delta)
         if done == layer.n_in:
             return
     row_delta(layer.n_in - done, layer.n_out, layer.weights + done * layer.n_out, layer.delta, below.delta + done)
