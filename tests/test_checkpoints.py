@@ -348,3 +348,82 @@ def test_a_run_that_is_over_stays_so():
     assert numbers(net) == before
     net.fit(X, Y, epochs=5, resume=True)  # two more
     assert net.history.epochs == 5
+
+
+# --- files from the end of an epoch ----------------------------------------------------------------------------------
+
+
+def _rules(kind):
+    early = bp.callbacks.EarlyStopping
+    return {
+        "none": lambda: [],
+        "stops": lambda: [early("val_loss", patience=2, min_delta=0.5, restore_best=True)],
+        "stops in Python": lambda: [early("val_loss", patience=3, mode="max", restore_best=True)],
+        "best loss": lambda: [early("loss", patience=100, restore_best=True)],
+        "two": lambda: [early("loss", patience=100), early("val_loss", patience=4, min_delta=0.01, restore_best=True)],
+        "rate": lambda: [bp.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=0.1, factor=0.5)],
+        "average": lambda: [bp.callbacks.ExponentialMovingAverage(0.9)],
+    }[kind]()
+
+
+class _Saves(bp.callbacks.Callback):
+    """Writes a file at the end of every epoch."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def of_member(self, k):
+        return self if k == 1 else bp.callbacks.Callback()
+
+    def on_epoch_end(self, network, epoch, logs):
+        network.save_checkpoint(self.folder / f"{epoch}.safetensors")
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["after the rules", "before them"])
+@pytest.mark.parametrize("kind", ["none", "stops", "stops in Python", "best loss", "two", "rate", "average"])
+@pytest.mark.parametrize("how", ["batches", "all rows", "member", "minimize"])
+def test_every_file_from_the_end_of_an_epoch_leads_to_the_same_end(how, kind, first, backend, tmp_path):
+    """Also that of the last epoch, after which the best parameters come back, and what a rule has stopped."""
+    if how == "minimize" and kind in ("rate", "average"):
+        pytest.skip("minimize has neither rates nor steps")
+    rng = np.random.default_rng(0)
+    X = rng.random((40, 3))
+    y = np.sin(5 * X.sum(axis=1))
+    settings = {"epochs": 6, "batch_size": 8 if how == "batches" else None}
+    if how == "minimize":
+        settings = {"max_iter": 6, "n_threads": 1}
+
+    def run(net, saves, **more):
+        callbacks = [saves, *_rules(kind)] if first else [*_rules(kind), saves]
+        call = net.minimize if how == "minimize" else net.fit
+        call(X, y, validation_data=(X[:10], y[:10]), callbacks=callbacks, progress=False, **settings, **more)
+
+    whole = bp.mlp([3, 4, 1], hidden="tanh", seed=0, backend=backend)
+    if how == "member":
+        fleet = bp.Fleet(3, whole.layers, size=2, seed=0, backend=backend)
+        run(fleet, _Saves(tmp_path))
+        whole = fleet[1]
+    else:
+        run(whole, _Saves(tmp_path))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == whole.history.epochs
+    (tmp_path / "again").mkdir()
+    for path in files:
+        again = bp.resume(path, backend=backend)
+        run(again, _Saves(tmp_path / "again"), resume=True)
+        assert again.history.stop_reason == whole.history.stop_reason
+        np.testing.assert_array_equal(again.parameters, whole.parameters)
+        for name in whole.history:
+            np.testing.assert_array_equal(again.history[name], whole.history[name])
+
+
+def test_a_checkpoint_has_what_is_restored_at_the_end(tmp_path):
+    """Wherever it stands: it is the last to hear of the end."""
+    X = np.random.default_rng(0).random((20, 2))
+    for order in (1, -1):
+        path = tmp_path / f"{order}.safetensors"
+        stopping = bp.callbacks.EarlyStopping("loss", patience=3, mode="max", restore_best=True)
+        net = bp.mlp([2, 2, 1], seed=0)
+        net.fit(X, X[:, 0], epochs=9, callbacks=[bp.callbacks.Checkpoint(path, every=100), stopping][::order])
+        assert net.history.epochs == 4
+        np.testing.assert_array_equal(bp.load(path).parameters, net.parameters)

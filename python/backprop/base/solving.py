@@ -57,3 +57,7 @@ class SolverRun:
     """of its data; None where a file does not say it"""
     loss: str | None = None
     """the name of its loss; None where a file does not say it"""
+    asked: str | None = None
+    """the stop reason that a callback had asked for when a checkpoint was written, before anything else was done"""
+    ended: str = "time"
+    """what the backend had said by then"""

@@ -44,6 +44,8 @@ class TrainingState:
     """what callbacks have multiplied the learning rates with"""
     callbacks: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """class and state of each callback when `fit` ended or a checkpoint was written"""
+    ending: str | None = None
+    """why `fit` was about to end when a checkpoint was written, after which it had something left to do"""
     best_parameters: RealArray = field(default_factory=lambda: np.empty(0))
     """(n_parameters,) where `TrainingSettings.keep_best` is set, else empty"""
     average: RealArray = field(default_factory=lambda: np.empty(0))
@@ -62,6 +64,8 @@ class TrainingState:
             values["permutation"] = len(self.permutation)
         if len(self.average) == 0:
             del values["average"], values["swapped"]
+        if self.ending is None:
+            del values["ending"]
         return values
 
     def swap(self) -> None:
@@ -74,7 +78,7 @@ class TrainingState:
     def __setstate__(self, values: Any) -> None:
         if isinstance(values, tuple):  # what Python itself keeps of an object with slots, as version 0.1 did
             values = values[1]
-        self.average, self.swapped = np.empty(0), False  # left out where there is none
+        self.average, self.swapped, self.ending = np.empty(0), False, None  # left out where there is none
         for name, value in values.items():
             setattr(self, name, value)
         if isinstance(self.bit_generator, list):

@@ -89,6 +89,7 @@ def _training(model: Model, state: TrainingState) -> tuple[dict[str, NDArray[Any
         **{name: float(getattr(state, name)).hex() for name in _REALS},
         "bit_generator": dict(state.bit_generator.state["state"]),
         **({"swapped": state.swapped} if state.average.size else {}),
+        **({} if state.ending is None else {"ending": state.ending}),
         "optimizer": None
         if optimizer is None
         else {"name": optimizer.name, **{field.name: getattr(optimizer, field.name) for field in fields(optimizer)}},
@@ -133,6 +134,8 @@ def _solving(left: SolverRun) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         "callbacks": callbacks,
         "n_rows": left.n_rows,
         "loss_name": left.loss,
+        **({} if left.asked is None else {"asked": left.asked}),
+        **({} if left.ended == "time" else {"ended": left.ended}),
     }
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata
 
@@ -170,6 +173,7 @@ def restore(model: Model, metadata: Mapping[str, Any], tensors: Mapping[str, NDA
         else np.empty(0),
         swapped=check.boolean("swapped", metadata.get("swapped", False)),
         callbacks=_restored_callbacks("training", metadata, tensors),
+        ending=str(metadata["ending"]) if "ending" in metadata else None,
         **numbers,
     )
     if np.isnan(state.slots.max(initial=0)):  # an infinite mean of squares just takes no steps
@@ -195,7 +199,14 @@ def restore_solving(model: Model, metadata: Mapping[str, Any], tensors: Mapping[
     if n_rows is not None:
         n_rows = check.integer("n_rows", n_rows, at_least=1, at_most=_MOST)
     model._solved = SolverRun(
-        solver, state, str(metadata["reason"]), callbacks, n_rows, None if loss is None else str(loss)
+        solver,
+        state,
+        str(metadata["reason"]),
+        callbacks,
+        n_rows,
+        None if loss is None else str(loss),
+        asked=str(metadata["asked"]) if "asked" in metadata else None,
+        ended=str(metadata.get("ended", "time")),
     )
     if "history" in metadata:
         _restore_history(model, metadata["history"], tensors)

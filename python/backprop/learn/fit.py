@@ -106,8 +106,9 @@ def fit_rows(
         resumes = check.boolean("resume", resume) and model._state is not None
         if resumes:
             state = interrupted(model, optimizer, checked, n_rows)
-            is_over = model.history.stop_reason in ("tolerance", "diverged")
-            if is_over or state.epoch >= state.first_epoch + epochs:
+            reason, left = model.history.stop_reason, state.first_epoch + epochs - state.epoch
+            # In the file of a checkpoint from the end of the last epoch, the run had something left to do.
+            if reason in ("tolerance", "diverged") or left < (0 if reason == "interrupted" else 1):
                 resume_all(every_callback, state.callbacks)
                 return model.history
         else:

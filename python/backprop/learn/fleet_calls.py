@@ -14,7 +14,7 @@ from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import fleet_rule
 from backprop.learn.callbacks import Callback, Plateau
 from backprop.learn.callbacks.averages import WeightAveraging
-from backprop.learn.callbacks.plateaus import called_by, tell_all
+from backprop.learn.callbacks.plateaus import called_by, rank, tell_all
 from backprop.learn.fleet_measures import FleetMeasures
 from backprop.learn.fleet_members import MemberCallbacks, Networks
 from backprop.learn.fleet_part import Part
@@ -51,6 +51,7 @@ class PartCalls:
             if each is rule:
                 self.by_rule = own
             self.callbacks.append((c, own))
+        self.told = sorted((own for _, own in self.callbacks), key=lambda own: rank(own.given))
 
     def states_of(self, row: int) -> list[tuple[str, dict[str, Any]]]:
         """Return class and state of each of a member's callbacks."""
@@ -121,7 +122,7 @@ class PartCalls:
                     self.history.put(name, at, self.members[row], value)
         except BaseException as raised:
             error = raised
-        due = [own for _, own in self.callbacks if "on_epoch_end" in own.called and epoch % own.every == 0]
+        due = [own for own in self.told if "on_epoch_end" in own.called and epoch % own.every == 0]
         if due:
             calls = [(own.copies[row], called_by(self.call, own.copies[row], "on_epoch_end")) for own in due]
             error = tell_all(calls, self.networks.of(row), epoch, self.networks.logs(row), error)
@@ -158,7 +159,7 @@ class PartCalls:
         self.end_averages()
         of_callback = dict(self.callbacks)
         with ExitStack() as ends:
-            for c in range(len(self.given)):
+            for c in sorted(range(len(self.given)), key=lambda c: not self.given[c].writes_checkpoints):
                 if c in of_callback:
                     ends.callback(self.end_callback, of_callback[c], ends)
                 else:

@@ -27,6 +27,9 @@ class Training(Protocol):
     def callback_states(self, row: int) -> list[tuple[str, dict[str, Any]]]:
         """Return class and state of each of a member's callbacks."""
 
+    def wanted_of(self, row: int) -> str | None:
+        """Return the stop reason that was asked for one member, if any was."""
+
     def measured_of(self, row: int) -> RealArray | None:
         """Return what `model.run.Run.measured` is of one member."""
 
@@ -61,6 +64,7 @@ class MemberRun:
         """Put the states of the callbacks where a checkpoint finds them."""
         assert self.network._state is not None
         self.network._state.callbacks = self.training.callback_states(self.row)
+        self.network._state.ending = self.training.wanted_of(self.row)
 
 
 class Networks:

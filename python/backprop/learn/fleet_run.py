@@ -181,6 +181,11 @@ class PartRun:
         """Return class and state of each of a member's callbacks."""
         return self.calls.states_of(row)
 
+    def wanted_of(self, row: int) -> str | None:
+        """Return the stop reason that was asked for one member, if any was."""
+        wanted: str | None = self.run.wanted[self.members[row]]
+        return wanted
+
     # --- the loop ---
 
     def loop(self) -> None:

@@ -19,7 +19,7 @@ from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Plateau, Progress, overrides
 from backprop.learn.callbacks.averages import WeightAveraging
 from backprop.learn.callbacks.callback import resume_all
-from backprop.learn.callbacks.plateaus import called_by, keeps_loss, keeps_measured, tell_all
+from backprop.learn.callbacks.plateaus import called_by, keeps_loss, keeps_measured, rank, tell_all
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, find_last_finite, is_finite, origin
 from backprop.learn.job import Job
 from backprop.learn.measures import Measures
@@ -50,7 +50,7 @@ class Run:
         self.first_epoch, self.last_epoch, self.records_rate = job.state.epoch, last_epoch, records_rate
         # The core's rule stands in for the callback's own.
         self.begin_calls = self.calls("on_epoch_begin", callbacks)
-        self.end_calls = self.calls("on_epoch_end", [each for each in callbacks if each is not rule])
+        self.end_calls = self.calls("on_epoch_end", sorted((each for each in callbacks if each is not rule), key=rank))
         self.stateful = [each for each in callbacks if overrides(each, "state")]
         self.kept: list[dict[str, Any]] = []
         self.periods = {every for every, *_ in (*self.begin_calls, *self.end_calls)}
@@ -89,14 +89,14 @@ class Run:
         history, start = self.history, time.perf_counter()
         history.stop_reason = "interrupted"
         self.network._run = self
-        with ExitStack() as ends:
+        with ExitStack() as last, ExitStack() as ends:
             try:
                 self.note_average()
                 for callback in self.callbacks:
                     if overrides(callback, "on_train_begin"):
                         self.tell(callback, "on_train_begin", self.logs)
                     if overrides(callback, "on_train_end"):
-                        ends.callback(self.tell_end, callback)
+                        (last if callback.writes_checkpoints else ends).callback(self.tell_end, callback)
                 if self.resumes:
                     self.resume_callbacks()
                 self.begun = True
@@ -124,6 +124,7 @@ class Run:
         if self.rule is not None:
             self.report_best(self.rule)
         self.note_average()
+        self.state.ending = self.stop_reason if self.network._run is self else None
         if self.resumes and not self.begun:  # those that began anew have not yet been given what they had
             return
         for callback in filter(keeps_measured, self.callbacks):
@@ -167,9 +168,29 @@ class Run:
         """Tell a callback that training has ended."""
         self.tell(callback, "on_train_end", self.logs)
 
+    def take_up_end(self) -> None:
+        """Do what an epoch has left to do after whose callbacks a checkpoint was written."""
+        state = self.state
+        if state.cursor or state.epoch == state.first_epoch:
+            return
+        self.logs = {name: float(self.history[name][-1]) for name in self.history}
+        if self.rule is not None and state.stale_epochs >= self.rule.patience:
+            self.apply(self.rule)
+        self.stop_reason = self.stop_reason or state.ending
+        self.come_to_end()
+
+    def come_to_end(self) -> None:
+        """Give training its reason to stop if all epochs are done and there is no other one."""
+        if self.state.epoch == self.last_epoch and self.stop_reason is None:
+            self.stop_reason = "epochs"
+
     def loop(self) -> None:
         """Let the core train until there is a reason to stop."""
         state = self.state
+        if self.resumes:
+            self.take_up_end()
+        if self.stop_reason is not None:
+            return
         self.begin_epoch()
         learning_rates = self.rates.ahead(state, self.last_epoch)
         training = self.job.training(learning_rates)
@@ -239,8 +260,7 @@ class Run:
                 self.apply(self.rule)
         except BaseException as raised:
             error = error or raised
-        if self.state.epoch == self.last_epoch and self.stop_reason is None:
-            self.stop_reason = "epochs"
+        self.come_to_end()
         if error is not None:
             raise error
 

@@ -21,7 +21,7 @@ from backprop.base.types import Data, RealArray
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Progress, overrides
 from backprop.learn.callbacks.callback import resume_all
-from backprop.learn.callbacks.plateaus import called_by, tell_all
+from backprop.learn.callbacks.plateaus import called_by, rank, tell_all
 from backprop.learn.measures import Measures
 from backprop.learn.solution import Solution
 from backprop.model import rows
@@ -215,7 +215,8 @@ class Minimising:
         """Put the states of solver and callbacks where a checkpoint finds them."""
         if self.run is not None:
             self.run.remember()
-        callbacks = self.listeners.callbacks
+        callbacks, is_running = self.listeners.callbacks, self.network._run is self
+        self.left.asked, self.left.ended = (self.asked, self.ended) if is_running else (None, "time")
         if self.resumes and not self.begun:  # those that began anew have not yet been given what they had
             return
         self.left.callbacks = [(type(callback).__name__, callback.state()) for callback in callbacks]
@@ -227,19 +228,22 @@ class Minimising:
         network._optimizer, network._solved = None, left  # what an optimizer remembers does not fit the new parameters
         network._run = self
         left.reason = history.stop_reason = "interrupted"
-        with ExitStack() as ends:
+        with ExitStack() as last, ExitStack() as ends:
             try:
                 for callback in self.listeners.callbacks:
                     if overrides(callback, "on_train_begin"):
                         self.tell(callback, "on_train_begin", self.logs)
                     if overrides(callback, "on_train_end"):
-                        ends.callback(self.tell_end, callback)
+                        (last if callback.writes_checkpoints else ends).callback(self.tell_end, callback)
                 if self.resumes:
                     resume_all(self.listeners.callbacks, left.callbacks)
+                    self.asked, self.ended = self.asked or left.asked, left.ended
+                    self.logs = {name: float(history[name][-1]) for name in history if history.epochs}
                 self.begun = True
                 bar.begin(self.max_iter, "iteration")
                 try:
-                    self.loop()
+                    if not self.is_over():
+                        self.loop()
                 finally:
                     self.finish()
             finally:
@@ -254,9 +258,16 @@ class Minimising:
         left, objective, ended = self.left, self.objective, self.ended
         if self.asked is not None:
             ended = "stopped"
-        if ended not in ("time", "iterations") or self.state.iteration == self.max_iter:
+        elif ended == "time":
+            ended = "iterations"
+        if self.is_over():
             left.reason = reason_of(ended, left.solver, objective.layers, objective.loss, objective.data, self.state)
             self.network.history.stop_reason = _stop_reason(left.reason, self.asked)
+
+    def is_over(self) -> bool:
+        """Whether there is a reason to end."""
+        is_done = self.ended not in ("time", "iterations") or self.state.iteration == self.max_iter
+        return is_done or self.asked is not None
 
     def loop(self) -> None:
         """Let the core work until there is a reason to end."""
@@ -281,7 +292,7 @@ class Minimising:
             begins = state.iteration > first
             bar.show(state.iteration, state.loss)
             if self.asked is None:
-                if self.ended not in ("time", "iterations") or state.iteration == self.max_iter:
+                if self.is_over():
                     return
                 self.interrupts.deliver()
 
@@ -325,7 +336,8 @@ class Minimising:
                 self.stop("stopped")
         except BaseException as raised:
             error = raised
-        callbacks = [each for each in self.listeners.callbacks if overrides(each, "on_epoch_end")]
+        callbacks = sorted(self.listeners.callbacks, key=rank)
+        callbacks = [each for each in callbacks if overrides(each, "on_epoch_end")]
         due = [(each, called_by(self.call, each, "on_epoch_end")) for each in callbacks if epoch % each.every == 0]
         error = tell_all(due, self.network, epoch, self.logs, error)
         if error is not None:

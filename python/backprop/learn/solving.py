@@ -166,6 +166,11 @@ class Ready:
         n_free = int(self.problem.free.sum())
         return work_of_an_evaluation(self.solver, self.problem.objective.loss, self.problem.data, n_free)
 
+    def is_over(self, left: SolverRun) -> bool:
+        """Whether nothing is left to do; in the file of a checkpoint from the last iteration, something was."""
+        reason, more = self.network.history.stop_reason, self.request.max_iter - left.state.iteration
+        return reason == "tolerance" or more < (0 if reason == "interrupted" else 1)
+
     def train(self, interrupts: Interrupts, n_threads: int) -> Solution:
         """Minimise; the caller holds Ctrl-C and the network's guard."""
         request, network, problem = self.request, self.network, self.problem
@@ -173,7 +178,7 @@ class Ready:
         if left is None:
             n_rows, name = len(problem.data.X), problem.loss.name
             left = SolverRun(self.solver, SolverState(problem.point), n_rows=n_rows, loss=name)
-        elif network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter:
+        elif self.is_over(left):
             resume_all(self.listeners.callbacks, left.callbacks)
             return solution_of(left, problem.free, problem.objective)
         run = Minimising(

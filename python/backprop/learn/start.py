@@ -40,7 +40,7 @@ def begin(
     n_averaged = network.n_parameters if settings.average is not None else 0
     if len(state.average) != n_averaged:
         state.average = np.zeros(n_averaged, network.dtype)
-    state.swapped = False
+    state.swapped, state.ending = False, None
     return state
 
 

@@ -7,6 +7,9 @@ recorded in the network's history, name -> float.
 A method that is not overridden is not called: a callback without ``on_epoch_begin`` and ``on_epoch_end`` costs nothing,
 however short the epochs are. With ``every = k`` those two are called at every k-th epoch only, and the epochs in
 between run without a look into Python.
+
+Stop rules hear of the end of an epoch first, `Checkpoint` last, and all others in between, in the order in which they
+are given.
 """
 
 from backprop.base.keywords import explain

@@ -24,6 +24,8 @@ class Callback:
         The name of the record that the callback needs; `fit` raises if it does not have it.
     scales_learning_rate : bool
         Whether it may call `Network.scale_learning_rate`; the rates are then recorded.
+    writes_checkpoints : bool
+        Whether it hears of the end of an epoch, and of training, after all others, whose state goes into its file.
 
     Examples
     --------
@@ -41,6 +43,7 @@ class Callback:
     every: int = 1
     monitor: str | None = None
     scales_learning_rate: ClassVar[bool] = False
+    writes_checkpoints: ClassVar[bool] = False
 
     def on_train_begin(self, network: Any, logs: Logs) -> None:
         """Called before the first epoch; `logs` is empty."""

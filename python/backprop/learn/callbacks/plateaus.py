@@ -274,7 +274,7 @@ def tell_all(
     After an error only those are told that count epochs.
     """
     for callback, on_epoch_end in due:
-        if error is None or (_counts(callback) and callback.monitor in logs):
+        if error is None or (counts(callback) and callback.monitor in logs):
             try:
                 on_epoch_end(network, epoch, logs)
             except BaseException as raised:
@@ -282,7 +282,16 @@ def tell_all(
     return error
 
 
-def _counts(callback: Callback) -> bool:
+def rank(callback: Callback) -> int:
+    """Return the place of a callback among those that hear of the end of an epoch: rules first, `Checkpoint` last.
+
+    So files that are written then have what is known of the epoch.
+    """
+    return callback.writes_checkpoints - counts(callback)
+
+
+def counts(callback: Callback) -> bool:
+    """Whether a callback counts epochs by the rule of `Plateau`."""
     return isinstance(callback, Plateau) and type(callback).on_epoch_end is Plateau.on_epoch_end
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import IO, Any, Self
+from typing import IO, Any, ClassVar, Self
 
 from backprop.base import checks as check
 from backprop.base.atomic import path_name
@@ -76,6 +76,8 @@ class Checkpoint(Callback):
     ...     bool((bp.load(path).parameters == net.parameters).all()), history.epochs
     (True, 200)
     """
+
+    writes_checkpoints: ClassVar[bool] = True
 
     path: str | os.PathLike[str]
     _: KW_ONLY
