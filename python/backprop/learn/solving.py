@@ -215,7 +215,9 @@ def _left(network: Model, settings: Solver, request: Request, loss: Loss | Custo
     # Where it is over the parameters may be those of the best iteration.
     is_over = network.history.stop_reason == "tolerance" or left.state.iteration >= request.max_iter
     if not is_over and (left.state.point.astype(network.dtype) != network.parameters).any():
-        raise ValueError("resume: needs the parameters that minimize has left, but they were changed since")
+        raise ValueError(
+            "resume: needs the parameters that minimize has left, but by restore_best or hand they were changed since"
+        )
     return left
 
 
