@@ -180,6 +180,12 @@ def test_what_is_no_path(path, net):
             use(path)
 
 
+def test_a_null_character_in_a_path(net):
+    for use in (net.save, net.save_checkpoint, bp.load, bp.resume, net.to_c, bp.callbacks.Checkpoint):
+        with pytest.raises(ValueError, match=r"^path: needs a name without null characters"):
+            use("a\0b")
+
+
 def test_a_folder_that_does_not_exist(net, tmp_path):
     """The error names the file that was asked for, not the temporary one."""
     with pytest.raises(FileNotFoundError) as info:

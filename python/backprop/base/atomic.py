@@ -51,6 +51,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def path_name(path: Any) -> str:
     """Return a path as text; an integer, which `open` takes for an open file, is none."""
     try:
-        return os.fsdecode(path)
+        name = os.fsdecode(path)
     except TypeError:
         raise TypeError(f"path: needs text, bytes or a path object, got {check.shown(path)}") from None
+    if "\0" in name:
+        raise ValueError(f"path: needs a name without null characters, got {check.shown(name)}")
+    return name
