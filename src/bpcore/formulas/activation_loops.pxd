@@ -30,13 +30,14 @@ cdef enum Task:
 
 # That product, for units whose numbers lie n_apart vectors apart: factor * above + zero, which may be negative.
 cdef struct UnitDeltas:
-    vec factor  # of the first unit,
-    const real *factors  # and of all, LANES each
-    Py_ssize_t factors_apart  # vectors
-    Py_ssize_t n_units
-    Py_ssize_t n_apart
+    vec factor  # of the first unit
     vec zero
     const real *above
+    Py_ssize_t n_units
+    # where there are more than one
+    const real *factors  # of all, LANES each
+    Py_ssize_t factors_apart  # vectors
+    Py_ssize_t n_apart
 
 
 cdef inline always_inlined map_value(
@@ -74,22 +75,18 @@ cdef inline always_inlined map_derivative(
 cdef inline always_inlined map_product_derivative(
     Derivative derivative, const real *z_or_a, const UnitDeltas *deltas, real *d, real alpha, Py_ssize_t n_vecs,
 ) noexcept nogil:
-    cdef const real *above = deltas.above
-    cdef const real *factors = deltas.factors
-    cdef Py_ssize_t apart = deltas.n_apart * LANES, factors_apart = deltas.factors_apart * LANES
-    cdef Py_ssize_t n_units = deltas.n_units, i
+    cdef Py_ssize_t unit = 0, i
     cdef vec alpha_v = vset1(alpha), factor = deltas.factor, zero = deltas.zero, product
     while True:
         for i in range(n_vecs):
-            product = vfma(factor, vload(above + i * LANES), zero)
+            product = vfma(factor, vload(deltas.above + i * LANES), zero)
             vstore(d + i * LANES, product * derivative(vload(z_or_a + i * LANES), alpha_v))
-        n_units -= 1
-        if n_units <= 0:
+        unit += 1
+        if unit >= deltas.n_units:
             break
-        factors += factors_apart
-        factor = vload(factors)
-        z_or_a += apart
-        d += apart
+        factor = vload(deltas.factors + unit * deltas.factors_apart * LANES)
+        z_or_a += deltas.n_apart * LANES
+        d += deltas.n_apart * LANES
 
 
 cdef inline always_inlined from_value(

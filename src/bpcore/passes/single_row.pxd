@@ -174,7 +174,7 @@ cdef inline void row_delta_below(const RowLayer *layer) noexcept nogil:
     cdef Py_ssize_t done = 0
     cdef UnitDeltas deltas
     if layer.n_out == 1:  # whole vectors go from the product to the derivative without a trip to memory
-        deltas = UnitDeltas(vset1(layer.delta[0]), NULL, 0, 1, 0, vset1(-0.0), layer.weights)
+        deltas.factor, deltas.zero, deltas.above, deltas.n_units = vset1(layer.delta[0]), vset1(-0.0), layer.weights, 1
         done = layer.n_in // LANES * LANES
         set_delta_vecs(below.activation, below.alpha, done // LANES, below.z, below.a, &deltas, below.delta)
         if done == layer.n_in:
