@@ -273,7 +273,7 @@ def test_rows_that_leave_no_noise_to_find_say_so(rng, backend):
 
     one = network(bp.Dense(3, "tanh"), bp.Dense(1))
     for rows, weight, got in ((1, None, "1"), (20, np.full(20, 0.025), "0.5"), (20, np.full(20, 1e-300), "2e-299")):
-        with pytest.raises(ValueError, match=f"X: needs more than one row for method='bayesian'.*; got {got}$"):
+        with pytest.raises(ValueError, match=f"X: needs more than one sample for method='bayesian'.*; got {got}$"):
             one.minimize(X[:rows], y[:rows], method="bayesian", sample_weight=weight)
     flat = network(bp.Dense(1, bias=False))
     assert flat.minimize(X[:1], y[:1], method="bayesian").reason == "gradient"  # a prior of all parameters

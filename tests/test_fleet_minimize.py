@@ -102,7 +102,7 @@ def test_a_member_that_is_refused_is_named(rows):
     X, y = rows
     fleet, weight = fleet_of(), np.ones((5, 40))
     weight[3] = 0.02
-    with pytest.raises(ValueError, match=r"X: needs more than one row .* got 0.8 \(member 3\)$"):
+    with pytest.raises(ValueError, match=r"X: needs more than one sample .* got 0.8 \(member 3\)$"):
         fleet.minimize(X, y, method="bayesian", sample_weight=weight, max_iter=2)
     fleet.minimize(X, y, max_iter=2)
     fleet.parameters[2][0] += 1

@@ -94,7 +94,11 @@ def assert_same(theirs, ours, tolerance=1e-9, losses=True):
 
 
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks([MLPClassifier(), MLPRegressor()])
+@parametrize_with_checks([
+    MLPClassifier(), MLPClassifier(solver="lbfgs", max_iter=20),  # more would make probabilities of 1 in float32
+    MLPRegressor(), MLPRegressor(solver="lbfgs"),
+    MLPRegressor(solver="bayesian", hidden_layer_sizes=(8,)),
+])  # fmt: skip
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 

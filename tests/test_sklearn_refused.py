@@ -498,7 +498,7 @@ def test_what_the_bayesian_solver_refuses_has_the_names_of_the_estimator():
     X, y = np.arange(12.0).reshape(4, 3), np.arange(4.0)
     for settings, rows, message in [
         ({"loss": "huber"}, 4, "^loss: needs 'squared_error' for solver='bayesian', got 'huber'$"),
-        ({}, 1, "^X: needs more than one row for solver='bayesian' .* got 1$"),
+        ({}, 1, "^X: needs more than one sample for solver='bayesian' .* got 1$"),
         ({"hidden_layer_sizes": (200, 200)}, 4, "^hidden_layer_sizes: needs at most 5000 .* use solver='lbfgs'$"),
     ]:
         with pytest.raises(ValueError, match=message):
