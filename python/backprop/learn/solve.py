@@ -95,8 +95,8 @@ def check_solver(
         raise ValueError(f"layers[{len(layers) - 1}]: needs outputs with normal errors for {method}, got softmax")
     if is_bayesian and layers[-1].bias and layers[-1].bias_trainable and n_rows <= 1:
         raise ValueError(
-            f"X: needs more than one sample for {method} (or weights that add up to more), as the biases of the outputs "
-            f"fit one without an error; got {n_rows:g}"
+            f"X: needs more than one sample for {method} (or weights that add up to more), as the biases of the "
+            f"outputs fit one without an error; got {n_rows:g}"
         )
     for k, layer in enumerate(layers):
         if layer.l1:
