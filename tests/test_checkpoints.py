@@ -417,6 +417,29 @@ def test_every_file_from_the_end_of_an_epoch_leads_to_the_same_end(how, kind, fi
             np.testing.assert_array_equal(again.history[name], whole.history[name])
 
 
+@pytest.mark.parametrize("how", ["fit", "minimize"])
+def test_what_raises_before_a_run_goes_on_leaves_its_end_to_do(how, tmp_path):
+    """A file says that a callback has asked for the end: not even a callback that fails to begin takes that away."""
+    X = np.random.default_rng(0).random((20, 2))
+
+    def run(net, *callbacks, **more):
+        more |= {"max_iter": 9} if how == "minimize" else {"epochs": 9}
+        (net.minimize if how == "minimize" else net.fit)(X, X[:, 0], callbacks=callbacks, progress=False, **more)
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    stops = bp.callbacks.LambdaCallback(on_epoch_end=lambda net, epoch, _: net.stop("enough") if epoch == 4 else None)
+    net = bp.mlp([2, 2, 1], seed=0)
+    run(net, stops, _Saves(tmp_path))
+    again = bp.resume(tmp_path / "4.safetensors")
+    with pytest.raises(ZeroDivisionError):
+        run(again, bp.callbacks.LambdaCallback(on_train_begin=fail), resume=True)
+    run(again, resume=True)
+    assert (again.history.stop_reason, again.history.epochs) == ("enough", 4)
+    np.testing.assert_array_equal(again.parameters, net.parameters)
+
+
 def test_a_checkpoint_has_what_is_restored_at_the_end(tmp_path):
     """Wherever it stands: it is the last to hear of the end."""
     X = np.random.default_rng(0).random((20, 2))

@@ -17,6 +17,7 @@ from backprop.base.fleet import DIVERGING
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import pace
 from backprop.learn.fleet_run import PartRun
+from backprop.learn.run import Run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "kill") or sys.platform == "win32", reason="needs POSIX signals")
 
@@ -440,6 +441,35 @@ def test_nothing_that_is_not_finite_is_left(kind, rate, backend, monkeypatch):
         if kind is bp.Network:
             assert (stopping.best_epoch, stopping.stale_epochs) == (watched.best_epoch, watched.stale_epochs)
     assert look > 5
+
+
+def test_fewer_epochs_than_a_run_has_begun_leave_it_in_the_middle_of_one(monkeypatch):
+    """There is nothing to do until more are asked for."""
+    whole, net = bp.mlp([2, 2, 1], seed=0), bp.mlp([2, 2, 1], seed=0)
+    settle, begun = Run.settle, []
+
+    def interrupt_in_the_third(run, *given):
+        settle(run, *given)
+        if (run.state.epoch, run.state.cursor) == (2, 2):
+            raise KeyboardInterrupt
+
+    def fit(net, epochs):
+        note = bp.callbacks.LambdaCallback(on_epoch_begin=lambda _, epoch, logs: begun.append(epoch))
+        net.fit(X, Y, epochs=epochs, batch_size=2, callbacks=[note], resume=True, progress=False)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pace, "SLICE_SECONDS", 0.0)
+        patched.setattr(Run, "settle", interrupt_in_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            fit(net, 5)
+    before = numbers(net)
+    begun.clear()
+    fit(net, 2)
+    assert (net.history.stop_reason, begun) == ("interrupted", [])
+    assert numbers(net) == before
+    fit(net, 5)
+    fit(whole, 5)
+    assert numbers(net) == numbers(whole)
 
 
 @pytest.mark.parametrize("size", ["3", "17"])  # 17: more than a vector has lanes

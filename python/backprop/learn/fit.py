@@ -108,7 +108,8 @@ def fit_rows(
             state = interrupted(model, optimizer, checked, n_rows)
             reason, left = model.history.stop_reason, state.first_epoch + epochs - state.epoch
             # In the file of a checkpoint from the end of the last epoch, the run had something left to do.
-            if reason in ("tolerance", "diverged") or left < (0 if reason == "interrupted" else 1):
+            ends = reason == "interrupted" and state.cursor == 0
+            if reason in ("tolerance", "diverged") or left < (0 if ends else 1):
                 resume_all(every_callback, state.callbacks)
                 return model.history
         else:

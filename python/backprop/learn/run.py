@@ -124,9 +124,9 @@ class Run:
         if self.rule is not None:
             self.report_best(self.rule)
         self.note_average()
-        self.state.ending = self.stop_reason if self.network._run is self else None
-        if self.resumes and not self.begun:  # those that began anew have not yet been given what they had
+        if self.resumes and not self.begun:  # what was left to do still is, and callbacks have not what they had
             return
+        self.state.ending = self.stop_reason if self.network._run is self else None
         for callback in filter(keeps_measured, self.callbacks):
             callback.measured = self.measured if self.state.cursor else None
         self.state.callbacks = [(type(callback).__name__, callback.state()) for callback in self.callbacks]
@@ -174,10 +174,12 @@ class Run:
         if state.cursor or state.epoch == state.first_epoch:
             return
         self.logs = {name: float(self.history[name][-1]) for name in self.history}
-        if self.rule is not None and state.stale_epochs >= self.rule.patience:
-            self.apply(self.rule)
         self.stop_reason = self.stop_reason or state.ending
-        self.come_to_end()
+        try:
+            if self.rule is not None and state.stale_epochs >= self.rule.patience:
+                self.apply(self.rule)
+        finally:
+            self.come_to_end()
 
     def come_to_end(self) -> None:
         """Give training its reason to stop if all epochs are done and there is no other one."""

@@ -215,10 +215,10 @@ class Minimising:
         """Put the states of solver and callbacks where a checkpoint finds them."""
         if self.run is not None:
             self.run.remember()
+        if self.resumes and not self.begun:  # what was left to do still is, and callbacks have not what they had
+            return
         callbacks, is_running = self.listeners.callbacks, self.network._run is self
         self.left.asked, self.left.ended = (self.asked, self.ended) if is_running else (None, "time")
-        if self.resumes and not self.begun:  # those that began anew have not yet been given what they had
-            return
         self.left.callbacks = [(type(callback).__name__, callback.state()) for callback in callbacks]
 
     def train(self) -> Solution:
