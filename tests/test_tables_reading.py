@@ -226,6 +226,16 @@ def test_blank_lines_in_quotes_are_kept(encoding):
     assert cells(open_table("t.csv")) == [("x\n\ny", "1"), ("\n \n", "2")]
 
 
+@pytest.mark.parametrize("ends", [("\r\n", "\n"), ("\n", "\r\n")], ids=["then LF", "then CRLF"])
+def test_quotes_before_line_ends_of_two_kinds(ends):
+    first, second = ends
+    write("t.csv", f'a,b{first}1,"x{second}y"{first}3,"p{first}q"{second}5,"z"{first}')
+    assert cells(open_table("t.csv")) == [("1", "x\ny"), ("3", "p\nq"), ("5", "z")]
+    write("t.csv", f'a,b{first}1,"x"{second}3,"y{first}5,6{first}')
+    with pytest.raises(ValueError, match=r"t\.csv, line 3: a quote that is opened and not closed"):
+        open_table("t.csv")
+
+
 def test_a_row_of_missing_cells_is_no_blank_line():
     write("t.csv", "a\tb\n1\t2\n\n\t\n3\t4\n")
     assert cells(open_table("t.csv")) == [("1", "2"), (None, None), ("3", "4")]

@@ -289,7 +289,7 @@ def _named(dialect: Dialect, found: _Tried, name: str) -> Dialect:
     rows = found.records[found.titles + 1 :]
     said = [*dialect.said]
     if found.titles:
-        said.append(f"{found.titles} lines above the header skipped")
+        said.append(f"{found.titles} line{'s' * (found.titles > 1)} above the header skipped")
     dropped = len(header) > 1 and not header[-1] and all(not row[-1].strip() for row in rows if len(row) == len(header))
     if dropped:
         header.pop()
