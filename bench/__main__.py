@@ -19,7 +19,9 @@ from typing import Any
 from bench import machine, report, workloads
 from bench.adapters import FLEETS, NETWORKS, PEERS, Suite, plain_numpy
 from bench.worker import Worker, WorkerError
-from bench.workloads import OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights, random_fleet
+from bench.workloads import (
+    OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights, random_fleet, random_network,
+)  # fmt: skip
 
 GROUPS = {"table": TABLE, "others": OTHERS, "all": TABLE + OTHERS, "fleets": workloads.FLEETS}
 
@@ -126,8 +128,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                         help=f"{', '.join([*GROUPS, *WORKLOADS])} (default: table)")  # fmt: skip
     parser.add_argument("--random", type=int, default=0, metavar="N", help="N fleets of random shapes instead")
-    parser.add_argument("--seed", type=int, default=0, help="of the first random fleet, then upwards (default: 0)")
-    parser.add_argument("--peers", help="comma-separated; default: all of them, of random fleets those of the ratios")
+    parser.add_argument("--alone", action="store_true", help="single networks of random shapes instead of fleets")
+    parser.add_argument("--seed", type=int, default=0, help="of the first random one, then upwards (default: 0)")
+    parser.add_argument("--peers", help="comma-separated; default: all of them, of random ones those of the ratios")
     parser.add_argument("--threads", type=int, default=1, help="threads, and processors, for each (default: 1)")
     parser.add_argument("--repetitions", type=int, default=7, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="length of one timed run (default: %(default)s)")
@@ -145,7 +148,8 @@ def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tupl
     if unknown := set(asked) - set(known):
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     chosen = [workload for name in asked for workload in known[name]]
-    chosen += [random_fleet(options.seed + k) for k in range(options.random)]
+    random = random_network if options.alone else random_fleet
+    chosen += [random(options.seed + k) for k in range(options.random)]
     kinds = {workload.members is None for workload in chosen}
     if len(kinds) > 1:
         parser.error("fleets and single networks have different peers: needs one kind of workload")

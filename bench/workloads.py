@@ -6,7 +6,7 @@ Every adapter gets the same rows and the same initial weights, so that final los
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -368,7 +368,16 @@ def random_fleet(seed: int) -> Workload:
     )
 
 
+def random_network(seed: int) -> Workload:
+    """A member of that fleet, alone, on some 2,000 rows unless it has few that are all of a batch."""
+    fleet = random_fleet(seed)
+    rows = fleet.rows * max(1, 2000 // fleet.rows) if fleet.batch < fleet.rows else fleet.rows
+    return replace(fleet, name=f"{RANDOM} network {seed}", members=None, rows=rows)
+
+
 def named(name: str) -> Workload:
-    """That workload, a `random_fleet` included."""
+    """That workload, those of random shapes included."""
     kind, _, seed = name.rpartition(" ")
+    if kind == f"{RANDOM} network":
+        return random_network(int(seed))
     return random_fleet(int(seed)) if kind == RANDOM else WORKLOADS[name]

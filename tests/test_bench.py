@@ -46,6 +46,17 @@ def test_random_fleets_differ_and_can_be_made(random_fleet):
         assert fleet == random_fleet(int(fleet.name.split()[1]))
 
 
+def test_random_networks_are_members_alone(random_fleet):
+    from bench.workloads import named, random_network
+
+    for seed in range(300):
+        network, fleet = random_network(seed), random_fleet(seed)
+        assert network.members is None
+        assert (network.sizes, network.batch) == (fleet.sizes, fleet.batch)
+        assert (network.batch < network.rows) == (fleet.batch < fleet.rows)
+        assert named(network.name) == network
+
+
 def test_the_page_of_processors_is_what_was_kept(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     from bench import processors
