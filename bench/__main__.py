@@ -19,9 +19,7 @@ from typing import Any
 from bench import machine, report, workloads
 from bench.adapters import FLEETS, NETWORKS, PEERS, Suite, plain_numpy
 from bench.worker import Worker, WorkerError
-from bench.workloads import (
-    OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights, random_fleet, random_network,
-)  # fmt: skip
+from bench.workloads import OTHERS, TABLE, WORKLOADS, Workload, loss_of, make_rows, make_weights
 
 GROUPS = {"table": TABLE, "others": OTHERS, "all": TABLE + OTHERS, "fleets": workloads.FLEETS}
 
@@ -148,7 +146,7 @@ def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tupl
     if unknown := set(asked) - set(known):
         parser.error(f"unknown workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     chosen = [workload for name in asked for workload in known[name]]
-    random = random_network if options.alone else random_fleet
+    random = workloads.random_network if options.alone else workloads.random_fleet
     chosen += [random(options.seed + k) for k in range(options.random)]
     kinds = {workload.members is None for workload in chosen}
     if len(kinds) > 1:
