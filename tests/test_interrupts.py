@@ -443,6 +443,33 @@ def test_nothing_that_is_not_finite_is_left(kind, rate, backend, monkeypatch):
     assert look > 5
 
 
+@pytest.mark.parametrize("kind", ["network", "fleet", "minimize"])
+def test_as_many_epochs_as_were_done_bring_an_interrupted_run_to_its_end(kind):
+    """With its reason, the best parameters restored, and callbacks that are told."""
+    if kind == "fleet":
+        net = bp.Fleet(2, [bp.Dense(2, "tanh"), bp.Dense(1)], size=3, seed=0)
+    else:
+        net = bp.mlp([2, 2, 1], seed=0)
+    told = []
+
+    def run(epochs, *more):
+        stopping = bp.callbacks.EarlyStopping("loss", mode="max", patience=99, restore_best=True)  # the first is best
+        settings = {"max_iter": epochs} if kind == "minimize" else {"epochs": epochs, "batch_size": 2}
+        call = net.minimize if kind == "minimize" else net.fit
+        call(X, Y, callbacks=[stopping, *more], resume=True, progress=False, **settings)
+
+    run(1)
+    first = net.parameters.copy()
+    with pytest.raises(ZeroDivisionError):
+        run(9, RaisesAt(ZeroDivisionError(), "on_epoch_end", 4))
+    assert not np.array_equal(net.parameters, first)
+    run(4, bp.callbacks.LambdaCallback(on_train_end=lambda *_: told.append(kind)))
+    assert told == [kind] * (3 if kind == "fleet" else 1)
+    assert np.all(np.asarray(net.history.stop_reason) == "epochs")
+    assert np.all(np.asarray(net.history.epochs) == 4)
+    np.testing.assert_array_equal(net.parameters, first)
+
+
 def test_fewer_epochs_than_a_run_has_begun_leave_it_in_the_middle_of_one(monkeypatch):
     """There is nothing to do until more are asked for."""
     whole, net = bp.mlp([2, 2, 1], seed=0), bp.mlp([2, 2, 1], seed=0)

@@ -223,7 +223,9 @@ def _begin(
         if group.state is not None and going_on.any():
             reasons, record = fleet.history.stop_reason[group.members], group.state.members
             is_over = (reasons == "tolerance") | (reasons == "diverged")
-            is_over |= record["epoch"] - record["first_epoch"] >= epochs
+            # One that was interrupted at the end of its last epoch has that end to come to, as a network.
+            ends = (reasons == "interrupted") & (record["cursor"] == 0)
+            is_over |= record["epoch"] - record["first_epoch"] >= epochs + ends
             active[group.members] = ~(going_on & is_over)
     fleet._solved = {}
     if not resume:
