@@ -34,9 +34,9 @@ class PartCalls:
         rule: Plateau | None,
         averaging: WeightAveraging | None,
         interrupts: HeldInterrupts,
-        active: NDArray[np.bool_],
+        starting: NDArray[np.bool_],
     ) -> None:
-        self.fleet, self.part, self.networks, self.measures, self.active = fleet, part, networks, measures, active
+        self.fleet, self.part, self.networks, self.measures, self.starting = fleet, part, networks, measures, starting
         self.given, self.rule, self.averaging = callbacks, rule, averaging
         self.history, self.state, self.members, self.call = fleet.history, part.state, part.members, interrupts.call
         self.begun = False
@@ -80,12 +80,12 @@ class PartCalls:
         """Tell the callbacks that training begins."""
         kept = self.fleet._callbacks
         for c, callback in self.callbacks:
-            for row in np.flatnonzero(self.active).tolist() if "on_train_begin" in callback.called else ():
+            for row in np.flatnonzero(self.starting).tolist() if "on_train_begin" in callback.called else ():
                 self.tell(callback.copies[row], "on_train_begin", row, {})
             if c < len(kept) and kept[c][1] and kept[c][0] == type(callback.given).__name__:
                 callback.resume([kept[c][1][k] for k in self.members.tolist()])
         if len(self.state.averaged):  # those that are resumed go on from the parameters of their last step
-            self.state.swap(np.flatnonzero(self.active & self.state.is_swapped))
+            self.state.swap(np.flatnonzero(self.starting & self.state.is_swapped))
         self.begun = True
 
     def tell(self, callback: Callback, name: str, row: int, *arguments: Any) -> None:
@@ -174,7 +174,7 @@ class PartCalls:
             return
         counts, reasons = self.part.n_averaged(), self.history.stop_reason[self.members]
         if averaging.restore:
-            ended = self.active & (reasons != "interrupted") & (reasons != "diverged")
+            ended = self.starting & (reasons != "interrupted") & (reasons != "diverged")
             state.swap(np.flatnonzero(ended & (counts > 0) & ~state.is_swapped))
         own: Any = averaging
         for name, values in (("n_averaged", counts), ("swapped", state.is_swapped)):
@@ -189,7 +189,7 @@ class PartCalls:
         state, rule = self.state, self.rule
         assert rule is not None
         if rule.keeps_best:
-            ended = self.active & (self.history.stop_reason[self.members] != "interrupted")
+            ended = self.starting & (self.history.stop_reason[self.members] != "interrupted")
             rows = np.flatnonzero(ended & (state.members["best_epoch"] > 0))
             state.parameters[rows] = state.best_parameters[rows]
         fleet_rule.report_all(rule, state, self.members, len(self.fleet))
@@ -201,7 +201,7 @@ class PartCalls:
                 assert isinstance(own, Plateau)
                 fleet_rule.report(own, self.state, row)
         callback.report(self.members, len(self.fleet))
-        for row in np.flatnonzero(self.active).tolist() if "on_train_end" in callback.called else ():
+        for row in np.flatnonzero(self.starting).tolist() if "on_train_end" in callback.called else ():
             ends.callback(self.end_member, callback.copies[row], row)
 
     def end_member(self, own: Callback, row: int) -> None:
