@@ -141,6 +141,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def choose(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Suite, list[Workload], list[str]]:
     """What is measured, and who takes part."""
+    if options.alone and not options.random:
+        parser.error("--alone: needs --random, whose networks it trains alone")
     known = GROUPS | {name: (workload,) for name, workload in WORKLOADS.items()}
     asked = options.workloads or ([] if options.random else ["table"])
     if unknown := set(asked) - set(known):

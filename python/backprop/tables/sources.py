@@ -265,7 +265,7 @@ def _place(
     if found is None:
         return f"line {file.line(record)} or below"
     end = 0
-    with texts.opened_text(file, encoding="latin-1", newline="") as stream:
+    with texts.opened(file, "rt", encoding="latin-1", newline="") as stream:
         for number, line in enumerate(stream, 1):
             begin, end = end, end + len(line)
             # DuckDB's place, counted from 1, may be that of the line end above, or of a blank line.

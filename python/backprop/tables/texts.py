@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat, tee
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 from backprop.tables import dialect as dialects
 from backprop.tables import engine
@@ -55,9 +55,8 @@ def head(file: File, size: int) -> bytes:
         with engine.errors(file.name):
             lines = connection.execute(_line_query(file) + f" LIMIT {dialects.SAMPLED_LINES}").fetchall()
         return "".join(f"{line or ''}\n" for (line,) in lines).encode("latin-1")[:size]
-    opener: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
     try:
-        with opener(file.path, "rb") as stream:
+        with opened(file, "rb") as stream:
             found: bytes = stream.read(size)
             return found
     except (EOFError, gzip.BadGzipFile) as error:
@@ -102,7 +101,7 @@ def recoded(
                 while rows := lines.fetchmany(10_000):
                     out.writelines((line or "").encode("latin-1") + b"\n" for (line,) in rows)
             file = replace(file, path=raw, compression="none")
-        with opened_text(file, encoding=encoding, errors=errors) as source, open(path, "wb") as out:
+        with opened(file, "rt", encoding=encoding, errors=errors) as source, open(path, "wb") as out:
             lines, again = tee(source)
             n_written, dropped = 0, array("q")
             for line, is_dropped in zip(lines, drop(again) if drop else repeat(False), strict=False):
@@ -118,7 +117,7 @@ def recoded(
     return replace(file, path=path, compression="none", dropped=(*file.dropped, dropped))
 
 
-def opened_text(file: File, **options: Any) -> TextIO:
-    """Return the text of a file, unpacked where it is of gzip."""
-    opener: Callable[..., TextIO] = gzip.open if file.compression == "gzip" else open
-    return opener(file.path, "rt", **options)
+def opened(file: File, mode: str, **options: Any) -> IO[Any]:
+    """Return the open text of a file, unpacked where it is of gzip."""
+    opener: Callable[..., IO[Any]] = gzip.open if file.compression == "gzip" else open
+    return opener(file.path, mode, **options)
