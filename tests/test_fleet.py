@@ -782,7 +782,9 @@ def test_members_share_their_parameters(kind, equal):
 
 
 @pytest.mark.parametrize(
-    "index", [slice(1, 4), slice(0, 5, 2), [3, 0], np.array([True, False, True, True, False])], ids=str
+    "index",
+    [slice(1, 4), slice(0, 5, 2), slice(None, None, -1), slice(3, 0, -2), [3, 0], np.array([1, 0, 1, 1, 0], bool)],
+    ids=str,
 )
 def test_parts_are_fleets(index, kind, equal):
     X, y = equal

@@ -395,8 +395,9 @@ class FleetModel:
             if len(found):
                 rows = rows[found]
                 step = int(rows[1] - rows[0]) if len(rows) > 1 else 1
-                is_slice = isinstance(index, slice) and step > 0 and bool((np.diff(rows) == step).all())
-                own: Any = slice(int(rows[0]), int(rows[-1]) + 1, step) if is_slice else rows
+                is_slice = isinstance(index, slice) and bool((np.diff(rows) == step).all())
+                end = int(rows[-1]) + int(np.sign(step))
+                own: Any = slice(int(rows[0]), end if end >= 0 else None, step) if is_slice else rows
                 groups.append(group.part(own, found.astype(np.int64)))
         part = self._assembled(tuple(groups), self._dtype, self._backend.name, self.history.part(places))
         chosen = places.tolist()
