@@ -338,6 +338,15 @@ def test_a_gradient_that_is_no_number_is_named():
     assert "the gradient is still nan" in bp.solvers.Solution(slope=np.nan, **ends).message
 
 
+def test_a_solution_is_printed_in_a_line():
+    ends = {"x": np.zeros(3_000), "loss": 0.125, "slope": 1e-6, "iterations": 3, "evaluations": 9, "reason": "gradient"}
+    line = "Solution(loss=0.125, slope=1e-06, iterations=3, evaluations=9, reason='gradient', x of 3,000 parameters)"
+    assert repr(bp.solvers.Solution(**ends)) == line
+    assert "reason='gradient', alpha=2, beta=0.5, gamma=7.25, x of" in repr(
+        bp.solvers.Solution(**ends, alpha=2.0, beta=0.5, gamma=7.25)
+    )
+
+
 def test_a_sum_over_many_rows_has_a_larger_gradient():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 3))

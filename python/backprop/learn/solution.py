@@ -19,7 +19,7 @@ _MESSAGES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Solution:
     """Where a minimisation has come to.
 
@@ -71,6 +71,14 @@ class Solution:
     alpha: float | None = None
     beta: float | None = None
     gamma: float | None = None
+
+    def __repr__(self) -> str:
+        precisions = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+        found = "".join(f", {name}={value:.6g}" for name, value in precisions.items() if value is not None)
+        return (
+            f"Solution(loss={self.loss:.6g}, slope={self.slope:.2g}, iterations={self.iterations}, "
+            f"evaluations={self.evaluations}, reason={self.reason!r}{found}, x of {len(self.x):,} parameters)"
+        )
 
     @property
     def fun(self) -> float:
