@@ -525,6 +525,11 @@ def test_by_numba(monkeypatch):
             for net, each in zip(nets, (loss, Huber(scale=scale, reduction=reduction)), strict=True):
                 net.fit(X, Y, loss=each, epochs=20, batch_size=32, progress=False)
             np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=tolerance, atol=tolerance)
+    for wrong in (lambda output, target: output - target, lambda output: (output, 1.0)):
+        with pytest.raises(TypeError, match=r"^function: needs a function of an output and its target that returns"):
+            Compiled.by_numba(wrong)
+    with pytest.raises(TypeError, match=r"^function: needs a function of an output and its target, got 'huber'"):
+        Compiled.by_numba("huber")
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ImportError, match=r"Compiled\.by_numba: needs numba, pip install numba"):
         Compiled.by_numba(huber)

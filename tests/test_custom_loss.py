@@ -7,6 +7,7 @@ import re
 import warnings
 from dataclasses import replace
 
+import backprop as bp
 import numpy as np
 import pytest
 from backends import (
@@ -401,6 +402,20 @@ def test_what_comes_back(result, error, message):
     custom = Custom(lambda outputs, targets: result)
     with pytest.raises(error, match="^" + re.escape(message)):
         custom(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32))
+
+
+def test_weights_need_a_function_that_takes_them():
+    """What a function of three raises comes through as it is."""
+
+    def own(outputs, targets, weights):
+        raise TypeError("of the function's own")
+
+    net, X = bp.mlp([1, 1], seed=0), np.ones((3, 1))
+    message = r"^function: needs to take \(outputs, targets, sample_weight\) where there are weights, got <function "
+    with pytest.raises(TypeError, match=message):
+        net.fit(X, X, loss=lambda outputs, targets: (0.0, 0 * outputs), sample_weight=[1, 2, 3])
+    with pytest.raises(TypeError, match=r"^of the function's own$"):
+        net.fit(X, X, loss=own, sample_weight=[1, 2, 3])
 
 
 def test_targets_have_rows():

@@ -72,6 +72,13 @@ def test_our_own_estimators(rng):
 def test_what_is_no_fitted_mlp():
     with pytest.raises(TypeError, match=r"estimator: needs a fitted MLPClassifier .* without coefs_, intercepts_"):
         bp.from_sklearn(MLPClassifier())
+    for made_of, way in {
+        "steps": "of a pipeline, give the last step",
+        "best_estimator_": "of a search, give best_estimator_",
+        "estimators_": "of an ensemble, give one of its estimators_",
+    }.items():
+        with pytest.raises(TypeError, match=f"estimator: needs a fitted .* without coefs_, .*; {way}"):
+            bp.from_sklearn(SimpleNamespace(**{made_of: []}))
     odd = SimpleNamespace(coefs_=[np.eye(2)], intercepts_=[np.ones(2)], activation="relu", out_activation_="cubic")
     with pytest.raises(ValueError, match=r"layer 0: needs an activation among .*logistic.*, got 'cubic'"):
         bp.from_sklearn(odd)

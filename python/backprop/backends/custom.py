@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
@@ -74,8 +75,30 @@ class Custom:
     ) -> tuple[float, RealArray]:
         """Call the function and check what it returns; the gradient has the dtype of the outputs."""
         shape, dtype = outputs.shape, outputs.dtype
-        weights = () if sample_weight is None else (sample_weight,)
-        return check.value_and_gradient("function", self.function(outputs, targets, *weights), dtype, shape)
+        if sample_weight is None:
+            result = self.function(outputs, targets)
+        else:
+            try:
+                result = self.function(outputs, targets, sample_weight)
+            except TypeError as error:
+                if _takes(self.function, 3):
+                    raise
+                raise TypeError(
+                    "function: needs to take (outputs, targets, sample_weight) where there are weights, "
+                    f"got {check.shown(self.function)} ({error})"
+                ) from error
+        return check.value_and_gradient("function", result, dtype, shape)
+
+
+def _takes(function: Callable[..., Any], n_arguments: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it says."""
+    try:
+        inspect.signature(function).bind(*range(n_arguments))
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True
 
 
 LossLike: TypeAlias = str | Loss | Custom | Callable[..., tuple[Any, Any]]

@@ -8,7 +8,11 @@ from backprop.base import checks as check
 from backprop.importing.stack import Stack, named
 from backprop.network import Network
 
-_WAY = "; of a pipeline, give the last step, or let skl2onnx and from_onnx put its scalers into the weights"
+_WAYS = {
+    "steps": "; of a pipeline, give the last step, or let skl2onnx and from_onnx put its scalers into the weights",
+    "best_estimator_": "; of a search, give best_estimator_",
+    "estimators_": "; of an ensemble, give one of its estimators_",
+}
 _SKLEARN_NAMES = {"logistic": "sigmoid"}
 
 
@@ -52,7 +56,7 @@ def from_sklearn(estimator: Any, *, seed: int | None = None, backend: str | None
     if missing:
         raise TypeError(
             f"estimator: needs a fitted MLPClassifier or MLPRegressor, got {check.shown(estimator)} "
-            f"without {', '.join(missing)}{_WAY if hasattr(estimator, 'steps') else ''}"
+            f"without {', '.join(missing)}{next((way for name, way in _WAYS.items() if hasattr(estimator, name)), '')}"
         )
     hidden = estimator.activation
     names = [hidden] * (len(estimator.coefs_) - 1) if isinstance(hidden, str) else list(hidden)

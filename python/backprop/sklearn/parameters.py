@@ -59,6 +59,8 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
         _per_layer("dropout", self.dropout, (int, float, np.number), len(hidden))
         for rate in self._dropout_rates(len(hidden)):
             check.number("dropout", rate, at_least=0, below=1)
+        if isinstance(self.solver, type):  # whose message says how an object is made
+            check.setting("solver", self.solver, Optimizer, OPTIMIZERS)
         if not isinstance(self.solver, Optimizer):
             check.choice("solver", self.solver, (*self._minimizers, *OPTIMIZERS))
         check.number("alpha", self.alpha, at_least=0)
@@ -83,7 +85,8 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
         for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
             check.boolean(name, getattr(self, name))
         if isinstance(self.verbose, str):
-            check.choice("verbose", self.verbose, ("progress",))
+            if self.verbose != "progress":
+                raise ValueError(f"verbose: needs True, False, an integer >= 0 or 'progress', got {self.verbose!r}")
         elif not isinstance(self.verbose, (bool, np.bool_)):
             check.integer("verbose", self.verbose, at_least=0)
         if not check.is_auto("n_threads", self.n_threads, "an integer >= 1"):

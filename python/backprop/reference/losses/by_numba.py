@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from backprop.base import checks as check
+
 
 def compiled_by_numba(function: Callable[[float, float], tuple[float, float]], mean: bool) -> dict[str, Any]:
     """Return, for each dtype, a numba ``cfunc`` for many rows, with means over the outputs of each or with sums.
@@ -13,7 +15,11 @@ def compiled_by_numba(function: Callable[[float, float], tuple[float, float]], m
     ------
     ImportError
         Without numba.
+    TypeError
+        If it is no function, or numba refuses it.
     """
+    if not callable(function):
+        raise TypeError(f"function: needs a function of an output and its target, got {check.shown(function)}")
     numba: Any  # whose types are not typed
     try:
         import numba
@@ -26,7 +32,13 @@ def compiled_by_numba(function: Callable[[float, float], tuple[float, float]], m
         real = getattr(numba.types, dtype)
         reals, size = numba.types.CPointer(real), numba.types.intp
         signature = numba.types.void(reals, reals, reals, reals, size, size, numba.types.voidptr)
-        compiled[dtype] = numba.cfunc(signature, error_model="numpy")(_of_rows(of_pair, real, mean))
+        try:
+            compiled[dtype] = numba.cfunc(signature, error_model="numpy")(_of_rows(of_pair, real, mean))
+        except numba.core.errors.NumbaError as error:
+            raise TypeError(
+                "function: needs a function of an output and its target that returns the loss and its derivative, in "
+                f"what numba compiles; numba says: {error}"
+            ) from error
     return compiled
 
 

@@ -166,6 +166,8 @@ class Compiled(Loss):
         ------
         ImportError
             Without numba.
+        TypeError
+            If it is no function, or numba cannot compile it, such as one that returns the loss alone.
 
         Examples
         --------
