@@ -275,7 +275,8 @@ def test_a_loss_of_one_s_own(backend, rows):
     [
         (lambda: EMA(decay=1.0), "decay: needs"),
         (lambda: EMA(decay="0.9"), "decay: needs"),
-        (lambda: SWA(start=1.5), "start: needs"),
+        (lambda: SWA(start=1.5), "start: needs a number of epochs, an integer >= 0, or a share of them"),
+        (lambda: SWA(start="half"), "start: needs a number of epochs, an integer >= 0, or a share of them"),
         (lambda: SWA(start=-1), "start: needs"),
         (lambda: EMA(every_steps=0), "every_steps: needs"),
         (lambda: EMA(evaluate=1), "evaluate: needs"),
@@ -301,6 +302,23 @@ def test_what_is_resumed_must_have_averaged_as_well(backend, rows):
     fitted(net, rows, epochs=2, callbacks=[EMA()])
     with pytest.raises(ValueError, match="which averaged the parameters"):
         fitted(net, rows, resume=True)
+
+
+@pytest.mark.parametrize("epochs", [EPOCHS, 2], ids=["stopped early", "all epochs"])
+def test_a_run_that_is_over_tells_what_was_averaged(epochs, backend, rows, tmp_path):
+    def callbacks():
+        return [EMA(decay=0.9), EarlyStopping("loss", patience=2, min_delta=1e6)]
+
+    net, (given, stopping) = network(backend), callbacks()
+    fitted(net, rows, epochs=epochs, callbacks=[given, stopping])
+    net.save_checkpoint(tmp_path / "run.safetensors")
+    net, (average, rule) = bp.resume(tmp_path / "run.safetensors", backend=backend), callbacks()
+    fitted(net, rows, epochs=epochs, callbacks=[average, rule], resume=True)
+    assert (average.n_averaged, average.swapped, rule.best) == (given.n_averaged, True, stopping.best)
+    parameters = net.parameters.copy()
+    average.swap(net)
+    assert not average.swapped
+    assert (net.parameters != parameters).any()
 
 
 @pytest.mark.parametrize("method", ["lbfgs", "lm", "CG"])

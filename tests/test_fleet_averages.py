@@ -311,6 +311,31 @@ def test_an_executor_does_the_same(backend):
     np.testing.assert_array_equal(own.swapped, callbacks[0].swapped)
 
 
+@pytest.mark.parametrize("epochs", [EPOCHS, 2], ids=["stopped early", "all epochs"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_over_tells_what_was_found(workers, epochs, backend, tmp_path):
+    """And keeps what the callbacks that are not the core's had kept, for a run with more epochs."""
+
+    def callbacks():
+        return [EMA(decay=0.9), EarlyStopping(patience=2, min_delta=1e6), EarlyStopping("loss", patience=2)]
+
+    fleet, given = fleet_of(backend, size=5), callbacks()
+    fitted(fleet, all_rows(5), epochs=epochs, callbacks=given)
+    fleet.save_checkpoint(tmp_path / "run.safetensors")
+    fleet, own = bp.resume(tmp_path / "run.safetensors", backend=backend), callbacks()
+    kept, parameters = fleet._callbacks, fleet.parameters.copy()
+    with ThreadPoolExecutor(workers or 1) as executor:
+        executors = {"executor": executor} if workers else {}
+        fitted(fleet, all_rows(5), epochs=epochs, callbacks=own, resume=True, **executors)
+    for one, other in zip(own, given, strict=True):
+        for name in ("n_averaged", "swapped", "best", "best_epoch"):
+            np.testing.assert_array_equal(getattr(one, name, None), getattr(other, name, None))
+    assert fleet._callbacks == kept
+    np.testing.assert_array_equal(fleet.parameters, parameters)
+    own[0].swap(fleet)
+    assert not own[0].swapped.any()
+
+
 def test_a_damaged_average_is_seen(backend, tmp_path):
     fleet, path = fleet_of(backend, size=2), tmp_path / "fleet.safetensors"
     fitted(fleet, all_rows(2), callbacks=[EMA()])

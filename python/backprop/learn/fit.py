@@ -111,6 +111,8 @@ def fit_rows(
             ends = reason == "interrupted" and state.cursor == 0
             if reason in ("tolerance", "diverged") or left < (0 if ends else 1):
                 resume_all(every_callback, state.callbacks)
+                if averaging is not None and average is not None:
+                    averaging.note(average, state, n_rows, batch_size or n_rows)
                 return model.history
         else:
             state = begin(model, optimizer, checked, n_rows, initial_epoch)

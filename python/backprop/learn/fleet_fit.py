@@ -112,7 +112,7 @@ def fit(
         if elsewhere is not None and active.any():
             groups = [(group, plain, validation) for group, _, _, plain, validation, _ in data.groups]
             errors = elsewhere(Begun(active, groups, bar, interrupts))
-        elif active.any():
+        else:  # where nothing is left to do, the callbacks are told what was found
             parts = _parts(fleet, data, own, settings)
             run = FleetRun(fleet, epochs, every_callback, rule, averaging, bar, interrupts, schedule, names)
             runs = []

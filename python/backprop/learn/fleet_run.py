@@ -105,6 +105,8 @@ class FleetRun:
         """Put the states of members' callbacks where a run that goes on finds them."""
         if not all(part.calls.begun for part in parts):  # some began anew, and were not yet given what they had
             return
+        if not any(part.calls.starting.any() for part in parts):  # nothing was left to do: what was kept stays
+            return
         kept: dict[int, tuple[str, list[dict[str, Any]]]] = {}
         for part in parts:
             for c, callback in part.calls.callbacks:

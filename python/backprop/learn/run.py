@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.interrupts import HeldInterrupts
-from backprop.base.state import n_averaged
 from backprop.base.types import RealArray
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, Plateau, Progress, overrides
@@ -144,9 +143,7 @@ class Run:
         """Tell the callback how many are averaged, and where the average is."""
         average, state = self.job.settings.average, self.state
         if self.averaging is not None and average is not None:
-            epochs, n_rows = state.epoch - state.first_epoch, len(self.job.data.X)
-            self.averaging.n_averaged = int(n_averaged(average, epochs, state.cursor, n_rows, self.rates.batch_size))
-            self.averaging.swapped = state.swapped
+            self.averaging.note(average, state, len(self.job.data.X), self.rates.batch_size)
 
     def evaluated(self) -> RealArray:
         """Return the parameters of which the validation loss and the metrics are."""

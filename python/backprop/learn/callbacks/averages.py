@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backprop.base import checks as check
-from backprop.base.state import TrainingState
+from backprop.base.state import TrainingState, n_averaged
 from backprop.base.types import Average
 from backprop.learn import pace
 from backprop.learn.callbacks.callback import Callback
@@ -30,10 +30,7 @@ class WeightAveraging(Callback):
     restore: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.start, float):
-            check.number("start", self.start, above=0, below=1)
-        else:
-            self.start = min(check.integer("start", self.start, at_least=0), pace.MOST_EPOCHS)
+        self.start = _checked_start(self.start)
         if self.every_steps is not None:
             self.every_steps = min(check.integer("every_steps", self.every_steps, at_least=1), sys.maxsize)
         self.evaluate = check.boolean("evaluate", self.evaluate)
@@ -49,6 +46,12 @@ class WeightAveraging(Callback):
         """Return what the core does in a run of so many epochs."""
         start = math.floor(self.start * epochs) if isinstance(self.start, float) else self.start
         return Average(start=start, every=self.every_steps, measured=self.evaluate)
+
+    def note(self, average: Average, state: TrainingState, n_rows: int, batch_size: int) -> None:
+        """Know how many are averaged in a network's training, and where the average is."""
+        epochs = state.epoch - state.first_epoch
+        self.n_averaged = int(n_averaged(average, epochs, state.cursor, n_rows, batch_size))
+        self.swapped = state.swapped
 
     def swap(self, network: Any) -> None:
         """Let a network and its training state exchange the parameters of the last step and the average.
@@ -87,6 +90,18 @@ class WeightAveraging(Callback):
         if self.restore and self.n_averaged and not state.swapped:
             state.swap()
         self.swapped = state.swapped
+
+
+def _checked_start(start: Any) -> float:
+    """Return a share of the epochs, which is a float, or a number of them, which is none."""
+    is_share, is_count = isinstance(start, (float, np.floating)), isinstance(start, (int, np.integer))
+    if is_share and 0 < start < 1:
+        return float(start)
+    if is_count and not isinstance(start, bool) and start >= 0:
+        return min(int(start), pace.MOST_EPOCHS)
+    error = ValueError if is_share or is_count else TypeError
+    needed = "a number of epochs, an integer >= 0, or a share of them, a float > 0 and < 1"
+    raise error(f"start: needs {needed}, got {check.shown(start)}")
 
 
 @dataclass(eq=False)
