@@ -416,6 +416,82 @@ def test_y_of_another_kind_than_what_was_learned_from(Estimator):
         model.fit(X, columns)
 
 
+DAYS = np.arange(30).astype("datetime64[D]")
+MASKED = np.ma.masked_greater(X, 3)
+WORDS = np.array(["a", "b", "c"])[Y].astype(object)
+
+
+@pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor, MLPEnsembleClassifier, MLPEnsembleRegressor])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"X": np.column_stack([DAYS, DAYS])}, r"X: needs real numbers, got dtype datetime64\[D\]"),
+        ({"X": (DAYS - DAYS[0])[:, None]}, r"X: needs real numbers, got dtype timedelta64\[D\]"),
+        ({"X": MASKED}, r"X: needs an array without masked values; fill them first \(X.filled"),
+        ({"y": np.ma.masked_equal(Y, 1)}, "y: needs an array without masked values"),
+        ({"sample_weight": DAYS}, r"sample_weight: needs real numbers, got dtype datetime64\[D\]"),
+        ({"sample_weight": np.ma.masked_equal(Y, 1)}, "sample_weight: needs an array without masked values"),
+        ({"X_val": np.column_stack([DAYS] * 4)}, r"X_val: needs real numbers, got dtype datetime64\[D\]"),
+        ({"X_val": MASKED}, "X_val: needs an array without masked values"),
+        ({"y_val": np.ma.masked_equal(Y, 1)}, "y_val: needs an array without masked values"),
+    ],
+)
+def test_dates_and_masked_values_are_no_numbers(Estimator, given, message):
+    """scikit-learn takes them for the numbers behind them."""
+    if any(name.endswith("_val") for name in given):
+        if "Ensemble" in Estimator.__name__:
+            return
+        given = {"X_val": X, "y_val": Y} | given
+    with pytest.raises(TypeError, match=f"^{message}"):
+        Estimator(**{"loss": "log_loss" if "Class" in Estimator.__name__ else "squared_error"}, **SETTINGS).fit(
+            **{"X": X, "y": Y} | given
+        )
+
+
+@pytest.mark.parametrize("X_new", [MASKED, np.column_stack([DAYS] * 4)], ids=["masked", "dates"])
+def test_dates_and_masked_values_are_not_predicted_from(X_new):
+    for estimator in (MLPClassifier(**SETTINGS).fit(X, Y), MLPEnsembleClassifier(**SETTINGS).fit(X, Y)):
+        with pytest.raises(TypeError, match=r"^X: needs "):
+            estimator.predict(X_new)
+
+
+def missing(labels, label):
+    labels = list(labels)
+    labels[3] = label
+    return labels
+
+
+@pytest.mark.parametrize("in_validation", [False, True])
+@pytest.mark.parametrize("kind", ["list", "array", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("label", [None, np.nan])
+@pytest.mark.parametrize("labels", [WORDS, WORDS == "a"], ids=["words", "truth"])
+def test_a_missing_label_is_named(labels, label, kind, in_validation):
+    """It is neither a class of its own, as in a list of words, nor compared with others, which has no result."""
+    y = missing(labels, label)
+    if kind in ("polars", "pyarrow"):
+        library = pytest.importorskip(kind)
+        y = library.Series(missing(labels, None)) if kind == "polars" else library.array(missing(labels, None))
+    elif kind == "pandas":
+        y = pytest.importorskip("pandas").Series(y)
+    elif kind == "array":
+        y = np.array(y, object)
+    name = "y_val" if in_validation else "y"
+    arguments = {"X": X, "y": labels.astype(str), "X_val": X, "y_val": y} if in_validation else {"X": X, "y": y}
+    with pytest.raises(ValueError, match=rf"^{name}: needs a label for each row, got \S+ at {name}\[3\]; leave "):
+        MLPClassifier(**SETTINGS).fit(**arguments)
+
+
+@pytest.mark.parametrize("dtype", ["string", "Int64", "boolean", "category"])
+def test_a_missing_label_of_pandas_is_named(dtype):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.Series(missing(WORDS if dtype in ("string", "category") else Y > 0, None)).astype(dtype)
+    for each in (y, y.array):
+        if dtype == "category" and each is not y:
+            continue
+        with pytest.raises(ValueError, match=r"^y: needs a label for each row|^Input y contains NaN"):
+            MLPClassifier(**SETTINGS).fit(X, each)
+
+
 # --- draws without weight --------------------------------------------------------------------------------------------
 
 

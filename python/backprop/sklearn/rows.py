@@ -63,7 +63,7 @@ def checked(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[A
     }
     if reset:
         estimator._target_names = names_of(y)
-    y = frames.raw("y", y)
+    y = _targets(estimator, "y", y)
     if table is None:
         X, y = validate_data(estimator, X, y, reset=reset, **settings)
     else:
@@ -110,7 +110,7 @@ def checked_features(estimator: Any, name: str, X: Any, dtype: np.dtype[Any]) ->
 
 def checked_targets(estimator: Any, name: str, y: Any, n_rows: int, name_of_rows: str) -> NDArray[Any]:
     """Return the targets of samples beside those that are learned from, whose features have that name."""
-    y = frames.raw(name, y)
+    y = _targets(estimator, name, y)
     with about(name):
         y = check_array(
             y, accept_sparse="csr", dtype=None, ensure_all_finite=False, ensure_2d=False, ensure_min_samples=0
@@ -127,6 +127,49 @@ def checked_targets(estimator: Any, name: str, y: Any, n_rows: int, name_of_rows
     return y  # type: ignore[no-any-return]
 
 
+def _targets(estimator: Any, name: str, y: Any) -> Any:
+    """Return what NumPy makes an array of; ValueError or TypeError where something is missing that no float is."""
+    _check_unmasked(name, y)
+    y = frames.raw(name, y)
+    if not isinstance(estimator, RegressorMixin):
+        _check_labels(name, y)
+    return y
+
+
+def _check_labels(name: str, y: Any) -> None:
+    """Raise ValueError where a label is missing: scikit-learn compares None with words, or takes NaN for a word."""
+    if y is None or hasattr(y, "toarray") or (isinstance(y, np.ndarray) and y.dtype != object):
+        return  # numbers that are NaN are seen later
+    try:
+        labels = np.asarray(y, object)
+    except ValueError:  # rows of different lengths, which are refused later
+        return
+    for place, label in np.ndenumerate(labels):
+        if _is_missing(label) and place:
+            at = ", ".join(map(str, place))
+            raise ValueError(f"{name}: needs a label for each row, got {label} at {name}[{at}]; leave such rows out")
+
+
+def _is_missing(label: Any) -> bool:
+    """Tell whether a label is None, NaN, NaT or pandas's NA."""
+    try:
+        return label is None or bool(label != label)
+    except (TypeError, ValueError):  # NA has no truth value; neither has a comparison of arrays
+        return not hasattr(label, "__len__")
+
+
+def _check_unmasked(name: str, array: Any) -> None:
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
+
+
+def _check_numbers(name: str, array: Any) -> None:
+    """Raise TypeError for what scikit-learn makes numbers of without a word: dates, and what a mask hides."""
+    _check_unmasked(name, array)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
+        raise TypeError(f"{name}: needs real numbers, got dtype {array.dtype}")
+
+
 def _same_rows(name: str, array: NDArray[Any], n_rows: int, name_of_rows: str) -> None:
     found = array.shape[0] if array.ndim else "a single number"
     if found != n_rows:
@@ -135,6 +178,7 @@ def _same_rows(name: str, array: NDArray[Any], n_rows: int, name_of_rows: str) -
 
 def _reals(name: str, value: Any, **settings: Any) -> Any:
     """Return an array of real numbers, finite or not, of any shape, from whatever scikit-learn takes for one."""
+    _check_numbers(name, value)
     try:
         return check_array(
             value, dtype=REALS, ensure_all_finite=False, ensure_2d=False, allow_nd=True, ensure_min_samples=0,
@@ -151,6 +195,7 @@ def opened(X: Any, name: str = "X") -> tuple[Any, Any]:
     """Return X with an array in the place of a table or a tensor, and the table, or None."""
     if hasattr(X, "sparse"):  # columns of pandas that are all sparse; scikit-learn keeps them so
         return X, None
+    _check_numbers(name, X)
     table = frames.eager(name, X)
     array, names = frames.opened(name, table)
     return array, None if names is None else table
