@@ -70,6 +70,8 @@ DAYS = [f"2024-01-{k % 28 + 1:02d}" for k in range(N)]
         ("a", column("01/02/2024", "03/04/2025"), "date",
          "dates, month/day/year; day and month could be the other way round"),
         ("a", column("12:30", "13:45:10"), "date", "times of day"),
+        ("a", column("12:30:00.000000000", "13:45:10.123456789"), "date", "times of day"),  # as Polars writes them
+        ("a", column("12:30:00.000000000", "12:30:00.0000000000000"), "category", "text with 2 different values"),
         ("a", column("Jan 5, 2024", "Feb 6, 2024"), "date", "dates, month day, year"),
         ("a", column("2024-01", "2024-02"), "date", "dates, year-month"),
         ("a", column("2024-01-01", "never"), "category", "text with 2 different values"),

@@ -302,6 +302,7 @@ def test_names_that_sql_would_trip_over():
         (b'a,b\n1,2\n3,"4\n5,6\n', r"t\.csv, line 3: a quote that is opened and not closed"),
         (b"\x1f\x8b\x08damaged", r"t\.csv: a damaged gzip file"),
         (b"PK\3\4 a workbook", r"t\.csv: a ZIP file or an Excel workbook"),
+        (b"ARROW1\0\0 as Feather is", r"t\.csv: an Arrow \(Feather\) file; save the table as Parquet"),
         (b"PAR1 but no more", r"t\.csv: not a whole Parquet file"),
         (b'{"a": 1}\n{"a": \n', r"t\.csv: Malformed JSON .*line"),
         (b"\x89PNG\r\n\x1a\n", r"t\.csv: needs a text file"),
@@ -479,7 +480,7 @@ def test_frames_that_are_none():
         open_table({"a": [1], "b": [1, 2]})
     with pytest.raises(ValueError, match="needs at least one column and one row"):
         open_table({"a": []})
-    with pytest.raises(ValueError, match="needs one axis"):
+    with pytest.raises(ValueError, match=r"data: column 'a': needs one axis, got shape \(2, 2\)"):
         open_table({"a": np.zeros((2, 2))})
     with pytest.raises(ValueError, match="needs a file, a data frame or a query"):
         open_table()
@@ -741,6 +742,31 @@ def test_nested_values_are_left_out_whatever_holds_them(library, cells):
     assert "nested values" in decided(open_table(data), ["nested"])["nested"].why
     with pytest.raises(ValueError, match=r"target 'nested' holds nested values .*; it needs labels or numbers"):
         TableModel().fit(data, "nested")
+
+
+@pytest.mark.parametrize("library", ["mapping", "array", "pandas", "polars", "pyarrow", "relation"])
+def test_binary_values_are_left_out_whatever_holds_them(library):
+    """As those of files are: what their bytes are, text or not, nothing tells."""
+    cells = [b"a", b"b", b"a"] * 20
+    data = {"x": list(range(60)), "odd": np.array(cells) if library == "array" else cells}
+    if library == "relation":
+        data = duckdb.sql("SELECT i AS x, encode(chr(97 + (i % 3)::INT)) AS odd FROM range(60) AS rows(i)")
+    elif library not in ("mapping", "array"):
+        frames = pytest.importorskip(library)
+        data = frames.table(data) if library == "pyarrow" else frames.DataFrame(data)
+    assert re.fullmatch(r"binary values \(\w+\)", decided(open_table(data), ["odd"])["odd"].why)
+    with pytest.raises(ValueError, match=r"target 'odd' holds binary values \(\w+\); it needs labels or numbers"):
+        TableModel().fit(data, "odd")
+
+
+@pytest.mark.parametrize("library", ["mapping", "pandas"])
+def test_half_a_character_is_refused_with_its_column(library):
+    data = {"x": [1, 2], "odd": ["a", "\ud800"]}
+    if library == "pandas":
+        pandas = pytest.importorskip(library)
+        data = pandas.DataFrame({name: pandas.Series(cells, dtype=object) for name, cells in data.items()})
+    with pytest.raises(ValueError, match=r"data: column 'odd' needs text that UTF-8 can hold, got '\\ud800'"):
+        open_table(data)
 
 
 @pytest.mark.parametrize("cell", [[1], {"a": 1}, b"a"], ids=["list", "struct", "bytes"])

@@ -234,7 +234,8 @@ def _note_score(model: TableModel, found: Prediction, target: Target, several: b
         note("score", f"{said}none ({error})")
         return
     first = scores.FIRST[target.task]
-    note("score", f"{said}{scores.shown(scored.scores, names=first)} on {scored.n_rows:,} rows with {target.name!r}")
+    rows = f"{scored.n_rows:,} row{'' if scored.n_rows == 1 else 's'} with {target.name!r}"
+    note("score", f"{said}{scores.shown(scored.scores, names=first)} on {rows}")
     if scored.unknown:
         text = predicted.said_unknown(target.name, scored.unknown, scored.first_unknown)
         note("note", f"{text}; not in the score")

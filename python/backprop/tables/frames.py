@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ from backprop.tables.table import Stored, Table
 from backprop.tables.values import ALL_WHOLE
 
 _NESTED = (list, tuple, dict, set, frozenset, np.ndarray)
+_BINARY = (bytes, bytearray, memoryview)
 
 
 def is_frame(source: Any) -> bool:
@@ -79,16 +80,16 @@ def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
     [1.0, nan]
     """
     if isinstance(frame, Mapping):
-        return _by_text(((column, _of_values(values)) for column, values in frame.items()), name)
+        return _by_text(frame.items(), _of_values, name)
     if hasattr(frame, "fetchnumpy"):  # a relation of DuckDB
-        return _by_text(((column, _of_values(values)) for column, values in frame.fetchnumpy().items()), name)
+        return _by_text(frame.fetchnumpy().items(), _of_values, name)
     import narwhals as nw
 
     try:
         known: Any = nw.from_native(frame)
         if isinstance(known, nw.LazyFrame):
             known = known.collect()
-        return _by_text(((series.name, _of_series(series)) for series in known.iter_columns()), name)
+        return _by_text(((series.name, series) for series in known.iter_columns()), _of_series, name)
     except nw.exceptions.DuplicateError as error:
         raise ValueError(f"{name}: needs columns whose names differ ({' '.join(str(error).split())})") from error
     except TypeError as error:
@@ -98,13 +99,22 @@ def arrays_of(frame: Any, name: str = "data") -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _by_text(columns: Iterable[tuple[Any, NDArray[Any]]], name: str) -> dict[str, NDArray[Any]]:
-    """Return columns by their names as text, which have to differ: 1 and "1" do not."""
+def _by_text(
+    columns: Iterable[tuple[Any, Any]], as_array: Callable[[Any], NDArray[Any]], name: str
+) -> dict[str, NDArray[Any]]:
+    """Return columns as arrays by their names as text, which have to differ: 1 and "1" do not."""
     found: dict[str, NDArray[Any]] = {}
     for column, values in columns:
         if (text := _text_name(column)) in found:
             raise ValueError(f"{name}: needs columns whose names differ as text, got {text!r} twice")
-        found[text] = values
+        try:
+            found[text] = as_array(values)
+        except UnicodeEncodeError as error:  # half of a character that takes two in UTF-16
+            raise ValueError(
+                f"{name}: column {text!r} needs text that UTF-8 can hold, got {error.object!r:.40}"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"{name}: column {text!r}: {error}") from error
     return found
 
 
@@ -180,6 +190,9 @@ def _instants(values: Iterable[Any], missing: NDArray[np.bool_]) -> NDArray[Any]
 def _texts(values: Iterable[Any]) -> NDArray[Any]:
     """Return what is not None as text."""
     found = [None if value is None else str(value) for value in values]
+    for text in found:
+        if text is not None and not text.isascii():
+            text.encode()  # which DuckDB does too, without saying where it failed
     result = np.empty(len(found), object)
     result[:] = found
     return result
@@ -194,11 +207,11 @@ def _nested(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _is_nested(cell: Any) -> bool:
-    return isinstance(cell, _NESTED) and getattr(cell, "ndim", 1) > 0
+    return isinstance(cell, _BINARY) or (isinstance(cell, _NESTED) and getattr(cell, "ndim", 1) > 0)
 
 
 def _nested_kind(values: NDArray[Any]) -> str:
-    """Return the type of the first nested value, nothing where there is none."""
+    """Return the type of the first nested or binary value, nothing where there is none."""
     cells = values if values.dtype == object else ()
     return next((type(cell).__name__ for cell in cells if _is_nested(cell)), "")
 
@@ -216,7 +229,7 @@ def _of_values(values: Any) -> NDArray[Any]:
         values = [None if gone else value for value, gone in zip(data.tolist(), mask, strict=True)]
     if isinstance(values, np.ndarray):
         if values.ndim != 1:
-            raise ValueError(f"a column: needs one axis, got shape {values.shape}")
+            raise ValueError(f"needs one axis, got shape {values.shape}")
         if values.dtype.kind in "iufb":
             wide = values.astype(np.float64) if values.dtype.kind == "f" else values
             return np.ascontiguousarray(wide)

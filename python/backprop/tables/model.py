@@ -347,10 +347,9 @@ class TableModel:
         opened.column(target.name, "target column")
         truth = targets.truth_of(opened, target)
         if not truth.known.any():
-            reason = (
-                targets.said_unknown(target.name, truth.unknown, truth.first_unknown) if truth.unknown else "is empty"
-            )
-            raise ValueError(f"column {target.name!r} {reason}")
+            if truth.unknown:
+                raise ValueError(targets.said_unknown(target.name, truth.unknown, truth.first_unknown))
+            raise ValueError(f"column {target.name!r} is empty")
         rows = np.flatnonzero(truth.known)
         weights = None
         if weight is not None:

@@ -150,6 +150,8 @@ def _looked_at(path: str, name: str | None, kept: list[Any]) -> File:
         return File(path, name, "duckdb")
     if start.startswith(b"PK\3\4"):
         raise ValueError(f"{name}: a ZIP file or an Excel workbook; save the table as CSV or Parquet")
+    if start.startswith((b"ARROW1", b"FEA1")):
+        raise ValueError(f"{name}: an Arrow (Feather) file; save the table as Parquet")
     compression: Compression = "none"
     if start.startswith(b"\x1f\x8b"):
         compression = "gzip"

@@ -16,6 +16,7 @@ Kind: TypeAlias = Literal["number", "boolean", "date", "time", "text", "other"]
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "INTERVAL",
             "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "BIGNUM")  # fmt: skip
 _TEXTS = ("VARCHAR", "ENUM", "UUID", "JSON", "NULL", '"NULL"')  # what has nothing in it could be anything
+_BINARIES = ("BLOB", "BIT", "bytes", "bytes_", "bytearray", "memoryview")  # in files, and in frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Stored:
         """
         if self.kind != "other":
             return ""
-        return f"{'binary' if self.type in ('BLOB', 'BIT') else 'nested'} values ({self.type})"
+        return f"{'binary' if self.type in _BINARIES else 'nested'} values ({self.type})"
 
 
 NO_LIMITS = engine.Limits()

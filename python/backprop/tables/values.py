@@ -350,12 +350,16 @@ def _plain_value(column: Stored) -> str:
 
 _LARGE = ("BIGINT", "HUGEINT", "UBIGINT", "UHUGEINT", "BIGNUM", "DECIMAL")
 
+# What has a date in front is as long as nanoseconds, which Polars writes; DuckDB takes it for a time, too.
+_LOOKS_LIKE_TIME = (
+    "contains(t, ':') AND (length(t) <= 15 OR regexp_full_match(t, '[0-9]{1,2}:[0-9]{2}:[0-9]{2}[.][0-9]{7,9}'))"
+)
 # Without blanks, which the long column does not have any more.
 _TEXT = Stored(_TRIMMED, "VARCHAR")
 _TEXT_EVIDENCE = (
     f"SELECT k, count(*), count(x), 0, count({boolean(_TEXT)}), count(*) FILTER (regexp_full_match(t, '[0-9]+')), "
     "count(*) FILTER (regexp_full_match(t, '0[0-9]+')), bool_and(x = trunc(x)), {distinct}, "
-    "count(*) FILTER (contains(t, ':') AND length(t) <= 15 AND TRY_CAST(t AS TIME) IS NOT NULL), max(length(t)), "
+    f"count(*) FILTER ({_LOOKS_LIKE_TIME} AND TRY_CAST(t AS TIME) IS NOT NULL), max(length(t)), "
     "count(x), count(*) FILTER (regexp_matches(t, '[0-9]')) "
     f"FROM (SELECT k, t, {plain_number(_TEXT)} AS x FROM long WHERE NOT {is_missing(_TEXT)}) GROUP BY k"
 )
