@@ -492,6 +492,12 @@ def test_a_missing_label_of_pandas_is_named(dtype):
             MLPClassifier(**SETTINGS).fit(X, each)
 
 
+@pytest.mark.parametrize("classes", [[0, 1, None], ["a", 1]], ids=str)
+def test_classes_that_are_none_name_their_argument(classes):
+    with pytest.raises((TypeError, ValueError), match=r"^classes: "):
+        MLPClassifier(**SETTINGS).partial_fit(X, Y, classes=classes)
+
+
 # --- draws without weight --------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from backprop.sklearn import MLPClassifier
+from backprop.sklearn import MLPClassifier, MLPEnsembleClassifier
 from backprop.sklearn.seeding import random_numbers
 from sklearn.utils import check_random_state
 
@@ -26,8 +26,11 @@ def test_each_has_its_own():
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "seed"])
 def test_what_scikit_learn_refuses(seed):
-    with pytest.raises(ValueError, match=r"[Ss]eed"):
+    with pytest.raises(ValueError, match=r"^random_state: .*[Ss]eed"):
         random_numbers(seed)
+    for Estimator in (MLPClassifier, MLPEnsembleClassifier):
+        with pytest.raises(ValueError, match=r"^random_state: .*[Ss]eed"):
+            Estimator(3, random_state=seed).fit([[0.0], [1.0]], [0, 1])
 
 
 def test_an_array_after_a_table_leaves_no_names():

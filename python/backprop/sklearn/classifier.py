@@ -22,7 +22,7 @@ from backprop.sklearn.converting import Convertible
 from backprop.sklearn.outputs import Outputs
 from backprop.sklearn.parameters import InvalidParameterError, is_stochastic, keep_arguments, loss_of
 from backprop.sklearn.perceptron import Perceptron
-from backprop.sklearn.rows import booleans, is_multilabel, places, times_classes
+from backprop.sklearn.rows import about, booleans, is_multilabel, places, times_classes
 from backprop.sklearn.solvers import LossAndOutput, Score, times
 
 __all__ = ["MLPClassifier"]
@@ -212,7 +212,8 @@ class MLPClassifier(Convertible, Outputs, ClassifierMixin, Perceptron):  # type:
         if classes is None:
             return
         check.fits("classes", classes)
-        given = unique_labels(classes)
+        with about("classes"):
+            given = unique_labels(classes)
         if known is None:
             self.classes_ = given
         elif not np.array_equal(known, given):

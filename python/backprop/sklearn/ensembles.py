@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from backprop.base import checks as check
@@ -27,6 +26,7 @@ from backprop.sklearn.parameters import InvalidParameterError, keep_arguments
 from backprop.sklearn.perceptron import Perceptron
 from backprop.sklearn.regressor import MLPRegressor
 from backprop.sklearn.rows import REALS, checked, features, weights_of
+from backprop.sklearn.seeding import random_numbers
 
 __all__ = ["MLPEnsembleClassifier", "MLPEnsembleRegressor"]
 
@@ -101,7 +101,7 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
         X, y = checked(self, X, y, reset=True)
         weight = weights_of("sample_weight", sample_weight, y, np.dtype(np.float64))
         self._learn_labels(y)
-        seed, draws = self.random_state, check_random_state(self.random_state)
+        seed, draws = self.random_state, random_numbers(self.random_state)
         if not isinstance(seed, (int, np.integer)):
             seed = draws.randint(np.iinfo(np.int32).max)
         rows: Sequence[tuple[NDArray[Any] | None, NDArray[Any]]]

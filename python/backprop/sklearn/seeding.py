@@ -19,7 +19,10 @@ class _Nothing(ISeedSequence):
 def random_numbers(seed: Any) -> np.random.RandomState:
     """Return what `sklearn.utils.check_random_state` returns, sooner where the seed is an int."""
     if type(seed) is not int or not 0 <= seed < 1 << 32:
-        generator: np.random.RandomState = check_random_state(seed)
+        try:
+            generator: np.random.RandomState = check_random_state(seed)
+        except ValueError as error:
+            raise ValueError(f"random_state: {error}") from None
         return generator
     nothing: Any = _Nothing()
     generator = np.random.RandomState(np.random.MT19937(nothing))
