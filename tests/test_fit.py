@@ -908,7 +908,7 @@ def test_history(backend, data):
     assert "loss" in history
     assert "accuracy" not in history
     assert repr(history).startswith("History(epochs=5, loss=")
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="name: needs one that was recorded, 'loss'; got 'accuracy'"):
         history["accuracy"]
     with pytest.raises(ValueError, match="read-only"):
         history.loss[0] = 0

@@ -1,6 +1,7 @@
 """Networks as models of other libraries, and back."""
 
 import json
+import warnings
 from pathlib import Path
 
 import backprop as bp
@@ -178,6 +179,21 @@ def test_scikit_learn_and_back(activation, output, units, classes, dtype, rng):
     again = bp.from_sklearn(estimator)
     assert again.layers == net.layers
     assert (again.predict(X) == wanted).all()
+
+
+@pytest.mark.parametrize("way", ["partial_fit", "warm_start"])
+@pytest.mark.parametrize(("output", "units"), [("identity", 1), ("sigmoid", 1), ("softmax", 3)])
+def test_scikit_learn_goes_on_training(output, units, way, rng):
+    net = bp.Network(3, [bp.Dense(5, "tanh"), bp.Dense(units, output)], dtype="float64", seed=0)
+    estimator = net.to_sklearn()
+    X = rng.normal(size=(40, 3))
+    y = X[:, 0] if output == "identity" else np.arange(40) % max(2, units)
+    estimator.set_params(learning_rate_init=1e-9, max_iter=1, warm_start=way == "warm_start")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not converged
+        (estimator.partial_fit if way == "partial_fit" else estimator.fit)(X, y)
+    close(bp.from_sklearn(estimator).parameters, net.parameters)
+    assert len(estimator.loss_curve_) == 1
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,16 @@ def functional(layers, sources):
     return model
 
 
+@pytest.mark.parametrize(
+    "wrong", ["model.keras", None, dict, bp.mlp([2, 1], seed=0)], ids=["path", "none", "class", "network"]
+)
+def test_what_is_no_keras_model(wrong):
+    with pytest.raises(
+        TypeError, match=r"^model: needs a model of Keras, got .*; keras\.models\.load_model reads a file$"
+    ):
+        bp.from_keras(wrong)
+
+
 def test_keras_functional_models(rng):
     layers = [kind("InputLayer")(), dense(rng, 4, 4, "tanh"), dense(rng, 4, 2)]
     assert bp.from_keras(functional(layers, [[], [0], [1]])).layers == (bp.Dense(4, "tanh"), bp.Dense(2))

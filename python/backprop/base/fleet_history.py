@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.frames import frame
-from backprop.base.history import History
+from backprop.base.history import History, recorded
 
 MOST_EXPECTED = 1 << 26
 """Numbers of one name for which room is made ahead of time, at most; memory that is never written to costs nothing."""
@@ -146,7 +146,7 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         return frame({"member": member, "epoch": epoch + 1, **values}, backend)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        view = self._arrays[name][: self.epochs.max(initial=0)]
+        view = recorded(self._arrays, name)[: self.epochs.max(initial=0)]
         view.setflags(write=False)
         return view
 

@@ -14,6 +14,13 @@ MOST_EXPECTED = 1 << 22
 """Epochs for which room is made ahead of time, at most; memory that is never written to costs nothing."""
 
 
+def recorded(arrays: Mapping[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
+    """Return what was recorded under a name; KeyError says under which there is something."""
+    if name not in arrays:
+        raise KeyError(f"name: needs one that was recorded, {', '.join(map(repr, arrays))}; got {name!r}")
+    return arrays[name]
+
+
 class History(Mapping[str, NDArray[np.float64]]):
     """The record of all epochs of a network, over all calls of `fit`.
 
@@ -118,7 +125,7 @@ class History(Mapping[str, NDArray[np.float64]]):
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         view = self._views.get(name)
         if view is None:
-            view = self._arrays[name][: self._epochs]
+            view = recorded(self._arrays, name)[: self._epochs]
             view.setflags(write=False)
             self._views[name] = view
         return view

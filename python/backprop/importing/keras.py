@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from backprop.base import checks as check
 from backprop.importing.stack import Named, Stack, named, need
 from backprop.network import Network
 
@@ -48,6 +49,11 @@ def from_keras(
     >>> bp.from_keras(model, seed=0)  # doctest: +SKIP
     Network(4, [Dense(16, 'relu', dropout=0.2), Dense(3, 'softmax')], dtype='float32', seed=0)
     """
+    is_sequential = type(model).__name__ == "Sequential" and hasattr(model, "layers")
+    if isinstance(model, type) or not (is_sequential or hasattr(model, "get_config")):
+        raise TypeError(
+            f"model: needs a model of Keras, got {check.shown(model)}; keras.models.load_model reads a file"
+        )
     stack = Stack()
     for where, layer in _keras_parts("model", model):
         kind, config = type(layer).__name__, layer.get_config()

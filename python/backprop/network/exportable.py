@@ -185,7 +185,8 @@ class Exportable(Model):
         """Return the network as a fitted ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn.
 
         The identity as output gives a regressor; softmax for three classes or more, one sigmoid for two, or several for
-        labels of their own give a classifier. `backprop.from_sklearn` gives the same layers and parameters again.
+        labels of their own give a classifier. `backprop.from_sklearn` gives the same layers and parameters again. Its
+        own ``partial_fit``, and ``fit`` with ``warm_start=True``, go on from them.
 
         Parameters
         ----------
