@@ -106,7 +106,7 @@ def test_an_odd_boolean_label(capsys):
     train(capsys, "booleans")
     Path("new.csv").write_text("f,y\n1,yes\n0,maybe\n0,\n")
     _, err = predict(capsys, "booleans.safetensors", "new.csv")
-    assert "score: accuracy 1.0000 on 1 rows" in err
+    assert "score: accuracy 1.0000 on 1 row with 'y'" in err
     assert "'maybe' (first in row 2)" in err
 
 

@@ -249,6 +249,22 @@ def test_what_had_to_be_made_up():
         model.predict({"age": [30], "town": ["Rome"], "since": ["soon"]})
 
 
+def test_evaluate_needs_the_weights():
+    model = TableModel(epochs=1).fit(people(), target="town", ignore=("weight",))
+    with pytest.raises(ValueError, match="data: no weight column 'wieght'"):
+        model.evaluate(people(10), weight="wieght")
+
+
+@pytest.mark.parametrize("labels", [(False, True), (0, 1), (2, 7)], ids=str)
+@pytest.mark.parametrize("kind", [lambda label: label, float, np.float64], ids=["own", "float", "NumPy"])
+def test_weights_of_classes_by_the_labels_that_the_model_tells(labels, kind):
+    table = {"x": np.linspace(0, 1, 60), "y": np.array(labels)[np.arange(60) % 2]}
+    by_text = TableModel(epochs=2, class_weight={str(labels[1]).lower(): 3}).fit(table, "y")
+    model = TableModel(epochs=2, class_weight={kind(labels[1]): 3}).fit(table, "y")
+    assert model.classes.tolist() == list(labels)
+    np.testing.assert_array_equal(model.predict_proba(table), by_text.predict_proba(table))
+
+
 def test_evaluate_needs_the_target():
     model = TableModel(epochs=1).fit(people(), target="town", ignore=("weight",))
     new = people(10)

@@ -217,6 +217,7 @@ def _rows_of_roles(table: Table, asked: Asked) -> tuple[Any, Any, Any]:
 
 def weights_of(table: Table, name: str) -> NDArray[np.float64]:
     """Return the weights of the rows, (n,); ValueError where one is missing or negative."""
+    table.column(name, "weight column")
     mark = meanings.decided(table, [name])[name].decimal
     weight = np.asarray(reading.read(table, [Column(name, "numeric", decimal=mark)])[name].array, np.float64)
     wrong = np.isnan(weight) | (weight < 0)

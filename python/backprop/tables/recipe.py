@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from backprop.base import checks as check
 from backprop.network import Network
 from backprop.reference import ACTIVATIONS
@@ -213,10 +215,11 @@ def class_weights(given: Any, target: Target) -> Any:
         return given
     if not isinstance(target, Labels):
         raise ValueError(f"class_weight: needs a classification; {target.name!r} is a number")
-    unknown = [label for label in given if str(label) not in target.labels]
-    if unknown:
-        raise ValueError(
-            f"class_weight: {target.name!r} has no label {unknown[0]!r}; it has {', '.join(target.labels)}"
-        )
-    return {target.labels.index(str(label)): check.number(f"class_weight of {label}", weight, at_least=0)
-            for label, weight in given.items()}  # fmt: skip
+    told = target.decoded(np.arange(target.n_outputs)).tolist()  # as `TableModel.classes` and predictions have them
+    weights = {}
+    for label, weight in given.items():
+        if str(label) not in target.labels and label not in told:
+            raise ValueError(f"class_weight: {target.name!r} has no label {label!r}; it has {', '.join(target.labels)}")
+        place = target.labels.index(str(label)) if str(label) in target.labels else told.index(label)
+        weights[place] = check.number(f"class_weight of {label}", weight, at_least=0)
+    return weights
