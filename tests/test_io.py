@@ -1,5 +1,6 @@
 """Model files: what is saved comes back, a crash leaves a whole file, what is no model file is refused by name."""
 
+import errno
 import json
 import os
 import re
@@ -208,6 +209,55 @@ def test_the_mode_is_that_of_any_new_file(net, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_the_mode_of_a_file_that_is_replaced_stays(mode, net, path, monkeypatch):
+    """What only its owner may read is never readable by others, not even on the way."""
+    net.save(path)
+    path.chmod(mode)
+    modes, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda *paths: modes.append(stat.S_IMODE(os.stat(paths[0]).st_mode)) or replace(*paths)
+    )
+    net.save(path)
+    assert modes == [mode]
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_file_system_without_permissions(net, path, monkeypatch):
+    net.save(path)
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "not here")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    net.save(path)
+    assert bp.load(path).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "is_saved"),
+    [("open", errno.EACCES, True), ("fsync", errno.EINVAL, True), ("fsync", errno.EIO, False)],
+)
+def test_a_folder_that_cannot_be_synced(step, code, is_saved, net, path, monkeypatch):
+    """The file is whole all the same; that the disk fails is an error."""
+    does = getattr(os, step)
+
+    def fails_for_folders(what, *rest):
+        if stat.S_ISDIR((os.stat if step == "open" else os.fstat)(what).st_mode):
+            raise OSError(code, os.strerror(code))
+        return does(what, *rest)
+
+    monkeypatch.setattr(os, step, fails_for_folders)
+    if is_saved:
+        net.save(path)
+    else:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            net.save(path)
+    monkeypatch.undo()
+    assert os.listdir(path.parent) == [path.name]
+    assert bp.load(path).seed == 3
+
+
 def test_a_link_stays_a_link(net, path):
     link = path.with_name("link")
     link.symlink_to(path.name)
@@ -373,6 +423,8 @@ def test_extra_that_could_not_be_read_again(net, path):
         nested = [nested]
     with pytest.raises(ValueError, match="extra: needs what JSON can hold"):
         net.save(path, extra={"a": nested})
+    with pytest.raises(ValueError, match=r"extra: needs what JSON can hold \(a key occurs twice"):
+        net.save(path, extra={"a": {1: "one", "1": "two"}})
     assert not path.exists()
 
 

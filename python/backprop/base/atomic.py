@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from typing import Any
 
 from backprop.base import checks as check
+
+# What systems say that cannot open or sync a folder, or where it may be written to, but not read.
+_NO_FOLDERS = (errno.EACCES, errno.EPERM, errno.EBADF, errno.EINVAL, errno.ENOTSUP)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that, whatever happens, `path` holds either what it held before or all of `data`.
 
     Only a regular file is ever replaced: a folder is an IsADirectoryError, a device or a pipe a ValueError. The data go
-    to a temporary file in the same folder, are synced to the disk and then renamed; syncing the folder makes the new
-    name last.
+    to a temporary file in the same folder, which gets the permissions of the one it is to replace, are synced to the
+    disk and then renamed; syncing the folder, where the system can, makes the new name last.
     """
     target = os.path.realpath(path_name(path))  # a link stays, the file it leads to is replaced
     if os.path.exists(target) and not os.path.isfile(target):
@@ -28,6 +32,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     temporary = os.path.join(folder, f".backprop-{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
+            with contextlib.suppress(OSError):  # there was none, or the file system has no permissions
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))  # before there is anything to read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -39,13 +45,15 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         if isinstance(error, OSError) and error.errno is not None and error.filename in (temporary, None):
             error.filename = path_name(path)  # which means more to who called
         raise
-    if os.name == "nt":  # where a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
 
 
 def path_name(path: Any) -> str:
