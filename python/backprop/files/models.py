@@ -108,9 +108,11 @@ def columns(names: Names | None) -> dict[str, Any]:
 
 
 def serialized(tensors: dict[str, NDArray[Any]], metadata: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file that holds the tensors and the metadata as JSON; ValueError where it is too much."""
+    """Return a safetensors file with the tensors, and the metadata as JSON; ValueError where it could not be read."""
     # One metadata entry, because the library keeps several in no fixed order: equal networks give equal files.
-    data = safetensors.written(tensors, {_KEY: json.dumps(metadata, allow_nan=False)})
+    text = json.dumps(metadata, allow_nan=False)
+    safetensors.parsed(text.encode())  # what could not be read again, such as 1 and "1" as keys, is not written
+    data = safetensors.written(tensors, {_KEY: text})
     safetensors.check_room(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return data
 
