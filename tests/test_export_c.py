@@ -41,6 +41,18 @@ def same_bits(library, networks, n_rows=50):
         np.testing.assert_array_equal(found.view(f"u{found.itemsize}"), expected.view(f"u{found.itemsize}"), str(net))
 
 
+def test_the_text_does_not_depend_on_how_numpy_prints(dtype):
+    """NumPy's oldest way drops digits."""
+    net = bp.mlp([2, 3, 1], dtype=dtype, seed=0)
+    net.parameters[:4] = [1 / 3, 1e-30, 1e20, 123456789]
+    with np.printoptions(legacy="1.13"):
+        text = net.to_c()
+    assert text == net.to_c()
+    found = re.search(r"model_weights_1\[6\] = \{\s*([^}]*)\}", text)
+    numbers = [number.strip().removesuffix("f") for number in found[1].split(",")]
+    np.testing.assert_array_equal(np.array(numbers, dtype), net.parameters[:6])
+
+
 # --- what it computes ----------------------------------------------------------------------------------------------
 
 

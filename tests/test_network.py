@@ -225,6 +225,28 @@ def test_importing_is_light():
     assert result.stdout.split() == []
 
 
+def test_no_file_is_read_in_the_encoding_of_the_locale():
+    code = "import backprop as bp; bp.mlp([1, 1], seed=0).to_c(); bp.show_config()"
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
+    subprocess.run([sys.executable, *options, "-c", code], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda huge: bp.Network(huge, [bp.Dense(1)]), "n_inputs: needs an integer of at most"),
+        (lambda huge: bp.mlp([1, 1], seed=huge), "seed: needs an integer of at most"),
+        (lambda huge: bp.Dense(-huge), "units: needs an integer >= 1, got"),
+        (lambda huge: bp.SGD(huge), "learning_rate: needs a finite number, got"),
+        (lambda huge: bp.mlp([1, 1]).predict(huge), "X: needs an array of real numbers, got"),
+    ],
+)
+def test_integers_that_python_does_not_write(make, name):
+    """The message is about the argument, and not about the digits of a message."""
+    with pytest.raises((TypeError, ValueError), match=f"^{name}"):
+        make(10**5000)
+
+
 def test_public_names():
     assert all(hasattr(bp, name) for name in bp.__all__ if name != "__version__")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -51,6 +51,15 @@ def test_quota(membership, files, expected, quota):
     assert quota(membership, files) == expected
 
 
+def test_control_groups_of_any_name(tmp_path):
+    """A name is bytes, whatever the locale makes of them."""
+    folder = tmp_path / os.fsdecode(b"cgroup/caf\xe9")
+    folder.mkdir(parents=True)
+    (folder / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "membership").write_bytes(b"0::/caf\xe9\n")
+    assert threads._quota(tmp_path / "cgroup", tmp_path / "membership") == 1.5
+
+
 def test_no_control_groups_at_all(tmp_path):
     assert threads._quota(tmp_path / "none", tmp_path / "none") is None
 

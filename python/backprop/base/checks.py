@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from backprop.base import frames
 from backprop.base.keywords import meant
-from backprop.base.text import listed
+from backprop.base.text import brief, listed
 from backprop.base.text import shown as shown  # everybody takes it from here
 from backprop.base.types import Data, RealArray, TargetRules
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 _DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 # Rows of class probabilities may be off by rounding, in float16 too; anything more is a mistake.
 _PROBABILITY_TOLERANCE = 1e-3
+# Of an integer, such as a seed: Python, and with it files and messages, refuses to write larger ones.
+_MOST_BITS = 14_000
 
 
 # --- numbers and names ---------------------------------------------------------------------------------------------
@@ -61,6 +63,8 @@ def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int 
         raise TypeError(f"{name}: needs an integer, got {shown(value)}")
     result = int(value)
     _bounds(name, "an integer", result, None, at_least, None, at_most)
+    if result.bit_length() > _MOST_BITS:
+        raise ValueError(f"{name}: needs an integer of at most {_MOST_BITS:,} bits, got {shown(value)}")
     return result
 
 
@@ -83,7 +87,7 @@ def _bounds(
         return
     pairs = ((">", above), (">=", at_least), ("<", below), ("<=", at_most))
     wanted = " and ".join(f"{sign} {bound}" for sign, bound in pairs if bound is not None)
-    raise ValueError(f"{name}: needs {kind} {wanted}, got {value}")
+    raise ValueError(f"{name}: needs {kind} {wanted}, got {brief(value)}")
 
 
 def boolean(name: str, value: Any) -> bool:

@@ -31,6 +31,21 @@ def decimals(values: ArrayLike, digits: int = 10, *, like: ArrayLike | None = No
     return [zero if text == "-" + zero else text for text in texts]
 
 
+def shortest(number: np.floating[Any]) -> str:
+    """Return the shortest text that reads as this very number, whatever `numpy.set_printoptions` was told.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from backprop.base.text import shortest
+    >>> shortest(np.float32(0.1)), shortest(np.float64(2)), shortest(np.float64(1e-9))
+    ('0.1', '2.0', '1e-09')
+    """
+    if number == 0 or 1e-4 <= abs(number) < 1e16:
+        return np.format_float_positional(number, trim="0")
+    return np.format_float_scientific(number, trim="-", exp_digits=2)
+
+
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Lay a table out in columns, the first `left` of them flush left, the others flush right.
 
@@ -103,4 +118,19 @@ def shown(value: Any) -> str:
     >>> shown("abc"), shown(None)
     ("'abc' (str)", 'None (NoneType)')
     """
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+    return f"{brief(value)} ({type(value).__name__})"
+
+
+def brief(value: Any) -> str:
+    """Return the value alone in a short form; Python refuses to write integers of thousands of digits.
+
+    Examples
+    --------
+    >>> from backprop.base.text import brief
+    >>> brief(0.5), brief(10**5000)
+    ('0.5', '<a value of too many digits>')
+    """
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "<a value of too many digits>"

@@ -111,6 +111,6 @@ def _ratio(words: list[str]) -> list[float]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return os.fsdecode(path.read_bytes())
     except OSError:
         return ""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.text import shortest
 from backprop.base.types import RealArray
 
 LINE = 120
@@ -96,7 +97,7 @@ class Writer:
         >>> Writer("model", np.dtype("float32")).literal(0.1), Writer("model", np.dtype("float64")).literal(2)
         ('0.1f', '2.0')
         """
-        text = str(self.dtype.type(value))
+        text = shortest(self.dtype.type(value))
         return f"{text}f" if self.dtype.itemsize == 4 else text
 
     def text(self, template: str) -> str:
@@ -251,7 +252,7 @@ def _function(name: str, bits: int) -> tuple[str, str]:
 @cache
 def _functions() -> dict[tuple[str, str], tuple[str, str]]:
     """Return heading and text of each function, by its name and the bits that it is for (or "" for any)."""
-    texts = (files("backprop.export").joinpath(name).read_text() for name in ("functions.h", "tables.h"))
+    texts = (files("backprop.export").joinpath(name).read_text("utf-8") for name in ("functions.h", "tables.h"))
     sections = [section for text in texts for section in re.split(r"^//// ", text, flags=re.MULTILINE)[1:]]
     found = {}
     for section in sections:

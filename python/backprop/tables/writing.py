@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.atomic import write_atomically
+from backprop.base.text import shortest
 from backprop.tables import engine, frames, scores
 from backprop.tables.targets import Labels
 
@@ -83,8 +84,13 @@ def _csv(found: Prediction, keep: Sequence[str], columns: dict[str, NDArray[Any]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*keep, *columns])
-    writer.writerows(zip(*first, *columns.values(), strict=True))
+    writer.writerows(zip(*first, *map(_cells, columns.values()), strict=True))
     return text.getvalue().encode()
+
+
+def _cells(values: NDArray[Any]) -> Iterable[Any]:
+    """Return predictions in a form that is written with all of its digits."""
+    return map(shortest, values) if values.dtype.kind == "f" else values
 
 
 def _parquet(found: Prediction, keep: Sequence[str], columns: dict[str, NDArray[Any]]) -> bytes:
