@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from backprop.cli import main
 from backprop.io import load_with_extra
-from backprop.tables import TableModel, open_table
+from backprop.tables import TableModel, open_table, writing
 from backprop.tables.engine import Limits
 
 duckdb = pytest.importorskip("duckdb")
@@ -312,6 +312,30 @@ def test_a_model_of_the_command_line_is_used_in_python(capsys):
     out, _ = capsys.readouterr()
     rows = list(csv.DictReader(out.splitlines()[out.splitlines().index("id,prediction") :]))
     assert [row["prediction"] for row in rows] == bp.load_table_model("people.safetensors").predict(people()).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_predictions_are_written_with_all_digits(dtype):
+    """Whatever NumPy was told about printing."""
+    model = TableModel(**QUICK, dtype=dtype).fit(people(), target="spends", **INPUTS)
+    found = model.predictions(people())
+    with np.printoptions(legacy="1.13"):
+        lines = writing.written(model, found).decode().splitlines()
+    assert lines[0] == "prediction"
+    np.testing.assert_array_equal(np.array(lines[1:], dtype), found.values["spends"])
+
+
+def test_ctrl_c_while_it_is_scored_leaves_the_model_as_it_was(monkeypatch):
+    model = TableModel(**QUICK).fit(people(), target="buys", **INPUTS)
+    before = dict(vars(model))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backprop.tables.scores.measured", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(people(), target="spends", **INPUTS)
+    assert all(value is before[name] for name, value in vars(model).items())
 
 
 @pytest.mark.parametrize("path", [None, 3])

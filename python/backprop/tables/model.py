@@ -216,21 +216,21 @@ class TableModel:
         networks, history = {}, {}
         for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True):
             networks[target.name], history[target.name] = trained(plan, target, truth, progress, on_start)
-        self.plan, self.preprocessing = plan, plan.preprocessing
-        self.networks, self.history, self.fold_scores = networks, history, fold_scores
-        rows = self.scored_rows
-        self.scores = {
+        rows = plan.split.scored
+        found = {
             target.name: self._measured(target, networks[target.name].predict(plan.X[rows]), truth, rows, plan.weight)
             for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)
         }
-        self.training, self.curves = summary(plan, history, self.scores), curves(history)
+        vars(self).update(  # all at once: Ctrl-C leaves the model as it was
+            plan=plan, preprocessing=plan.preprocessing, networks=networks, history=history, fold_scores=fold_scores,
+            scores=found, training=summary(plan, history, found), curves=curves(history),
+        )  # fmt: skip
         return self
 
     @property
     def scored_rows(self) -> NDArray[np.int64]:
         """The rows of `plan` that the scores are about: those held out, or the training rows where there are none."""
-        plan = self._planned()
-        return plan.split.held_out if len(plan.split.held_out) else plan.split.train
+        return self._planned().split.scored
 
     def _measured(
         self, target: Target, outputs: NDArray[Any], truth: NDArray[Any], rows: NDArray[Any], weight: Any

@@ -41,6 +41,11 @@ class Split:
         """All rows that are not held out."""
         return np.sort(np.concatenate([self.fit, self.validation]))
 
+    @property
+    def scored(self) -> Indices:
+        """The rows that scores are about: those held out, or the training rows where there are none."""
+        return self.held_out if len(self.held_out) else self.train
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
