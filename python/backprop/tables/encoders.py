@@ -283,7 +283,8 @@ def _category(values: Values, codes: NDArray[Any], missing: bool) -> CategoryInp
     at_least = min(FEW_ROWS, max(counts.values())) if len(counts) > FEW_CATEGORIES else 1
     ordered = sorted(counts, key=lambda code: (-counts[code], values.words[code]))
     kept = [code for code in ordered if counts[code] >= at_least][:MAX_CATEGORIES]
-    rest = [code for code in ordered if code not in set(kept)][:MAX_RARE_WORDS]
+    known = set(kept)
+    rest = [code for code in ordered if code not in known][:MAX_RARE_WORDS]
     if at_least == 1 and len(counts) > FEW_CATEGORIES:
         return f"text with {len(counts):,} different values in {len(codes):,} rows"
     if len(rest) == 1 and len(kept) < MAX_CATEGORIES:

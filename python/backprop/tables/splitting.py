@@ -91,10 +91,11 @@ def folds(
         sizes = np.bincount(group)
         filled = np.zeros(k)
         drawn = np.random.default_rng(seed).permutation(len(sizes))  # whatever the order of their names
+        of_group = np.zeros(len(sizes), np.int64)
         for each in sorted(drawn, key=lambda g: -sizes[g]):  # the largest first, into the emptiest
-            target = int(filled.argmin())
-            fold[group == each] = target
+            of_group[each] = target = int(filled.argmin())
             filled[target] += sizes[each]
+        fold = of_group[group]
     elif strata is not None:
         start = 0
         for members in _members(strata, draw):
@@ -109,18 +110,19 @@ def folds(
 def _members(strata: NDArray[Any], draw: Indices) -> Iterator[Indices]:
     """Yield the rows of each class, in the order that was drawn."""
     _, group = np.unique(strata, return_inverse=True)
-    for k in range(int(group.max()) + 1):
-        yield draw[group[draw] == k]
+    together = draw[np.argsort(group[draw], kind="stable")]
+    yield from np.split(together, np.cumsum(np.bincount(group))[:-1])
 
 
 def _groups(groups: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:
     _, group = np.unique(groups, return_inverse=True)
     sizes = np.bincount(group)
     held_out = np.zeros(len(sizes), bool)
-    wanted = round(len(groups) * share)
+    wanted, n_held_out = round(len(groups) * share), 0
     for each in np.random.default_rng(seed).permutation(len(sizes))[:-1]:
-        if sizes[held_out].sum() + sizes[each] / 2 <= wanted and wanted:
+        if n_held_out + sizes[each] / 2 <= wanted and wanted:
             held_out[each] = True
+            n_held_out += sizes[each]
     found: NDArray[np.bool_] = held_out[group]
     return found
 
