@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import re
 import threading
 
@@ -386,6 +387,26 @@ def test_csv(backend, data, tmp_path):
     assert path.read_text().splitlines()[0] == "epoch,loss"
     with pytest.raises(FileNotFoundError):
         net.fit(*data, callbacks=[CSVLogger(tmp_path / "missing" / "log.csv")])
+
+
+def test_a_csv_file_without_its_last_line_end_goes_on_in_a_new_line(backend, data, tmp_path):
+    path, net = tmp_path / "log.csv", make(backend)
+    path.write_text("epoch,loss\n1,4.0\n2,3.")  # where the disk was full
+    net.fit(*data, epochs=1, callbacks=[CSVLogger(path, append=True)])
+    assert path.read_text() == f"epoch,loss\n1,4.0\n2,3.\n1,{net.history.loss[0].item()!r}\n"
+    path.write_text("")
+    net.fit(*data, epochs=1, callbacks=[CSVLogger(path, append=True)])
+    assert path.read_text() == f"epoch,loss\n2,{net.history.loss[1].item()!r}\n"
+
+
+def test_a_pipe_is_not_read_for_its_columns(backend, data, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        make(backend).fit(*data, epochs=1, callbacks=[CSVLogger(tmp_path / "pipe", append=True)])
+        assert os.read(reader, 100).startswith(b"epoch,loss\n1,")
+    finally:
+        os.close(reader)
 
 
 def test_progress(backend, data, capfd):

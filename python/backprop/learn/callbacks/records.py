@@ -187,10 +187,14 @@ class CSVLogger(Callback):
     def on_train_begin(self, network: Any, logs: Logs) -> None:
         """Open the file."""
         self._header: list[str] | None = None
-        if self.append and os.path.exists(self.path):
+        is_cut = False
+        if self.append and os.path.isfile(self.path):  # reading a pipe might wait for ever
             with open(self.path, newline="", encoding="utf-8") as file:
                 self._header = next(csv.reader(file), None)
+            is_cut = _ends_within_a_line(self.path)
         self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+        if is_cut:
+            self._file.write("\n")
 
     def on_epoch_end(self, network: Any, epoch: int, logs: Logs) -> None:
         """Write a line, after the header if there is none."""
@@ -210,6 +214,14 @@ class CSVLogger(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _ends_within_a_line(path: str | os.PathLike[str]) -> bool:
+    """Whether a file lacks its last line end, because the disk was full, say: the next line would go on with it."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() not in (b"", b"\n", b"\r")
 
 
 @dataclass(eq=False)
