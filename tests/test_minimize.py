@@ -1,5 +1,6 @@
 """L-BFGS and its kin: to the minima that are known, along scikit-learn's path, and what happens on the way."""
 
+import pickle
 import sys
 
 import backprop as bp
@@ -395,6 +396,15 @@ def test_automatic_tolerances_of_targets_near_the_limits(y):
             net.minimize([[0.0], [1.0]], y)
     else:
         assert net.minimize([[0.0], [1.0]], y, max_iter=500).loss < 1e-9
+
+
+def test_the_error_for_a_bad_start_comes_back_from_another_process():
+    net = bp.mlp([1, 1], dtype="float64", seed=0)
+    with pytest.raises(ValueError, match="needs a start where the loss is finite") as info:
+        net.minimize([[0.0], [1.0]], [1e300, -1e300])
+    again = pickle.loads(pickle.dumps(info.value))
+    assert (type(again), str(again)) == (type(info.value), str(info.value))
+    assert again.solution.loss == info.value.solution.loss
 
 
 def test_a_run_goes_on_with_the_automatic_tolerances_that_it_began_with():

@@ -157,14 +157,18 @@ class NotFiniteError(ValueError):
     """The loss at the start is not finite."""
 
     def __init__(self, solution: Solution) -> None:
+        super().__init__(solution)  # pickles make it again of this
         self.solution = solution
+
+    def __str__(self) -> str:
+        solution = self.solution
         if not math.isfinite(solution.loss):
             what = needed_loss(solution.loss)
         elif not math.isfinite(solution.slope):
             what = f"the gradient is finite, got a slope of {solution.slope}"
         else:
             what = f"the penalty is finite, got parameters up to {np.abs(solution.x).max():g}"
-        super().__init__(f"parameters: needs a start where {what}")
+        return f"parameters: needs a start where {what}"
 
 
 class Minimising:
