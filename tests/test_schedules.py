@@ -160,6 +160,14 @@ def test_far_out():
     assert ((restarts >= 0) & (restarts <= 1)).all()
 
 
+@pytest.mark.parametrize(("lengths", "steps_per_epoch"), [((10**17,), 100), ((10**17,) * 99 + (1,), 1)])
+def test_lengths_that_are_never_over(lengths, steps_per_epoch):
+    """Not even where there are more steps in them than 64 bits count."""
+    parts = (Constant(), *[Constant(factor=0.5)] * len(lengths))
+    schedule = Sequential(parts=parts, lengths=lengths, every="epoch")
+    np.testing.assert_array_equal(schedule.factors(np.array([0, 1, 10**15]), steps_per_epoch), [1, 1, 1])
+
+
 def test_a_class_of_ones_own():
     @dataclass(frozen=True, kw_only=True)
     class Half(Schedule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,9 @@ UNITS = ("step", "epoch")
 # therefore the __post_init__ of the base class is called by its name.
 
 LONGEST = 10**17
-"""Steps are counted in 64 bits, and lengths are added up."""
+"""Of a length; steps are counted in 64 bits."""
+_NEVER = 2**63 - 1
+"""The start of what begins after more steps than can be counted"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,7 @@ class Sequential(Schedule):
     def factors(self, steps: NDArray[np.int64], steps_per_epoch: int = 1) -> NDArray[np.float64]:
         """Return the factors at these steps."""
         unit = 1 if self.every == "step" else steps_per_epoch
-        starts = np.cumsum([0, *self.lengths]) * unit
+        starts = np.array([min(unit * start, _NEVER) for start in accumulate(self.lengths, initial=0)])
         turns = np.searchsorted(starts, steps, side="right") - 1
         factors = np.empty(steps.shape)
         for turn, (part, start) in enumerate(zip(self.parts, starts, strict=True)):
