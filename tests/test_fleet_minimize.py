@@ -10,6 +10,7 @@ import backprop as bp
 import numpy as np
 import pytest
 from backprop.callbacks import CSVLogger, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from backprop.learn import fleet_minimize
 from backprop.solvers import SOLVERS
 
 each_method = pytest.mark.parametrize("method", SOLVERS)
@@ -255,6 +256,24 @@ def test_wrong_arguments(settings, message, rows):
         fleet.minimize(*rows, **settings)
     np.testing.assert_array_equal(fleet.parameters, before)
     assert not fleet.history.epochs.any()
+
+
+def test_what_callbacks_found_is_in_the_places_of_the_members(rows, monkeypatch):
+    """Also where an error ends all before each of them has begun."""
+    monkeypatch.setattr(fleet_minimize, "ThreadPoolExecutor", lambda *_: fleet_minimize.InPlace())
+    X, y = rows
+    narrow, wide = (bp.mlp([2, n, 1], hidden="tanh", dtype="float64", seed=0) for n in (3, 5))
+    fleet = bp.Fleet.of([narrow, wide, narrow, wide, narrow])  # those of one shape are minimised first
+
+    def fail(network, epoch, logs):
+        if network.layers[0].units == 5:
+            raise ZeroDivisionError
+
+    stop = EarlyStopping("loss", patience=100)
+    with pytest.raises(ZeroDivisionError):
+        fleet.minimize(X, y, max_iter=3, tolerance=0, callbacks=[stop, LambdaCallback(on_epoch_end=fail)], n_threads=1)
+    assert (stop.best.shape, stop.best_epoch.tolist()) == ((5,), [3, 1, 3, 0, 3])
+    np.testing.assert_array_equal(stop.best[[0, 2, 4]], fleet.history["loss"][2, [0, 2, 4]])
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -313,6 +313,20 @@ def test_ctrl_c_at_every_line_leaves_a_fleet_that_comes_to_its_own_end(end, monk
             np.testing.assert_array_equal(fleet.history[name], whole.history[name], place)
 
 
+def test_ctrl_c_at_every_line_of_append():
+    """The members are added, or they are not, and the fleet is not locked."""
+
+    def made():
+        return bp.Fleet(2, [bp.Dense(1)], size=2, seed=0)
+
+    sizes = set()
+    for place, fleet in interrupted_at_every_line(lambda fleet: fleet.append(bp.mlp([2, 1], seed=5)), made):
+        sizes.add(len(fleet))
+        assert len(fleet) == len(fleet.seeds) == len(fleet.history.epochs) == len(fleet.predict(X)), place
+        fleet.fit(X, Y, epochs=1, batch_size=None)
+    assert sizes == {2, 3}
+
+
 class RaisesAt(bp.callbacks.Callback):
     """Raises once, in a method and after so many epochs; in a fleet, for its second member."""
 

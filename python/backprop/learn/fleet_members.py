@@ -147,10 +147,15 @@ class MemberCallbacks:
 
     def report(self, members: np.ndarray[Any, Any], size: int) -> None:
         """Let the user's own object have arrays of what a plateau's copies have found."""
-        for name in ("best", "best_epoch"):
-            if self.copies and hasattr(self.copies[0], name):
-                values = getattr(self.given, name, None)
-                if not (isinstance(values, np.ndarray) and len(values) == size):
-                    values = np.zeros(size, type(getattr(self.copies[0], name)))
-                values[members] = [getattr(each, name) for each in self.copies]
-                setattr(self.given, name, values)
+        report(self.given, self.copies, members, size)
+
+
+def report(given: Callback, copies: Sequence[Callback], members: Any, size: int) -> None:
+    """Let a callback of the user's have arrays, (size,), of what its copies for some members have found."""
+    for name in ("best", "best_epoch"):
+        if copies and hasattr(copies[0], name):
+            values = getattr(given, name, None)
+            if not (isinstance(values, np.ndarray) and len(values) == size):
+                values = np.zeros(size, type(getattr(copies[0], name)))
+            values[members] = [getattr(each, name) for each in copies]
+            setattr(given, name, values)

@@ -20,6 +20,7 @@ from backprop.base.types import Data
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, LambdaCallback, Progress
 from backprop.learn.fit import checked_threads, progress_bar
+from backprop.learn.fleet_members import report
 from backprop.learn.solution import Solution
 from backprop.learn.solve import NotFiniteError, check_solver
 from backprop.learn.solving import Ready, Request, callbacks_of, checked_method
@@ -191,10 +192,9 @@ class FleetMinimising:
 
     def report(self) -> None:
         """Let the user's own objects have arrays of what their copies have found, as `Fleet.fit` does."""
+        begun = sorted(self.copies)
         for c, given in enumerate(self.callbacks):
-            for name in ("best", "best_epoch"):
-                if hasattr(given, name):
-                    setattr(given, name, np.array([getattr(self.copies[k][c], name) for k in sorted(self.copies)]))
+            report(given, [self.copies[k][c] for k in begun], begun, len(self.fleet))
 
     # What a member finds in the place of `HeldInterrupts`: one callback at a time, and an end where all are to end.
 

@@ -15,6 +15,7 @@ from backprop.base import random
 from backprop.base.fleet import MEMBER, NO_AVERAGE, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, compare
+from backprop.base.interrupts import HeldInterrupts
 from backprop.base.state import TrainingState
 from backprop.model.fleet import CallbackStates, FleetModel, Group, kept, new_block
 from backprop.model.model import Model
@@ -47,7 +48,7 @@ def append(fleet: FleetModel, other: Any) -> None:
     if not isinstance(other, (Model, FleetModel)):
         raise TypeError(f"other: needs a Network or a Fleet, got {check.shown(other)}")
     _like("other", other, fleet)
-    with fleet._guard:
+    with HeldInterrupts(), fleet._guard:
         start = len(fleet)
         if isinstance(other, Model):
             more = [_group_of(other, "other", start)]
@@ -57,14 +58,12 @@ def append(fleet: FleetModel, other: Any) -> None:
             everything, others = slice(None), other._solved
             theirs, n_more = other._callbacks, len(other)
             more = [group.part(everything, group.members + start) for group in other._groups]
-        groups, run = _joined([*fleet._groups, *more]), fleet._run
+        groups = _joined([*fleet._groups, *more])
         callbacks = _joined_callbacks([(fleet._callbacks, start), (theirs, n_more)])
-        guard, solved = fleet._guard, fleet._solved
         history = FleetHistory.joined([fleet.history, other.history])
-        fleet._assemble(groups, fleet._dtype, fleet.backend, history)
-        fleet._guard, fleet._run = guard, run
-        fleet._solved = solved | {start + k: deepcopy(run) for k, run in others.items()}
-        fleet._callbacks = callbacks
+        solved = fleet._solved | {start + k: deepcopy(run) for k, run in others.items()}
+        fleet._groups, fleet._size, fleet.history = groups, start + n_more, history
+        fleet._callbacks, fleet._solved = callbacks, solved
 
 
 def _callbacks_of(network: Model) -> CallbackStates:
