@@ -97,6 +97,14 @@ def test_operators_of_others(op, attributes, layer):
     assert bp.from_onnx(chain(("Gemm", ["W", "b"], {}), (op, [], attributes), W=W, b=B)).layers == (layer,)
 
 
+def test_numbers_do_not_depend_on_how_numpy_prints():
+    """NumPy's oldest way drops digits."""
+    net = bp.Network(2, [bp.Dense(2, "leaky_relu", alpha=0.0123456789)], seed=0)
+    with np.printoptions(legacy="1.13"):
+        (layer,) = bp.from_onnx(net.to_onnx()).layers
+    assert np.float32(layer.alpha) == np.float32(0.0123456789)
+
+
 def test_an_output_for_scores():
     model = chain(("Gemm", ["W"], {}), W=W)
     assert bp.from_onnx(model, output="softmax", seed=3).layers == (bp.Dense(3, "softmax", bias=False),)

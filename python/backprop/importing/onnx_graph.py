@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base.text import shortest
+
 _FOLDED = (
     "Add", "Cast", "Concat", "Constant", "DequantizeLinear", "Div", "Gather", "Identity", "Mul", "Neg", "Reciprocal",
     "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
@@ -222,4 +224,4 @@ def _node(proto: Any, passed: Mapping[str, str]) -> Node:
 
 def _shortest(value: Any) -> Any:
     """Return a float of an attribute, which is a float32 in the file, as the decimal that was meant: 0.01."""
-    return float(str(np.float32(value))) if isinstance(value, float) else value
+    return float(shortest(np.float32(value))) if isinstance(value, float) else value
