@@ -389,6 +389,22 @@ def test_csv(backend, data, tmp_path):
         net.fit(*data, callbacks=[CSVLogger(tmp_path / "missing" / "log.csv")])
 
 
+@pytest.mark.parametrize("monitor", ["loss", "mean_absolute_error"])
+def test_numbers_of_numpy_are_plain_numbers(monitor, backend, data):
+    """A cooldown of -5 is 251 in 8 bits, and losses less a float32 lose digits; the core's rule has other types."""
+    rates = []
+    for integer, real in ((int, float), (np.uint8, np.float32)):
+        lower = ReduceLROnPlateau(
+            monitor, patience=integer(3), cooldown=integer(5), factor=real(0.5), min_delta=real(2**-10)
+        )
+        settings = {"metrics": "mean_absolute_error", "optimizer": bp.SGD(learning_rate=0.1)}
+        rates.append(make(backend).fit(*data, epochs=60, callbacks=[lower], **settings)["learning_rate"])
+    np.testing.assert_array_equal(*rates)
+    assert rates[0][-1] < 0.1
+    average = bp.callbacks.ExponentialMovingAverage(np.float32(0.5), start=np.float32(0.25))
+    assert repr(average) == repr(bp.callbacks.ExponentialMovingAverage(0.5, start=0.25))
+
+
 def test_a_csv_file_without_its_last_line_end_goes_on_in_a_new_line(backend, data, tmp_path):
     path, net = tmp_path / "log.csv", make(backend)
     path.write_text("epoch,loss\n1,4.0\n2,3.")  # where the disk was full

@@ -160,6 +160,13 @@ def test_far_out():
     assert ((restarts >= 0) & (restarts <= 1)).all()
 
 
+def test_numbers_of_numpy_are_plain_numbers():
+    """Small types would overflow: descents of 100, 200 and then 144 steps, and so on without end."""
+    small = Cosine(length=np.uint8(100), restarts=True, growth=np.uint8(2), end=np.float32(0.25))
+    assert repr(small) == repr(Cosine(length=100, restarts=True, growth=2, end=0.25))
+    assert repr(StepDecay(length=np.int64(3), decay=np.float32(0.5))) == repr(StepDecay(length=3, decay=0.5))
+
+
 @pytest.mark.parametrize(("lengths", "steps_per_epoch"), [((10**17,), 100), ((10**17,) * 99 + (1,), 1)])
 def test_lengths_that_are_never_over(lengths, steps_per_epoch):
     """Not even where there are more steps in them than 64 bits count."""

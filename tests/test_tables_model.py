@@ -325,6 +325,12 @@ def test_predictions_are_written_with_all_digits(dtype):
     np.testing.assert_array_equal(np.array(lines[1:], dtype), found.values["spends"])
 
 
+def test_a_threshold_of_numpy_is_saved():
+    model = TableModel(**QUICK, threshold=np.float32(0.25)).fit(people(), target="buys", **INPUTS)
+    model.save("model.safetensors")
+    assert bp.load_table_model("model.safetensors").settings.threshold == 0.25
+
+
 def test_ctrl_c_while_it_is_scored_leaves_the_model_as_it_was(monkeypatch):
     model = TableModel(**QUICK).fit(people(), target="buys", **INPUTS)
     before = dict(vars(model))

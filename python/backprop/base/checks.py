@@ -98,7 +98,7 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def make_plain(settings: Any) -> None:
-    """Turn NumPy's scalars in a frozen dataclass into Python's, which the core, files and messages take."""
+    """Turn NumPy's scalars in a dataclass into Python's, which the core and files take, and whose sums are exact."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, np.generic):

@@ -249,7 +249,7 @@ class Descent:
             penalty_per_row=True,
             tolerance=float(est.tol) / self.problem.objective.unit if own_rule else None,
             equal_is_progress=True,
-            patience=int(min(est.n_iter_no_change + 1, sys.maxsize)),
+            patience=int(min(est.n_iter_no_change, sys.maxsize - 1)) + 1,
             average=None if self.averaging is None else self.averaging.average(self.last_epoch),
             n_threads=threads.choose(
                 None if isinstance(est.n_threads, str) else int(est.n_threads),

@@ -78,6 +78,7 @@ class Settings:
             if getattr(self, name) is not None:
                 checked(name, getattr(self, name), **bounds)
 
+        check.make_plain(self)
         if self.hidden is not None:
             if isinstance(self.hidden, (str, bytes)) or not isinstance(self.hidden, Iterable):
                 raise TypeError(f"hidden: needs the units of each layer, such as (32, 32), or () for a linear model; "

@@ -30,6 +30,7 @@ class WeightAveraging(Callback):
     restore: bool = True
 
     def __post_init__(self) -> None:
+        check.make_plain(self)
         self.start = _checked_start(self.start)
         if self.every_steps is not None:
             self.every_steps = min(check.integer("every_steps", self.every_steps, at_least=1), sys.maxsize)

@@ -69,6 +69,7 @@ class Plateau(Callback):
     keeps_best: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check.make_plain(self)
         self.patience = min(check.integer("patience", self.patience, at_least=1), sys.maxsize)
         check.number("min_delta", self.min_delta, at_least=0)
         self.sign = sign(self.mode, self.monitor)

@@ -48,6 +48,7 @@ class Schedule:
     every: Unit = "step"
 
     def __post_init__(self) -> None:
+        check.make_plain(self)
         check.choice("every", self.every, UNITS)
 
     def formula(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
