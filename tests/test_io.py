@@ -508,8 +508,11 @@ def test_metadata_that_do_not_fit(change, message, net, path):
     tensors, metadata = models.read(path)
     change(metadata)
     path.write_bytes(models.serialized(tensors, metadata))
-    with pytest.raises(ValueError, match=re.escape(f"{path}: not a valid model file: ") + ".*" + re.escape(message)):
-        bp.load(path)
+    for name in (path, os.fsencode(path)):
+        with pytest.raises(
+            ValueError, match=f"^{re.escape(str(path))}: not a valid model file: .*{re.escape(message)}"
+        ):
+            bp.load(name)
 
 
 @pytest.fixture(scope="module")

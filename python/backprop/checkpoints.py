@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from backprop.base.atomic import path_name
 from backprop.files import checkpoints, fleet_checkpoints, fleets, models
 from backprop.files.columns import Tensors
 from backprop.io import fleet_of, network_of
@@ -59,7 +60,6 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
     (10, True)
     """
     tensors, metadata = models.read(path)
-    name = os.fspath(path)
     try:
         if "sha256" not in metadata:
             raise ValueError("it holds no training, only a model; backprop.load reads that")
@@ -73,7 +73,7 @@ def resume(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
         if checkpoints.SOLVING_KEY in metadata:
             checkpoints.restore_solving(network, metadata[checkpoints.SOLVING_KEY], tensors)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name!s}: not a valid checkpoint: {error}") from error
+        raise ValueError(f"{path_name(path)}: not a valid checkpoint: {error}") from error
     return network
 
 

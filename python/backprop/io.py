@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from backprop.base.atomic import path_name
 from backprop.files import models
 from backprop.files.models import save
 from backprop.network import Network
@@ -80,7 +81,7 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None) -> Any:
         import warnings
 
         warnings.warn(
-            f"{os.fspath(path)}: a model for tables, of which load returns the network alone: it takes and gives "
+            f"{path_name(path)}: a model for tables, of which load returns the network alone: it takes and gives "
             "encoded numbers; load_table_model returns the model",
             stacklevel=2,
         )
@@ -109,7 +110,7 @@ def load_with_extra(path: str | os.PathLike[str], *, backend: str | None = None)
             found = _any_of(metadata, tensors, backend)
         extra = models.extra(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)}: not a valid model file: {error}") from error
+        raise ValueError(f"{path_name(path)}: not a valid model file: {error}") from error
     return found, extra
 
 

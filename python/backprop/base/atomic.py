@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from typing import Any
 
 from backprop.base import checks as check
@@ -33,7 +32,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     try:
         with open(temporary, "xb") as file:
             with contextlib.suppress(OSError):  # there was none, or the file system has no permissions
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))  # before there is anything to read
+                os.chmod(temporary, os.stat(target).st_mode & 0o777)  # before there is anything to read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

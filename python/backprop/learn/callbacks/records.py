@@ -205,7 +205,7 @@ class CSVLogger(Callback):
             lines.writerow(header)
             self._header = header
         elif self._header != header:
-            raise ValueError(f"{os.fspath(self.path)}: needs the columns {header}, has {self._header}")
+            raise ValueError(f"{path_name(self.path)}: needs the columns {header}, has {self._header}")
         lines.writerow([epoch, *logs.values()])
         self._file.flush()  # whoever reads along sees whole lines
 
