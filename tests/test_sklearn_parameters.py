@@ -1,10 +1,11 @@
-"""Parameters of the estimators that were checked are not checked again until one of them changes."""
+"""Parameters that were checked are not checked again until one of them changes; messages about them are short."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPRegressor
+from backprop import callbacks
+from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPEnsembleClassifier, MLPRegressor
 
 X, y = np.eye(6), np.arange(6) % 2
 
@@ -67,3 +68,17 @@ def test_what_another_thread_sets_during_a_check_is_not_noted_as_checked(monkeyp
     monkeypatch.setattr(MLPRegressor, "_check_each_parameter", check)
     with pytest.raises(InvalidParameterError, match="alpha: needs a number >= 0"):
         fit(alpha=wrong)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MLPClassifier(3, activation=["relu"] * 10_000),
+        MLPEnsembleClassifier(3, callbacks=[callbacks.EarlyStopping("loss")] * 1000),
+    ],
+    ids=["activation", "callbacks"],
+)
+def test_messages_do_not_hold_all_that_was_given(estimator):
+    with pytest.raises(InvalidParameterError) as info:
+        estimator.fit([[0.0], [1.0]], [0, 1])
+    assert len(str(info.value)) < 300

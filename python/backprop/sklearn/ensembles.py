@@ -141,7 +141,7 @@ class Ensemble(BaseEstimator):  # type: ignore[misc]
             check.choice("members", self.members, _MEMBERS)
             check.integer("n_estimators", self.n_estimators, at_least=2 if self.members == "fold" else 1)
             if not average_only(self.callbacks):
-                raise ValueError(f"callbacks: needs averages of the parameters only, got {self.callbacks!r}")
+                raise ValueError(f"callbacks: needs averages of the parameters only, got {check.shown(self.callbacks)}")
             self._member(self.random_state)._check_each_parameter()
         except (TypeError, ValueError) as error:
             raise InvalidParameterError(f"{type(self).__name__}: {error}") from error

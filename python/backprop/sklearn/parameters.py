@@ -188,7 +188,9 @@ def _per_layer(name: str, value: Any, kind: Any, n_hidden: int) -> None:
     if not isinstance(value, Iterable):
         raise TypeError(f"{name}: needs one value, or a sequence with one per hidden layer, got {check.shown(value)}")
     if len(found := list(value)) != n_hidden:
-        raise ValueError(f"{name}: needs one value for each of the {n_hidden} hidden layers, got {len(found)}: {found}")
+        raise ValueError(
+            f"{name}: needs one value for each of the {n_hidden} hidden layers, got {len(found)}: {check.shown(found)}"
+        )
 
 
 @cache
