@@ -226,9 +226,16 @@ def test_in_a_browser(model):
 def test_ticks_are_round():
     assert charts.ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert charts.ticks(5, 5) == [5]
-    for low, high in ((0, 1e-9), (-1, 1), (3, 1e12), (-0.37, 0.41)):
+    for low, high in ((0, 1e-9), (-1, 1), (3, 1e12), (-0.37, 0.41), (1e-14, 9e-14), (0, 3e-290), (3e6, 3e6 + 0.1)):
         found = charts.ticks(low, high)
-        assert 2 <= len(found) <= 8
+        assert 2 <= len(set(found)) == len(found) <= 8
         slack = 1e-8 * (high - low)
         assert low - slack <= found[0]
         assert found[-1] <= high + slack
+
+
+@pytest.mark.parametrize("numbers", [[1e-14, 9e-14], [2460000.1, 2460000.9], [0, 5e-324], [-1.7e308, 1.7e308]])
+def test_numbers_of_any_size_have_ticks_that_differ(numbers):
+    chart = charts.scatter([1, 2], numbers, "x", "y")
+    texts = re.findall(r'text-anchor="end">([^<]*)<', chart)
+    assert len(set(texts)) == len(texts) >= 1

@@ -20,13 +20,14 @@ def ticks(low: float, high: float, wanted: int = 6) -> list[float]:
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     span = high - low
-    if not span > 0:
+    if not 1e-300 < span / wanted < math.inf:
         return [low]
-    step = 10.0 ** math.floor(math.log10(span / wanted))
+    power = math.floor(math.log10(span / wanted))
+    step = 10.0**power
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= wanted)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
+    return [round(k * step, -power) for k in range(first, last + 1)]
 
 
 class _Plane:
@@ -48,13 +49,13 @@ class _Plane:
             x, _ = self.at(tick, self.y[0])
             found += [
                 f'<line x1="{x}" y1="{self.top}" x2="{x}" y2="{HEIGHT - BOTTOM}" class="grid"/>',
-                f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" class="tick" text-anchor="middle">{tick:g}</text>',
+                f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" class="tick" text-anchor="middle">{tick:.10g}</text>',
             ]
         for tick in ticks(*self.y):
             _, y = self.at(self.x[0], tick)
             found += [
                 f'<line x1="{LEFT}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" class="grid"/>',
-                f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" class="tick" text-anchor="end">{tick:g}</text>',
+                f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" class="tick" text-anchor="end">{tick:.10g}</text>',
             ]
         middle = (HEIGHT - BOTTOM + self.top) / 2
         found.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}" class="axis" text-anchor="middle">'
