@@ -322,6 +322,35 @@ def test_bits_where_steps_are_epochs(seed, backend, dtype):
     assert_same(run().in_slices(np.random.default_rng(seed)), alone)
 
 
+def draw_long(seed, dtype):
+    """A fleet of batches whose lowest delta is made some units at a time; every activation comes up."""
+    rng = np.random.default_rng(seed)
+    size, n_inputs = pick(rng, (17, 20)), pick(rng, (1, 3, 8, 17))
+    n_rows = [100] * size if rng.random() < 0.5 else rng.integers(40, 130, size).tolist()
+    hidden = Dense(
+        pick(rng, (5, 13, 24, 33)),
+        list(ACTIVATIONS)[seed % len(ACTIVATIONS)],
+        trainable=rng.random() < 0.8,
+        dropout=pick(rng, (0.0, 0.3)),
+    )
+    between = [Dense(pick(rng, (7, 20)), "tanh")] if rng.random() < 0.4 else []
+    layers, loss = [(hidden, *between, Dense(pick(rng, (1, 3))))], LOSSES["squared_error"]()
+    optimizers = [OPTIMIZERS[pick(rng, ("sgd", "adam"))](learning_rate=0.01)]
+    data = draw_rows(rng, size, n_rows, loss, layers[0], n_inputs, False, dtype, "own")
+    settings = TrainingSettings(batch_size=pick(rng, (None, 32, 45)), n_threads=int(rng.integers(1, 3)))
+    return Case(n_inputs, layers, loss, optimizers, settings, data, None, FleetRates(rng.random(size) * 0.05), 3)
+
+
+@each_dtype
+@each_compiled
+@pytest.mark.parametrize("seed", range(len(ACTIVATIONS)))
+def test_bits_of_long_deltas(seed, backend, dtype):
+    case = draw_long(seed, dtype)
+    state = draw_state(seed, case, dtype)
+    alone, lanes = (Run(case, module(backend, dtype), copy.deepcopy(state)) for _ in range(2))
+    assert_same(lanes.at_once(True), alone.one_by_one())
+
+
 @pytest.mark.skipif(len(COMPILED) < 2, reason="needs two compiled cores")
 @each_dtype
 @pytest.mark.parametrize("seed", range(0, N_CASES, 4))

@@ -114,6 +114,7 @@ cdef struct Lanes:
     double *l1  # (n_layers, LANES)
     double *l2
     uint32_t *orders  # (LANES, order_stride), where rows are shuffled
+    uint32_t *own_order  # (order_stride,): 0, 1, 2 ..., which a shuffle begins with
     Py_ssize_t order_stride
     Phase phase
     int round
@@ -194,7 +195,7 @@ cdef inline Py_ssize_t stride_of_orders(Py_ssize_t n) noexcept nogil:
 cdef inline void take_lanes(Arena *arena, Fleet *fleet, Lanes *lanes) noexcept nogil:
     """The buffers of one thread; called twice, to measure and to take."""
     cdef const Network *net = fleet.job.net
-    cdef Py_ssize_t n = net.n_parameters * LANES
+    cdef Py_ssize_t n = net.n_parameters * LANES, row
     cdef int i
     memset(lanes, 0, sizeof(Lanes))
     lanes.fleet = fleet
@@ -213,9 +214,12 @@ cdef inline void take_lanes(Arena *arena, Fleet *fleet, Lanes *lanes) noexcept n
     lanes.apart = take_reals(arena, (2 + fleet.n_slots) * n)
     lanes.zeros = take_reals(arena, max(net.n_inputs, targets_per_row(&fleet.job)) + LANES)
     lanes.order_stride = stride_of_orders(fleet.job.data.n)
-    lanes.orders = (
-        <uint32_t *> take(arena, LANES * lanes.order_stride * sizeof(uint32_t)) if fleet.shuffles else NULL
-    )
+    if fleet.shuffles:
+        lanes.orders = <uint32_t *> take(arena, LANES * lanes.order_stride * sizeof(uint32_t))
+        lanes.own_order = <uint32_t *> take(arena, lanes.order_stride * sizeof(uint32_t))
+        if lanes.own_order != NULL:
+            for row in range(fleet.job.data.n):
+                lanes.own_order[row] = <uint32_t> row
     lanes.l1 = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
     lanes.l2 = <double *> take(arena, net.n_layers * MAX_LANES * sizeof(double))
     for i in range(MAX_LANES):
@@ -304,8 +308,7 @@ cdef inline always_inlined shuffle_some(const int n_lanes, Lanes *lanes, int fir
     cdef int lane
     for lane in range(n_lanes):
         states[lane] = random[lane]
-        for i in range(n):
-            orders[lane * stride + i] = <uint32_t> i
+        memcpy(orders + lane * stride, lanes.own_order, n * sizeof(uint32_t))
     for i in range(n - 1, 0, -1):
         for lane in range(n_lanes):
             j = ((pcg64_next(&states[lane]) >> 32) * <uint64_t> (i + 1)) >> 32
