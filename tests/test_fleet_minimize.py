@@ -274,6 +274,11 @@ def test_what_callbacks_found_is_in_the_places_of_the_members(rows, monkeypatch)
         fleet.minimize(X, y, max_iter=3, tolerance=0, callbacks=[stop, LambdaCallback(on_epoch_end=fail)], n_threads=1)
     assert (stop.best.shape, stop.best_epoch.tolist()) == ((5,), [3, 1, 3, 0, 3])
     np.testing.assert_array_equal(stop.best[[0, 2, 4]], fleet.history["loss"][2, [0, 2, 4]])
+    assert stop.best[3] == np.inf
+    with pytest.raises(ZeroDivisionError):  # nothing of another run stays
+        fleet.minimize(X, y, callbacks=[stop, LambdaCallback(on_epoch_end=lambda *_: 1 / 0)], n_threads=1)
+    assert stop.best_epoch.tolist() == [4, 0, 0, 0, 0]
+    assert np.isinf(stop.best[1:]).all()
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -223,6 +223,17 @@ def test_the_mode_of_a_file_that_is_replaced_stays(mode, net, path, monkeypatch)
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files away: for root alone")
+def test_the_owner_and_the_group_of_a_file_that_is_replaced_stay(net, path):
+    """Or who could read it could not any more."""
+    net.save(path)
+    os.chown(path, 1234, 5678)
+    path.chmod(0o640)
+    net.save(path)
+    now = path.stat()
+    assert (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == (1234, 5678, 0o640)
+
+
 def test_a_file_system_without_permissions(net, path, monkeypatch):
     net.save(path)
 

@@ -265,6 +265,12 @@ def test_weights_of_classes_by_the_labels_that_the_model_tells(labels, kind):
     np.testing.assert_array_equal(model.predict_proba(table), by_text.predict_proba(table))
 
 
+def test_two_weights_of_one_class():
+    table = {"x": np.linspace(0, 1, 60), "y": np.arange(60) % 2 == 0}
+    with pytest.raises(ValueError, match="class_weight: needs one weight for each label, got two for 'true'"):
+        TableModel(epochs=1, class_weight={True: 1, "true": 2}).fit(table, "y")
+
+
 def test_evaluate_needs_the_target():
     model = TableModel(epochs=1).fit(people(), target="town", ignore=("weight",))
     new = people(10)

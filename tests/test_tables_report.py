@@ -234,7 +234,9 @@ def test_ticks_are_round():
         assert found[-1] <= high + slack
 
 
-@pytest.mark.parametrize("numbers", [[1e-14, 9e-14], [2460000.1, 2460000.9], [0, 5e-324], [-1.7e308, 1.7e308]])
+@pytest.mark.parametrize(
+    "numbers", [[1e-14, 9e-14], [2460000.1, 2460000.9], [1e10, 1e10 + 10], [0, 5e-324], [-1.7e308, 1.7e308]]
+)
 def test_numbers_of_any_size_have_ticks_that_differ(numbers):
     chart = charts.scatter([1, 2], numbers, "x", "y")
     texts = re.findall(r'text-anchor="end">([^<]*)<', chart)

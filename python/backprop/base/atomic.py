@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from typing import Any
 
 from backprop.base import checks as check
@@ -17,8 +18,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that, whatever happens, `path` holds either what it held before or all of `data`.
 
     Only a regular file is ever replaced: a folder is an IsADirectoryError, a device or a pipe a ValueError. The data go
-    to a temporary file in the same folder, which gets the permissions of the one it is to replace, are synced to the
-    disk and then renamed; syncing the folder, where the system can, makes the new name last.
+    to a temporary file in the same folder. It gets the permissions of the one it is to replace, and its owner and group
+    as far as the process may give them; it is synced to the disk and then renamed. Syncing the folder, where the system
+    can, makes the new name last.
     """
     target = os.path.realpath(path_name(path))  # a link stays, the file it leads to is replaced
     if os.path.exists(target) and not os.path.isfile(target):
@@ -32,7 +34,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     try:
         with open(temporary, "xb") as file:
             with contextlib.suppress(OSError):  # there was none, or the file system has no permissions
-                os.chmod(temporary, os.stat(target).st_mode & 0o777)  # before there is anything to read
+                _take_permissions(os.stat(target), temporary)  # before there is anything to read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -53,6 +55,15 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     except OSError as error:
         if error.errno not in _NO_FOLDERS:
             raise
+
+
+def _take_permissions(old: os.stat_result, path: str) -> None:
+    """Give a file the owner, the group and the permissions of an old one, as far as the process may."""
+    if sys.platform != "win32":
+        for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            with contextlib.suppress(OSError):
+                os.chown(path, owner, group)
+    os.chmod(path, old.st_mode & 0o777)
 
 
 def path_name(path: Any) -> str:

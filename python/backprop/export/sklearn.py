@@ -53,7 +53,7 @@ def to_sklearn(model: Model, classes: Any) -> Any:
     estimator.n_iter_, estimator.t_ = model.history.epochs, 0
     # What partial_fit and warm_start go on from: no loss so far.
     estimator.loss_curve_, estimator.best_loss_, estimator._no_improvement_count = [], np.inf, 0
-    estimator.validation_scores_ = estimator.best_validation_score_ = None
+    estimator.validation_scores_, estimator.best_validation_score_ = [], -np.inf
     if model.feature_names is not None:
         estimator.feature_names_in_ = np.array(model.feature_names, object)
     if kind is MLPClassifier:

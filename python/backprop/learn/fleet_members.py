@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -150,12 +151,15 @@ class MemberCallbacks:
         report(self.given, self.copies, members, size)
 
 
-def report(given: Callback, copies: Sequence[Callback], members: Any, size: int) -> None:
-    """Let a callback of the user's have arrays, (size,), of what its copies for some members have found."""
+def report(given: Any, copies: Sequence[Any], members: Any, size: int, *, anew: bool = False) -> None:
+    """Let a callback of the user's have arrays, (size,), of what its copies for some members have found.
+
+    The others keep what is there; `anew`, or where there is nothing, they have found nothing.
+    """
     for name in ("best", "best_epoch"):
         if copies and hasattr(copies[0], name):
             values = getattr(given, name, None)
-            if not (isinstance(values, np.ndarray) and len(values) == size):
-                values = np.zeros(size, type(getattr(copies[0], name)))
+            if anew or not (isinstance(values, np.ndarray) and len(values) == size):
+                values = np.full(size, copies[0].sign * math.inf if name == "best" else 0)
             values[members] = [getattr(each, name) for each in copies]
             setattr(given, name, values)

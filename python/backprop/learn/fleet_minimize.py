@@ -194,7 +194,7 @@ class FleetMinimising:
         """Let the user's own objects have arrays of what their copies have found, as `Fleet.fit` does."""
         begun = sorted(self.copies)
         for c, given in enumerate(self.callbacks):
-            report(given, [self.copies[k][c] for k in begun], begun, len(self.fleet))
+            report(given, [self.copies[k][c] for k in begun], begun, len(self.fleet), anew=True)
 
     # What a member finds in the place of `HeldInterrupts`: one callback at a time, and an end where all are to end.
 

@@ -49,13 +49,13 @@ class _Plane:
             x, _ = self.at(tick, self.y[0])
             found += [
                 f'<line x1="{x}" y1="{self.top}" x2="{x}" y2="{HEIGHT - BOTTOM}" class="grid"/>',
-                f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" class="tick" text-anchor="middle">{tick:.10g}</text>',
+                f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" class="tick" text-anchor="middle">{tick:.15g}</text>',
             ]
         for tick in ticks(*self.y):
             _, y = self.at(self.x[0], tick)
             found += [
                 f'<line x1="{LEFT}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" class="grid"/>',
-                f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" class="tick" text-anchor="end">{tick:.10g}</text>',
+                f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" class="tick" text-anchor="end">{tick:.15g}</text>',
             ]
         middle = (HEIGHT - BOTTOM + self.top) / 2
         found.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}" class="axis" text-anchor="middle">'

@@ -222,5 +222,7 @@ def class_weights(given: Any, target: Target) -> Any:
         if str(label) not in target.labels and label not in told:
             raise ValueError(f"class_weight: {target.name!r} has no label {label!r}; it has {', '.join(target.labels)}")
         place = target.labels.index(str(label)) if str(label) in target.labels else told.index(label)
+        if place in weights:
+            raise ValueError(f"class_weight: needs one weight for each label, got two for {target.labels[place]!r}")
         weights[place] = check.number(f"class_weight of {label}", weight, at_least=0)
     return weights

@@ -380,11 +380,14 @@ cdef inline void members_gradient(
 
 
 cdef enum:
-    UNITS_VECTORS = 256  # of deltas: 16 KiB, which the first-level cache holds beside what is read with them
+    UNITS_VECTORS = 256  # of deltas, with AVX-512 16 KiB: they are to stay in the first-level cache with what they read
 
 
 cdef inline bint goes_by_units(const Network *net, const MembersChunk *chunk, int l) noexcept nogil:
-    """Whether a layer's delta is read by nobody but the layer's own gradient and outgrows the first-level cache."""
+    """Whether a layer's delta is read by nobody but the layer's own gradient and outgrows its part of the cache.
+
+    Of an elementwise activation alone: `members_delta` makes the others' units all at once.
+    """
     cdef const Layer *layer = net.layers + l
     return (
         layer.n_out * chunk.stride > UNITS_VECTORS and layer.reads < net.first_trainable and l < net.n_layers - 1
