@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Number
 from typing import Any
 
@@ -144,6 +144,9 @@ def _check_labels(name: str, y: Any) -> None:
         labels = np.asarray(y, object)
     except ValueError:  # rows of different lengths, which are refused later
         return
+    with suppress(TypeError, ValueError, ArithmeticError):  # of a label that cannot be compared
+        if not np.any((labels != labels) | (labels == None)):  # noqa: E711  # a third of the time of one by one
+            return
     for place, label in np.ndenumerate(labels):
         if _is_missing(label) and place:
             at = ", ".join(map(str, place))
@@ -154,7 +157,7 @@ def _is_missing(label: Any) -> bool:
     """Tell whether a label is None, NaN, NaT or pandas's NA."""
     try:
         return label is None or bool(label != label)
-    except (TypeError, ValueError):  # NA has no truth value; neither has a comparison of arrays
+    except (TypeError, ValueError, ArithmeticError):  # NA has no truth value; neither has a comparison of arrays
         return not hasattr(label, "__len__")
 
 
