@@ -302,12 +302,13 @@ cdef inline void members_delta_of_one(
 
 
 cdef inline always_inlined members_delta(
-    const Network *net, int number, const real *parameters, MembersChunk *chunk, const MembersProduct *deltas,
-    Py_ssize_t first,
+    const bint elementwise, const Network *net, int number, const real *parameters, MembersChunk *chunk,
+    const MembersProduct *deltas, Py_ssize_t first,
 ) noexcept nogil:
     """The delta of units first ... of the layer that this one reads: of as many units as `deltas` has rows.
 
-    The order of its factors is `dense.pxd`'s.
+    The order of its factors is `dense.pxd`'s. elementwise: that layer's activation is one; else it may be, and all its
+    units are asked for.
     """
     cdef const Layer *below = net.layers + net.layers[number].reads
     cdef int at = net.layers[number].reads + 1
@@ -316,16 +317,18 @@ cdef inline always_inlined members_delta(
     cdef const real *a = chunk.a[at] + skipped
     cdef const real *factors
     cdef real *d = deltas.out
-    if reads_one_unit(deltas) and is_elementwise(below.activation):
+    if reads_one_unit(deltas) and (elementwise or is_elementwise(below.activation)):
         members_delta_of_one(below, deltas, z, a)
     else:
         members_product(deltas)
-        if is_elementwise(below.activation):
+        if elementwise or is_elementwise(below.activation):
             multiply_derivative_vecs(below.activation, below.alpha, n * chunk.stride, z, a, d)
     if chunk.drops and below.dropout > 0:
         factors = chunk.dropout_factors[at] + skipped
         for i in range(n * chunk.stride):
             vstore(d + i * LANES, vload(d + i * LANES) * vload(factors + i * LANES))
+    if elementwise:
+        return
     if below.has_slopes:
         members_prelu_delta(n, chunk.stride, parameters + below.slopes * LANES, z, d, chunk.slope_delta[at])
     elif mixes_units(below):
@@ -384,10 +387,7 @@ cdef enum:
 
 
 cdef inline bint goes_by_units(const Network *net, const MembersChunk *chunk, int l) noexcept nogil:
-    """Whether a layer's delta is read by nobody but the layer's own gradient and outgrows its part of the cache.
-
-    Of an elementwise activation alone: `members_delta` makes the others' units all at once.
-    """
+    """Whether an elementwise layer's delta is read by its own gradient alone and outgrows its part of the cache."""
     cdef const Layer *layer = net.layers + l
     return (
         layer.n_out * chunk.stride > UNITS_VECTORS and layer.reads < net.first_trainable and l < net.n_layers - 1
@@ -408,7 +408,7 @@ cdef inline never_inlined delta_and_gradient_below(
     gradient.rate, gradient.decay = target.rate, target.decay
     while first < n:
         deltas.n_rows = gradient.n_columns = min(some, n - first)
-        members_delta(net, number, parameters, chunk, &deltas, first)
+        members_delta(True, net, number, parameters, chunk, &deltas, first)
         if gradient.n_rows > 0:
             members_product(&gradient)
         deltas.a += some * deltas.a_row * LANES
@@ -427,7 +427,7 @@ cdef inline never_inlined members_backward(
         if chunk.by_units and below >= net.first_trainable and goes_by_units(net, chunk, below):
             delta_and_gradient_below(net, l, parameters, chunk, target)
         elif below >= net.first_trainable:
-            members_delta(net, l, parameters, chunk, chunk.deltas + l, 0)
+            members_delta(False, net, l, parameters, chunk, chunk.deltas + l, 0)
         if not (chunk.by_units and goes_by_units(net, chunk, l)):
             members_gradient(net.layers + l, l, chunk, target)
 
