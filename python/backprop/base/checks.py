@@ -350,11 +350,16 @@ def curve(name: str, value: Any) -> NDArray[np.float64]:
     return _plain(name, array, np.dtype(np.float64))
 
 
+def unmasked(name: str, value: Any) -> None:
+    """Raise TypeError for what a mask hides, where NumPy would take what lies behind it."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
+
+
 def _numeric(name: str, value: Any, needed: str = "real numbers", text_hint: str = "") -> NDArray[Any]:
     """Return the value as an array of booleans, integers or floats."""
     if type(value) is not np.ndarray:
-        if np.ma.is_masked(value):
-            raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
+        unmasked(name, value)
         if hasattr(value, "toarray"):
             raise TypeError(f"{name}: needs a dense array, got {type(value).__name__}; use {name}.toarray()")
         array = _array(name, value if isinstance(value, (list, tuple)) else frames.opened(name, value)[0])

@@ -32,16 +32,19 @@ def decimals(values: ArrayLike, digits: int = 10, *, like: ArrayLike | None = No
 
 
 def shortest(number: np.floating[Any]) -> str:
-    """Return the shortest text that reads as this very number, whatever `numpy.set_printoptions` was told.
+    """Return the text that NumPy has for a number by default, whatever `numpy.set_printoptions` was told.
+
+    It has no more digits than this very number of a float32 or float64 needs.
 
     Examples
     --------
     >>> import numpy as np
     >>> from backprop.base.text import shortest
-    >>> shortest(np.float32(0.1)), shortest(np.float64(2)), shortest(np.float64(1e-9))
-    ('0.1', '2.0', '1e-09')
+    >>> shortest(np.float32(0.1)), shortest(np.float64(2)), shortest(np.float32(9.053558e10))
+    ('0.1', '2.0', '9.053558e+10')
     """
-    if number == 0 or 1e-4 <= abs(number) < 1e16:
+    most = 1e6 if number.dtype.itemsize == 4 else 1e16
+    if number == 0 or 1e-4 <= abs(float(number)) < most:
         return np.format_float_positional(number, trim="0")
     return np.format_float_scientific(number, trim="-", exp_digits=2)
 

@@ -129,7 +129,7 @@ def checked_targets(estimator: Any, name: str, y: Any, n_rows: int, name_of_rows
 
 def _targets(estimator: Any, name: str, y: Any) -> Any:
     """Return what NumPy makes an array of; ValueError or TypeError where something is missing that no float is."""
-    _check_unmasked(name, y)
+    check.unmasked(name, y)
     y = frames.raw(name, y)
     if not isinstance(estimator, RegressorMixin):
         _check_labels(name, y)
@@ -161,14 +161,9 @@ def _is_missing(label: Any) -> bool:
         return not hasattr(label, "__len__")
 
 
-def _check_unmasked(name: str, array: Any) -> None:
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
-
-
 def _check_numbers(name: str, array: Any) -> None:
     """Raise TypeError for what scikit-learn makes numbers of without a word: dates, and what a mask hides."""
-    _check_unmasked(name, array)
+    check.unmasked(name, array)
     if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
         raise TypeError(f"{name}: needs real numbers, got dtype {array.dtype}")
 

@@ -118,6 +118,6 @@ def recoded(
 
 
 def opened(file: File, mode: str, **options: Any) -> IO[Any]:
-    """Return the open text of a file, unpacked where it is of gzip."""
+    """Return a file, open and unpacked where it is of gzip."""
     opener: Callable[..., IO[Any]] = gzip.open if file.compression == "gzip" else open
     return opener(file.path, mode, **options)

@@ -399,7 +399,7 @@ cdef inline never_inlined delta_and_gradient_below(
     const Network *net, int number, const real *parameters, MembersChunk *chunk, const MembersTarget *target,
 ) noexcept nogil:
     """The delta of the layer that this one reads, and its gradient, some units at a time, each in the place of those
-    before: 4 % of a step of 8-16-1 with batches of 32."""
+    before: some 5 % of a step of 8-16-1 with batches of 32."""
     cdef int l = net.layers[number].reads
     cdef MembersProduct deltas = chunk.deltas[number], gradient = chunk.gradients[l]
     cdef Py_ssize_t n = deltas.n_rows, first = 0
