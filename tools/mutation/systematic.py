@@ -35,7 +35,7 @@ ASSIGNMENTS = ("=", "+=", "-=", "*=", "/=", "//=")
 NO_OPERANDS = {"and", "or", "not", "if", "else", "elif", "while", "return", "in", "for", "cdef"}
 # Where a change is, and the tests that are most likely to notice it.
 FIRST = {
-    "formulas/activation": "test_activations.py", "formulas/optimizers": "test_optimizers.py",
+    "formulas/activation": "test_activations.py", "formulas/optimizer": "test_optimizers.py",
     "formulas/dropout": "test_dropout.py", "machine/vmath": "test_vmath.py", "products": "test_gradients.py",
     "passes": "test_twins.py", "run": "test_runs.py",
 }  # fmt: skip

@@ -3,9 +3,8 @@
 from libc.math cimport sqrt
 
 from bpcore.fleet.lanes cimport LaneUpdates, Lanes, collect, spread
-from bpcore.formulas.optimizers cimport (
-    MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, counts_steps, follow_rule, optimize, prepare,
-)
+from bpcore.formulas.optimizer_loops cimport follow_rule, optimize, prepare
+from bpcore.formulas.optimizers cimport MAX_COEFFICIENTS, MAX_FLAGS, Coefficients, Update, counts_steps
 from bpcore.machine.types cimport (
     GROUP_LANES, LANES, MAX_LANES, PART, PARTS, dload, dset1, dstore, dvec, real, vabs, vec, veq, vfma, vload, vlt,
     vselect, vset1, vstore,

@@ -5,7 +5,7 @@
 
 from bpcore.formulas.activation_loops cimport activate_vecs, prelu_delta_units, prelu_row, prelu_units
 from bpcore.formulas.activations cimport PRELU, is_elementwise
-from bpcore.formulas.optimizers cimport optimize
+from bpcore.formulas.optimizer_loops cimport optimize
 from bpcore.machine.tiles cimport Tiles
 from bpcore.machine.types cimport LANES, TILE_ROWS, real, vload, vstore
 from bpcore.passes.network cimport Chunk, Layer, inputs_of, is_wide, mixes_units

@@ -2,7 +2,7 @@
 
 from libc.math cimport sqrt
 
-from bpcore.formulas.optimizers cimport limit_norms
+from bpcore.formulas.optimizer_loops cimport limit_norms
 from bpcore.machine.types cimport LANES, real, vload, vset1, vstore
 from bpcore.passes.network cimport Layer, Network
 from bpcore.products.vectors cimport add_norms

@@ -1,6 +1,7 @@
 """One optimizer step on a batch of any size."""
 
-from bpcore.formulas.optimizers cimport optimize, plain_sgd_decay, prepare
+from bpcore.formulas.optimizer_loops cimport optimize, prepare
+from bpcore.formulas.optimizers cimport plain_sgd_decay
 from bpcore.machine.types cimport real
 from bpcore.passes.tiny cimport is_tiny
 from bpcore.products.sinks cimport SET, STEP, Sink

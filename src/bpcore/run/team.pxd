@@ -1,6 +1,6 @@
 """The team of threads: how it is started and stopped, what its members are told to do, who takes which part."""
 
-from bpcore.formulas.optimizers cimport optimize
+from bpcore.formulas.optimizer_loops cimport optimize
 from bpcore.machine.threads cimport (
     barrier_wait, close_barrier, open_barrier, pthread_create, pthread_join, resize,
 )
