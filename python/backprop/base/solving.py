@@ -40,6 +40,8 @@ class SolverState:
     """the effective number of parameters"""
     pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
     """the last steps, oldest first, and what each changed in the gradient, as `Solving.remember` has left them"""
+    scale: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(n_parameters,): what Levenberg-Marquardt scales the damping by, 0 for 1; (0,) for 1 everywhere"""
 
 
 @dataclass(slots=True)

@@ -125,6 +125,8 @@ def _solving(left: SolverRun) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     pairs = np.array(state.pairs, np.float64).reshape(len(state.pairs), 2, len(state.point))
     tensors, callbacks = _callbacks("training.solving", left.callbacks)
     tensors.update({"training.solving.point": state.point, "training.solving.pairs": pairs})
+    if state.scale.size:
+        tensors["training.solving.scale"] = state.scale
     settings = {each.name: getattr(solver, each.name) for each in fields(solver)}
     metadata = {
         **{name: int(getattr(state, name)) for name in SOLVER_INTEGERS},
@@ -191,9 +193,12 @@ def restore_solving(model: Model, metadata: Mapping[str, Any], tensors: Mapping[
     real, n = np.dtype(np.float64), model.n_parameters
     point = _tensor(tensors, "training.solving.point", real, (n,)).copy()
     pairs = _tensor(tensors, "training.solving.pairs", real, (None, 2, n))
-    if not (np.isfinite(point).all() and np.isfinite(pairs).all()):
-        raise ValueError("solving: needs finite numbers")
-    state = SolverState(point, pairs=[(s.copy(), y.copy()) for s, y in pairs], **numbers)
+    scale = np.empty(0)
+    if "training.solving.scale" in tensors:  # older files have none
+        scale = _tensor(tensors, "training.solving.scale", real, (n,)).copy()
+    if not all(np.isfinite(each).all() for each in (point, pairs, scale)) or scale.min(initial=0) < 0:
+        raise ValueError("solving: needs finite numbers, and a scale >= 0")
+    state = SolverState(point, pairs=[(s.copy(), y.copy()) for s, y in pairs], scale=scale, **numbers)
     callbacks = _restored_callbacks("training.solving", metadata, tensors)
     n_rows, loss = metadata.get("n_rows"), metadata.get("loss_name")  # older files have none
     if n_rows is not None:

@@ -5,6 +5,7 @@ m in all, there are the tensors ``training.groups.g.solving.j.``
 
 - ``members`` (m,): their rows in the group
 - ``point`` (m, parameters) and ``pairs`` (all pairs, 2, parameters), those of one member after those of another
+- ``scale`` (m, parameters), where one of them has some
 - ``integers`` (m, names), the number of pairs last, and ``reals`` (m, names); ``reason`` (m,), places in a list
 - ``n_rows`` (m,), of their data, 0 where that is not known; older files have none
 - ``solver.*`` for settings that are not the same for all, ``callbacks.*`` as those of a training
@@ -57,6 +58,9 @@ def _kind(
     tensors[prefix + "members"] = rows
     tensors[prefix + "point"] = np.array([state.point for state in found])
     tensors[prefix + "pairs"] = np.array(pairs, np.float64).reshape(len(pairs), 2, n_parameters)
+    if any(state.scale.size for state in found):
+        none = np.zeros(n_parameters)
+        tensors[prefix + "scale"] = np.array([state.scale if state.scale.size else none for state in found])
     integers = [[*(getattr(state, name) for name in SOLVER_INTEGERS), len(state.pairs)] for state in found]
     tensors[prefix + "integers"] = np.array(integers, INDEX)
     tensors[prefix + "reals"] = np.array([[getattr(state, name) for name in SOLVER_REALS] for state in found], _REAL)
@@ -95,8 +99,11 @@ def _restored_kind(
     pairs = tensors.take(prefix + "pairs", _REAL, (None, 2, n_parameters))
     if integers.min() < 0 or ends[-1] != len(pairs):
         raise ValueError(f"{prefix}integers: needs numbers >= 0, the last of which are those of {len(pairs)} pairs")
-    if not (np.isfinite(point).all() and np.isfinite(pairs).all()):
-        raise ValueError(f"{prefix}point, {prefix}pairs: need finite numbers")
+    scale = np.empty((m, 0))
+    if prefix + "scale" in tensors:
+        scale = tensors.take(prefix + "scale", _REAL, (m, n_parameters))
+    if not all(np.isfinite(each).all() for each in (point, pairs, scale)) or scale.min(initial=0) < 0:
+        raise ValueError(f"{prefix}point, {prefix}pairs, {prefix}scale: need finite numbers, the last >= 0")
     reals = tensors.take(prefix + "reals", _REAL, (m, len(SOLVER_REALS)))
     reasons = columns.values_of(prefix + "reason", entry["reasons"], tensors.take(prefix + "reason", INDEX, (m,)))
     n_rows = np.zeros(m, INDEX)
@@ -116,7 +123,8 @@ def _restored_kind(
         values: dict[str, Any] = dict(zip(SOLVER_INTEGERS, integers[i, :-1].tolist(), strict=True))
         values.update(zip(SOLVER_REALS, reals[i].tolist(), strict=True))
         own = [(s.copy(), y.copy()) for s, y in pairs[ends[i] - integers[i, -1] : ends[i]]]
-        state = SolverState(point[i].copy(), pairs=own, **values)
+        known = scale[i].copy() if scale[i].any() else np.empty(0)
+        state = SolverState(point[i].copy(), pairs=own, scale=known, **values)
         kept = [(name, each[i] if each else {}) for name, each in callbacks]
         solver = solvers[i % len(solvers)]
         runs.append(SolverRun(solver, state, str(reasons[i]), kept, int(n_rows[i]) or None, loss))

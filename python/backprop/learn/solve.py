@@ -394,6 +394,7 @@ def solving(
     Beyond the bound parameters do not fit into the network: the loss counts as infinite there.
     """
     loss, data = objective.loss, objective.data
+    scale_inputs(settings, state, objective.layers, data)
     if not isinstance(loss, Custom) and not data.weighs_outputs:
         fixed = threads.are_fixed()
         return objective.module.Solving(
@@ -408,6 +409,23 @@ def solving(
         return math.inf
 
     return Minimisation(bounded, settings, state)
+
+
+def scale_inputs(settings: Solver, state: SolverState, layers: Sequence[Dense], data: Data) -> None:
+    """Let Levenberg-Marquardt damp the weights of an input by its mean square, as if it had a scale of about 1.
+
+    To a power of 16, so that it is 1 for most inputs, and within 16**10, so that no constant but for rounding matters.
+    """
+    if not isinstance(settings, LevenbergMarquardt) or settings.scaling != "identity" or state.scale.size:
+        return
+    weight = np.ones(len(data.X)) if data.sample_weight is None else data.sample_weight
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij,i->j", data.X, data.X, weight, dtype=np.float64) / weight.sum(dtype=np.float64)
+        powers = np.clip(np.rint(np.log2(np.where(squares > 0, squares, 1)) / 4), -60, 60)
+    if powers.any() and layers[0].trainable:
+        state.scale = np.ones(len(state.point))
+        weights = state.scale[: len(powers) * layers[0].units].reshape(len(powers), -1)
+        weights[...] = 16.0 ** np.maximum(powers, powers.max() - 10)[:, np.newaxis]
 
 
 def work_of_an_evaluation(settings: Solver, loss: Loss | Custom, data: Data, n_parameters: int) -> float:

@@ -28,7 +28,7 @@ from backprop.learn.callbacks import Callback, Progress
 from backprop.learn.callbacks.averages import WeightAveraging, only_average, only_averages
 from backprop.learn.fit import all_callbacks
 from backprop.learn.schedules import Schedule
-from backprop.learn.solve import check_solver, reason_of, work_of_an_evaluation
+from backprop.learn.solve import check_solver, reason_of, scale_inputs, work_of_an_evaluation
 from backprop.reference.dense import Dense
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
@@ -152,6 +152,7 @@ def minimize(
     work = work_of_an_evaluation(solver, loss, data, plan.n_parameters)
     used = threads.choose(None if isinstance(n_threads, str) else int(n_threads), work, core.MAX_THREADS)
     fixed, begins_alone = threads.are_fixed(), threads.are_few(work)
+    scale_inputs(solver, state, problem.layers, data)
     run = core.Solving(plan, loss, solver, data, state, used, fixed, begins_alone=begins_alone)
     reason: SolveReason = "time"
     with HeldInterrupts() as interrupts:

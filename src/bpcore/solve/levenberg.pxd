@@ -31,11 +31,12 @@ cdef enum Piece:
     WEIGH
     INVERT
 
-# All vectors but `tried` and `slopes` are of the trainable parameters, (n,).
+# All vectors but `scales`, `tried` and `slopes` are of the trainable parameters, (n,).
 cdef struct Levenberg:
     GaussNewton gn
     Evidence evidence
-    bint scaled  # by the diagonal of the matrix, and not by 1
+    bint by_diagonal  # whether the damping is scaled by the diagonal of the matrix
+    double *scales  # (n_parameters,): the largest diagonal so far, or what else it is scaled by; 0, or NULL: by 1
     double first_damping
     double damping
     double growth
@@ -45,6 +46,7 @@ cdef struct Levenberg:
     double *penalties  # (n,): l2
     double *gradient
     double *diagonal  # of the Gauss-Newton matrix
+    double *scale  # what the damping is multiplied with
     double *step
     double *tried  # (n_parameters,)
     double *slopes  # (n_parameters,): the gradient
@@ -70,6 +72,7 @@ cdef inline void take_levenberg(Arena *arena, const Job *job, Py_ssize_t n_param
     lm.penalties = take_doubles(arena, n)
     lm.gradient = take_doubles(arena, n)
     lm.diagonal = take_doubles(arena, n)
+    lm.scale = take_doubles(arena, n)
     lm.step = take_doubles(arena, n)
     lm.tried = take_doubles(arena, n_parameters)
     lm.slopes = take_doubles(arena, n_parameters)
@@ -120,12 +123,22 @@ cdef inline void fill_matrix(Levenberg *lm, bint damped) noexcept nogil:
     for i in range(n):
         for j in range(i):
             lm.matrix[i * lm.row + j] = lm.gn.product[j * (n + 1) + i]
-        lm.matrix[i * lm.row + i] = lm.diagonal[i] + (lm.damping * scale_of(lm, i) if damped else 0)
+        lm.matrix[i * lm.row + i] = lm.diagonal[i] + (lm.damping * lm.scale[i] if damped else 0)
 
 
-cdef inline double scale_of(const Levenberg *lm, Py_ssize_t i) noexcept nogil:
-    """What the damping is multiplied with; 1 for a parameter without influence."""
-    return lm.diagonal[i] if lm.scaled and lm.diagonal[i] != 0 else 1
+cdef inline void fill_scale(const Job *job, Levenberg *lm) noexcept nogil:
+    """What the damping is multiplied with at the point."""
+    cdef Py_ssize_t at = 0, i
+    cdef int k
+    for k in range(job.n_ranges):
+        for i in range(job.ranges[k].start, job.ranges[k].start + job.ranges[k].length):
+            lm.scale[at] = 1
+            if lm.scales != NULL:
+                if lm.by_diagonal and lm.diagonal[at] > lm.scales[i] and isfinite(lm.diagonal[at]):
+                    lm.scales[i] = lm.diagonal[at]
+                if lm.scales[i] > 0:
+                    lm.scale[at] = lm.scales[i]
+            at += 1
 
 
 cdef inline double unit_of(const Levenberg *lm) noexcept nogil:
@@ -133,8 +146,8 @@ cdef inline double unit_of(const Levenberg *lm) noexcept nogil:
     cdef double most = 0
     cdef Py_ssize_t i
     for i in range(lm.gn.n):
-        most = max(most, lm.diagonal[i])
-    return 1 if lm.scaled else most
+        most = max(most, lm.diagonal[i] / lm.scale[i])
+    return 1 if lm.by_diagonal else most
 
 
 cdef inline double promised_fall(const Levenberg *lm) noexcept nogil:
@@ -142,7 +155,7 @@ cdef inline double promised_fall(const Levenberg *lm) noexcept nogil:
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range(lm.gn.n):
-        total += lm.damping * scale_of(lm, i) * lm.step[i] * lm.step[i]
+        total += lm.damping * lm.scale[i] * lm.step[i] * lm.step[i]
     return 0.5 * (total - dot(lm.gradient, lm.step, lm.gn.n))
 
 
@@ -228,6 +241,7 @@ cdef inline Reason end_iteration(Run *run, Solution *solution, Levenberg *lm) no
     lm.refused = False
     lm.growth = 2
     go_to(lm, FACTOR)
+    fill_scale(&run.job, lm)
     enter(solution, lm.tried, lm.data, lm.slopes)
     if not solution.begun:
         solution.begun = True

@@ -75,7 +75,11 @@ cdef class Solving:
         elif solver.name in ("lm", "bayesian"):
             self.lm.gn.n = trainable_parameters(&self.plan.net)
             self.lm.first_damping = solver.damping
-            self.lm.scaled = solver.scaling == "marquardt"
+            self.lm.by_diagonal = solver.scaling == "marquardt"
+            if self.lm.by_diagonal and not len(self.state.scale):
+                self.state.scale = 0 * self.state.point
+            if len(self.state.scale):
+                self.lm.scales = <double *> self.buffers.add(self.state.scale, sizeof(double), self.solution.n, True)
             job.max_chunk = chunk_for(self.lm.gn.n, job.max_chunk)
             if solver.name == "bayesian":
                 self.fill_evidence()

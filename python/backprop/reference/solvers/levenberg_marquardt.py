@@ -43,9 +43,10 @@ class LevenbergMarquardt(Solver):
     max_evaluations
         Stop after the iteration in which the loss is computed for this time.
     damping
-        The first damping, > 0; with D the identity relative to the largest diagonal element of M.
+        The first damping, > 0; relative to the largest diagonal element of M over that of D.
     scaling
-        D: ``"identity"``, or ``"marquardt"`` for the diagonal of M.
+        D: ``"identity"``, but for the weights of inputs far from a scale of 1, which have their mean square, to a power
+        of 16; or ``"marquardt"``: the diagonal of M, each element the largest so far, as in MINPACK.
 
     Examples
     --------
@@ -73,8 +74,9 @@ class LevenbergMarquardt(Solver):
         M = fit.gauss_newton(x, g)
         value = fit.begin(x, value, g, M)
         state.evaluations = state.counted + (state.iteration == 0)
+        scale = self._scale(state, M)
         if state.iteration == 0:
-            state.damping = min(max(self.damping, ROUNDING), 1 / ROUNDING) * self._unit(M)
+            state.damping = min(max(self.damping, ROUNDING), 1 / ROUNDING) * self._unit(M, scale)
         enter(state, x, fit.shown(x, value), g)
         if not (math.isfinite(value) and math.isfinite(state.slope)):
             yield "not finite"
@@ -83,10 +85,8 @@ class LevenbergMarquardt(Solver):
             if (reason := self.reason_to_stop(state, fit.settled)) is not None:
                 yield reason
             damping, growth = state.damping, 2.0
-            before, taken, refused, unit = value, False, False, self._unit(M)
+            before, taken, refused, unit = value, False, False, self._unit(M, scale)
             for _ in range(MAX_TRIALS):
-                scale = np.diag(M).copy() if self.scaling == "marquardt" else np.ones_like(g)
-                scale[np.diag(M) == 0] = 1  # what is not trainable, or has no influence
                 d = _step(M, damping * scale, g)
                 promised = math.inf
                 if d is not None:
@@ -119,7 +119,7 @@ class LevenbergMarquardt(Solver):
             M = fit.gauss_newton(x, g)
             after, value = value, fit.follow(x, value, g, M)
             state.iteration += 1
-            state.damping = damping
+            state.damping, scale = damping, self._scale(state, M)
             enter(state, x, fit.shown(x, value), g)
             yield self.reason_to_stop(state, fit.settled) or ("loss" if is_flat(self, before, after) else None)
 
@@ -127,9 +127,16 @@ class LevenbergMarquardt(Solver):
         """Return what the method minimises."""
         return Fit(function)
 
-    def _unit(self, M: Vector) -> float:
+    def _scale(self, state: SolverState, M: Vector) -> Vector:
+        """Return D; 1 for what is not trainable, or has had no influence."""
+        known, diagonal = state.scale if len(state.scale) else np.zeros(len(M)), np.diag(M)
+        if self.scaling == "marquardt":
+            known = state.scale = np.where((diagonal > known) & np.isfinite(diagonal), diagonal, known)
+        return np.where(known > 0, known, 1.0)
+
+    def _unit(self, M: Vector, scale: Vector) -> float:
         """Return the damping of a step of the size of one along the gradient."""
-        return 1.0 if self.scaling == "marquardt" else float(np.diag(M).max(initial=0.0))
+        return 1.0 if self.scaling == "marquardt" else float((np.diag(M) / scale).max(initial=0.0))
 
 
 @dataclass(slots=True)
