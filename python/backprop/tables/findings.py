@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from backprop.learn import ranking
 from backprop.network import Network
 from backprop.tables import explaining, scores
-from backprop.tables.preprocessing import Preprocessing
+from backprop.tables.preparing import Plan
+from backprop.tables.preprocessing import Inputs, Preprocessing
 from backprop.tables.scores import Scores
-from backprop.tables.targets import Labels, Target
+from backprop.tables.table import Table
+from backprop.tables.targets import Labels, Target, said_unknown, truth_of
 
 MAX_POINTS = 300  # of a curve, or of a cloud
 MAX_CLASSES = 20  # of a confusion matrix
@@ -88,63 +90,67 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What is known about rows and model before they are looked at: fields of `Findings`, and the losses."""
+class Rows:
+    """Rows with the truth."""
 
-    data: str
+    name: str
+    X: NDArray[Any]
+    """(n, n_inputs)"""
+    truths: Mapping[str, tuple[NDArray[np.int64], NDArray[Any]]]
+    """for each target the rows whose truth is known, and this truth"""
+    weight: NDArray[np.float64] | None
     notes: Sequence[str]
-    training: Mapping[str, Any]
-    curves: Mapping[str, Mapping[str, Sequence[float]]]
+
+
+def held_out(plan: Plan) -> Rows:
+    """Return the rows held out from a training, or those that it was about where there are none."""
+    rows = plan.split.scored
+    where = "rows held out" if len(plan.split.held_out) else "rows trained on"
+    truths = {target.name: (np.arange(len(rows)), truth[rows])
+              for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)}  # fmt: skip
+    weight = scores.some_weights(plan.weight, rows)
+    return Rows(f"{plan.name}, {len(rows):,} {where}", plan.X[rows], truths, weight, plan.notes)
+
+
+def rows_of(table: Table, fitted: Preprocessing, encoded: Inputs, training: Mapping[str, Any]) -> Rows:
+    """Return the rows of a table that has the targets."""
+    truths, notes = {}, [*encoded.notes]
+    if table.name == training.get("data") != "data":
+        notes.append("The model was trained on some of these rows: on new ones, scores are lower.")
+    for target in fitted.targets:
+        truth = truth_of(table, target)
+        rows = np.flatnonzero(truth.known)
+        if not len(rows):
+            raise ValueError(f"{table.name}: no row has a known value of {target.name!r}")
+        truths[target.name] = (rows, truth.encoded[rows])
+        if truth.unknown:
+            notes.append(said_unknown(target.name, truth.unknown, truth.first_unknown))
+    return Rows(f"{table.name}, {len(encoded.X):,} rows", encoded.X, truths, None, notes)
 
 
 def found(
     networks: Mapping[str, Network],
     fitted: Preprocessing,
+    rows: Rows,
     threshold: float | None,
-    X: NDArray[Any],
-    truths: Mapping[str, tuple[NDArray[np.int64], NDArray[Any]]],
-    weight: NDArray[np.float64] | None,
-    said: Said,
+    training: Mapping[str, Any],
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> Findings:
-    """Return what is found out on encoded rows.
-
-    Parameters
-    ----------
-    networks
-        The network of each target.
-    fitted
-        How the rows were encoded.
-    threshold
-        From which probability on the positive class is predicted.
-    X
-        The inputs, (n, n_inputs).
-    truths
-        For each target the rows whose truth is known, and this truth.
-    weight
-        Their weights, (n,), or None.
-    said
-        What is known already.
-    """
-    parts = [
-        _part(
-            networks[target.name],
-            fitted,
-            target,
-            threshold,
-            said.curves.get(target.name, {}),
-            X[rows],
-            truth,
-            None if weight is None else weight[rows],
-        )
-        for target in fitted.targets
-        for rows, truth in [truths[target.name]]
-    ]
+    """Return what is found out on encoded rows; curves has the losses of the epochs for each target."""
+    parts, notes = [], [*rows.notes]
+    for target in fitted.targets:
+        known, truth = rows.truths[target.name]
+        weight = None if rows.weight is None else rows.weight[known]
+        losses = curves.get(target.name, {})
+        parts.append(_part(networks[target.name], fitted, target, threshold, losses, rows.X[known], truth, weight))
+        if text := scores.undefined(target, truth):
+            notes.append(f"{target.name}: {text}")
     columns = [
         (column.name, column.meaning + (f" ({column.why})" if column.why else ""), ", ".join(how.inputs[:6])
          + (f", ... ({len(how.inputs)})" if len(how.inputs) > 6 else ""))
         for column, how in zip(fitted.columns, fitted.inputs, strict=True)
     ]  # fmt: skip
-    return Findings(said.data, columns, fitted.left_out, said.notes, said.training, parts)
+    return Findings(rows.name, columns, fitted.left_out, notes, training, parts)
 
 
 def _part(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from backprop.base import checks as check
 from backprop.base.history import History
 from backprop.network import Network
-from backprop.tables import engine, preparing, recipe, scores, targets
+from backprop.tables import engine, predicting, preparing, recipe, scores, targets
 from backprop.tables.columns import Asked, Names
 from backprop.tables.engine import Limits
 from backprop.tables.predicting import Prediction, Scored
 from backprop.tables.preparing import Plan
-from backprop.tables.preprocessing import Preprocessing
+from backprop.tables.preprocessing import Inputs, Preprocessing
 from backprop.tables.recipe import Settings
 from backprop.tables.scores import Scores
 from backprop.tables.sources import open_table
 from backprop.tables.table import Table
 from backprop.tables.targets import Labels, Target, Task
-from backprop.tables.training import OnStart, curves, summary, trained
+from backprop.tables.training import OnStart, all_trained
 
 if TYPE_CHECKING:
     from backprop.tables.report import Report
@@ -204,27 +204,8 @@ class TableModel:
         self, plan: Plan, *, progress: bool | Literal["auto"] = "auto", on_start: OnStart | None = None
     ) -> TableModel:
         """Train on what `prepare` returned; `on_start` is told each target, network and arguments before its `fit`."""
-        fold_scores: dict[str, list[Scores]] = {}
-        for fold in preparing.fold_plans(plan):
-            for target, truth in zip(fold.preprocessing.targets, fold.truths, strict=True):
-                network, _ = trained(fold, target, truth, progress)
-                outputs = network.predict(fold.X[fold.split.held_out])
-                rows = fold.split.held_out
-                fold_scores.setdefault(target.name, []).append(
-                    self._measured(target, outputs, truth, rows, plan.weight)
-                )
-        networks, history = {}, {}
-        for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True):
-            networks[target.name], history[target.name] = trained(plan, target, truth, progress, on_start)
-        rows = plan.split.scored
-        found = {
-            target.name: self._measured(target, networks[target.name].predict(plan.X[rows]), truth, rows, plan.weight)
-            for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)
-        }
-        vars(self).update(  # all at once: Ctrl-C leaves the model as it was
-            plan=plan, preprocessing=plan.preprocessing, networks=networks, history=history, fold_scores=fold_scores,
-            scores=found, training=summary(plan, history, found), curves=curves(history),
-        )  # fmt: skip
+        found = all_trained(plan, self.settings.threshold, progress, on_start)
+        vars(self).update(found)  # all at once: Ctrl-C leaves the model as it was
         return self
 
     @property
@@ -232,18 +213,9 @@ class TableModel:
         """The rows of `plan` that the scores are about: those held out, or the training rows where there are none."""
         return self._planned().split.scored
 
-    def _measured(
-        self, target: Target, outputs: NDArray[Any], truth: NDArray[Any], rows: NDArray[Any], weight: Any
-    ) -> Scores:
-        weights = None if weight is None or not weight[rows].any() else weight[rows]
-        return scores.measured(target, outputs, truth[rows], weights, self.settings.threshold)
-
     def _limits(self, memory: str | int | None) -> Limits:
-        n_threads = self.settings.n_threads
-        return Limits(
-            None if memory is None else engine.memory_size("memory", memory),
-            None if isinstance(n_threads, str) else n_threads,
-        )
+        n_threads, size = self.settings.n_threads, None if memory is None else engine.memory_size("memory", memory)
+        return Limits(size, None if isinstance(n_threads, str) else n_threads)
 
     # --- predicting ------------------------------------------------------------------------------------------------
 
@@ -273,8 +245,7 @@ class TableModel:
             If a column is not there, or a cell is not what it needs to be.
         """
         model = self if threshold is None else self.with_settings(threshold=threshold)
-        found = model.predictions(data, sql=sql, table=table).values
-        return next(iter(found.values())) if len(found) == 1 else dict(found)
+        return _one_or_all(model.predictions(data, sql=sql, table=table).values)
 
     def predict_proba(self, data: Any, *, sql: str | None = None, table: str | None = None) -> Any:
         """Return the probabilities of the classes, (n, n_classes), in the order of `classes`; see `predict`.
@@ -290,14 +261,14 @@ class TableModel:
                 raise ValueError(
                     f"predict_proba: needs a classification; the model predicts the number {target.name!r}"
                 )
-        return next(iter(found.values())) if len(found) == 1 else dict(found)
+        return _one_or_all(found)
 
     @property
     def classes(self) -> Any:
         """The labels that are predicted, in the order of the probabilities; with several targets a dict of them."""
         found = {target.name: target.decoded(np.arange(target.n_outputs))
                  for target in self._fitted().targets if isinstance(target, Labels)}  # fmt: skip
-        return next(iter(found.values())) if len(self.networks) == 1 and found else found
+        return _one_or_all(found) if len(self.networks) == 1 else found
 
     def predictions(
         self, data: Any, *, sql: str | None = None, table: str | None = None, memory: str | int | None = None,
@@ -309,16 +280,14 @@ class TableModel:
             data = {column: value if _is_column(value) else [value] for column, value in data.items()}
         opened = open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name)
         preparing.check_memory(opened, len(opened), len(fitted.columns), fitted.n_inputs)
-        dtype = next(iter(self.networks.values())).dtype
-        encoded = fitted.encode(opened, dtype)
+        encoded = self._encoded(opened)
         outputs = {name: network.predict(encoded.X) for name, network in self.networks.items()}
-        values = {target.name: self._decoded(target, outputs[target.name]) for target in fitted.targets}
+        threshold = self.settings.threshold
+        values = {target.name: scores.decoded(target, outputs[target.name], threshold) for target in fitted.targets}
         return Prediction(opened, outputs, values, encoded.missing, encoded.unknown, encoded.notes)
 
-    def _decoded(self, target: Target, outputs: NDArray[Any]) -> NDArray[Any]:
-        if isinstance(target, Labels):
-            return target.decoded(scores.classes(target, outputs, self.settings.threshold))
-        return target.decoded(outputs).astype(target.dtype(outputs.dtype))
+    def _encoded(self, opened: Table) -> Inputs:
+        return self._fitted().encode(opened, next(iter(self.networks.values())).dtype)
 
     def evaluate(
         self, data: Any, *, sql: str | None = None, table: str | None = None, weight: str | None = None
@@ -337,25 +306,12 @@ class TableModel:
         ValueError
             If no row can be scored; otherwise as `predict`.
         """
-        prediction = self.predictions(data, sql=sql, table=table)
-        found = {target.name: self.scored(prediction, target, weight).scores for target in self._fitted().targets}
-        return next(iter(found.values())) if len(found) == 1 else found
+        found = self.predictions(data, sql=sql, table=table)
+        return _one_or_all({each.name: self.scored(found, each, weight).scores for each in self._fitted().targets})
 
     def scored(self, prediction: Prediction, target: Target, weight: str | None = None) -> Scored:
         """Compare predictions with the target that their table has, as far as it has one."""
-        opened = prediction.table
-        opened.column(target.name, "target column")
-        truth = targets.truth_of(opened, target)
-        if not truth.known.any():
-            if truth.unknown:
-                raise ValueError(targets.said_unknown(target.name, truth.unknown, truth.first_unknown))
-            raise ValueError(f"column {target.name!r} is empty")
-        rows = np.flatnonzero(truth.known)
-        weights = None
-        if weight is not None:
-            weights = preparing.weights_of(opened, weight)
-        found = self._measured(target, prediction.outputs[target.name][rows], truth.encoded, rows, weights)
-        return Scored(found, len(rows), truth.unknown, truth.first_unknown)
+        return predicting.scored(prediction, target, weight, self.settings.threshold)
 
     # --- looking into it -------------------------------------------------------------------------------------------
 
@@ -389,15 +345,14 @@ class TableModel:
         found = self.predictions(row)
         if len(found.table) != 1:
             raise ValueError(f"row: needs one row, got {len(found.table):,}")
-        fitted = self._fitted()
-        x = fitted.encode(found.table, next(iter(self.networks.values())).dtype).X
+        fitted, x = self._fitted(), self._encoded(found.table).X
         each = {
             target.name: explaining.explained(
                 self.networks[target.name], fitted, target, x, found.values[target.name].tolist()[0]
             )
             for target in fitted.targets
         }
-        return next(iter(each.values())) if len(each) == 1 else each
+        return _one_or_all(each)
 
     def report(
         self, data: Any = None, *, sql: str | None = None, table: str | None = None, memory: str | int | None = None,
@@ -425,45 +380,17 @@ class TableModel:
         ValueError
             If there are no rows with the truth; otherwise as `predict`.
         """
-        if data is None and sql is None:
-            plan, rows = self._planned(), self.scored_rows
-            where = "rows held out" if len(plan.split.held_out) else "rows trained on"
-            truths = {target.name: (np.arange(len(rows)), truth[rows])
-                      for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)}  # fmt: skip
-            weight = None if plan.weight is None or not plan.weight[rows].any() else plan.weight[rows]
-            name = f"{plan.name}, {len(rows):,} {where}"
-            return self._reported(name, plan.X[rows], truths, weight, plan.notes)
-        return self._report_on(open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name))
-
-    def _report_on(self, opened: Table) -> Report:
-        fitted = self._fitted()
-        encoded = fitted.encode(opened, next(iter(self.networks.values())).dtype)
-        X, truths, notes = encoded.X, {}, [*encoded.notes]
-        if opened.name == self.training.get("data") != "data":
-            notes.append("The model was trained on some of these rows: on new ones, scores are lower.")
-        for target in fitted.targets:
-            opened.column(target.name, "target column")
-            truth = targets.truth_of(opened, target)
-            rows = np.flatnonzero(truth.known)
-            if not len(rows):
-                raise ValueError(f"{opened.name}: no row has a known value of {target.name!r}")
-            truths[target.name] = (rows, truth.encoded[rows])
-            if truth.unknown:
-                notes.append(targets.said_unknown(target.name, truth.unknown, truth.first_unknown))
-        return self._reported(f"{opened.name}, {len(X):,} rows", X, truths, None, notes)
-
-    def _reported(
-        self, name: str, X: NDArray[Any], truths: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
-        weight: NDArray[np.float64] | None, notes: Sequence[str],
-    ) -> Report:  # fmt: skip
         from backprop.tables import findings
         from backprop.tables.report import Report
 
-        absent = [f"{target.name}: {text}" for target in self._fitted().targets
-                  if (text := scores.undefined(target, truths[target.name][1]))]  # fmt: skip
-        said = findings.Said(name, [*notes, *absent], self.training, self.curves)
-        threshold = self.settings.threshold
-        return Report(findings.found(self.networks, self._fitted(), threshold, X, truths, weight, said))
+        fitted = self._fitted()
+        if data is None and sql is None:
+            rows = findings.held_out(self._planned())
+        else:
+            opened = open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name)
+            rows = findings.rows_of(opened, fitted, self._encoded(opened), self.training)
+        said = self.settings.threshold, self.training, self.curves
+        return Report(findings.found(self.networks, fitted, rows, *said))
 
     def with_settings(self, **settings: Any) -> TableModel:
         """Return the model with another ``threshold`` or ``n_threads``; the networks are the same."""
@@ -542,6 +469,11 @@ class TableModel:
         if self.plan is None:
             raise ValueError("TableModel: needs the rows that it was fitted on; a model from a file has none")
         return self.plan
+
+
+def _one_or_all(found: Mapping[str, Any]) -> Any:
+    """Return what there is for the only target, or a dict from the names of several."""
+    return next(iter(found.values())) if len(found) == 1 else dict(found)
 
 
 def _is_column(value: Any) -> bool:

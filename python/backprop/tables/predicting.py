@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from backprop.tables import scores
+from backprop.tables.preparing import weights_of
 from backprop.tables.scores import Scores
 from backprop.tables.table import Table
+from backprop.tables.targets import Target, said_unknown, truth_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +63,16 @@ class Scored:
     n_rows: int
     unknown: Counter[str]
     first_unknown: tuple[int, str] | None
+
+
+def scored(prediction: Prediction, target: Target, weight: str | None, threshold: float | None) -> Scored:
+    """Compare predictions with the target that their table has; `weight` is a column of it."""
+    truth, table = truth_of(prediction.table, target), prediction.table
+    rows = np.flatnonzero(truth.known)
+    if not len(rows):
+        if truth.unknown:
+            raise ValueError(said_unknown(target.name, truth.unknown, truth.first_unknown))
+        raise ValueError(f"column {target.name!r} is empty")
+    weights = scores.some_weights(None if weight is None else weights_of(table, weight), rows)
+    found = scores.measured(target, prediction.outputs[target.name][rows], truth.encoded[rows], weights, threshold)
+    return Scored(found, len(rows), truth.unknown, truth.first_unknown)

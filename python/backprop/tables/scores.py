@@ -47,6 +47,13 @@ def classes(target: Labels, outputs: NDArray[Any], threshold: float | None = Non
     return said
 
 
+def decoded(target: Target, outputs: NDArray[Any], threshold: float | None) -> NDArray[Any]:
+    """Return what the outputs say, (n,): labels, or numbers."""
+    if isinstance(target, Labels):
+        return target.decoded(classes(target, outputs, threshold))
+    return target.decoded(outputs).astype(target.dtype(outputs.dtype))
+
+
 def measured(
     target: Target,
     outputs: NDArray[Any],
@@ -79,6 +86,11 @@ def measured(
                         ("average_precision", chances)):  # fmt: skip
         found[name] = metrics.METRICS[name](given, true, weight)
     return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def some_weights(weight: NDArray[np.float64] | None, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return the weights of some rows; None where there are none, or all are 0."""
+    return None if weight is None or not weight[rows].any() else weight[rows]
 
 
 def baseline(target: Target, train_truth: NDArray[Any], truth: NDArray[Any]) -> tuple[str, Scores]:

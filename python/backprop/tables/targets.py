@@ -256,6 +256,7 @@ class Truth:
 def truth_of(table: Table, target: Target, decimal: str | None = None) -> Truth:
     """Return what a table says about a target; ValueError where a cell is no number or truth value."""
     column = target.column
+    table.column(target.name, "target column")
     seen = values.evidence(table, [target.name])[target.name]
     marks, _ = values.decimal_marks({target.name: seen}, decimal or table.decimal)
     column = Column(column.name, column.meaning, decimal=marks[target.name], numbers=column.numbers)

@@ -1,4 +1,4 @@
-"""One training: the network of a target on the rows of a plan, and its record."""
+"""Training: the network of each target on the rows of a plan, its record and scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backprop.base.history import History
 from backprop.network import Network
 from backprop.tables import choosing, recipe, scores
-from backprop.tables.preparing import Plan
+from backprop.tables.preparing import Plan, fold_plans
 from backprop.tables.scores import Scores
 from backprop.tables.targets import Target
 
@@ -19,6 +19,30 @@ OnStart: TypeAlias = Callable[[Target, Network, Mapping[str, Any]], None]
 MAX_KEPT_EPOCHS = 500
 DIVERGED = 10.0
 """A loss that grew by this factor tells of a training that went wrong, not of one that learned little."""
+
+
+def all_trained(plan: Plan, threshold: float | None, progress: Any, on_start: OnStart | None) -> dict[str, Any]:
+    """Return what a `TableModel` keeps of a training, by the names of its attributes."""
+    fold_scores: dict[str, list[Scores]] = {}
+    for fold in fold_plans(plan):
+        for name, found in _trained_once(fold, threshold, progress, None)["scores"].items():
+            fold_scores.setdefault(name, []).append(found)
+    whole = _trained_once(plan, threshold, progress, on_start)
+    history = whole["history"]
+    whole |= {"plan": plan, "preprocessing": plan.preprocessing, "fold_scores": fold_scores, "curves": curves(history)}
+    return whole | {"training": summary(plan, history, whole["scores"])}
+
+
+def _trained_once(plan: Plan, threshold: float | None, progress: Any, on_start: OnStart | None) -> dict[str, Any]:
+    """Return networks and records of all targets, and their scores on the rows held out."""
+    networks, history, measured = {}, {}, {}
+    rows = plan.split.scored
+    weights = scores.some_weights(plan.weight, rows)
+    for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True):
+        network, history[target.name] = trained(plan, target, truth, progress, on_start)
+        networks[target.name], outputs = network, network.predict(plan.X[rows])
+        measured[target.name] = scores.measured(target, outputs, truth[rows], weights, threshold)
+    return {"networks": networks, "history": history, "scores": measured}
 
 
 def trained(
@@ -35,9 +59,7 @@ def trained(
         on_start(target, network, settings)
     validation: Any = None
     if len(watching):
-        validation = (plan.X[watching], truth[watching])
-        if weight is not None and weight[watching].any():
-            validation = (*validation, weight[watching])
+        validation = (plan.X[watching], truth[watching], scores.some_weights(weight, watching))
     X, y = plan.X[rows], truth[rows]
     # Without the weights of classes, and with those of rows: the same measure before and after.
     before = network.evaluate(X, y, loss=settings["loss"], sample_weight=weights)["loss"]
