@@ -26,7 +26,6 @@ import numpy as np
 import pytest
 from backprop.backends import choice
 from backprop.history import History
-from backprop.model.fleet import FleetModel
 from backprop.model.views import Views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,7 +49,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 EXPECTED = (TypeError, ValueError, bp.DivergedError)
 N = 7
 SIZE = 3  # of a fleet
-BASES = *bp.Network.__mro__[1:], FleetModel  # networks and fleets have their methods
+BASES = *bp.Network.__mro__[1:], *bp.Fleet.__mro__[1:]  # networks and fleets have their methods
 
 
 # ---- the functions ----

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from backprop.base import checks as check
+
 _HALF = 2**64 - 1
 _WHOLE = 2**128 - 1
 _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
@@ -53,6 +55,30 @@ def shuffled(n: int, bit_generator: np.random.PCG64) -> NDArray[np.int64]:
 
 
 # --- many seeds at once --------------------------------------------------------------------------------------------
+
+
+def seeds(size: Any, seed: Any) -> Sequence[int]:
+    """Return the seeds of a fleet's members."""
+    if size is not None:
+        size = check.integer("size", size, at_least=1)
+    if seed is None or isinstance(seed, (bool, int, np.integer)):
+        if size is None:
+            raise ValueError("size: needs the number of members unless seed is a sequence, got None")
+        first: Any = np.random.SeedSequence().entropy if seed is None else check.integer("seed", seed, at_least=0)
+        return range(first, first + size)
+    if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)) or not len(seed):
+        raise TypeError(f"seed: needs an integer, None or a sequence of integers, got {check.shown(seed)}")
+    if size is not None and size != len(seed):
+        raise ValueError(f"seed: needs one for each of the {size} members, got {len(seed)}")
+    return kept([check.integer(f"seed[{k}]", each, at_least=0) for k, each in enumerate(seed)])
+
+
+def kept(seeds: Sequence[int]) -> Sequence[int]:
+    """Return seeds in a form that takes little memory: a range, an array of int64, or a tuple."""
+    count = range(seeds[0], seeds[0] + len(seeds))
+    if isinstance(seeds, range) or all(map(int.__eq__, map(int, seeds), count)):
+        return seeds if isinstance(seeds, range) else count
+    return np.array(seeds, np.int64) if max(seeds) < 2**63 else tuple(map(int, seeds))  # type: ignore[return-value]
 
 
 def words_of_seeds(seeds: Sequence[int], stream: int) -> NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -32,6 +33,15 @@ def new_parameters(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
     memory = np.zeros(size + CACHE_LINE, np.uint8)
     start = -memory.__array_interface__["data"][0] % CACHE_LINE
     return memory[start : start + size].view(dtype)
+
+
+def new_block(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
+    """Return `new_parameters` in this shape; ValueError where they do not fit into memory."""
+    n = math.prod(shape)
+    try:
+        return new_parameters(n, dtype).reshape(shape)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(f"{name}: needs parameters that fit into memory, got {n:,} of them") from error
 
 
 class Data(NamedTuple):

@@ -30,9 +30,11 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.frames import checked_names
+from backprop.base.random import kept
+from backprop.base.types import new_block
 from backprop.files import models
 from backprop.files.columns import INDEX, Tensors, all_finite, records, settings
-from backprop.model.fleet import FleetModel, Group, new_block
+from backprop.model.fleet import FleetModel, Group
 from backprop.reference.dense import Dense, checked_layers
 from backprop.reference.layout import end, layout
 
@@ -58,7 +60,7 @@ def contents(fleet: FleetModel, extra: Mapping[str, Any] | None) -> tuple[dict[s
         tensors[prefix + "members"] = np.ascontiguousarray(group.members)
         tensors[prefix + "seeds"] = _words(group.seeds)
         for array in layout(group.n_inputs, group.layers[0]):
-            block = array.of_rows(group.parameters)
+            block = array.of(group.parameters)
             tensors[f"{prefix}layers.{array.layer}.{array.name}"] = np.ascontiguousarray(block)
         layers = []
         for k in range(len(group.layers[0])):
@@ -99,7 +101,7 @@ def _group(prefix: str, entry: Mapping[str, Any], tensors: Tensors, dtype: np.dt
     layers = _layers(prefix, entry["layers"], tensors, n)
     arrays = layout(n_inputs, layers[0])
     blocks = [tensors.take(f"{prefix}layers.{each.layer}.{each.name}", dtype, (n, *each.shape)) for each in arrays]
-    parameters = new_block((n, end(arrays)), dtype)
+    parameters = new_block("size", (n, end(arrays)), dtype)
     for array, block in zip(arrays, blocks, strict=True):
         parameters[:, array.part] = block.reshape(n, array.size)
     names = checked_names("feature_names", entry.get("feature_names"), n_inputs)
@@ -147,13 +149,9 @@ def _words(seeds: Sequence[int]) -> NDArray[np.uint64]:
 
 def _seeds(words: NDArray[np.uint64]) -> Sequence[int]:
     """Return the seeds as a group keeps them."""
-    n, n_words = words.shape
+    n_words = words.shape[1]
     if not n_words:
         raise ValueError("seeds: need a number each")
-    if n_words == 1 and words.max() < 2**63:
-        seeds = words[:, 0].astype(np.int64)
-        first = int(seeds[0])
-        return range(first, first + n) if first + n < 2**63 and (np.diff(seeds) == 1).all() else seeds  # type: ignore[return-value]
-    each = [int.from_bytes(row.tobytes(), "little") for row in words.astype("<u8")]
-    count = range(each[0], each[0] + n)
-    return count if all(map(int.__eq__, each, count)) else tuple(each)
+    if n_words == 1:
+        return kept(words[:, 0].tolist())
+    return kept([int.from_bytes(row.tobytes(), "little") for row in words.astype("<u8")])

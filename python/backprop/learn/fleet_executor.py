@@ -30,6 +30,7 @@ from backprop.learn.fleet_divergence import FleetDivergedError
 from backprop.learn.fleet_fit import Begun
 from backprop.model import fleet_rows
 from backprop.model.fleet import FleetModel, Group
+from backprop.model.fleet_parts import part_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -191,7 +192,7 @@ class PiecesRun:
         """Return some members of a group, with their rows and what they are trained with."""
         group, data, validation = self.begun.groups[g]
         members = group.members[rows]
-        fleet = self.fleet._part(members)
+        fleet = part_of(self.fleet, members)
         loss = self.arguments.get("loss")
         X, y, weight = _given(data.part(rows), group, loss)
         arguments = {**self.arguments, "sample_weight": weight}

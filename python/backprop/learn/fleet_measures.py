@@ -1,4 +1,4 @@
-"""The metrics of a fleet's members, measured after each epoch."""
+"""Losses and metrics of a fleet's members, each over all its rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from backprop.base.types import Data, RealArray
 from backprop.learn import metrics as metric_functions
 from backprop.learn.callbacks.plateaus import sign
 from backprop.model.fleet import FleetModel, Group
+from backprop.model.objective import Objective
 from backprop.reference.losses import Loss
 
 
@@ -60,12 +61,25 @@ class FleetMeasures:
         return values
 
 
+def losses(
+    fleet: FleetModel, X: Any, y: Any, loss: Any, sample_weight: Any, gradients: RealArray | None = None
+) -> NDArray[np.float64]:
+    """Return the loss of each member over all its rows, (size,); members of one shape may have gradients."""
+    values = np.empty(len(fleet))
+    for group, checked, data in fleet._data(X, y, loss, sample_weight):
+        plans = [fleet._core.Plan(group.n_inputs, layers) for layers in group.layers]
+        for row, k in enumerate(group.members.tolist()):
+            objective = Objective(fleet._core, plans[row % len(plans)], group.layers_of(row), checked, data.of(row))
+            values[k] = objective(group.parameters[row], None if gradients is None else gradients[row])
+    return values
+
+
 def evaluate(
     fleet: FleetModel, X: Any, y: Any, loss: Any, metrics: Any, sample_weight: Any
 ) -> dict[str, NDArray[np.float64]]:
     """Return losses and metrics over all rows, (size,) each; `backprop.Fleet.evaluate` documents it."""
     functions = metric_functions.resolved(metrics)
-    values = {"loss": fleet._losses(X, y, loss, sample_weight, None)}
+    values = {"loss": losses(fleet, X, y, loss, sample_weight)}
     values.update((name, np.empty(len(fleet))) for name in functions)
     for group, checked, data in fleet._data(X, y, loss, sample_weight) if functions else ():
         measures = FleetMeasures(fleet._core, group, checked, functions, {"": data})

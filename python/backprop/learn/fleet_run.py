@@ -23,8 +23,7 @@ from backprop.learn.fleet_calls import PartCalls, for_each
 from backprop.learn.fleet_divergence import Repetition
 from backprop.learn.fleet_measures import FleetMeasures
 from backprop.learn.fleet_members import Networks
-from backprop.learn.fleet_part import Part
-from backprop.learn.fleet_rates import RateTables
+from backprop.learn.fleet_part import Part, RateTables
 from backprop.learn.schedules import Schedule
 from backprop.model.fleet import FleetModel
 

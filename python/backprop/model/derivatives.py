@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from backprop.base import checks as check
 from backprop.base.types import Data, RealArray
-from backprop.model.flat import flat
+from backprop.model.views import flat
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
+    from backprop.model.views import LayerArrays
     from backprop.reference.losses import Loss
 
 
@@ -46,7 +48,29 @@ def _of_outputs(network: Model, X: ArrayLike, what: str, shape: tuple[int, ...])
     return out
 
 
+def backward(network: Model, X: Any, head: Any) -> tuple[list[LayerArrays], RealArray]:
+    """Return the gradients of a function of the outputs with respect to parameters and inputs."""
+    X = network._features(X)
+    shape = (len(X), network.n_outputs)
+
+    def checked_head(outputs: RealArray) -> RealArray:
+        return check.array("head", head(outputs) if callable(head) else head, network.dtype, shape)
+
+    gradient: RealArray = np.zeros_like(network._parameters)
+    input_gradient: RealArray = np.empty_like(X)
+    network._core.backward(network._plan, network._parameters, X, checked_head, gradient, input_gradient)
+    return network._views(gradient), input_gradient
+
+
 # --- of the loss ---------------------------------------------------------------------------------------------------
+
+
+def input_gradients(network: Model, X: ArrayLike, y: ArrayLike, loss: Any, sample_weight: Any) -> RealArray:
+    """Return the gradient of the loss with respect to X, (n, n_inputs)."""
+    objective = network._objective(X, y, loss, sample_weight)
+    gradient: RealArray = np.empty_like(objective.data.X)
+    objective(network._parameters, None, gradient)
+    return gradient
 
 
 def gradients_per_row(network: Model, X: ArrayLike, y: ArrayLike, loss: Any, sample_weight: Any) -> RealArray:
@@ -72,7 +96,7 @@ def curvature_product(
     checked, data = _of_loss(network, X, y, loss, sample_weight)
     if isinstance(checked, Compiled):
         raise ValueError("loss: needs one of the library, whose second derivatives are known, got a compiled one")
-    vector = flat("v", network, v).copy()
+    vector = flat("v", network._arrays_of_layers, network.dtype, v).copy()
     for array in network._layout:
         if not array.trainable:
             vector[array.part] = 0

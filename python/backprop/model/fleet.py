@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
@@ -20,12 +19,12 @@ from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.keywords import explained
 from backprop.base.state import TrainingState
-from backprop.base.types import RealArray, new_parameters
+from backprop.base.types import RealArray, new_block
 from backprop.model import fleet_rows, rows
-from backprop.model.model import LayerArrays, Model
-from backprop.model.views import Views
+from backprop.model.model import Model
+from backprop.model.views import Views, arrays_of
 from backprop.reference.dense import Dense, checked_layers
-from backprop.reference.layout import ArrayLayout, layout, parameter_count
+from backprop.reference.layout import ArrayLayout, by_layer, draw, end, layout
 
 if TYPE_CHECKING:
     from backprop.base.solving import SolverRun
@@ -78,6 +77,11 @@ class Group:
         """Number of outputs."""
         return self.layers[0][-1].units
 
+    @property
+    def arrays_of_layers(self) -> Sequence[Sequence[ArrayLayout]]:
+        """Where the arrays of each layer stand in a row of the parameters."""
+        return by_layer(layout(self.n_inputs, self.layers[0]), len(self.layers[0]))
+
     def layers_of(self, row: int) -> tuple[Dense, ...]:
         """Return the layers of one member."""
         return self.layers[row % len(self.layers)]
@@ -128,33 +132,8 @@ def some(values: Sequence[Any], index: Any) -> Any:
     if isinstance(index, slice) or isinstance(values, np.ndarray):
         return values[index]
     if isinstance(values, range):
-        return kept([values[k] for k in index.tolist()])
+        return random.kept([values[k] for k in index.tolist()])
     return tuple(values[k] for k in index.tolist())
-
-
-def kept(seeds: Sequence[int]) -> Sequence[int]:
-    """Return seeds in a form that takes little memory: a range, an array of int64, or a tuple."""
-    count = range(seeds[0], seeds[0] + len(seeds))
-    if isinstance(seeds, range) or all(map(int.__eq__, map(int, seeds), count)):
-        return seeds if isinstance(seeds, range) else count
-    return np.array(seeds, np.int64) if max(seeds) < 2**63 else tuple(map(int, seeds))  # type: ignore[return-value]
-
-
-def _arrays(group: Group, name: str, block: RealArray) -> list[RealArray | None]:
-    """Return each layer's array of that name as a view of a block that is laid out like the group's parameters."""
-    found: list[RealArray | None] = [None] * len(group.layers[0])
-    for array in layout(group.n_inputs, group.layers[0]):
-        if array.name == name:
-            found[array.layer] = array.of_rows(block)
-    return found
-
-
-def new_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> RealArray:
-    """Return zeros (size, n_parameters) that begin where a cache line does."""
-    try:
-        return new_parameters(math.prod(shape), dtype).reshape(shape)
-    except (MemoryError, ValueError) as error:
-        raise ValueError(f"size: needs parameters that fit into memory, got {shape} of them") from error
 
 
 class FleetModel:
@@ -181,10 +160,11 @@ class FleetModel:
     ) -> None:
         n_inputs = check.integer("n_inputs", n_inputs, at_least=1)
         one = checked_layers(layers)
-        seeds = _seeds(size, seed)
+        seeds = random.seeds(size, seed)
         real = check.real_dtype("dtype", dtype)
-        parameters = new_block((len(seeds), parameter_count(n_inputs, one)), real)
-        _draw(parameters, layout(n_inputs, one), one, seeds)
+        arrays = layout(n_inputs, one)
+        parameters = new_block("size", (len(seeds), end(arrays)), real)
+        draw(parameters, arrays, one, seeds)
         members = np.arange(len(seeds), dtype=np.int64)
         self._assemble((Group(members, n_inputs, (one,), seeds, parameters),), real, backend)
 
@@ -236,7 +216,8 @@ class FleetModel:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of each member, as `Network.seed`."""
-        return tuple(self._by_member(lambda group, row: int(group.seeds[row])))
+        found = {k: seed for group in self._groups for k, seed in zip(group.members.tolist(), group.seeds, strict=True)}
+        return tuple(int(found[k]) for k in range(self._size))
 
     @property
     def layers(self) -> tuple[Dense, ...]:
@@ -327,20 +308,13 @@ class FleetModel:
         self.slopes.assign(values)
 
     def _arrays_of(self, name: str) -> Views:
-        return Views(name, _arrays(self._one_group(name), name, self.parameters))
+        group = self._one_group(name)
+        return Views(name, arrays_of(name, group.arrays_of_layers, group.parameters))
 
     def _one_group(self, name: str) -> Group:
         if len(self._groups) != 1:
             raise ValueError(f"{name}: needs members of one shape, the fleet has {len(self._groups)}; see its members")
         return self._groups[0]
-
-    def _by_member(self, value: Callable[[Group, int], Any]) -> list[Any]:
-        """Return something of each member in their order."""
-        values: list[Any] = [None] * self._size
-        for group in self._groups:
-            for row, k in enumerate(group.members.tolist()):
-                values[k] = value(group, row)
-        return values
 
     def _place(self, k: int) -> tuple[Group, int]:
         """Return the group of a member and its row there."""
@@ -374,46 +348,40 @@ class FleetModel:
         network.history, network._solved = self.history.of(k), deepcopy(self._solved.get(k))
         return network
 
-    def _places(self, name: str, index: Any) -> NDArray[np.int64]:
-        """Return the numbers of some members, by what NumPy takes as an index of one axis."""
-        try:
-            places: NDArray[np.int64] = np.arange(self._size)[index]
-            return places
-        except (IndexError, TypeError) as error:
-            wanted = f"a number, a slice, a list of numbers or a mask for {self._size} members"
-            raise IndexError(f"{name}: needs {wanted}, got {check.shown(index)} ({error})") from error
-
-    def _part(self, index: Any) -> Self:
-        """Return some of the members as a fleet."""
-        places = self._places("index", index)
-        if places.ndim != 1 or not len(places):
-            raise IndexError(f"index: needs at least one member, got {check.shown(index)}")
-        groups = []
-        for group in self._groups:
-            rows = np.searchsorted(group.members, places)
-            found = np.flatnonzero(group.members[np.minimum(rows, len(group) - 1)] == places)
-            if len(found):
-                rows = rows[found]
-                step = int(rows[1] - rows[0]) if len(rows) > 1 else 1
-                is_slice = isinstance(index, slice) and bool((np.diff(rows) == step).all())
-                end = int(rows[-1]) + int(np.sign(step))
-                own: Any = slice(int(rows[0]), end if end >= 0 else None, step) if is_slice else rows
-                groups.append(group.part(own, found.astype(np.int64)))
-        part = self._assembled(tuple(groups), self._dtype, self._backend.name, self.history.part(places))
-        chosen = places.tolist()
-        part._solved = {new: deepcopy(self._solved[k]) for new, k in enumerate(chosen) if k in self._solved}
-        part._callbacks = [
-            (kind, [deepcopy(states[k]) for k in chosen] if states else []) for kind, states in self._callbacks
-        ]
-        return part
-
     def __iter__(self) -> Iterator[Any]:
         return (self._trained_member(k) for k in range(self._size))
 
     # --- what it computes ------------------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
-        """Return the outputs of every member; `backprop.Fleet.predict` documents it."""
+        """Return the outputs of every member.
+
+        Parameters
+        ----------
+        X
+            Real numbers: (n, n_inputs) for all members, (size, n, n_inputs) with rows for each, or a list of arrays
+            (n_k, n_inputs).
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            (size, n, n_outputs), of the fleet's dtype; for a list, an array (n_k, n_outputs) for each member.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is none of this, or the members' numbers of outputs differ and X is no list.
+        RuntimeError
+            If another thread trains the fleet at the same time.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> bp.Fleet(2, [bp.Dense(1, weight_init=1.0)], size=2).predict([[1.0, 2.0]])
+        array([[[3.]],
+        <BLANKLINE>
+               [[3.]]], dtype=float32)
+        """
         X, columns = fleet_rows.opened("X", X)
         form = fleet_rows.form("X", X, self._size)
         if len({group.n_outputs for group in self._groups}) > 1 and form != "list":
@@ -434,20 +402,6 @@ class FleetModel:
                 found[k] = out
         self._guard.check_reader(count)
         return found if together is None else together
-
-    def _losses(self, X: Any, y: Any, loss: Any, sample_weight: Any, gradients: list[RealArray] | None) -> Any:
-        """Return the loss of each member over all its rows, (size,); put the gradients into one array per group."""
-        from backprop.model.objective import Objective
-
-        values = np.empty(self._size)
-        for g, (group, checked, data) in enumerate(self._data(X, y, loss, sample_weight)):
-            plans = [self._core.Plan(group.n_inputs, layers) for layers in group.layers]
-            for row, k in enumerate(group.members.tolist()):
-                plan, layers = plans[row % len(plans)], group.layers_of(row)
-                objective = Objective(self._core, plan, layers, checked, data.of(row))
-                gradient = None if gradients is None else gradients[g][row]
-                values[k] = objective(group.parameters[row], gradient)
-        return values
 
     def _data(
         self,
@@ -474,12 +428,6 @@ class FleetModel:
             found.append((group, checked, forms.of(ends, checked, group.members)))
         return found
 
-    def _views(self, flat: RealArray) -> list[LayerArrays]:
-        """Return (W, b) of each layer, or (W, b, slopes), as views of a block laid out like `parameters`."""
-        group = self._one_group("gradients")
-        arrays: Any = zip(*(_arrays(group, name, flat) for name in ("weights", "biases", "slopes")), strict=True)
-        return [(W, b) if slopes is None else (W, b, slopes) for W, b, slopes in arrays]
-
     # --- copies and pickles ----------------------------------------------------------------------------------------
 
     def copy(self) -> Self:
@@ -503,47 +451,10 @@ class FleetModel:
         groups: tuple[Group, ...] = state["groups"]
         dtype = check.real_dtype("dtype", state["dtype"])
         for group in groups:
-            parameters = new_block(group.parameters.shape, dtype)
+            parameters = new_block("size", group.parameters.shape, dtype)
             parameters[...] = group.parameters
             group.parameters = parameters
             if group.state is not None:
                 group.state.parameters = parameters
         self._assemble(groups, dtype, backend, state["history"])
         self._callbacks, self._solved = state["callbacks"], state.get("solved", {})
-
-
-def _seeds(size: Any, seed: Any) -> Sequence[int]:
-    """Return the members' seeds."""
-    if size is not None:
-        size = check.integer("size", size, at_least=1)
-    if seed is None or isinstance(seed, (bool, int, np.integer)):
-        if size is None:
-            raise ValueError("size: needs the number of members unless seed is a sequence, got None")
-        first: Any = np.random.SeedSequence().entropy if seed is None else check.integer("seed", seed, at_least=0)
-        return range(first, first + size)
-    if isinstance(seed, str) or not isinstance(seed, (Sequence, np.ndarray)) or not len(seed):
-        raise TypeError(f"seed: needs an integer, None or a sequence of integers, got {check.shown(seed)}")
-    if size is not None and size != len(seed):
-        raise ValueError(f"seed: needs one for each of the {size} members, got {len(seed)}")
-    return kept([check.integer(f"seed[{k}]", each, at_least=0) for k, each in enumerate(seed)])
-
-
-def _draw(parameters: RealArray, arrays: Sequence[ArrayLayout], layers: Sequence[Dense], seeds: Sequence[int]) -> None:
-    """Fill in the initial values of each member, those of the network with its seed."""
-    generator = np.random.PCG64(0)
-    rng = np.random.Generator(generator)
-    drawn = []
-    for array in arrays:
-        before = random.words(generator)
-        values = layers[array.layer].initial(array.name, f"layers[{array.layer}]", rng, array.shape, parameters.dtype)
-        if random.words(generator) != before:
-            drawn.append(array)
-        else:  # the same for all
-            array.of_rows(parameters)[...] = values
-    if not drawn:
-        return
-    for row, words in enumerate(random.words_of_seeds(seeds, random.INITIAL_VALUES)):
-        random.set_words(generator, words)
-        for array in drawn:
-            values = layers[array.layer].initial(array.name, "", rng, array.shape, parameters.dtype)
-            array.of(parameters[row])[...] = values

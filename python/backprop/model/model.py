@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,12 +16,12 @@ from backprop.base.guard import Guard
 from backprop.base.history import History
 from backprop.base.keywords import explained
 from backprop.base.state import TrainingState
-from backprop.base.types import Data, RealArray, new_parameters
+from backprop.base.types import Data, RealArray, new_block
 from backprop.model import rows
 from backprop.model.run import Run
-from backprop.model.views import Views
+from backprop.model.views import LayerArrays, Views, arrays_of, layer_arrays
 from backprop.reference.dense import Dense, checked_layers
-from backprop.reference.layout import by_layer, end, layout
+from backprop.reference.layout import by_layer, drawn, end, layout
 
 if TYPE_CHECKING:
     from backprop.backends.custom import Custom, LossLike
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from backprop.model.objective import Objective
     from backprop.reference.losses import Loss
     from backprop.reference.optimizers import Optimizer
-
-
-LayerArrays: TypeAlias = tuple[RealArray, RealArray | None, *tuple[RealArray, ...]]
-"""weights and biases of a layer, or arrays shaped like them, and the slopes where it has any"""
 
 
 class Model:
@@ -59,9 +55,7 @@ class Model:
         )
         rng = np.random.Generator(np.random.PCG64(self._seed_sequences()[0]))
         for array in self._layout:
-            layer, where = self._layers[array.layer], f"layers[{array.layer}]"
-            values = layer.initial(array.name, where, rng, array.shape, self._dtype)
-            array.of(self._parameters)[...] = values
+            array.of(self._parameters)[...] = drawn(self._layers, array, rng, self._dtype)
 
     def _assemble(
         self, n_inputs: int, layers: tuple[Dense, ...], dtype: np.dtype[Any], seed: Any, backend: str | None
@@ -77,7 +71,7 @@ class Model:
         # Before the plan: its C integers hold what fits into memory, and only that.
         self._layout = layout(n_inputs, layers)
         self._arrays_of_layers = by_layer(self._layout, len(layers))
-        self._parameters: RealArray = _zeros(end(self._layout), dtype)
+        self._parameters: RealArray = new_block("layers", (end(self._layout),), dtype)
         self._plan = self._core.Plan(n_inputs, layers)
         self._forward = self._core.forward
         self._state: TrainingState | None = None
@@ -213,20 +207,12 @@ class Model:
         self.slopes.assign(values)
 
     def _arrays(self, name: str, flat: RealArray) -> list[RealArray | None]:
-        """Return each layer's array of that name as a view of a vector that is laid out like `parameters`."""
-        found: list[RealArray | None] = [None] * len(self._layers)
-        for array in self._layout:
-            if array.name == name:
-                found[array.layer] = array.of(flat)
-        return found
+        """Return each layer's array of that name, as a view."""
+        return arrays_of(name, self._arrays_of_layers, flat)
 
     def _views(self, flat: RealArray) -> list[LayerArrays]:
-        """Return (W, b) of each layer, or (W, b, slopes), as views of a vector that is laid out like `parameters`."""
-        arrays = ({array.name: array.of(flat) for array in own} for own in self._arrays_of_layers)
-        return [
-            (own["weights"], own.get("biases"), *(view for name, view in own.items() if name == "slopes"))
-            for own in arrays
-        ]
+        """Return all arrays of each layer, as views."""
+        return layer_arrays(self._arrays_of_layers, flat)
 
     # --- what it computes ------------------------------------------------------------------------------------------
 
@@ -349,73 +335,6 @@ class Model:
         value = self._objective(X, y, loss, sample_weight)(self._parameters, gradient)
         return value, self._views(gradient)
 
-    def input_gradients(
-        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
-    ) -> RealArray:
-        """Return the gradient of the loss over all rows with respect to X, (n, n_inputs); parameters as in `fit`.
-
-        `backward` gives that of any other function of the outputs.
-
-        Examples
-        --------
-        >>> import backprop as bp
-        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)])
-        >>> net.input_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
-        array([[6.],
-               [6.]], dtype=float32)
-        """
-        objective = self._objective(X, y, loss, sample_weight)
-        gradient: RealArray = np.empty_like(objective.data.X)
-        objective(self._parameters, None, gradient)
-        return gradient
-
-    def backward(
-        self, X: ArrayLike, head: Callable[[RealArray], ArrayLike] | ArrayLike
-    ) -> tuple[list[LayerArrays], RealArray]:
-        """Return the gradients of any function of the outputs, by backpropagation.
-
-        Parameters
-        ----------
-        X
-            As in `predict`.
-        head
-            The function's gradient with respect to the outputs, (n, n_outputs), or what computes it: a function that is
-            called once, with the outputs.
-
-        Returns
-        -------
-        gradients : list of (dW, db)
-            As `loss_and_gradients` returns them, without penalties.
-        input_gradient : ndarray
-            The gradient with respect to X, (n, n_inputs).
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is wrong, or `head` returns anything but finite real numbers in the shape of the outputs.
-
-        Examples
-        --------
-        The derivative of ``sin(output)`` with respect to the input, where ``output = 3 x``:
-
-        >>> import backprop as bp
-        >>> import numpy as np
-        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)], dtype="float64")
-        >>> gradients, dX = net.backward([[0.5]], np.cos)
-        >>> bool(np.isclose(dX[0, 0], 3 * np.cos(1.5)))
-        True
-        """
-        X = self._features(X)
-        shape = (len(X), self._n_outputs)
-
-        def checked_head(outputs: RealArray) -> RealArray:
-            return check.array("head", head(outputs) if callable(head) else head, self._dtype, shape)
-
-        gradient: RealArray = np.zeros_like(self._parameters)
-        input_gradient: RealArray = np.empty_like(X)
-        self._core.backward(self._plan, self._parameters, X, checked_head, gradient, input_gradient)
-        return self._views(gradient), input_gradient
-
     def _features(self, X: Any) -> RealArray:
         """Return X as the backends take it; what has no names of columns goes the shorter way."""
         if type(X) is np.ndarray or type(X) is list:
@@ -534,10 +453,3 @@ class Model:
         self._feature_names, self._solved = state.get("_feature_names"), state.get("_solved")  # older pickles have none
         if self._state is not None:
             self._state.parameters = self._parameters
-
-
-def _zeros(n_parameters: int, dtype: np.dtype[Any]) -> RealArray:
-    try:
-        return new_parameters(n_parameters, dtype)
-    except (MemoryError, ValueError) as error:
-        raise ValueError(f"layers: needs parameters that fit into memory, got {n_parameters:,} of them") from error

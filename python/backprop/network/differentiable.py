@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
 from backprop.base.keywords import explained
 from backprop.base.types import RealArray
-from backprop.model.model import LayerArrays, Model
+from backprop.model.model import Model
+from backprop.model.views import LayerArrays
 
 if TYPE_CHECKING:
     from backprop.backends.custom import LossLike
@@ -17,6 +18,65 @@ if TYPE_CHECKING:
 
 class Differentiable(Model):
     """A model with derivatives of its outputs and of its loss, by inputs and by parameters."""
+
+    def input_gradients(
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", sample_weight: ArrayLike | None = None
+    ) -> RealArray:
+        """Return the gradient of the loss over all rows with respect to X, (n, n_inputs); parameters as in `fit`.
+
+        `backward` gives that of any other function of the outputs.
+
+        Examples
+        --------
+        >>> import backprop as bp
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)])
+        >>> net.input_gradients([[1.0], [2.0]], [1.0, 4.0], loss="squared_error")
+        array([[6.],
+               [6.]], dtype=float32)
+        """
+        from backprop.model.derivatives import input_gradients
+
+        return input_gradients(self, X, y, loss, sample_weight)
+
+    def backward(
+        self, X: ArrayLike, head: Callable[[RealArray], ArrayLike] | ArrayLike
+    ) -> tuple[list[LayerArrays], RealArray]:
+        """Return the gradients of any function of the outputs, by backpropagation.
+
+        Parameters
+        ----------
+        X
+            As in `predict`.
+        head
+            The function's gradient with respect to the outputs, (n, n_outputs), or what computes it: a function that is
+            called once, with the outputs.
+
+        Returns
+        -------
+        gradients : list of (dW, db)
+            As `loss_and_gradients` returns them, without penalties.
+        input_gradient : ndarray
+            The gradient with respect to X, (n, n_inputs).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, or `head` returns anything but finite real numbers in the shape of the outputs.
+
+        Examples
+        --------
+        The derivative of ``sin(output)`` with respect to the input, where ``output = 3 x``:
+
+        >>> import backprop as bp
+        >>> import numpy as np
+        >>> net = bp.Network(1, [bp.Dense(1, weight_init=3.0)], dtype="float64")
+        >>> gradients, dX = net.backward([[0.5]], np.cos)
+        >>> bool(np.isclose(dX[0, 0], 3 * np.cos(1.5)))
+        True
+        """
+        from backprop.model.derivatives import backward
+
+        return backward(self, X, head)
 
     @explained
     def jacobian(self, X: ArrayLike) -> RealArray:

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from backprop.base.history import History
 from backprop.base.keywords import explained
 from backprop.base.types import ClassWeight, Rows
-from backprop.model.model import LayerArrays, Model
+from backprop.model.model import Model
+from backprop.model.views import LayerArrays
 
 if TYPE_CHECKING:
     from backprop.backends.custom import LossLike

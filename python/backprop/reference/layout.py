@@ -9,9 +9,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from backprop.base.types import Array
+import numpy as np
+
+from backprop.base import random
+from backprop.base.types import Array, RealArray
 
 if TYPE_CHECKING:
     from backprop.reference.dense import Dense, LayerArray
@@ -38,13 +41,9 @@ class ArrayLayout:
     part: slice = field(compare=False)
     """its part of the vector"""
 
-    def of(self, vector: Array) -> Array:
-        """View its part of a vector that is laid out like the parameters."""
-        return vector[self.part].reshape(self.shape)
-
-    def of_rows(self, block: Array) -> Array:
-        """View its part of each row of a block, (rows, *shape), whose rows are laid out like the parameters."""
-        return block[:, self.part].reshape(len(block), *self.shape)
+    def of(self, flat: Array) -> Array:
+        """View its part of a vector that is laid out like the parameters, or of each row of a block of such."""
+        return flat[..., self.part].reshape(*flat.shape[:-1], *self.shape)
 
 
 def layout(n_inputs: int, layers: Iterable[Dense]) -> tuple[ArrayLayout, ...]:
@@ -94,3 +93,29 @@ def by_layer(arrays: Iterable[ArrayLayout], n_layers: int) -> tuple[tuple[ArrayL
     for array in arrays:
         found[array.layer].append(array)
     return tuple(map(tuple, found))
+
+
+def drawn(layers: Sequence[Dense], array: ArrayLayout, rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
+    """Return the initial values of one array."""
+    k = array.layer
+    return layers[k].initial(array.name, f"layers[{k}]", rng, array.shape, dtype)
+
+
+def draw(block: RealArray, arrays: Sequence[ArrayLayout], layers: Sequence[Dense], seeds: Sequence[int]) -> None:
+    """Fill each row of a block with the initial values of the network that has this seed."""
+    generator = np.random.PCG64(0)
+    rng = np.random.Generator(generator)
+    several = []
+    for array in arrays:
+        before = random.words(generator)
+        values = drawn(layers, array, rng, block.dtype)
+        if random.words(generator) != before:
+            several.append(array)
+        else:  # the same for all
+            array.of(block)[...] = values
+    if not several:
+        return
+    for row, words in enumerate(random.words_of_seeds(seeds, random.INITIAL_VALUES)):
+        random.set_words(generator, words)
+        for array in several:
+            array.of(block[row])[...] = drawn(layers, array, rng, block.dtype)

@@ -28,7 +28,7 @@ def update(
     with np.errstate(all="ignore"):
         for array in plan.arrays:
             if array.trainable:
-                own_slots = array.of_rows(slots)
+                own_slots = array.of(slots)
                 hidden_weights = len(array.shape) == 2 and array.layer < len(plan.layers) - 1
                 update_array = optimizer.update_hidden_weights if hidden_weights else optimizer.update
                 update_array(array.of(parameters), array.of(gradient), own_slots, step, float(learning_rate))

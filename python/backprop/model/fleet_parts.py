@@ -1,4 +1,4 @@
-"""Fleets of networks that exist already."""
+"""Parts of fleets, and fleets of parts: some of the members, networks side by side, members that are appended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, compare
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.state import TrainingState
-from backprop.model.fleet import CallbackStates, FleetModel, Group, kept, new_block
+from backprop.base.types import new_block
+from backprop.model.fleet import CallbackStates, FleetModel, Group
 from backprop.model.model import Model
 
 F = TypeVar("F", bound=FleetModel)
@@ -64,6 +65,41 @@ def append(fleet: FleetModel, other: Any) -> None:
         solved = fleet._solved | {start + k: deepcopy(run) for k, run in others.items()}
         fleet._groups, fleet._size, fleet.history = groups, start + n_more, history
         fleet._callbacks, fleet._solved = callbacks, solved
+
+
+def numbers_of(name: str, size: int, index: Any) -> NDArray[np.int64]:
+    """Return the numbers of some members, by what NumPy takes as an index of one axis."""
+    try:
+        numbers: NDArray[np.int64] = np.arange(size)[index]
+        return numbers
+    except (IndexError, TypeError) as error:
+        wanted = f"a number, a slice, a list of numbers or a mask for {size} members"
+        raise IndexError(f"{name}: needs {wanted}, got {check.shown(index)} ({error})") from error
+
+
+def part_of(fleet: F, index: Any) -> F:
+    """Return some of the members as a fleet."""
+    places = numbers_of("index", len(fleet), index)
+    if places.ndim != 1 or not len(places):
+        raise IndexError(f"index: needs at least one member, got {check.shown(index)}")
+    groups = []
+    for group in fleet._groups:
+        rows = np.searchsorted(group.members, places)
+        found = np.flatnonzero(group.members[np.minimum(rows, len(group) - 1)] == places)
+        if len(found):
+            rows = rows[found]
+            step = int(rows[1] - rows[0]) if len(rows) > 1 else 1
+            is_slice = isinstance(index, slice) and bool((np.diff(rows) == step).all())
+            end = int(rows[-1]) + int(np.sign(step))
+            own: Any = slice(int(rows[0]), end if end >= 0 else None, step) if is_slice else rows
+            groups.append(group.part(own, found.astype(np.int64)))
+    part = fleet._assembled(tuple(groups), fleet._dtype, fleet._backend.name, fleet.history.part(places))
+    chosen = places.tolist()
+    part._solved = {new: deepcopy(fleet._solved[k]) for new, k in enumerate(chosen) if k in fleet._solved}
+    part._callbacks = [
+        (kind, [deepcopy(states[k]) for k in chosen] if states else []) for kind, states in fleet._callbacks
+    ]
+    return part
 
 
 def _callbacks_of(network: Model) -> CallbackStates:
@@ -156,11 +192,11 @@ def _side_by_side(groups: list[Group]) -> Group:
     order = np.argsort(members, kind="stable")
     size, n_parameters = len(members), groups[0].parameters.shape[1]
     dtype = groups[0].parameters.dtype
-    parameters = new_block((size, n_parameters), dtype)
+    parameters = new_block("size", (size, n_parameters), dtype)
     parameters[...] = np.concatenate([group.parameters for group in groups])[order]
     joined = Group(
         members[order], groups[0].n_inputs, _each(groups, order, "layers"),
-        kept(_each(groups, order, "seeds", all_alike=False)), parameters,
+        random.kept(_each(groups, order, "seeds", all_alike=False)), parameters,
         optimizers=tuple(_each(groups, order, "optimizers")), feature_names=_columns(groups),
     )  # fmt: skip
     if any(group.state is not None for group in groups):
