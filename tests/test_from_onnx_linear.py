@@ -10,6 +10,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
+ML = ("Scaler", "ArrayFeatureExtractor", "LinearRegressor", "LinearClassifier")
 W, B = np.array([[1, 2], [3, -4], [5, 6]]) / 4, np.array([0.1, -0.2])
 
 
@@ -24,7 +25,7 @@ def chain(*nodes, shape=("n", 3), dtype=np.float32, **constants):
     """Return a model of nodes (operator, inputs with `*` for what the one before gave, attributes)."""
     found, current, kind = [], "X", helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     for k, (op, inputs, attributes) in enumerate(nodes):
-        domain = "ai.onnx.ml" if op in ("Scaler", "ArrayFeatureExtractor") else ""
+        domain = "ai.onnx.ml" if op in ML else ""
         names = [current if name == "*" else name for name in inputs.split()]
         found.append(helper.make_node(op, names, [f"t{k}"], name=f"n{k}", domain=domain, **attributes))
         current = f"t{k}"
@@ -365,8 +366,100 @@ def test_a_quotient_of_constants_that_is_not_finite_is_named():
 
 
 def test_the_operators_of_a_message_are_those_that_are_read():
-    with pytest.raises(ValueError, match="one of Sub, Mul, Div, Neg, Scaler, BatchNormalization, Cast, Dropout, Array"):
+    wanted = "one of Sub, Mul, Div, Neg, Scaler, BatchNormalization, Cast, Dropout, Array"
+    with pytest.raises(ValueError, match=wanted):
         bp.from_onnx(chain(GEMM, ("Cos", "*", {}), W=W, b=B))
+
+
+# --- linear models in one node, and rows without or with more axes ---------------------------------------------------
+
+
+def regressor(coefficients, **attributes):
+    """As skl2onnx writes linear models in float32."""
+    return "LinearRegressor", "*", {"coefficients": np.ravel(coefficients).tolist(), **attributes}
+
+
+SCALER = ("Scaler", "*", {"offset": MEAN.tolist(), "scale": (1 / STD).tolist()})
+REGRESSORS = {
+    "alone": [regressor(W.T[0], intercepts=[0.5])],
+    "without intercepts": [regressor(W.T[0])],
+    "two targets": [regressor(W.T, intercepts=B.tolist(), targets=2)],
+    "behind a scaler": [SCALER, regressor(W.T, intercepts=B.tolist(), targets=2)],
+    "before others": [regressor(W.T, targets=2), ("Mul", "* s", {}), ("Tanh", "*", {}), ("Gemm", "* U b", {})],
+}
+
+
+@pytest.mark.parametrize("width", [3, None], ids=["in the file", "from the node"])
+@pytest.mark.parametrize("case", REGRESSORS)
+def test_linear_regressors(case, width, rng):
+    used = " ".join(each[1] for each in REGRESSORS[case]).split()
+    constants = {name: array for name, array in {"s": NORM["s"], "U": W[:2], "b": B}.items() if name in used}
+    model = chain(*REGRESSORS[case], shape=("n", width), **constants)
+    net, X = bp.from_onnx(model), rng.normal(size=(9, 3)).astype(np.float32)
+    assert net.dtype == np.float32
+    assert net.layers[0].bias is (case not in ("without intercepts", "before others"))
+    # float32 sums of a few numbers around 1, in another order
+    np.testing.assert_allclose(net.predict(X), run(model, X=X)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"coefficients": [1.0] * 3, "targets": 0},
+        {"coefficients": [1.0] * 5, "targets": 2},
+        {"coefficients": [1.0] * 6, "targets": 2, "intercepts": [1.0]},  # which onnxruntime leaves out
+        {"coefficients": [1.0] * 3, "post_transform": "PROBIT"},
+    ],
+)
+def test_linear_regressors_that_are_none(attributes):
+    with pytest.raises(ValueError, match=r"node 'n0' \(LinearRegressor\): needs Gemm, MatMul"):
+        bp.from_onnx(chain(("LinearRegressor", "*", attributes)))
+
+
+def test_linear_regressors_of_other_rows():
+    with pytest.raises(ValueError, match=r"node 'n0' \(Gemm\): needs weights \(3, n\) for flat rows, got \(2, 1\)"):
+        bp.from_onnx(chain(regressor([1.0, 2.0])))
+
+
+def test_a_classifier_in_one_node_is_refused_by_its_name():
+    model = chain(("LinearClassifier", "*", {"coefficients": [1.0] * 6, "classlabels_ints": [0, 1]}))
+    with pytest.raises(ValueError, match=r"node 'n0' \(LinearClassifier\): needs Gemm or MatMul and act"):
+        bp.from_onnx(model)
+
+
+ROWS = {
+    "a vector of weights": [("MatMul", "* w", {}), ("Add", "* c", {}), ("Exp", "*", {}), ("Reshape", "* column", {})],
+    "an output without an axis": [("MatMul", "* W", {}), ("Tanh", "*", {}), ("MatMul", "* u", {})],
+    "squeezed": [("MatMul", "* V", {}), ("Relu", "*", {}), ("Squeeze", "* one", {})],
+    "a part of a picture": [("MatMul", "* P", {}), ("Reshape", "* square", {}), ("Relu", "*", {}),
+                            ("Gather", "* last", {"axis": 1}), ("Gemm", "* U", {})],
+    "a picture that turns": [("MatMul", "* P", {}), ("Reshape", "* square", {}), ("Tanh", "*", {}),
+                             ("Transpose", "*", {"perm": [0, 2, 1]}), ("Add", "* u", {}), ("Flatten", "*", {})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_activations_keep_the_axes_of_rows(case, dtype, rng):
+    constants = {
+        "w": W[:, 0], "c": [0.5], "column": np.array([-1, 1]), "W": W, "u": [0.5, -2], "V": W[:, :1], "U": W[:2],
+        "one": np.array([1]), "P": rng.normal(size=(3, 4)), "square": np.array([0, 2, 2]), "last": np.array(1),
+    }  # fmt: skip
+    used = " ".join(each[1] for each in ROWS[case]).split()
+    model = chain(*ROWS[case], dtype=dtype, **{name: each for name, each in constants.items() if name in used})
+    X = rng.normal(size=(9, 3)).astype(dtype)
+    wanted = run(model, X=X)[0]
+    found = bp.from_onnx(model).predict(X).reshape(wanted.shape)
+    # a few sums of numbers around 1, in another order, and exp and tanh of onnxruntime
+    np.testing.assert_allclose(found, wanted, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_softmax_over_a_part_of_a_row_is_refused(axis, rng):
+    """That of a whole row is another one."""
+    picture = [("MatMul", "* P", {}), ("Reshape", "* square", {}), ("Softmax", "*", {"axis": axis})]
+    model = chain(*picture, P=rng.normal(size=(3, 4)), square=np.array([0, 2, 2]))
+    with pytest.raises(ValueError, match=r"node 'n2' \(Softmax\): needs flat rows, got rows \(2, 2"):
+        bp.from_onnx(model)
 
 
 # --- files of others -----------------------------------------------------------------------------------------------

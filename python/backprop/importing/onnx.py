@@ -26,14 +26,14 @@ def from_onnx(model: Any, *, output: str | None = None, seed: int | None = None,
     Parameters
     ----------
     model
-        A file, the bytes of one, or an ``onnx.ModelProto``. Its nodes are ``Gemm`` or ``MatMul`` and ``Add`` with
-        constant weights, and the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write them. What is
-        linear beside a product goes into the weights: ``Sub``, ``Div``, ``Mul``, ``Scaler`` and
+        A file, the bytes of one, or an ``onnx.ModelProto``. Its nodes are ``Gemm``, ``LinearRegressor`` or ``MatMul``
+        and ``Add`` with constant weights, and the activations as `Network.to_onnx`, PyTorch, skl2onnx and others write
+        them. What is linear beside a product goes into the weights: ``Sub``, ``Div``, ``Mul``, ``Scaler`` and
         ``BatchNormalization``, as scalers and norms are written, and what picks or moves columns, such as ``Gather``,
         ``Concat``, ``Flatten`` and ``Transpose``. ``Identity``, ``Cast`` and ``Dropout`` are passed over, and so is
-        an ``Imputer`` of NaN, which `Network.predict` refuses. Inputs are
-        rows of numbers; several inputs are columns, in their order, and name the features. There is one output, or
-        several that are labels and probabilities of one network, as skl2onnx writes a classifier.
+        an ``Imputer`` of NaN, which `Network.predict` refuses. Inputs are rows of numbers; several inputs are columns,
+        in their order, and name the features. There is one output, or several that are labels and probabilities of one
+        network, as skl2onnx writes a classifier.
     output
         An activation for the scores of the last layer, where the model leaves it to its loss: ``"softmax"`` or
         ``"sigmoid"``. None keeps what the model has.
@@ -107,6 +107,9 @@ def _checked(onnx: Any, name: str, data: bytes, folder: str | None = None) -> An
 
 def _end(graph: OnnxGraph) -> str:
     """Return the result that the network gives: the output, or of what all outputs of a classifier are made."""
+    for node in graph.nodes:
+        if node.op.endswith("Classifier"):
+            raise ValueError(f"{node}: needs Gemm or MatMul and activations, got a classifier in one node")
     if len(graph.outputs) == 1:
         return graph.outputs[0]
     writers = {name: node for node in graph.nodes for name in node.outputs}

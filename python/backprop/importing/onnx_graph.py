@@ -88,6 +88,8 @@ class OnnxGraph:
                 constants |= zip(node.outputs, run(node, constants, opsets), strict=True)
             elif node.op == "Clip" and {"min", "max"} & set(node.attributes):  # as up to version 10 of the operators
                 nodes.append(_with_bounds(node, constants))
+            elif node.op == "LinearRegressor":
+                nodes.append(_as_gemm(node, constants))
             elif node.changes_nothing:
                 passed |= dict.fromkeys(node.outputs, node.inputs[0])
             else:
@@ -185,6 +187,19 @@ def _with_bounds(node: Node, constants: dict[str, NDArray[Any]]) -> Node:
     names = {name: f"{node.outputs[0]}/{name}" for name in ("min", "max") if name in node.attributes}
     constants |= {given: np.array(node.attributes[name], np.float32) for name, given in names.items()}
     return node._replace(inputs=(node.inputs[0], names.get("min", ""), names.get("max", "")), attributes={})
+
+
+def _as_gemm(node: Node, constants: dict[str, NDArray[Any]]) -> Node:
+    """Return a linear model of float32 as the product that it is; one that is another or damaged as it stands."""
+    given, targets = node.attributes, node.attributes.get("targets", 1)
+    arrays = [np.array(given.get(name, ()), np.float32) for name in ("coefficients", "intercepts")]
+    wrong = targets < 1 or arrays[0].size % targets or arrays[1].size not in (0, targets)
+    if wrong or given.get("post_transform", b"NONE") != b"NONE":
+        return node
+    names = [f"{node.outputs[0]}/{k}" for k in (0, 1)]
+    constants |= zip(names, (arrays[0].reshape(targets, -1), arrays[1]), strict=True)
+    names = names[: 1 + (arrays[1].size > 0)]
+    return node._replace(op="Gemm", inputs=(node.inputs[0], *names), attributes={"transB": 1}, domain="")
 
 
 def _array(proto: Any) -> NDArray[Any]:

@@ -68,7 +68,7 @@ class Affine:
     def of(cls, source: Layer, shape: tuple[int, ...] | None = None) -> Affine:
         """Return the outputs of a layer as they are."""
         n = source.units
-        return cls(source, shape or (n,), np.arange(n), np.ones(n))
+        return cls(source, (n,) if shape is None else shape, np.arange(n), np.ones(n))
 
     @property
     def size(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,7 +41,10 @@ def read_layers(graph: OnnxGraph, end: str) -> Read:
             where = str(node)
             if name in activated:
                 scores, activation, slopes = activated[name]
-                values[name] = Affine.of(_rows(node, values[scores]).closed(where, activation, slopes))
+                rows = _rows(node, values[scores])
+                if activation[0] == "softmax" and len(rows.shape) != 1:
+                    raise ValueError(f"{where}: needs flat rows, got rows {rows.shape}")
+                values[name] = Affine.of(rows.closed(where, activation, slopes), rows.shape)
             elif name not in values:
                 values |= zip(node.outputs, _given(graph, node, values), strict=False)
     found = values.get(end)
@@ -67,7 +71,7 @@ def _width(graph: OnnxGraph, name: str) -> int:
     """Return how many columns an input has of which the file does not say it, from the constants beside it."""
     for node in graph.readers.get(name, ()):
         sizes = [graph.constants[each].shape for each in node.inputs if each in graph.constants]
-        if node.op in ("Gemm", "MatMul") and sizes and len(sizes[0]) == 2:
+        if node.op in ("Gemm", "MatMul") and sizes and len(sizes[0]) in (1, 2):
             return int(sizes[0][1 if node.attributes.get("transB") else 0])
         if node.op == "Scaler":
             sizes = [np.shape(node.attributes.get("offset", ())), np.shape(node.attributes.get("scale", ()))]
@@ -161,10 +165,13 @@ def _product(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list
     if settings["transA"] or weights is None:
         raise ValueError(f"{node}: needs rows times weights, got another product")
     weights = weights.T if settings["transB"] else weights
-    if weights.ndim != 2 or rows.shape != weights.shape[:1]:
+    is_vector = weights.ndim == 1 and node.op == "MatMul"
+    if not (is_vector or weights.ndim == 2) or rows.shape != weights.shape[:1]:
         raise ValueError(
             f"{node}: needs weights ({rows.size}, n) for flat rows, got {weights.shape} for rows {rows.shape}"
         )
+    if is_vector:  # one number for each row, without an axis of its own
+        return [replace(rows.times(str(node), weights[:, None], None), shape=())]
     if settings["alpha"] != 1:
         weights = weights * weights.dtype.type(settings["alpha"])
     biases = _constant(graph, node, values, 2) if node.op == "Gemm" else None
@@ -273,7 +280,7 @@ def _moved(graph: OnnxGraph, node: Node, values: Mapping[str, _Value]) -> list[_
     others = {name: each for name, each in values.items() if not isinstance(each, Affine)}
     found: list[_Value] = []
     for moved in graph.run(node, {**others, **places}):
-        apart = moved.ndim > 1 and len(moved) == len(starts)
+        apart = moved.ndim > 0 and len(moved) == len(starts)
         if not apart or any((row != moved[0] + start).any() for row, start in zip(moved, starts, strict=True)):
             raise ValueError(f"{node}: needs rows that stay apart, got one that has numbers of another")
         found.append(picked(list(parts.values()), moved[0]))

@@ -16,6 +16,7 @@ from backprop.reference.dense import Dense, checked_layers
 
 LOG_SOFTMAX = "; give the model without it, and output='softmax' for the probabilities"
 """the way for a last layer whose outputs are logarithms"""
+_HOMOGENEOUS = "relu, leaky_relu, prelu"
 Named: TypeAlias = "tuple[str, float | None]"
 """an activation here: its name and its alpha"""
 
@@ -49,7 +50,7 @@ class Stack:
             self.arrays.append(biases)
             if bias_trainable and not trainable:
                 raise ValueError(f"{where}: needs biases that are frozen as the weights are, got weights frozen alone")
-        settings |= {"trainable": trainable, "bias_trainable": bias_trainable}
+        settings |= {"trainable": trainable, "bias_trainable": bias_trainable or not trainable}
         self.layers.append(Dense(weights.shape[1], bias=biases is not None, **settings))
 
     def activation(self, where: str, activation: Named, slopes: Any = None, trainable: bool | None = None) -> None:
@@ -64,8 +65,11 @@ class Stack:
         last = self._last(where, name)
         if last.activation != "identity":
             raise ValueError(f"{where}: needs a dense layer between two activations, got {last.activation} and {name}")
-        if last.dropout:
-            raise ValueError(f"{where}: needs dropout behind the activation, got {name} behind dropout")
+        if last.dropout and name not in _HOMOGENEOUS.split(", "):
+            raise ValueError(
+                f"{where}: needs dropout behind the activation, got {name} behind dropout, whose zeros and factors "
+                f"only {_HOMOGENEOUS} leave as they are"
+            )
         self.layers[-1] = replace(last, activation=name, alpha=alpha)
         if self.layers[-1].function.slopes:
             slopes = real(where, slopes, 1)

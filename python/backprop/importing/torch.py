@@ -21,9 +21,9 @@ def from_torch(
     module
         A ``Sequential`` (nested ones too) of ``Linear``, activations (``Sigmoid``, ``Tanh``, ``ReLU``, ``LeakyReLU``,
         ``PReLU``, ``ELU``, ``SELU``, ``GELU``, ``SiLU``, ``Mish``, ``Softplus``, ``Softsign``, ``ReLU6``, ``Hardtanh``,
-        ``Hardsigmoid``, ``Hardswish``, and ``Softmax`` at the end), ``Dropout`` behind them, ``Identity`` and
-        ``Flatten``; or one ``Linear``. Or any module whose ``forward`` is a chain of these and of the functions that
-        do the same, such as ``torch.relu``, as far as ``torch.fx`` can follow it.
+        ``Hardsigmoid``, ``Hardswish``, and ``Softmax`` at the end), ``Dropout`` behind them (or before a relu), ``Identity``
+        and ``Flatten``; or one ``Linear``. Or any module whose ``forward`` is a chain of these and of the functions
+        that do the same, such as ``torch.relu``, as far as ``torch.fx`` can follow it.
     output
         An activation for the scores of the last layer, where the module leaves it to its loss: ``"softmax"`` for
         ``CrossEntropyLoss``, ``"sigmoid"`` for ``BCEWithLogitsLoss``. None keeps what the module has.
@@ -175,25 +175,16 @@ _TORCH_ACTIVATIONS: Mapping[str, Callable[[str, Any], Named]] = {
 
 _KNOWN = ("Linear", *_TORCH_ACTIVATIONS, "PReLU", "Dropout", "Identity", "Flatten")
 
+_PLAIN = ("Sigmoid", "Tanh", "ReLU", "SiLU", "SELU", "Mish", "Softsign", "ReLU6", "Hardsigmoid", "Hardswish", "Flatten")
 # Functions and methods that a forward may call: the module of each, and its settings in the order of the arguments.
 _FUNCTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
-    "relu": ("ReLU", {}),
+    **{kind.lower(): (kind, {}) for kind in _PLAIN},
     "relu_": ("ReLU", {}),
     "leaky_relu": ("LeakyReLU", {"negative_slope": 0.01}),
     "elu": ("ELU", {"alpha": 1.0}),
     "gelu": ("GELU", {"approximate": "none"}),
-    "silu": ("SiLU", {}),
-    "selu": ("SELU", {}),
-    "mish": ("Mish", {}),
-    "softsign": ("Softsign", {}),
-    "relu6": ("ReLU6", {}),
     "hardtanh": ("Hardtanh", {"min_val": -1.0, "max_val": 1.0}),
-    "hardsigmoid": ("Hardsigmoid", {}),
-    "hardswish": ("Hardswish", {}),
     "softplus": ("Softplus", {"beta": 1.0, "threshold": 20.0}),
     "softmax": ("Softmax", {"dim": None}),
     "dropout": ("Dropout", {"p": 0.5}),
-    "flatten": ("Flatten", {}),
 }
