@@ -432,6 +432,40 @@ def test_progress(backend, data, capfd):
     assert "5/5" in capfd.readouterr().err
 
 
+def test_no_progress_where_nothing_is_left_to_do(data, capfd):
+    """For a network, a fleet of two shapes, and minimizers of both."""
+    fleet = bp.Fleet.of([bp.mlp([3, 1], seed=0), bp.mlp([3, 2, 1], seed=0)])
+    for model in (bp.mlp([3, 1], seed=0), fleet):
+        for train in (model.fit, model.minimize):
+            epochs = "epochs" if train == model.fit else "max_iter"
+            train(*data, **{epochs: 2}, progress=False)
+            train(*data, **{epochs: 2}, resume=True, progress=True)
+            assert capfd.readouterr() == ("", "")
+            train(*data, **{epochs: 3}, resume=True, progress=True)
+            assert f" {len(fleet) if model is fleet else 1}/" in capfd.readouterr().err or train != fleet.fit
+
+
+@pytest.mark.parametrize(("make_one", "known"), [(Checkpoint, " but {epoch}"), (CSVLogger, "")])
+def test_a_network_is_no_member(make_one, known, data, tmp_path):
+    message = re.escape(f"path: needs no field{known}, got {{member:02}}, which is for fleets")
+    with pytest.raises(ValueError, match=message):
+        bp.mlp([3, 1]).fit(*data, callbacks=[make_one(tmp_path / "net{member:02}")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_epoch_in_the_path_of_a_checkpoint(data, tmp_path):
+    """Each file is that of its epoch, whatever trains."""
+    net = bp.mlp([3, 1], seed=0)
+    net.fit(*data, epochs=5, callbacks=[Checkpoint(tmp_path / "fit-{epoch:03}", every=2)])
+    net.fit(*data, epochs=2, initial_epoch=10, callbacks=[Checkpoint(tmp_path / "on-{epoch}")])
+    net.minimize(*data, max_iter=2, tolerance=0, callbacks=[Checkpoint(tmp_path / "lbfgs-{epoch}", every=9)])
+    fleet = bp.Fleet(3, [bp.Dense(1)], size=2, seed=0)
+    fleet.fit(*data, epochs=3, callbacks=[Checkpoint(tmp_path / "{member:02}-{epoch}", every=2)])
+    names = ["00-2", "00-3", "01-2", "01-3", "fit-002", "fit-004", "fit-005", "lbfgs-9", "on-11", "on-12"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert bp.resume(tmp_path / "fit-004").history.epochs == 4
+
+
 @pytest.mark.filterwarnings("error")
 def test_progress_where_no_thread_can_be_started(data, monkeypatch, capfd):
     tqdm = pytest.importorskip("tqdm").tqdm
@@ -475,6 +509,8 @@ BAD_CALLBACKS = [
     (lambda: CSVLogger(2), TypeError, "path: needs text, bytes or a path object, got 2"),  # which is stderr
     (lambda: Checkpoint(None), TypeError, "path: needs text, bytes or a path object, got None"),
     (lambda: Checkpoint("net", monitor=3), TypeError, "monitor: needs a name, got 3"),
+    (lambda: Checkpoint("a-{val_loss:.2f}"), ValueError, "path: needs no field but {member} and {epoch}, got {val_"),
+    (lambda: CSVLogger("a-{epoch}.csv"), ValueError, "path: needs no field but {member}, got {epoch}"),
     (lambda: Progress(after="1 s"), TypeError, "after: needs a number, got '1 s'"),
     (lambda: Progress(after=-1), ValueError, "after: needs a number >= 0, got -1"),
     (lambda: LambdaCallback(on_epoch_end=3), TypeError, "on_epoch_end: needs a function, got 3"),
@@ -491,7 +527,29 @@ class NeverPlain(Callback):
     every = 0
 
 
+class Misspelt(Callback):
+    def on_epoch_ends(self, network, epoch, logs):
+        raise AssertionError
+
+
+class OfKeras(Misspelt):
+    on_train_batch_end = None
+    on_epoch_ends = None
+
+    def on_batch_end(self, network, logs):
+        raise AssertionError
+
+
+class NoPlateau(Callback):
+    def on_plateau(self, network, epoch, logs):
+        raise AssertionError
+
+
+HOOKS = "callbacks[0]: needs methods among on_train_begin, on_train_end, on_epoch_begin, on_epoch_end, got "
 BAD_ARGUMENTS = [
+    ({"callbacks": [Misspelt()]}, TypeError, HOOKS + "on_epoch_ends; write 'on_epoch_end'"),
+    ({"callbacks": [OfKeras()]}, TypeError, HOOKS + "on_batch_end"),
+    ({"callbacks": [NoPlateau()]}, TypeError, HOOKS + "on_plateau"),
     ({"callbacks": Callback()}, TypeError, "callbacks: needs a sequence of Callback, got <backprop"),
     ({"callbacks": [print]}, TypeError, "callbacks[0]: needs a Callback, got <built-in function print>"),
     ({"callbacks": [EarlyStopping]}, TypeError, "; write EarlyStopping(...)"),

@@ -43,6 +43,7 @@ BAD_X = [
     (X.astype(str), TypeError, "X: needs real numbers, got dtype <U"),
     (X.astype("datetime64[s]"), TypeError, "X: needs real numbers, got dtype datetime64[s]"),
     (np.ma.masked_equal(X, 0.0), TypeError, "X: needs an array without masked values"),
+    (list(np.ma.masked_equal(X, 0.0)), TypeError, "X[0]: needs an array without masked values"),
     (None, TypeError, "X: needs an array of real numbers, got None (NoneType)"),
     ((row for row in X), TypeError, "X: needs an array of real numbers, got <generator"),
 ]
@@ -262,6 +263,29 @@ def test_counts_without_end(backend):
         for never in (averaging(start=10**30), averaging(start=0, every_steps=10**30)):
             fleet.fit(X, NUMBERS, epochs=2, callbacks=[never])
             assert never.n_averaged.tolist() == [0, 0]
+
+
+COUNTS = {
+    "batch_size": lambda n: {"batch_size": n},
+    "patience": lambda n: {"tolerance": 1.0, "patience": n},
+    "EarlyStopping": lambda n: {"callbacks": [bp.callbacks.EarlyStopping("loss", patience=n)]},
+    "cooldown": lambda n: {
+        "callbacks": [bp.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=9.0, cooldown=n)]
+    },
+    "every": lambda n: {"callbacks": [bp.callbacks.LambdaCallback(on_epoch_end=print, every=n)]},
+    "every_steps": lambda n: {"callbacks": [bp.callbacks.ExponentialMovingAverage(every_steps=n)]},
+}
+
+
+@pytest.mark.parametrize("n", [2**63, 10**400, 10**5000], ids=["64 bits", "no float", "too long to be written"])
+@pytest.mark.parametrize("count", COUNTS)
+def test_counts_that_no_run_comes_to_may_be_of_any_size(count, n, capsys):
+    fleet = bp.Fleet(2, [bp.Dense(1)], size=2, seed=0)
+    for model in (bp.mlp([2, 4, 1], seed=0), fleet):
+        model.fit(X, NUMBERS, epochs=4, **COUNTS[count](n))
+        assert np.all(model.history.epochs == 4)
+        model.minimize(X, NUMBERS, max_iter=n)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ tables and tensors of other libraries.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -57,12 +58,16 @@ def number(
     return result
 
 
-def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
-    """Return an integer within its bounds; NumPy's integers are integers, booleans and floats are not."""
+def integer(
+    name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None, clipped: bool = False
+) -> int:
+    """Return an integer within its bounds, NumPy's too; `clipped` to `sys.maxsize` where no count comes to more."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: needs an integer, got {shown(value)}")
     result = int(value)
     _bounds(name, "an integer", result, None, at_least, None, at_most)
+    if clipped:
+        return min(result, sys.maxsize)
     if result.bit_length() > _MOST_BITS:
         raise ValueError(f"{name}: needs an integer of at most {_MOST_BITS:,} bits, got {shown(value)}")
     return result
@@ -352,7 +357,11 @@ def curve(name: str, value: Any) -> NDArray[np.float64]:
 
 def unmasked(name: str, value: Any) -> None:
     """Raise TypeError for what a mask hides, where NumPy would take what lies behind it."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    if isinstance(value, (list, tuple)):
+        if any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, value))):
+            for k, each in enumerate(value):
+                unmasked(f"{name}[{k}]", each)
+    elif isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(f"{name}: needs an array without masked values; fill them first ({name}.filled(...))")
 
 

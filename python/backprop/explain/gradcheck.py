@@ -233,7 +233,7 @@ def check_gradients(
     if bound is not None:
         bound = check.number("bound", bound, above=0)
     if entries is not None:
-        entries = check.integer("entries", entries, at_least=1)
+        entries = check.integer("entries", entries, at_least=1, clipped=True)
 
     plan = reference.Plan(net.n_inputs, net.layers)
     eps = float(np.finfo(net.dtype).eps)

@@ -150,11 +150,12 @@ def find_learning_rate(
     steps = check.integer("steps", steps, at_least=10)
     checked, data = network._data(X, y, loss, sample_weight, custom=True)
     n_rows = len(data.X)
-    size = n_rows if batch_size is None else min(n_rows, check.integer("batch_size", batch_size, at_least=1))
-    used = checked_threads(n_threads, 6.0 * network.n_parameters * size, network._core.MAX_THREADS)
+    if batch_size is None or check.integer("batch_size", batch_size, at_least=1, clipped=True) > n_rows:
+        batch_size = n_rows
+    used = checked_threads(n_threads, 6.0 * network.n_parameters * batch_size, network._core.MAX_THREADS)
     settings = TrainingSettings(n_threads=used, fixed_threads=threads.are_fixed())
     rates = np.geomspace(lowest, highest, steps)
-    found = _found(deepcopy(network), checked, data, optimizer, settings, size, rates)
+    found = _found(deepcopy(network), checked, data, optimizer, settings, batch_size, rates)
     if not found.losses:
         raise ValueError("find_learning_rate: needs a start where the loss is finite: look at X, y and the parameters")
     smoothed = found.smoothed()

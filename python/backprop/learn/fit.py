@@ -19,7 +19,7 @@ from backprop.base.types import Average, Data, TrainingSettings
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, EarlyStopping, LambdaCallback, Plateau, Progress, TerminateOnNaN
 from backprop.learn.callbacks.averages import only_average
-from backprop.learn.callbacks.callback import resume_all
+from backprop.learn.callbacks.callback import check_hooks, resume_all
 from backprop.learn.divergence import DivergedError, Origin, Snapshot, origin
 from backprop.learn.job import Job
 from backprop.learn.measures import Measures
@@ -82,7 +82,7 @@ def fit_rows(
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     epochs, initial_epoch = checked_epochs(epochs, initial_epoch, resume)
     n_rows = len(data.X)
-    if batch_size is not None and check.integer("batch_size", batch_size, at_least=1) >= n_rows:
+    if batch_size is not None and check.integer("batch_size", batch_size, at_least=1, clipped=True) >= n_rows:
         batch_size = None
     if schedule is not None:
         schedule = as_schedule("schedule", schedule)
@@ -238,22 +238,25 @@ def all_callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> li
         if not isinstance(callback, Callback):
             hint = f"; write {callback.__name__}(...)" if isinstance(callback, type) else ""
             raise TypeError(f"callbacks[{k}]: needs a Callback, got {check.shown(callback)}{hint}")
-        check.integer(f"callbacks[{k}].every", callback.every, at_least=1)
+        check_hooks(f"callbacks[{k}]", callback)
+        check.integer(f"callbacks[{k}].every", callback.every, at_least=1, clipped=True)
         found.append(callback)
-    patience = check.integer("patience", patience, at_least=1)
+    patience = check.integer("patience", patience, at_least=1, clipped=True)
     if tolerance is not None:
         tolerance = check.number("tolerance", tolerance, at_least=0)
         found.insert(0, EarlyStopping("loss", patience=patience, min_delta=tolerance))
     if log is not None:
-        if not callable(log):
-            raise TypeError(f"log: needs a function of step and metrics, got {check.shown(log)}")
-
-        def call_log(network: Model, epoch: int, logs: Any) -> None:
-            assert network._state is not None
-            log(network._state.step, dict(logs))
-
-        found.append(LambdaCallback(on_epoch_end=call_log))
+        found.append(logging(log, "step"))
     return found
+
+
+def logging(log: Any, counted: str) -> Callback:
+    """Return what calls a function of steps or iterations and metrics."""
+    if not callable(log):
+        raise TypeError(f"log: needs a function of {counted} and metrics, got {check.shown(log)}")
+    return LambdaCallback(
+        on_epoch_end=lambda network, epoch, logs: log(network._state.step if counted == "step" else epoch, dict(logs))
+    )
 
 
 def recorded(measured: Sequence[str], schedule: Schedule | None, callbacks: Sequence[Callback]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -29,19 +28,21 @@ from backprop.model import fleet_rows, rows
 from backprop.model.fleet import FleetModel, Group
 
 
-class _Log(Callback):
-    """Calls a function with a member's number, its steps and what was recorded."""
+class MemberLog(Callback):
+    """Calls a function with a member's number, its steps or iterations, and what was recorded."""
 
-    def __init__(self, function: Callable[[int, int, dict[str, float]], Any], member: int = -1) -> None:
-        self.function, self.member = function, member
+    def __init__(self, function: Any, counted: str, member: int = -1) -> None:
+        if not callable(function):
+            raise TypeError(f"log: needs a function of member, {counted} and metrics, got {check.shown(function)}")
+        self.function, self.counted, self.member = function, counted, member
 
     def of_member(self, member: int) -> Self:
         """Return the callback of one member."""
-        return type(self)(self.function, member)
+        return type(self)(self.function, self.counted, member)
 
     def on_epoch_end(self, network: Any, epoch: int, logs: Mapping[str, float]) -> None:
         """Call the function."""
-        self.function(self.member, network._state.step, dict(logs))
+        self.function(self.member, network._state.step if self.counted == "step" else epoch, dict(logs))
 
 
 def fit(
@@ -85,7 +86,7 @@ def fit(
     own = MemberSettings(len(fleet), optimizer, learning_rate, dict(zip(PENALTIES, (l1, l2, dropout), strict=True)))
     epochs, initial_epoch = network_fit.checked_epochs(epochs, initial_epoch, resume)
     if batch_size is not None:
-        batch_size = min(check.integer("batch_size", batch_size, at_least=1), sys.maxsize)
+        batch_size = check.integer("batch_size", batch_size, at_least=1, clipped=True)
     if schedule is not None:
         schedule = as_schedule("schedule", schedule)
     data = _Rows(fleet, X, y, loss, sample_weight, class_weight, validation_data, validation_split, metrics)
@@ -151,7 +152,7 @@ class _Rows:
         X, columns = fleet_rows.opened("X", X)
         self.columns = [fleet_rows.columns_of("X", columns, own.members, own.feature_names) for own in fleet._groups]
         groups = fleet._data(X, y, loss, sample_weight)
-        validations = None if given is None else self.validation(fleet, loss, *given)
+        validations = None if given is None else validation_rows(fleet, self.columns, loss, *given)
         for g, (group, checked, whole) in enumerate(groups):
             data, validation = whole, None if validations is None else validations[g][2]
             if share:
@@ -166,22 +167,23 @@ class _Rows:
         validated = self.groups[0][4] is not None
         self.names = ["loss", *(["val_loss"] if validated else []), *self.groups[0][5].names]
 
-    def validation(self, fleet: FleetModel, loss: Any, X: Any, y: Any, sample_weight: Any) -> Any:
-        """Return the rows to validate with, whose columns are those to learn from."""
-        name = rows.VALIDATION_NAMES[0]
-        X, columns = fleet_rows.opened(name, X)
-        for group, known in zip(fleet._groups, self.columns, strict=True):
-            fleet_rows.columns_of(name, columns, group.members, known)
-        return fleet._data(X, y, loss, sample_weight, rows.VALIDATION_NAMES)
+
+def validation_rows(
+    fleet: FleetModel, known: Any, loss: Any, X: Any, y: Any, sample_weight: Any, dtype: Any = None
+) -> Any:
+    """Return the rows to validate with, whose columns are those to learn from."""
+    name = rows.VALIDATION_NAMES[0]
+    X, columns = fleet_rows.opened(name, X)
+    for group, own in zip(fleet._groups, known, strict=True):
+        fleet_rows.columns_of(name, columns, group.members, own)
+    return fleet._data(X, y, loss, sample_weight, rows.VALIDATION_NAMES, dtype)
 
 
 def _callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> list[Callback]:
     """Return all callbacks, those for `log` and `tolerance` included."""
     found = network_fit.all_callbacks(callbacks, None, tolerance, patience)
     if log is not None:
-        if not callable(log):
-            raise TypeError(f"log: needs a function of member, step and metrics, got {check.shown(log)}")
-        found.append(_Log(log))
+        found.append(MemberLog(log, "step"))
     for callback in found:
         callback.of_member(0)  # what a fleet cannot use says so
     return found

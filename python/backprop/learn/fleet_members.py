@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -125,7 +126,7 @@ class MemberCallbacks:
     """
 
     def __init__(self, given: Callback, members: Sequence[int], in_core: bool) -> None:
-        self.given, self.every, self.in_core = given, given.every, in_core
+        self.given, self.every, self.in_core = given, min(given.every, sys.maxsize), in_core
         self.called = {
             name for name in ("on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end")
             if overrides(given, name) and not (in_core and name == "on_epoch_end")

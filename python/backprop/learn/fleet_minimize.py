@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from backprop.base import checks as check
 from backprop.base.guard import Guard
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
 from backprop.learn import pace
 from backprop.learn.callbacks import Callback, LambdaCallback, Progress
 from backprop.learn.fit import checked_threads, progress_bar
+from backprop.learn.fleet_fit import MemberLog, validation_rows
 from backprop.learn.fleet_members import report
 from backprop.learn.solution import Solution
 from backprop.learn.solve import NotFiniteError, check_solver
@@ -61,7 +61,7 @@ def minimize(
     )
     every_callback = callbacks_of(callbacks)
     if log is not None:
-        every_callback.append(_Log(log))
+        every_callback.append(MemberLog(log, "iteration"))
     for callback in every_callback:
         callback.of_member(0)  # what a fleet cannot use says so
     bar = progress_bar(progress, every_callback)
@@ -94,8 +94,11 @@ class FleetMinimising:
         self.networks: dict[int, Model] = {}
         self.copies: dict[int, list[Callback]] = {}
         self.asked: dict[int, str] = {}
-        self.work = self.ready(*members[0]).work * len(members) * request.max_iter
+        first = self.ready(*members[0])
+        self.work = first.work * len(members) * request.max_iter
         """about how much arithmetic there is to share, weighed by how seldom threads meet"""
+        self.is_over = first.is_over()
+        """whether no member has something to do"""
         self.check()
 
     def check(self) -> None:
@@ -105,7 +108,8 @@ class FleetMinimising:
             group, row = self.fleet._place(k)
             with _named(k):
                 if request.resume or request.metrics or id(group) not in seen:
-                    Ready(request, self.fleet._trained_member(k), loss, data, validation, (), Progress(after=math.inf))
+                    network, bar = self.fleet._trained_member(k), Progress(after=math.inf)
+                    self.is_over &= Ready(request, network, loss, data, validation, (), bar).is_over()
                     seen.add(id(group))
                 else:  # members of one shape differ in their rows only
                     check_solver(request.solver, group.layers_of(row), loss, data, 0)
@@ -142,7 +146,7 @@ class FleetMinimising:
         """Minimise all members; the first exception of one ends all."""
         began = time.perf_counter()
         found: dict[int, Solution] = {}
-        self.bar.begin(len(self.members), "member")
+        self.bar.begin(0 if self.is_over else len(self.members), "member")
         self.fleet._run = self
         # In a browser no thread can be started.
         pool = InPlace() if sys.platform == "emscripten" else ThreadPoolExecutor(n_threads, "backprop")
@@ -222,23 +226,6 @@ class _OverError(Exception):
     """Another member, or Ctrl-C, has ended all."""
 
 
-class _Log(Callback):
-    """Calls a function with a member's number, its iterations and what was recorded."""
-
-    def __init__(self, function: Any, member: int = -1) -> None:
-        if not callable(function):
-            raise TypeError(f"log: needs a function of member, iteration and metrics, got {check.shown(function)}")
-        self.function, self.member = function, member
-
-    def of_member(self, member: int) -> Self:
-        """Return the callback of one member."""
-        return type(self)(self.function, member)
-
-    def on_epoch_end(self, network: Any, epoch: int, logs: Mapping[str, float]) -> None:
-        """Call the function."""
-        self.function(self.member, epoch, dict(logs))
-
-
 def _members(
     fleet: FleetModel, X: Any, y: Any, loss: Any, sample_weight: Any, validation_data: Any, validation_split: Any
 ) -> tuple[list[tuple[int, Any, Data, Data | None]], list[Any]]:
@@ -250,12 +237,7 @@ def _members(
     groups = fleet._data(X, y, loss, sample_weight, dtype=np.float64)
     validations: list[Any] = [None] * len(groups)
     if given is not None:
-        name = rows.VALIDATION_NAMES[0]
-        X_val, columns = fleet_rows.opened(name, given[0])
-        for group, known in zip(fleet._groups, names, strict=True):
-            fleet_rows.columns_of(name, columns, group.members, known)
-        found = fleet._data(X_val, given[1], loss, given[2], rows.VALIDATION_NAMES, np.float64)
-        validations = [each for _, _, each in found]
+        validations = [each for _, _, each in validation_rows(fleet, names, loss, *given, np.float64)]
     return list(_by_member(groups, validations, share)), names
 
 

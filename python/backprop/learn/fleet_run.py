@@ -75,8 +75,9 @@ class FleetRun:
         self.fleet._run, self.parts = self, parts
         for part in parts:
             history.stop_reason[part.members[part.active]] = "interrupted"
-            self.done[part.members] = np.where(part.active, 0, self.epochs)
-        self.bar.begin(self.size * self.epochs, "member-epoch")
+            self.done[part.members] = np.where(part.active, part.recorded, self.epochs)
+        self.before = int(self.done.sum())
+        self.bar.begin(self.size * self.epochs - self.before, "member-epoch")
         with ExitStack() as ends:
             ends.callback(self.close)
             try:
@@ -87,7 +88,7 @@ class FleetRun:
                     part.loop()
             finally:
                 history.elapsed += time.perf_counter() - start
-                self.bar.close(int(self.done.sum()), self.mean_loss())
+                self.bar.close(int(self.done.sum()) - self.before, self.mean_loss())
 
     def close(self) -> None:
         """Leave the fleet as training has left it."""
@@ -131,7 +132,7 @@ class FleetRun:
     def show(self, now: float) -> None:
         """Bring the bar up to date once in a time slice."""
         if now >= self.next_show:
-            self.bar.show(int(self.done.sum()), self.mean_loss())
+            self.bar.show(int(self.done.sum()) - self.before, self.mean_loss())
             self.next_show = now + pace.SLICE_SECONDS
 
 

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from backprop.backends.custom import LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
-from backprop.learn.callbacks import Callback, LambdaCallback
-from backprop.learn.fit import checked_threads, progress_bar
+from backprop.learn.callbacks import Callback
+from backprop.learn.fit import checked_threads, logging, progress_bar
 from backprop.learn.solve import NotFiniteError, needed_loss
 from backprop.learn.solving import (
     Problem,
@@ -65,7 +65,7 @@ def minimize(
     scipy_minimize = _scipy_minimize() if isinstance(method, str) and method not in SOLVERS else None
     every_callback = callbacks_of(callbacks)
     if log is not None:
-        every_callback.append(_log(log))
+        every_callback.append(logging(log, "iteration"))
     bar = progress_bar(progress, every_callback)
     X, columns = rows.opened(network, "X", X)
     checked, data = network._data(X, y, loss, sample_weight, custom=True, dtype=np.float64)
@@ -76,7 +76,7 @@ def minimize(
         for name, given in {**extras, "progress": progress is True}.items():
             if given:
                 raise ValueError(f"{name}: needs method='lbfgs', 'lm' or 'bayesian', got method={method!r}")
-        max_iter = check.integer("max_iter", max_iter, at_least=1)
+        max_iter = check.integer("max_iter", max_iter, at_least=1, clipped=True)
         penalty_per_row = check.boolean("penalty_per_row", penalty_per_row)
         run = _Run(network, Problem(network, checked, data, penalty_per_row), callback)
         settings = {"maxiter": max_iter, **(options or {})}
@@ -97,13 +97,6 @@ def minimize(
         except NotFiniteError:
             network._feature_names, network._optimizer, network._solved, network.history.stop_reason = before
             raise
-
-
-def _log(log: Any) -> Callback:
-    """Return what calls a function of iteration and metrics."""
-    if not callable(log):
-        raise TypeError(f"log: needs a function of iteration and metrics, got {check.shown(log)}")
-    return LambdaCallback(on_epoch_end=lambda _, epoch, logs: log(epoch, dict(logs)))
 
 
 def _by_scipy(

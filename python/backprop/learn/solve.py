@@ -93,7 +93,7 @@ def check_solver(
     n_rows = len(data.X) if data.sample_weight is None else float(data.sample_weight.sum(dtype=np.float64))
     if is_bayesian and layers[-1].activation == "softmax":
         raise ValueError(f"layers[{len(layers) - 1}]: needs outputs with normal errors for {method}, got softmax")
-    if is_bayesian and layers[-1].bias and layers[-1].bias_trainable and n_rows <= 1:
+    if is_bayesian and layers[-1].bias and layers[-1].trains_biases and n_rows <= 1:
         raise ValueError(
             f"X: needs more than one sample for {method} (or weights that add up to more), as the biases of the "
             f"outputs fit one without an error; got {n_rows:g}"

@@ -68,7 +68,7 @@ class Request:
         automatic = tuple(name for name in _POWERS if isinstance(method, str) and given.get(name) is None)
         for name in ("penalty_per_row", "resume"):
             check.boolean(name, rest[name])
-        max_iter = check.integer("max_iter", max_iter, at_least=1)
+        max_iter = check.integer("max_iter", max_iter, at_least=1, clipped=True)
         return cls(solver=settings, max_iter=max_iter, callback=callback, automatic=automatic, **rest)
 
     def solver_for(self, loss: Loss | Custom, data: Data) -> Solver:
@@ -166,8 +166,10 @@ class Ready:
         n_free = int(self.problem.free.sum())
         return work_of_an_evaluation(self.solver, self.problem.objective.loss, self.problem.data, n_free)
 
-    def is_over(self, left: SolverRun) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing is left to do; in the file of a checkpoint from the last iteration, something was."""
+        if (left := self.left) is None:
+            return False
         reason, more = self.network.history.stop_reason, self.request.max_iter - left.state.iteration
         return reason == "tolerance" or more < (0 if reason == "interrupted" else 1)
 
@@ -178,7 +180,7 @@ class Ready:
         if left is None:
             n_rows, name = len(problem.data.X), problem.loss.name
             left = SolverRun(self.solver, SolverState(problem.point), n_rows=n_rows, loss=name)
-        elif self.is_over(left):
+        elif self.is_over():
             resume_all(self.listeners.callbacks, left.callbacks)
             return solution_of(left, problem.free, problem.objective)
         run = Minimising(

@@ -65,14 +65,14 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
             check.choice("solver", self.solver, (*self._minimizers, *OPTIMIZERS))
         check.number("alpha", self.alpha, at_least=0)
         if not check.is_auto("batch_size", self.batch_size, "an integer >= 1"):
-            check.integer("batch_size", self.batch_size, at_least=1)
+            check.integer("batch_size", self.batch_size, at_least=1, clipped=True)
         if isinstance(self.learning_rate, str):
             check.choice("learning_rate", self.learning_rate, _SCHEDULES)
         else:
             schedules.as_schedule("learning_rate", self.learning_rate)
         check.number("learning_rate_init", self.learning_rate_init, above=0)
         check.number("power_t", self.power_t, at_least=0)
-        check.integer("max_iter", self.max_iter, at_least=1)
+        check.integer("max_iter", self.max_iter, at_least=1, clipped=True)
         check.number("tol", self.tol, at_least=0)
         check.number("momentum", self.momentum, at_least=0, at_most=1)
         check.number("validation_fraction", self.validation_fraction, at_least=0, below=1)
@@ -80,15 +80,15 @@ class Parameters(BaseEstimator):  # type: ignore[misc]
         check.number("beta_2", self.beta_2, at_least=0, below=1)
         check.number("epsilon", self.epsilon, above=0)
         if not (isinstance(self.n_iter_no_change, float) and self.n_iter_no_change == math.inf):
-            check.integer("n_iter_no_change", self.n_iter_no_change, at_least=1)
-        check.integer("max_fun", self.max_fun, at_least=1)
+            check.integer("n_iter_no_change", self.n_iter_no_change, at_least=1, clipped=True)
+        check.integer("max_fun", self.max_fun, at_least=1, clipped=True)
         for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
             check.boolean(name, getattr(self, name))
         if isinstance(self.verbose, str):
             if self.verbose != "progress":
                 raise ValueError(f"verbose: needs True, False, an integer >= 0 or 'progress', got {self.verbose!r}")
         elif not isinstance(self.verbose, (bool, np.bool_)):
-            check.integer("verbose", self.verbose, at_least=0)
+            check.integer("verbose", self.verbose, at_least=0, clipped=True)
         if not check.is_auto("n_threads", self.n_threads, "an integer >= 1"):
             check.integer("n_threads", self.n_threads, at_least=1, at_most=MAX_THREADS)
         if self.dtype is not None:

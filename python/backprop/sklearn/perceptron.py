@@ -376,8 +376,7 @@ class Perceptron(Parameters):
             help = (
                 "More samples may help, or fewer units"
                 if reason == "no noise"
-                else f"More iterations (max_iter={self.max_iter}), more calls of the loss (max_fun={self.max_fun}) or "
-                "scaled columns of X may help"
+                else "More iterations (max_iter), more calls of the loss (max_fun) or scaled columns of X may help"
             )
             warnings.warn(
                 f"{self.solver} failed to converge after {self.n_iter_} iteration(s): it ended by {reason!r}. {help}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -33,7 +32,7 @@ class WeightAveraging(Callback):
         check.make_plain(self)
         self.start = _checked_start(self.start)
         if self.every_steps is not None:
-            self.every_steps = min(check.integer("every_steps", self.every_steps, at_least=1), sys.maxsize)
+            self.every_steps = check.integer("every_steps", self.every_steps, at_least=1, clipped=True)
         self.evaluate = check.boolean("evaluate", self.evaluate)
         self.restore = check.boolean("restore", self.restore)
         self.forget()

@@ -6,6 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from backprop.base.keywords import meant
+from backprop.base.text import listed
+
 Logs = Mapping[str, float]
 
 
@@ -78,6 +81,16 @@ class Callback:
 def overrides(callback: Callback, name: str) -> bool:
     """Whether the callback has a method of its own with this name."""
     return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)
+
+
+def check_hooks(where: str, callback: Callback) -> None:
+    """Raise TypeError for a method of the user's that looks as if training called it."""
+    cls = type(callback)
+    ours = [each for each in cls.__mro__ if each.__module__.startswith("backprop.")]
+    hooks = {name: 0 for each in ours for name in vars(each) if name.startswith("on_")}
+    for name in dir(cls):
+        if name.startswith("on_") and name not in hooks and callable(getattr(cls, name)):
+            raise TypeError(f"{where}: needs methods among {listed(hooks)}, got {name}{meant(name, hooks)}")
 
 
 def resume_all(callbacks: Sequence[Callback], kept: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -70,7 +69,7 @@ class Plateau(Callback):
 
     def __post_init__(self) -> None:
         check.make_plain(self)
-        self.patience = min(check.integer("patience", self.patience, at_least=1), sys.maxsize)
+        self.patience = check.integer("patience", self.patience, at_least=1, clipped=True)
         check.number("min_delta", self.min_delta, at_least=0)
         self.sign = sign(self.mode, self.monitor)
         self.forget()
@@ -234,7 +233,7 @@ class ReduceLROnPlateau(Plateau):
     def __post_init__(self) -> None:
         Plateau.__post_init__(self)
         check.number("factor", self.factor, above=0, below=1)
-        check.integer("cooldown", self.cooldown, at_least=0)
+        self.cooldown = check.integer("cooldown", self.cooldown, at_least=0, clipped=True)
         check.number("min_rate", self.min_rate, at_least=0)
         if self.stop_rate is not None:
             check.number("stop_rate", self.stop_rate, at_least=0)

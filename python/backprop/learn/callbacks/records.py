@@ -6,6 +6,7 @@ import copy
 import csv
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -38,8 +39,40 @@ class TerminateOnNaN(Callback):
 # --- what is written and shown -------------------------------------------------------------------------------------
 
 
+_FIELD = re.compile(r"\{(\w+)(:[^{}]*)?\}")
+
+
+def _filled(path: str | os.PathLike[str], **values: int) -> str:
+    """Return a path with these values of fields."""
+    return _FIELD.sub(lambda field: field[0].format(**values) if field[1] in values else field[0], os.fsdecode(path))
+
+
+def _check_fields(path: str | os.PathLike[str], **values: int) -> None:
+    """Raise unless it is a path without other fields."""
+    path_name(path)
+    if (other := _FIELD.search(_filled(path, **values))) is not None:
+        known = " but " * bool(values) + " and ".join(f"{{{name}}}" for name in values)
+        way = ", which is for fleets" if other[1] == "member" else ""
+        raise ValueError(f"path: needs no field{known}, got {other[0]}{way}")
+
+
+class _OwnPath(Callback):
+    """A callback whose copies for members have paths of their own."""
+
+    path: str | os.PathLike[str]
+
+    def of_member(self, member: int) -> Self:
+        """Return the callback for one member of a fleet, with a path of its own."""
+        own, path = copy.copy(self), os.fsdecode(self.path)
+        own.path = _filled(path, member=member)
+        if own.path == path:
+            kind = type(self).__name__
+            raise ValueError(f"callbacks: {kind} needs a path with the field {{member}} for a fleet, got {path!r}")
+        return own
+
+
 @dataclass(eq=False)
-class Checkpoint(Callback):
+class Checkpoint(_OwnPath):
     """Saves the network and its training every few epochs and when training ends, or whenever a number is the best yet.
 
     What it writes are checkpoints (`Network.save_checkpoint`): `backprop.resume` goes on from them, bit for bit, and
@@ -49,7 +82,8 @@ class Checkpoint(Callback):
     Parameters
     ----------
     path
-        The file; for a fleet with a field ``{member}``, in whose place each member's number comes.
+        The file; one for each epoch with a field ``{epoch}`` or ``{epoch:04}``. For a fleet with a field ``{member}``,
+        in whose place each member's number comes.
     every
         Epochs from one to the next.
     monitor
@@ -86,19 +120,14 @@ class Checkpoint(Callback):
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        path_name(self.path)
-        self.every = check.integer("every", self.every, at_least=1)
+        _check_fields(self.path, member=0, epoch=0)
+        self.every = check.integer("every", self.every, at_least=1, clipped=True)
         self.sign = 1 if self.monitor is None else sign(self.mode, self.monitor)
         self.best = self.sign * math.inf
 
-    def of_member(self, member: int) -> Self:
-        """Return the callback for one member of a fleet, with a path of its own."""
-        own = copy.copy(self)
-        own.path = _path_of(self, member)
-        return own
-
     def on_train_begin(self, network: Any, logs: Logs) -> None:
         """Nothing is the best yet."""
+        _check_fields(self.path, epoch=0)
         self.best = self.sign * math.inf
 
     def on_epoch_end(self, network: Any, epoch: int, logs: Logs) -> None:
@@ -116,7 +145,8 @@ class Checkpoint(Callback):
 
     def save(self, network: Any) -> None:
         """Write the file."""
-        network.save_checkpoint(self.path)
+        epoch = network.history.epochs if network._optimizer is None else network._state.epoch
+        network.save_checkpoint(_filled(self.path, epoch=epoch))
 
     def state(self) -> dict[str, Any]:
         """Return the best yet."""
@@ -127,17 +157,8 @@ class Checkpoint(Callback):
         self.best = state["best"]
 
 
-def _path_of(callback: Checkpoint | CSVLogger, member: int) -> str:
-    """Return the path of a member of a fleet."""
-    pattern = os.fsdecode(callback.path)
-    if "{member}" not in pattern:
-        name = type(callback).__name__
-        raise ValueError(f"callbacks: {name} needs a path with the field {{member}} for a fleet, got {pattern!r}")
-    return pattern.replace("{member}", str(member))
-
-
 @dataclass(eq=False)
-class CSVLogger(Callback):
+class CSVLogger(_OwnPath):
     """Writes what is recorded to a CSV file, a line for each epoch: its number, then the numbers of `History`.
 
     Parameters
@@ -174,18 +195,13 @@ class CSVLogger(Callback):
     _file: IO[str] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        path_name(self.path)
-        self.every = check.integer("every", self.every, at_least=1)
+        _check_fields(self.path, member=0)
+        self.every = check.integer("every", self.every, at_least=1, clipped=True)
         check.boolean("append", self.append)
-
-    def of_member(self, member: int) -> Self:
-        """Return the callback for one member of a fleet, with a path of its own."""
-        own = copy.copy(self)
-        own.path = _path_of(self, member)
-        return own
 
     def on_train_begin(self, network: Any, logs: Logs) -> None:
         """Open the file."""
+        _check_fields(self.path)
         self._header: list[str] | None = None
         is_cut = False
         if self.append and os.path.isfile(self.path):  # reading a pipe might wait for ever
@@ -255,14 +271,14 @@ class Progress(Callback):
         self._bar: Any = None
 
     def begin(self, epochs: int, unit: str = "epoch") -> None:
-        """Start the clock."""
+        """Start the clock; where nothing is to be done, nothing is shown."""
         self._epochs, self._unit, self._start = epochs, unit, time.perf_counter()
 
     def show(self, done: int, loss: float) -> None:
         """Bring the bar up to date."""
         if self._bar is None:
             took = time.perf_counter() - self._start
-            if took < self.after:
+            if took < self.after or not self._epochs:
                 return
             from tqdm import tqdm
 
@@ -280,6 +296,7 @@ class Progress(Callback):
         """Leave the bar as it stands; one that was asked for appears now at the latest."""
         if self._bar is not None or self.after == 0:
             self.show(done, loss)
+        if self._bar is not None:
             self._bar.close()
             self._bar = None
 
@@ -318,7 +335,7 @@ class LambdaCallback(Callback):
         on_epoch_end: Callable[[Any, int, Logs], Any] | None = None,
         every: int = 1,
     ) -> None:
-        self.every = check.integer("every", every, at_least=1)
+        self.every = check.integer("every", every, at_least=1, clipped=True)
         functions = {
             "on_train_begin": on_train_begin,
             "on_train_end": on_train_end,
