@@ -200,6 +200,7 @@ FOREIGN = {
     "date": (np.array(["2024-01-01"] * 4, "M8[us]"), "Datetime"),
     "duration": (np.array([1, 2, 3, 4], "m8[us]"), "Duration|month_day_nano_interval"),
     "list": ([[1], [2], [3], [4]], "List|Object"),
+    "bytes": ([b"1", b"2", b"3", b"4"], "bytes, to be decoded first"),
 }
 
 

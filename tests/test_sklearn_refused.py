@@ -434,10 +434,21 @@ WORDS = np.array(["a", "b", "c"])[Y].astype(object)
         ({"X_val": np.column_stack([DAYS] * 4)}, r"X_val: needs real numbers, got dtype datetime64\[D\]"),
         ({"X_val": MASKED}, "X_val: needs an array without masked values"),
         ({"y_val": np.ma.masked_equal(Y, 1)}, "y_val: needs an array without masked values"),
+        ({"X": [[day, day] for day in DAYS]}, r"X: needs real numbers, got dtype datetime64\[D\]"),
+        ({"X": [[day - DAYS[0]] for day in DAYS]}, r"X: needs real numbers, got dtype timedelta64\[D\]"),
+        ({"X": [[0.5, day] for day in DAYS]}, "X: needs real numbers, got datetime64"),
+        ({"X": np.array([[b"1", 2.0]] * 30, object)}, "X: needs real numbers, got bytes"),
+        ({"X": [["1", "2"]] * 30}, "X: needs real numbers, got dtype <U1"),
+        ({"X": [[b"1"]] * 30}, r"X: needs real numbers, got dtype \|S1"),
+        ({"X": list(MASKED)}, r"X\[\d+\]: needs an array without masked values"),
+        ({"y": tuple(np.ma.masked_equal(Y, 1))}, r"y\[\d+\]: needs an array without masked values"),
+        ({"sample_weight": list(DAYS)}, r"sample_weight: needs real numbers, got dtype datetime64\[D\]"),
+        ({"sample_weight": [b"1"] * 30}, r"sample_weight: needs real numbers, got dtype \|S1"),
+        ({"X_val": [[day] * 4 for day in DAYS]}, r"X_val: needs real numbers, got dtype datetime64\[D\]"),
     ],
 )
 def test_dates_and_masked_values_are_no_numbers(Estimator, given, message):
-    """scikit-learn takes them for the numbers behind them."""
+    """scikit-learn takes them for the numbers behind them; so it does with what lists hold."""
     if any(name.endswith("_val") for name in given):
         if "Ensemble" in Estimator.__name__:
             return

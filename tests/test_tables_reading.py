@@ -754,8 +754,10 @@ def test_binary_values_are_left_out_whatever_holds_them(library):
     elif library not in ("mapping", "array"):
         frames = pytest.importorskip(library)
         data = frames.table(data) if library == "pyarrow" else frames.DataFrame(data)
-    assert re.fullmatch(r"binary values \(\w+\)", decided(open_table(data), ["odd"])["odd"].why)
-    with pytest.raises(ValueError, match=r"target 'odd' holds binary values \(\w+\); it needs labels or numbers"):
+    assert re.fullmatch(r"binary values \(\w+\), to be decoded first", decided(open_table(data), ["odd"])["odd"].why)
+    with pytest.raises(
+        ValueError, match=r"target 'odd' holds binary values \(\w+\), to be decoded first; it needs labels"
+    ):
         TableModel().fit(data, "odd")
 
 
@@ -776,12 +778,12 @@ def test_nested_values_have_no_role(role, cell):
     x = np.arange(60.0)
     for name, columns in (("data", {"x": x, "odd": [cell] * 60, "y": x}), ("new", {"x": [cell]})):
         parquet.write_table(pyarrow.table(columns), name)
-    held = "binary values" if cell == b"a" else "nested values"
-    with pytest.raises(ValueError, match=rf"data: {role} column 'odd' holds {held} \(\w.*\); it needs .*\w$"):
+    held = r"binary values \(\w.*\), to be decoded first" if cell == b"a" else r"nested values \(\w.*\)"
+    with pytest.raises(ValueError, match=rf"data: {role} column 'odd' holds {held}; it needs .*\w$"):
         TableModel().fit("data", "y", **{role: "odd"})
     model = TableModel(epochs=1).fit("data", "y", id="odd")
     assert len(model.predict("data")) == 60
-    with pytest.raises(ValueError, match=r"column 'x' holds (binary|nested) values \(\w.*\); it needs numbers"):
+    with pytest.raises(ValueError, match=rf"column 'x' holds {held}; it needs numbers"):
         model.predict("new")
 
 

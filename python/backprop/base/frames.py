@@ -218,6 +218,8 @@ def _numbers(column: Series) -> NDArray[Any] | None:
 def _kind(column: Series) -> str:
     """Return what a column holds, in the words of its library where narwhals has none."""
     native = column.to_native()
+    if any(isinstance(each, bytes) for each in column.drop_nulls().head(1).to_list()):
+        return "bytes, to be decoded first"
     return str(column.dtype if str(column.dtype) != "Unknown" else getattr(native, "dtype", None) or native.type)
 
 

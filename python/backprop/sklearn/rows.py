@@ -23,6 +23,7 @@ from backprop.sklearn.outputs import names_of
 
 REALS = (np.float64, np.float32)
 _SPARSE = ("csr", "csc")
+_NO_NUMBERS = (bytes, np.bytes_, np.datetime64, np.timedelta64)  # of which ``float`` makes some
 # A sparse matrix with more numbers than this is not made dense as a whole: half a GiB in float64.
 _MOST_DENSE_NUMBERS = 1 << 26
 
@@ -131,8 +132,9 @@ def _targets(estimator: Any, name: str, y: Any) -> Any:
     """Return what NumPy makes an array of; ValueError or TypeError where something is missing that no float is."""
     check.unmasked(name, y)
     y = frames.raw(name, y)
-    if not isinstance(estimator, RegressorMixin):
-        _check_labels(name, y)
+    if isinstance(estimator, RegressorMixin):
+        return _numbers(name, y)
+    _check_labels(name, y)
     return y
 
 
@@ -161,11 +163,21 @@ def _is_missing(label: Any) -> bool:
         return not hasattr(label, "__len__")
 
 
-def _check_numbers(name: str, array: Any) -> None:
-    """Raise TypeError for what scikit-learn makes numbers of without a word: dates, and what a mask hides."""
-    check.unmasked(name, array)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
-        raise TypeError(f"{name}: needs real numbers, got dtype {array.dtype}")
+def _numbers(name: str, value: Any) -> Any:
+    """Return what is given, a list as an array.
+
+    TypeError for what scikit-learn makes numbers of without a word: dates, texts, and what a mask hides.
+    """
+    check.unmasked(name, value)
+    if isinstance(value, (list, tuple)):
+        with suppress(RuntimeError, TypeError, ValueError):  # ragged rows, tensors: refused or opened later
+            value = np.asarray(value)
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "mMSU":
+            raise TypeError(f"{name}: needs real numbers, got dtype {value.dtype}")
+        if value.dtype == object and (foreign := {*map(type, value.flat)}.intersection(_NO_NUMBERS)):
+            raise TypeError(f"{name}: needs real numbers, got {foreign.pop().__name__}")
+    return value
 
 
 def _same_rows(name: str, array: NDArray[Any], n_rows: int, name_of_rows: str) -> None:
@@ -176,7 +188,7 @@ def _same_rows(name: str, array: NDArray[Any], n_rows: int, name_of_rows: str) -
 
 def _reals(name: str, value: Any, **settings: Any) -> Any:
     """Return an array of real numbers, finite or not, of any shape, from whatever scikit-learn takes for one."""
-    _check_numbers(name, value)
+    value = _numbers(name, value)
     try:
         return check_array(
             value, dtype=REALS, ensure_all_finite=False, ensure_2d=False, allow_nd=True, ensure_min_samples=0,
@@ -193,7 +205,7 @@ def opened(X: Any, name: str = "X") -> tuple[Any, Any]:
     """Return X with an array in the place of a table or a tensor, and the table, or None."""
     if hasattr(X, "sparse"):  # columns of pandas that are all sparse; scikit-learn keeps them so
         return X, None
-    _check_numbers(name, X)
+    X = _numbers(name, X)
     table = frames.eager(name, X)
     array, names = frames.opened(name, table)
     return array, None if names is None else table

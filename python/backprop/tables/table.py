@@ -55,11 +55,12 @@ class Stored:
         Examples
         --------
         >>> Stored("c0", "INTEGER[]").other, Stored("c1", "BLOB").other, Stored("c2", "DATE").other
-        ('nested values (INTEGER[])', 'binary values (BLOB)', '')
+        ('nested values (INTEGER[])', 'binary values (BLOB), to be decoded first', '')
         """
         if self.kind != "other":
             return ""
-        return f"{'binary' if self.type in _BINARIES else 'nested'} values ({self.type})"
+        binary = self.type in _BINARIES
+        return f"binary values ({self.type}), to be decoded first" if binary else f"nested values ({self.type})"
 
 
 NO_LIMITS = engine.Limits()
