@@ -1,11 +1,14 @@
 """Networks of other libraries: the same outputs, the same settings, and clear words for what cannot be taken over."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import backprop as bp
 import backprop.sklearn
 import numpy as np
 import pytest
+from backprop.importing.stack import Stack
+from backprop.reference.activations import ACTIVATIONS
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
@@ -204,7 +207,11 @@ def test_training_goes_on_as_in_torch(torch, backend, rng):
         (lambda nn: [nn.ReLU(), nn.Linear(4, 3)], ValueError, r"module\[0\]: needs a dense layer before it, got relu"),
         (lambda nn: [nn.Dropout(), nn.Linear(4, 3)], ValueError, "needs a dense layer before it, got dropout"),
         (lambda nn: [nn.Linear(4, 3), nn.ReLU(), nn.Tanh()], ValueError, "between two activations, got relu and tanh"),
-        (lambda nn: [nn.Linear(4, 3), nn.Dropout(), nn.ReLU()], ValueError, "dropout behind the activation, got relu"),
+        (
+            lambda nn: [nn.Linear(4, 3), nn.Dropout(), nn.ELU()],
+            ValueError,
+            r"needs dropout behind the activation, got elu behind dropout, whose zeros and",
+        ),
         (lambda nn: [nn.Linear(4, 3), nn.Dropout(), nn.Dropout()], ValueError, "got dropout twice"),
         (lambda nn: [nn.Linear(4, 3), nn.Dropout()], ValueError, r"layers\[0\]: needs dropout=0"),
         (lambda nn: [nn.Linear(4, 3), nn.Softmax(0)], ValueError, r"module\[1\]: needs dim=1 or -1 or None, got 0"),
@@ -227,6 +234,41 @@ def test_training_goes_on_as_in_torch(torch, backend, rng):
 def test_what_torch_has_and_a_dense_network_has_not(parts, error, message, torch):
     with pytest.raises(error, match=message):
         bp.from_torch(torch.nn.Sequential(*parts(torch.nn)))
+
+
+@pytest.mark.parametrize("activation", bp.ACTIVATIONS)
+def test_dropout_before_an_activation(activation):
+    """It is the same behind one for which kept outputs may be scaled before or after, and dropped ones stay 0."""
+    stack = Stack()
+    stack.dense("first", np.ones((2, 3)), None)
+    stack.dropout("dropout", 0.25)
+    function = ACTIVATIONS[activation]
+    z = np.array([[-2.0, -0.5, 0.0, 0.7, 5.0]])
+    alpha = np.full(5, 0.3) if function.slopes else 0.3
+    value = [function.value(factor * z, alpha) for factor in (0, 1, 4 / 3)]
+    if (value[0] == 0).all() and np.allclose(value[2], 4 / 3 * value[1], rtol=1e-14):  # one rounding of a product
+        stack.activation("activation", (activation, None), np.ones(3))
+        expected = bp.Dense(3, activation, bias=False, dropout=0.25)
+        assert stack.layers == [expected]
+    else:
+        with pytest.raises(ValueError, match=f"activation: needs dropout behind the activation, got {activation}"):
+            stack.activation("activation", (activation, None))
+
+
+def test_dropout_before_relu_in_torch(torch, rng):
+    nn, X = torch.nn, rng.normal(size=(20, 4)).astype(np.float32)
+    module = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.25), nn.LeakyReLU(0.2), nn.Linear(6, 1))
+    net = bp.from_torch(module)
+    assert net.layers == (bp.Dense(6, "leaky_relu", alpha=0.2, dropout=0.25), bp.Dense(1))
+    assert_same(net, X, outputs(torch, module.eval(), X))
+
+
+def test_frozen_layers_thaw_as_a_whole(torch):
+    """A layer whose arrays are all frozen says so once."""
+    linear = torch.nn.Linear(2, 1).requires_grad_(False)
+    (layer,) = bp.from_torch(linear).layers
+    assert layer == bp.Dense(1, trainable=False)
+    assert replace(layer, trainable=True) == bp.Dense(1)
 
 
 def test_a_module_of_one_s_own_and_frozen_weights(torch):

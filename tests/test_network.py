@@ -2,6 +2,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import backprop as bp
 import numpy as np
@@ -208,6 +209,47 @@ def test_copies_train_on_alike_and_apart(duplicate, backend, dtype, rng):
         each.fit(X, y, epochs=2, batch_size=8)
     np.testing.assert_array_equal(twin.parameters, net.parameters)
     np.testing.assert_array_equal(twin.history.loss, net.history.loss)
+
+
+class Tagged(bp.Network):
+    """What a user adds to a network."""
+
+    def __init__(self, tag):
+        super().__init__(2, [bp.Dense(1)], seed=0)
+        self.tag = tag
+
+
+class Slotted(bp.Network):
+    __slots__ = ("tag",)
+
+
+class TaggedFleet(bp.Fleet):
+    pass
+
+
+class SlottedFleet(bp.Fleet):
+    __slots__ = ("tag",)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("cls", [Tagged, Slotted, TaggedFleet, SlottedFleet])
+def test_copies_of_subclasses_have_their_attributes(cls, duplicate):
+    layers = [bp.Dense(1)]
+    model = cls(None) if cls is Tagged else cls(2, layers, seed=0, **({"size": 3} if issubclass(cls, bp.Fleet) else {}))
+    model.tag = ["mine", model]
+    twin = duplicate(model)
+    assert type(twin) is cls
+    assert twin.tag == ["mine", twin]
+    twin.fit([[1.0, 2.0]], [1.0], epochs=2)
+    assert len(twin.history["loss"]) == 2
+    assert len(model.history["loss"]) == 0
+
+
+def test_layers_that_are_replaced_have_what_was_given():
+    for biases in (True, False):
+        frozen = bp.Dense(2, trainable=False, bias_trainable=biases)
+        assert not any(array.trainable for array in bp.Network(3, [frozen])._layout)
+        assert replace(frozen, trainable=True) == bp.Dense(2, bias_trainable=biases)
 
 
 def test_summary(net):

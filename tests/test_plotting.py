@@ -5,9 +5,11 @@ BACKPROP_PICTURES=folder keeps them there, to be looked at.
 
 import builtins
 import os
+import re
 import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -418,6 +420,21 @@ def test_history_takes_losses_alone():
     assert plotting.plot_history([3.0, 2.0, 0.5], log=True).get_yscale() == "log"
     assert plotting.plot_history([3.0, 2.0, 0.001]).get_yscale() == "log"
     assert plotting.plot_history([3.0, np.nan, 0.001]).get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("given", "way"),
+    [
+        (lambda: bp.mlp([1, 1]), ".history"),
+        (lambda: bp.Fleet(1, [bp.Dense(1)], size=2), ".history"),
+        (lambda: bp.Fleet(1, [bp.Dense(1)], size=2).history, ".of(k)"),
+        (lambda: types.SimpleNamespace(loss_curve_=[1.0]), ".loss_curve_"),
+    ],
+    ids=["network", "fleet", "history of a fleet", "estimator"],
+)
+def test_what_has_a_history_is_told_which(given, way):
+    with pytest.raises(TypeError, match=re.escape(f"; give its {way}")):
+        plotting.plot_history(given())
 
 
 @pytest.mark.parametrize(

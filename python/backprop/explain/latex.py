@@ -175,7 +175,7 @@ class Latex:
                     rf"\frac{{\partial L}}{{\partial a^{{({k})}}_{{{j}}}}} \min(z^{{({k})}}_{{{j}}}, 0) = "
                     rf"{numbers} = {self.number(layer.dslopes[j])}$$"
                 )
-            if layer.db is None or not layer.layer.bias_trainable:
+            if layer.db is None or not layer.layer.trains_biases:
                 continue
             for j in self.units(k):
                 numbers = " + ".join(self.bracketed(delta) for delta in layer.delta[:MAX_TERMS, j])

@@ -145,7 +145,7 @@ class Trace(StepRecord):
             biases = (layer.biases, layer.db, layer.numerical_db, layer.new_biases)
             slopes = (layer.slopes, layer.dslopes, layer.numerical_dslopes, layer.new_slopes)
             for name, arrays, trainable in (
-                ("biases", biases, layer.layer.bias_trainable),
+                ("biases", biases, layer.layer.trains_biases),
                 ("slopes", slopes, layer.layer.trainable),
             ):
                 for j in range(0 if arrays[0] is None else len(arrays[0])):
@@ -341,7 +341,7 @@ class Trace(StepRecord):
         """Look one bias or one slope of layer k up."""
         at, name = self.layers[k], {"biases": "bias", "slopes": "slope"}[kind]
         if kind == "biases":
-            gradient, numerical, trainable = at.db, at.numerical_db, at.layer.bias_trainable
+            gradient, numerical, trainable = at.db, at.numerical_db, at.layer.trains_biases
         else:
             gradient, numerical, trainable = at.dslopes, at.numerical_dslopes, at.layer.trainable
         if gradient is None or numerical is None:

@@ -55,7 +55,7 @@ class CLayer:
 
     def changes(self, array: str) -> bool:
         """Return whether training changes an array."""
-        return self.training and (self.layer.bias_trainable if array == "biases" else self.layer.trainable)
+        return self.training and (self.layer.trains_biases if array == "biases" else self.layer.trainable)
 
     def definitions(self) -> Iterator[str]:
         """Yield the definitions of the arrays."""

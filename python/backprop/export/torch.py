@@ -53,7 +53,7 @@ def to_torch(model: Model) -> Any:
         linear = torch.nn.Linear(n_in, n_out, bias=layer.bias, dtype=getattr(torch, model.dtype.name))
         linear.weight = _parameter(torch, arrays["weights"].T, layer.trainable)
         if layer.bias:
-            linear.bias = _parameter(torch, arrays["biases"], layer.bias_trainable)
+            linear.bias = _parameter(torch, arrays["biases"], layer.trains_biases)
         parts.append(linear)
         if (activation := MODULES[layer.activation]) is not None:
             parts.append(activation(torch.nn, layer))

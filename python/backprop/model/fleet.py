@@ -18,7 +18,7 @@ from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.keywords import explained
-from backprop.base.state import TrainingState
+from backprop.base.state import TrainingState, attributes
 from backprop.base.types import RealArray, new_block
 from backprop.model import fleet_rows, rows
 from backprop.model.model import Model
@@ -438,13 +438,9 @@ class FleetModel:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "groups": self._groups,
-            "dtype": self._dtype.name,
-            "backend": self.backend,
-            "history": self.history,
-            "callbacks": self._callbacks,
-            "solved": self._solved,
-        }
+            "groups": self._groups, "dtype": self._dtype.name, "backend": self.backend, "history": self.history,
+            "callbacks": self._callbacks, "solved": self._solved, "own": attributes(self, FleetModel.__slots__),
+        }  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         backend = state["backend"] if state["backend"] in choice.available() else None
@@ -458,3 +454,5 @@ class FleetModel:
                 group.state.parameters = parameters
         self._assemble(groups, dtype, backend, state["history"])
         self._callbacks, self._solved = state["callbacks"], state.get("solved", {})
+        for name, value in state.get("own", {}).items():
+            setattr(self, name, value)

@@ -15,7 +15,7 @@ from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.history import History
 from backprop.base.keywords import explained
-from backprop.base.state import TrainingState
+from backprop.base.state import TrainingState, attributes
 from backprop.base.types import Data, RealArray, new_block
 from backprop.model import rows
 from backprop.model.run import Run
@@ -441,15 +441,15 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the backend's plan, which is made anew, perhaps on a machine without this backend."""
-        names = "_n_inputs _layers _dtype _seed _parameters _state _optimizer history backend _feature_names _solved"
-        return {name: getattr(self, name) for name in names.split()}
+        made_anew = "_n_outputs _backend _core _layout _arrays_of_layers _plan _forward _is_member _guard _run"
+        return {**attributes(self, made_anew.split()), "backend": self.backend}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         backend = state["backend"] if state["backend"] in choice.available() else None
         dtype = check.real_dtype("dtype", state["_dtype"])
         self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
         self._parameters[...] = state["_parameters"]
-        self._state, self._optimizer, self.history = state["_state"], state["_optimizer"], state["history"]
-        self._feature_names, self._solved = state.get("_feature_names"), state.get("_solved")  # older pickles have none
+        for name in state.keys() - {"backend", "_dtype", "_parameters"}:
+            setattr(self, name, state[name])
         if self._state is not None:
             self._state.parameters = self._parameters

@@ -76,6 +76,9 @@ def plot_history(
     >>> bp.plotting.plot_history(history).get_xlabel()
     'epoch'
     """
+    for name, way in (("history", "history"), ("loss_curve_", "loss_curve_"), ("of", "of(k)")):
+        if hasattr(history, name):
+            raise TypeError(f"history: needs losses over epochs, got {check.shown(history)}; give its .{way}")
     series = history if isinstance(history, Mapping) else {"loss": history}
     shown = [name for name in series if "loss" in name or name == "learning_rate"]
     curves = {name: check.curve("history", series[name]) for name in shown}

@@ -111,7 +111,7 @@ class Dense:
             "alpha": default if self.alpha is None else check.number("alpha", self.alpha, at_least=0),
             "bias": check.boolean("bias", self.bias),
             "trainable": check.boolean("trainable", self.trainable),
-            "bias_trainable": check.boolean("bias_trainable", self.bias_trainable) and bool(self.trainable),
+            "bias_trainable": check.boolean("bias_trainable", self.bias_trainable),
             "weight_init": initializers.checked("weight_init", self.weight_init, initializers.INITIALIZERS),
             "bias_init": initializers.checked("bias_init", self.bias_init, initializers.BIAS_INITIALIZERS),
             "l1": check.number("l1", self.l1, at_least=0),
@@ -128,6 +128,11 @@ class Dense:
         return f"Dense({self.units}, {self.activation!r}{settings})"
 
     @property
+    def trains_biases(self) -> bool:
+        """Whether training changes biases of this layer."""
+        return self.trainable and self.bias_trainable
+
+    @property
     def function(self) -> Activation:
         """The activation and its derivative."""
         return ACTIVATIONS[self.activation]
@@ -140,7 +145,7 @@ class Dense:
     def arrays(self, n_inputs: int) -> tuple[LayerArray, ...]:
         """Return the layer's arrays, in their order in the parameter vector."""
         return _arrays(
-            n_inputs, self.units, self.bias, self.function.slopes, self.trainable, self.bias and self.bias_trainable
+            n_inputs, self.units, self.bias, self.function.slopes, self.trainable, self.bias and self.trains_biases
         )
 
     def initial(
