@@ -21,9 +21,9 @@ def from_torch(
     module
         A ``Sequential`` (nested ones too) of ``Linear``, activations (``Sigmoid``, ``Tanh``, ``ReLU``, ``LeakyReLU``,
         ``PReLU``, ``ELU``, ``SELU``, ``GELU``, ``SiLU``, ``Mish``, ``Softplus``, ``Softsign``, ``ReLU6``, ``Hardtanh``,
-        ``Hardsigmoid``, ``Hardswish``, and ``Softmax`` at the end), ``Dropout`` behind them (or before a relu), ``Identity``
-        and ``Flatten``; or one ``Linear``. Or any module whose ``forward`` is a chain of these and of the functions
-        that do the same, such as ``torch.relu``, as far as ``torch.fx`` can follow it.
+        ``Hardsigmoid``, ``Hardswish``, and ``Softmax`` at the end), ``Dropout`` behind them, or before a relu,
+        ``Identity`` and ``Flatten``; or one ``Linear``. Or any module whose ``forward`` is a chain of these and of the
+        functions that do the same, such as ``torch.relu``, as far as ``torch.fx`` can follow it.
     output
         An activation for the scores of the last layer, where the module leaves it to its loss: ``"softmax"`` for
         ``CrossEntropyLoss``, ``"sigmoid"`` for ``BCEWithLogitsLoss``. None keeps what the module has.
