@@ -18,7 +18,7 @@ from backprop import io
 from backprop.backends import choice
 from backprop.base.fleet import MEMBER
 from backprop.base.interrupts import HeldInterrupts
-from backprop.callbacks import Checkpoint, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from backprop.callbacks import Callback, Checkpoint, EarlyStopping, LambdaCallback, ReduceLROnPlateau
 from backprop.cli import main
 from backprop.files import checkpoints, models
 from backprop.learn import pace
@@ -365,7 +365,63 @@ def test_while_it_is_trained(path):
     whole.fit(X, Y, **arguments)
     resumed = bp.resume(path)
     resumed.fit(X, Y, resume=True, **arguments)
-    assert numbers(resumed)[:-1] == numbers(whole)[:-1]  # members whose last epoch the callback saw stay interrupted
+    assert numbers(resumed) == numbers(whole)
+
+
+class SavesAll(bp.callbacks.Callback):
+    """Saves the whole fleet when one of its members comes to an epoch, or to its end."""
+
+    def __init__(self, fleet, path, member, epoch):
+        self.fleet, self.path, self.member, self.epoch = fleet, path, member, epoch
+
+    def of_member(self, member):
+        return type(self)(self.fleet, self.path, self.member, self.epoch) if member == self.member else Callback()
+
+    def on_epoch_begin(self, network, epoch, logs):
+        if epoch == self.epoch:
+            self.fleet.save_checkpoint(self.path)
+
+    def on_epoch_end(self, network, epoch, logs):
+        if epoch == -self.epoch:
+            self.fleet.save_checkpoint(self.path)
+
+    def on_train_end(self, network, logs):
+        if self.epoch == 0:
+            self.fleet.save_checkpoint(self.path)
+
+
+def stop_some(network, epoch, logs):
+    if epoch == 2 + network.seed % 2:
+        network.stop()
+
+
+ENDS = {
+    "best": lambda: [EarlyStopping("loss", patience=1, min_delta=0.1, restore_best=True)],
+    "average": lambda: [bp.callbacks.ExponentialMovingAverage(decay=0.9)],
+    "both": lambda: [bp.callbacks.StochasticWeightAveraging(start=1), EarlyStopping("loss", patience=1, min_delta=0.1)],
+    "rate": lambda: [ReduceLROnPlateau("loss", patience=1, min_delta=0.1, stop_rate=0.005)],
+    "stopped": lambda: [LambdaCallback(on_epoch_end=stop_some), bp.callbacks.ExponentialMovingAverage(decay=0.5)],
+}
+
+
+@pytest.mark.parametrize("make", [fleet_of, mixed_fleet])
+@pytest.mark.parametrize("kind", ENDS)
+def test_the_whole_fleet_saved_in_a_callback_of_a_member(kind, make, path):
+    """Members that have ended by then, or in that epoch, come to the same end in the run that goes on."""
+    arguments = {"epochs": 6, "batch_size": 7, "learning_rate": 0.02}
+    whole = make()
+    whole.fit(X, Y, callbacks=[Callback(), *ENDS[kind]()], **arguments)
+    assert len(set(whole.history.epochs.tolist())) > 1 or kind == "average"
+    for member, epoch in itertools.product((0, 1, SIZE - 1), (1, 3, 0, -1, -2, -3, -6)):
+        fleet = make()
+        fleet.fit(X, Y, callbacks=[SavesAll(fleet, path, member, epoch), *ENDS[kind]()], **arguments)
+        assert numbers(fleet) == numbers(whole)
+        if path.exists():
+            resumed = bp.resume(path)
+            resumed.fit(X, Y, resume=True, callbacks=[Callback(), *ENDS[kind]()], **arguments)
+            if kind != "stopped" or epoch >= 0:  # later members have not heard of the end of that epoch
+                assert numbers(resumed) == numbers(whole), (member, epoch)
+            path.unlink()
 
 
 def test_checkpoints_of_members_are_those_of_networks(tmp_path):

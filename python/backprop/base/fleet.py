@@ -43,9 +43,10 @@ STATE_NUMBERS = (
 NO_AVERAGE, AVERAGED, SWAPPED = 0, 1, 2
 """Of a member: whether it has an average, and whether it has exchanged it with the parameters of the last step"""
 
-RUNNING, TOLERANCE, DIVERGED, DIVERGING = 0, 1, 2, 3
-Status: TypeAlias = Literal[0, 1, 2, 3]
-"""Whether a member trains on, and if not, why; one that is not finite in the middle of an epoch is diverging"""
+RUNNING, TOLERANCE, DIVERGED, DIVERGING, ENDING = 0, 1, 2, 3, 4
+Status: TypeAlias = Literal[0, 1, 2, 3, 4]
+"""Whether a member trains on, and if not, why; one that is not finite in the middle of an epoch is diverging; in a
+checkpoint, ending is one of whose end callbacks have not heard"""
 
 
 class FleetData:

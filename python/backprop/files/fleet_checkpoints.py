@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
-from backprop.base.fleet import DIVERGED, MEMBER, NO_AVERAGE, SWAPPED, FleetState
+from backprop.base.fleet import ENDING, MEMBER, NO_AVERAGE, SWAPPED, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.files import checkpoints, columns, fleets, models
 from backprop.files.checkpoints import KEY
@@ -158,7 +158,7 @@ def _restore_group(prefix: str, group: Group, entry: Mapping[str, Any], tensors:
 def _check_members(name: str, members: NDArray[Any], n_shuffled: NDArray[np.int64] | None) -> None:
     """Raise ValueError for records that no training leaves behind."""
     for field in _COUNTERS:
-        most = DIVERGED if field == "status" else _MOST
+        most = ENDING if field == "status" else _MOST
         if not 0 <= members[field].min() <= members[field].max() <= most:
             raise ValueError(f"{name}: needs {field} from 0 to {most}")
     if (np.abs(members["stale_epochs"].astype(np.float64)) > _MOST).any():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base import checks as check
-from backprop.base.fleet import FleetData
+from backprop.base.fleet import ENDING, FleetData
 from backprop.base.fleet_history import FleetHistory
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import TrainingSettings
@@ -106,7 +106,7 @@ def fit(
     resume = check.boolean("resume", resume)
 
     with HeldInterrupts() as interrupts, fleet._guard:
-        active = _begin(fleet, data, own, settings, epochs, initial_epoch, resume)
+        active, wanted = _begin(fleet, data, own, settings, epochs, initial_epoch, resume)
         for group, columns in zip(fleet._groups, data.columns, strict=True):
             group.feature_names = columns
         errors: dict[int, DivergedError] = {}
@@ -116,6 +116,7 @@ def fit(
         else:  # where nothing is left to do, the callbacks are told what was found
             parts = _parts(fleet, data, own, settings)
             run = FleetRun(fleet, epochs, every_callback, rule, averaging, bar, interrupts, schedule, names)
+            run.wanted, run.is_wanted = wanted, True
             runs = []
             for part, measures in parts:
                 part.open()
@@ -206,9 +207,12 @@ def _begin(
     epochs: int,
     initial_epoch: int | None,
     resume: bool,
-) -> NDArray[np.bool_]:
-    """Bring every group's state to where training begins; return which members have something to do."""
-    active = np.ones(len(fleet), np.bool_)
+) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Bring every group's state to where training begins.
+
+    Return which members have something to do, and the reasons of those of whose end callbacks have to hear.
+    """
+    active, wanted = np.ones(len(fleet), np.bool_), np.full(len(fleet), None, object)
     resumed = []
     for group, _, learned, *_ in data.groups:
         optimizers, n_rows = own.optimizers_of(group.members), np.asarray(learned.n_rows)
@@ -219,6 +223,7 @@ def _begin(
             going_on = resumable(group, optimizers, n_shuffled, n_rows, settings)
         resumed.append((group, optimizers, n_shuffled, going_on))
     for group, optimizers, n_shuffled, going_on in resumed:
+        ending = going_on.copy() if group.state is None else going_on & (group.state.members["status"] == ENDING)
         begin(group, optimizers, n_shuffled, settings, initial_epoch, going_on)
         group.optimizers = optimizers
         group.learning_rates = None if own.learning_rates is None else own.learning_rates[group.members]
@@ -228,11 +233,12 @@ def _begin(
             # One that was interrupted at the end of its last epoch has that end to come to, as a network.
             ends = (reasons == "interrupted") & (record["cursor"] == 0)
             is_over |= record["epoch"] - record["first_epoch"] >= epochs + ends
-            active[group.members] = ~(going_on & is_over)
+            active[group.members] = ~(going_on & is_over) | ending
+            wanted[group.members[ending]] = reasons[ending]
     fleet._solved = {}
     if not resume:
         fleet._callbacks = []
-    return active
+    return active, wanted
 
 
 def _parts(

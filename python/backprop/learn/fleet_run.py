@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backprop.base.fleet import DIVERGED, DIVERGING, RUNNING, TOLERANCE
+from backprop.base.fleet import DIVERGED, DIVERGING, ENDING, RUNNING, TOLERANCE
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import RealArray
 from backprop.learn import pace
@@ -92,12 +92,16 @@ class FleetRun:
 
     def close(self) -> None:
         """Leave the fleet as training has left it."""
-        self.note_state()
         self.fleet._run = None
+        self.note_state()
 
     def note_state(self) -> None:
         """Put the states of members and callbacks where a checkpoint finds them."""
         for part in self.parts:
+            ended = np.flatnonzero(part.calls.starting & ~part.active)
+            lost = self.history.stop_reason[part.members[ended]] == "diverged"
+            at_rest = np.where(lost, DIVERGED, TOLERANCE)
+            part.state.members["status"][ended] = at_rest if self.fleet._run is None else ENDING
             part.part.close()
         self.note_callbacks(self.parts)
 
@@ -194,6 +198,9 @@ class PartRun:
         """Train until every member has a reason to stop."""
         training, last = None, int(self.recorded[self.active].min(initial=self.run.epochs))
         self.take_wanted()
+        if self.run.rule is not None:  # a checkpoint may be from before it was asked
+            waiting = (self.state.members["cursor"] == 0) & (self.recorded > 0)
+            self.apply_rule(self.active & waiting & (self.state.members["stale_epochs"] >= self.run.rule.patience))
         self.finish(self.active & (self.recorded >= self.run.epochs), "epochs")
         self.begin_epochs(self.active)
         self.run.interrupts.deliver()
