@@ -27,10 +27,8 @@ class BinaryCrossEntropy(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Examples
     --------
@@ -214,10 +212,8 @@ class Focal(Loss):
         How much less rows count that are right already, >= 0.
     alpha
         The weight ``w`` of targets 1; targets 0 have ``1 - alpha``; 0 <= alpha <= 1. None: all have the weight 1.
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Raises
     ------
@@ -292,10 +288,8 @@ class Hinge(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Raises
     ------
@@ -343,10 +337,8 @@ class SquaredHinge(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Raises
     ------

@@ -28,10 +28,8 @@ class Poisson(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Examples
     --------
@@ -82,10 +80,8 @@ class Gamma(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Raises
     ------
@@ -148,10 +144,8 @@ class Tweedie(Loss):
     ----------
     power
         ``p``: the variance of the targets is proportional to ``a**p``; 1 < p < 2.
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Raises
     ------

@@ -63,10 +63,8 @@ class AbsoluteError(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Examples
     --------
@@ -103,10 +101,8 @@ class Huber(Loss):
     ----------
     delta
         Distance from which on the loss is a straight line, > 0.
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Examples
     --------
@@ -159,10 +155,8 @@ class Quantile(Loss):
     ----------
     quantile
         ``q``: the share of the targets that should lie below the output, 0 < q < 1.
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Examples
     --------
@@ -206,10 +200,8 @@ class LogCosh(Loss):
 
     Parameters
     ----------
-    scale
-        Factor on the loss (not on the penalties), > 0.
-    reduction
-        ``"mean"`` over samples and outputs, weighted by the sample weights, or ``"sum"``.
+    scale, reduction
+        As of `SquaredError`.
 
     Raises
     ------
