@@ -145,7 +145,7 @@ class ExponentialMovingAverage(WeightAveraging):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Notes
     -----
@@ -208,7 +208,7 @@ class StochasticWeightAveraging(WeightAveraging):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Notes
     -----

@@ -45,7 +45,7 @@ class Plateau(Callback):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -148,7 +148,7 @@ class EarlyStopping(Plateau):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -209,7 +209,7 @@ class ReduceLROnPlateau(Plateau):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------

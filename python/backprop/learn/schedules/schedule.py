@@ -81,7 +81,7 @@ class Product(Schedule):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Sequential(Schedule):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -175,7 +175,7 @@ class Custom(Schedule):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------

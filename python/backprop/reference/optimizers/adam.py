@@ -52,7 +52,7 @@ class Adam(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -140,7 +140,7 @@ class AdamW(Adam):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -188,7 +188,7 @@ class Adamax(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -266,7 +266,7 @@ class NAdam(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -372,7 +372,7 @@ class RAdam(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------

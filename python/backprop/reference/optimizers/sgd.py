@@ -54,7 +54,7 @@ class SGD(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------

@@ -46,7 +46,7 @@ class Rprop(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Lion(Optimizer):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is of the wrong type or out of range; the message says which.
+        If a parameter is wrong; the message says which.
 
     Examples
     --------
