@@ -614,3 +614,27 @@ def test_a_step_that_no_layer_has_is_refused_with_a_way(rng):
         bp.from_onnx(skl2onnx.to_onnx(pipeline, X[:1]))
     found = bp.from_onnx(skl2onnx.to_onnx(pipeline[-1], X[:1]))
     np.testing.assert_allclose(found.predict(X)[:, 0], pipeline[-1].predict(X), rtol=1e-5, atol=1e-6)
+
+
+# --- activations as PyTorch spells them out --------------------------------------------------------------------------
+
+SPELT_OUT = {
+    "gelu_tanh": [
+        ("Mul", "t0 t0", {}), ("Mul", "t0 t1", {}), ("Mul", "cubic t2", {}), ("Add", "t0 t3", {}),
+        ("Mul", "root t4", {}), ("Tanh", "t5", {}), ("Add", "one t6", {}), ("Mul", "t0 t7", {}), ("Mul", "half t8", {}),
+    ],
+    "hard_swish": [("HardSigmoid", "t0", {"alpha": 1 / 6}), ("Mul", "t0 t1", {})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", SPELT_OUT)
+def test_activations_that_pytorch_spells_out(activation, rng):
+    constants = {"cubic": 0.044715, "root": np.sqrt(2 / np.pi), "one": 1.0, "half": 0.5}
+    used = " ".join(inputs for _, inputs, _ in SPELT_OUT[activation]).split()
+    model = chain(
+        GEMM, *SPELT_OUT[activation], W=W, b=B, **{name: constants[name] for name in used if name in constants}
+    )
+    net, X = bp.from_onnx(model), rng.normal(size=(9, 3)).astype(np.float32)
+    assert [layer.activation for layer in net.layers] == [activation]
+    # float32 sums and products of numbers around 1, in another order
+    np.testing.assert_allclose(net.predict(X), run(model, X=X)[0], rtol=1e-5, atol=1e-6)

@@ -54,6 +54,16 @@ def _gelu_with_erf(graph: Graph, z: str, alpha: Any) -> str:
     return graph.add("Mul", graph.add("Mul", z, graph.add("Add", ratio, graph.number(1))), graph.number(0.5))
 
 
+def _gelu_tanh_of_pytorch(graph: Graph, z: str, alpha: Any) -> str:
+    cube = graph.add("Mul", graph.number(0.044715), graph.add("Mul", z, graph.add("Mul", z, z)))
+    tanh = graph.add("Tanh", graph.add("Mul", graph.number(np.sqrt(2 / np.pi)), graph.add("Add", z, cube)))
+    return graph.add("Mul", graph.number(0.5), graph.add("Mul", z, graph.add("Add", graph.number(1), tanh)))
+
+
+def _hard_swish_with_hard_sigmoid(graph: Graph, z: str, alpha: Any) -> str:
+    return graph.add("Mul", z, graph.add("HardSigmoid", z, alpha=1 / 6, beta=0.5))
+
+
 def _mish_with_softplus(graph: Graph, z: str, alpha: Any) -> str:
     return graph.add("Mul", z, graph.add("Tanh", graph.add("Softplus", z)))
 
@@ -84,6 +94,7 @@ FOREIGN: tuple[tuple[str, Nodes], ...] = (
     ("gelu", _one("Gelu", approximate="none")),
     ("gelu", _gelu_with_erf),
     ("gelu_tanh", _one("Gelu", approximate="tanh")),
+    ("gelu_tanh", _gelu_tanh_of_pytorch),
     ("selu", _one("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805)),
     ("silu", _silu_with_sigmoid),
     ("softplus", _one("Softplus")),
@@ -93,6 +104,7 @@ FOREIGN: tuple[tuple[str, Nodes], ...] = (
     ("mish", _mish_with_softplus),
     ("hard_sigmoid", _one("HardSigmoid", alpha=1 / 6, beta=0.5)),
     ("hard_swish", _one("HardSwish")),
+    ("hard_swish", _hard_swish_with_hard_sigmoid),
     ("softmax", _one("Softmax", axis=-1)),
 )
 _DEFAULTS: dict[str, dict[str, Any]] = {
