@@ -53,6 +53,8 @@ SETTINGS = {
 }
 each_settings = pytest.mark.parametrize("settings", list(SETTINGS.values()), ids=list(SETTINGS))
 INFINITE = float("inf")  # as the time that a run may take
+# Of a Dask cluster. Without an address it would take port 8787, and warn where other tests have it at the same time.
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": ":0"}
 
 
 def module(backend: str, dtype: Any) -> ModuleType:

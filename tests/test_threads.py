@@ -6,6 +6,7 @@ import sys
 from multiprocessing.pool import ThreadPool
 
 import pytest
+from backends import NO_DASHBOARD
 from backprop.base import threads
 
 GROUPS_V2 = "0::/system/job\n"
@@ -157,10 +158,9 @@ def test_the_inner_threads_of_joblib(monkeypatch):
 
 def test_threads_of_a_dask_worker_share_the_cpus(cpus):
     distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    settings = {"n_workers": 1, "threads_per_worker": 4, "processes": False, "scheduler_kwargs": NO_DASHBOARD}
+    with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
+        assert client.scheduler_info()["services"]["dashboard"] != 8787
         assert client.submit(threads.allowed).result(60) == cpus // 4
     assert threads.allowed() == cpus
 
