@@ -324,7 +324,7 @@ import backprop as bp
 if __name__ == "__main__":
     fleet = bp.Fleet(3, [bp.Dense(1)], size=100, seed=1)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        list(pool.map(abs, range(2)))
+        fleet.copy().fit(np.zeros((20, 3)), np.ones(20), epochs=1, executor=pool, progress=False)  # all is imported
         print("ready", flush=True)
         try:
             fleet.fit(np.zeros((20, 3)), np.ones(20), epochs=10**7, executor=pool, progress=False)
