@@ -15,6 +15,7 @@ from pathlib import Path
 import backprop as bp
 import numpy as np
 import pytest
+from backends import NO_DASHBOARD
 from backprop.base import executors
 from backprop.callbacks import Callback, Checkpoint, EarlyStopping, LambdaCallback, ReduceLROnPlateau
 from backprop.learn import fleet_executor
@@ -77,7 +78,7 @@ def processes():
 def dask():
     """A Dask cluster of two worker processes."""
     distributed = pytest.importorskip("distributed")
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "scheduler_kwargs": NO_DASHBOARD}
     with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
         yield client
 
