@@ -599,7 +599,8 @@ TRAINING = "training.groups.0."
     [
         (member(0, cursor=21), "needs cursor within the rows"),
         (member(0, cursor=-1), "needs cursor from 0"),
-        (member(1, status=3), "needs status from 0 to 2"),
+        (member(1, status=3), "needs a status among"),
+        (member(1, status=5), "needs a status among"),
         (member(1, epoch=2**63 - 1), "needs epoch from 0"),
         (member(1, stale_epochs=-(2**63)), "needs stale_epochs of at most"),
         (change("training", member=["a"]), "member: needs records of"),

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from backprop.base import checks as check
 from backprop.base.atomic import write_atomically
-from backprop.base.fleet import ENDING, MEMBER, NO_AVERAGE, SWAPPED, FleetState
+from backprop.base.fleet import DIVERGED, ENDING, MEMBER, NO_AVERAGE, RUNNING, SWAPPED, TOLERANCE, FleetState
 from backprop.base.fleet_history import FleetHistory
 from backprop.files import checkpoints, columns, fleets, models
 from backprop.files.checkpoints import KEY
@@ -38,8 +38,9 @@ from backprop.reference.optimizers import OPTIMIZERS, Optimizer
 
 _WORD, _REAL = np.dtype(np.uint64), np.dtype(np.float64)
 _N_WORDS = MEMBER.itemsize // _WORD.itemsize
-_COUNTERS = ("step", "epoch", "cursor", "first_epoch", "best_epoch", "diverged_epoch", "position", "status")
+_COUNTERS = ("step", "epoch", "cursor", "first_epoch", "best_epoch", "diverged_epoch", "position")
 _MOST = 2**62  # of a counter
+_STATUSES = RUNNING, TOLERANCE, DIVERGED, ENDING  # between two calls of the core
 
 
 def save(fleet: FleetModel, path: str | os.PathLike[str]) -> None:
@@ -158,9 +159,10 @@ def _restore_group(prefix: str, group: Group, entry: Mapping[str, Any], tensors:
 def _check_members(name: str, members: NDArray[Any], n_shuffled: NDArray[np.int64] | None) -> None:
     """Raise ValueError for records that no training leaves behind."""
     for field in _COUNTERS:
-        most = ENDING if field == "status" else _MOST
-        if not 0 <= members[field].min() <= members[field].max() <= most:
-            raise ValueError(f"{name}: needs {field} from 0 to {most}")
+        if not 0 <= members[field].min() <= members[field].max() <= _MOST:
+            raise ValueError(f"{name}: needs {field} from 0 to {_MOST}")
+    if not np.isin(members["status"], _STATUSES).all():
+        raise ValueError(f"{name}: needs a status among {_STATUSES}")
     if (np.abs(members["stale_epochs"].astype(np.float64)) > _MOST).any():
         raise ValueError(f"{name}: needs stale_epochs of at most {_MOST}")
     if n_shuffled is not None and ((n_shuffled > 0) & (members["cursor"] > n_shuffled)).any():
