@@ -424,6 +424,17 @@ def test_the_whole_fleet_saved_in_a_callback_of_a_member(kind, make, path):
             path.unlink()
 
 
+def test_saved_at_the_end_of_its_epochs_it_goes_on_with_more(path):
+    """As a network that is saved in `on_train_end`."""
+    fleet = fleet_of()
+    fleet.fit(X, Y, epochs=3, callbacks=[SavesAll(fleet, path, 1, 0)])
+    resumed = bp.resume(path)
+    resumed.fit(X, Y, epochs=5, resume=True)
+    fleet.fit(X, Y, epochs=2)
+    assert resumed.history.epochs.tolist() == [5] * SIZE
+    np.testing.assert_array_equal(resumed.parameters, fleet.parameters)
+
+
 def test_checkpoints_of_members_are_those_of_networks(tmp_path):
     fleet = fleet_of()
     fleet.fit(X, Y, epochs=3, batch_size=7, callbacks=[Checkpoint(tmp_path / "run-{member}")])

@@ -233,6 +233,7 @@ def _begin(
             # One that was interrupted at the end of its last epoch has that end to come to, as a network.
             ends = (reasons == "interrupted") & (record["cursor"] == 0)
             is_over |= record["epoch"] - record["first_epoch"] >= epochs + ends
+            ending &= is_over | (reasons != "epochs")  # where there are more epochs, it goes on
             active[group.members] = ~(going_on & is_over) | ending
             wanted[group.members[ending]] = reasons[ending]
     fleet._solved = {}
