@@ -10,6 +10,7 @@ from dataclasses import fields
 import backprop as bp
 import numpy as np
 import pytest
+from backprop.base.solving import SolverState
 from backprop.callbacks import (
     Checkpoint,
     CSVLogger,
@@ -177,6 +178,24 @@ def test_a_checkpoint_that_does_not_say_its_rows(data, tmp_path, monkeypatch):
     net.save_checkpoint(tmp_path / "run.safetensors")
     again = bp.resume(tmp_path / "run.safetensors")
     assert again.minimize(X, y, max_iter=6, tolerance=0, resume=True).iterations == 6
+
+
+@each_method
+def test_pickles_from_before_dampings_had_a_scale(method, data, tmp_path, monkeypatch):
+    def older(state):
+        values = {each.name: getattr(state, each.name) for each in fields(state) if each.name != "scale"}
+        return None, values
+
+    X, y = data
+    net = network()
+    net.minimize(X, y, method=method, max_iter=3, tolerance=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(SolverState, "__getstate__", older)
+        again = pickle.loads(pickle.dumps(net))
+    again.save_checkpoint(tmp_path / "run.safetensors")
+    for each in (net, again):
+        each.minimize(X, y, method=method, max_iter=6, tolerance=0, resume=True)
+    same(again, net)
 
 
 def test_a_checkpoint_after_fit_and_minimize(data, tmp_path):

@@ -43,6 +43,11 @@ class SolverState:
     scale: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """(n_parameters,): what Levenberg-Marquardt scales the damping by, 0 for 1; (0,) for 1 everywhere"""
 
+    def __setstate__(self, values: tuple[None, dict[str, Any]]) -> None:
+        self.scale = np.empty(0)  # older pickles have none
+        for name, value in values[1].items():
+            setattr(self, name, value)
+
 
 @dataclass(slots=True)
 class SolverRun:
