@@ -373,16 +373,6 @@ def _date_as_asked(table: Table, name: str, seen: Evidence) -> tuple[str, bool]:
     )
 
 
-def words_of(table: Table, column: Column) -> list[str]:
-    """Return the different words of a column, in the order of how often they occur."""
-    expression = values.text_of(table.columns[column.name], numeric=column.numbers, decimal=column.decimal)
-    found = table.rows(
-        f"SELECT word, count(*) FROM (SELECT {expression} AS word FROM {table.relation}) WHERE word IS NOT NULL "
-        "GROUP BY word ORDER BY count(*) DESC, word"
-    )
-    return [word for word, _ in found]
-
-
 def counted(columns: Mapping[str, Column]) -> str:
     """Return how many columns of each meaning there are, as text.
 
