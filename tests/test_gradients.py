@@ -89,7 +89,7 @@ def trainable(problem: Problem) -> np.ndarray:
     for n, layer in layers(problem.n_inputs, problem.dense):
         parts.append(np.full(n * layer.units, layer.trainable))
         if layer.bias:
-            parts.append(np.full(layer.units, layer.bias_trainable))
+            parts.append(np.full(layer.units, layer.trainable and layer.bias_trainable))
     return np.concatenate(parts)
 
 
