@@ -246,11 +246,11 @@ def all_callbacks(callbacks: Any, log: Any, tolerance: Any, patience: Any) -> li
         tolerance = check.number("tolerance", tolerance, at_least=0)
         found.insert(0, EarlyStopping("loss", patience=patience, min_delta=tolerance))
     if log is not None:
-        found.append(logging(log, "step"))
+        found.append(log_callback(log, "step"))
     return found
 
 
-def logging(log: Any, counted: str) -> Callback:
+def log_callback(log: Any, counted: str) -> Callback:
     """Return what calls a function of steps or iterations and metrics."""
     if not callable(log):
         raise TypeError(f"log: needs a function of {counted} and metrics, got {check.shown(log)}")

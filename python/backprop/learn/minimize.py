@@ -13,7 +13,7 @@ from backprop.backends.custom import LossLike
 from backprop.base import checks as check
 from backprop.base.interrupts import HeldInterrupts
 from backprop.learn.callbacks import Callback
-from backprop.learn.fit import checked_threads, logging, progress_bar
+from backprop.learn.fit import checked_threads, log_callback, progress_bar
 from backprop.learn.solve import NotFiniteError, needed_loss
 from backprop.learn.solving import (
     Problem,
@@ -65,7 +65,7 @@ def minimize(
     scipy_minimize = _scipy_minimize() if isinstance(method, str) and method not in SOLVERS else None
     every_callback = callbacks_of(callbacks)
     if log is not None:
-        every_callback.append(logging(log, "iteration"))
+        every_callback.append(log_callback(log, "iteration"))
     bar = progress_bar(progress, every_callback)
     X, columns = rows.opened(network, "X", X)
     checked, data = network._data(X, y, loss, sample_weight, custom=True, dtype=np.float64)

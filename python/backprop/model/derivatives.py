@@ -1,4 +1,4 @@
-"""Derivatives of outputs and losses beyond the gradient; the methods of `Network` document them."""
+"""Derivatives of outputs and losses; the methods of `Network` document them."""
 
 from __future__ import annotations
 

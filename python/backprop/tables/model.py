@@ -389,8 +389,7 @@ class TableModel:
         else:
             opened = open_table(data, sql=sql, table=table, limits=self._limits(memory), name=name)
             rows = findings.rows_of(opened, fitted, self._encoded(opened), self.training)
-        said = self.settings.threshold, self.training, self.curves
-        return Report(findings.found(self.networks, fitted, rows, *said))
+        return Report(findings.found(self.networks, fitted, rows, self.settings.threshold, self.training, self.curves))
 
     def with_settings(self, **settings: Any) -> TableModel:
         """Return the model with another ``threshold`` or ``n_threads``; the networks are the same."""
