@@ -152,3 +152,26 @@ def test_inputs_of_a_scale_of_about_one_are_damped_as_all_else(scale, expected, 
     net.minimize(rng.choice([-scale, scale], (9, 2)) * [1, 0], rng.normal(size=9), method="lm", max_iter=1)
     known = [] if expected is None else [*np.repeat(expected, 3), *np.ones(7)]
     assert net._solved.state.scale.tolist() == known
+
+
+@pytest.mark.parametrize("zeros", [0, 1])
+@pytest.mark.parametrize("scale", [1e-6, 1e-20])
+def test_a_column_of_zeros_changes_no_other(scale, zeros, rng):
+    net = bp.mlp([1 + zeros, 3, 1], hidden="tanh", dtype="float64", seed=0)
+    X = np.column_stack([rng.choice([-scale, scale], 9), *np.zeros((zeros, 9))])
+    net.minimize(X, rng.normal(size=9), method="lm", max_iter=1)
+    known = 16.0 ** np.rint(np.log2(scale**2) / 4)
+    assert net._solved.state.scale.tolist() == [known] * 3 + [1.0] * (3 * zeros + 7)
+
+
+@each_backend
+@pytest.mark.parametrize("scale", [1e-4, 1e-8])
+def test_the_penalty_of_a_small_input_does_not_damp_all_others(scale, backend, rng):
+    """In the unit of that input it is large: the first steps would be too short to tell from the end."""
+    X = rng.normal(size=(60, 2))
+    y = np.sin(X[:, :1])
+    net = bp.Network(2, [bp.Dense(4, "tanh", l2=1.0), bp.Dense(1)], dtype="float64", seed=0, backend=backend)
+    other = net.copy()
+    other.minimize(X * [1, 0], y, method="lm", options={"loss_tolerance": 1e-9})
+    net.minimize(X * [1, scale], y, method="lm", options={"loss_tolerance": 1e-9})
+    assert net.history.loss[3] < 1.01 * other.history.loss[3]

@@ -415,17 +415,20 @@ def scale_inputs(settings: Solver, state: SolverState, layers: Sequence[Dense], 
     """Let Levenberg-Marquardt damp the weights of an input by its mean square, as if it had a scale of about 1.
 
     To a power of 16, so that it is 1 for most inputs, and within 16**10, so that no constant but for rounding matters.
+    A small input has l2 where that is larger: else the first damping would be that of the penalty in its unit.
     """
     if not isinstance(settings, LevenbergMarquardt) or settings.scaling != "identity" or state.scale.size:
         return
     weight = np.ones(len(data.X)) if data.sample_weight is None else data.sample_weight
     with np.errstate(all="ignore"):
         squares = np.einsum("ij,ij,i->j", data.X, data.X, weight, dtype=np.float64) / weight.sum(dtype=np.float64)
-        powers = np.clip(np.rint(np.log2(np.where(squares > 0, squares, 1)) / 4), -60, 60)
+        least, *powers = np.rint(np.log2([layers[0].l2, *np.where(squares > 0, squares, 1)]) / 4)
+        powers = np.clip(powers, min(0, max(-60, least)), 60)
     if powers.any() and layers[0].trainable:
+        most = powers.max(where=squares > 0, initial=-60)
         state.scale = np.ones(len(state.point))
         weights = state.scale[: len(powers) * layers[0].units].reshape(len(powers), -1)
-        weights[...] = 16.0 ** np.maximum(powers, powers.max() - 10)[:, np.newaxis]
+        weights[...] = 16.0 ** np.maximum(powers, most - 10)[:, np.newaxis]
 
 
 def work_of_an_evaluation(settings: Solver, loss: Loss | Custom, data: Data, n_parameters: int) -> float:

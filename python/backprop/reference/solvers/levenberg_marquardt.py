@@ -45,8 +45,9 @@ class LevenbergMarquardt(Solver):
     damping
         The first damping, > 0; relative to the largest diagonal element of M over that of D.
     scaling
-        D: ``"identity"``, but for the weights of inputs far from a scale of 1, which have their mean square, to a power
-        of 16; or ``"marquardt"``: the diagonal of M, each element the largest so far, as in MINPACK.
+        D: ``"identity"``, but for the weights of inputs far from a scale of 1, which have their mean square, or l2
+        where that is larger, to a power of 16; or ``"marquardt"``: the diagonal of M, each element the largest so far,
+        as in MINPACK.
 
     Examples
     --------
