@@ -511,6 +511,7 @@ BAD_CALLBACKS = [
     (lambda: Checkpoint("net", monitor=3), TypeError, "monitor: needs a name, got 3"),
     (lambda: Checkpoint("a-{val_loss:.2f}"), ValueError, "path: needs no field but {member} and {epoch}, got {val_"),
     (lambda: CSVLogger("a-{epoch}.csv"), ValueError, "path: needs no field but {member}, got {epoch}"),
+    (lambda: Checkpoint("a-{epoch:zz}"), ValueError, "path: needs formats of integers, got 'a-{epoch:zz}' (Unk"),
     (lambda: Progress(after="1 s"), TypeError, "after: needs a number, got '1 s'"),
     (lambda: Progress(after=-1), ValueError, "after: needs a number >= 0, got -1"),
     (lambda: LambdaCallback(on_epoch_end=3), TypeError, "on_epoch_end: needs a function, got 3"),

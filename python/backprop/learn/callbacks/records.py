@@ -44,7 +44,11 @@ _FIELD = re.compile(r"\{(\w+)(:[^{}]*)?\}")
 
 def _filled(path: str | os.PathLike[str], **values: int) -> str:
     """Return a path with these values of fields."""
-    return _FIELD.sub(lambda field: field[0].format(**values) if field[1] in values else field[0], os.fsdecode(path))
+    name = os.fsdecode(path)
+    try:
+        return _FIELD.sub(lambda field: field[0].format(**values) if field[1] in values else field[0], name)
+    except ValueError as error:
+        raise ValueError(f"path: needs formats of integers, got {name!r} ({error})") from error
 
 
 def _check_fields(path: str | os.PathLike[str], **values: int) -> None:
