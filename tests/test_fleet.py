@@ -688,6 +688,25 @@ def test_wrong_rows(equal):
     assert fleet[0]._state is None
 
 
+@pytest.mark.parametrize("given", [np.asanyarray, list], ids=["array", "list"])
+@pytest.mark.parametrize("place", ["X", "y", "own y", "sample_weight", "own weights", "validation_data", "predict"])
+def test_masked_rows_are_refused(place, given, equal):
+    """What a mask hides is no number to learn from."""
+    fleet, (X, y) = bp.Fleet(3, layers(), size=SIZE, seed=0), equal
+    masked, masked_y = (given(np.ma.masked_equal(each, each[0].max())) for each in equal)
+    rows, settings = (X[0] if "own" in place else X, y), {}
+    if place in ("X", "predict"):
+        rows = masked, y
+    elif place in ("y", "own y"):
+        rows = rows[0], masked_y
+    elif place == "validation_data":
+        settings = {place: (X, masked_y)}
+    else:
+        settings = {"sample_weight": masked_y}
+    with pytest.raises(TypeError, match=r"needs an array without masked values"):
+        fleet.predict(masked) if place == "predict" else fleet.fit(*rows, epochs=1, **settings)
+
+
 def test_what_is_wrong_in_a_fleet_of_several_shapes(equal):
     X, y = equal
     fleet = bp.Fleet.of([bp.mlp([3, *sizes], seed=0) for sizes in ([1], [2, 1], [1], [2, 1], [1])])

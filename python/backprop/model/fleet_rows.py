@@ -38,6 +38,7 @@ class GroupEnds(NamedTuple):
 
 def opened(name: str, X: Any) -> tuple[Any, Columns]:
     """Return X with arrays in the place of tables and tensors, and the names of its columns."""
+    check.unmasked(name, X)
     if not _holds_tables(X):
         return frames.opened(name, X)
     pairs = [frames.opened(f"{name}[{k}]", own) for k, own in enumerate(X)]
@@ -47,6 +48,7 @@ def opened(name: str, X: Any) -> tuple[Any, Columns]:
 
 def opened_targets(name: str, arrays: Any) -> Any:
     """Return targets or weights with arrays in the place of tables and tensors."""
+    check.unmasked(name, arrays)
     if not _holds_tables(arrays):
         return frames.values(name, arrays)
     return [frames.values(f"{name}[{k}]", own) for k, own in enumerate(arrays)]
