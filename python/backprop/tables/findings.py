@@ -90,7 +90,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Sample:
     """Rows with the truth."""
 
     name: str
@@ -102,17 +102,17 @@ class Rows:
     notes: Sequence[str]
 
 
-def held_out(plan: Plan) -> Rows:
+def held_out(plan: Plan) -> Sample:
     """Return the rows held out from a training, or those that it was about where there are none."""
     rows = plan.split.scored
     where = "rows held out" if len(plan.split.held_out) else "rows trained on"
     truths = {target.name: (np.arange(len(rows)), truth[rows])
               for target, truth in zip(plan.preprocessing.targets, plan.truths, strict=True)}  # fmt: skip
     weight = scores.some_weights(plan.weight, rows)
-    return Rows(f"{plan.name}, {len(rows):,} {where}", plan.X[rows], truths, weight, plan.notes)
+    return Sample(f"{plan.name}, {len(rows):,} {where}", plan.X[rows], truths, weight, plan.notes)
 
 
-def rows_of(table: Table, fitted: Preprocessing, encoded: Inputs, training: Mapping[str, Any]) -> Rows:
+def rows_of(table: Table, fitted: Preprocessing, encoded: Inputs, training: Mapping[str, Any]) -> Sample:
     """Return the rows of a table that has the targets."""
     truths, notes = {}, [*encoded.notes]
     if table.name == training.get("data") != "data":
@@ -125,13 +125,13 @@ def rows_of(table: Table, fitted: Preprocessing, encoded: Inputs, training: Mapp
         truths[target.name] = (rows, truth.encoded[rows])
         if truth.unknown:
             notes.append(said_unknown(target.name, truth.unknown, truth.first_unknown))
-    return Rows(f"{table.name}, {len(encoded.X):,} rows", encoded.X, truths, None, notes)
+    return Sample(f"{table.name}, {len(encoded.X):,} rows", encoded.X, truths, None, notes)
 
 
 def found(
     networks: Mapping[str, Network],
     fitted: Preprocessing,
-    rows: Rows,
+    rows: Sample,
     threshold: float | None,
     training: Mapping[str, Any],
     curves: Mapping[str, Mapping[str, Sequence[float]]],
