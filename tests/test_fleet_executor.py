@@ -169,6 +169,40 @@ def test_a_run_that_was_cut_goes_on(executor, monkeypatch):
     assert numbers(fleet) == numbers(whole)
 
 
+class Saves(Callback):
+    """Saves the whole fleet when the training of a member ends."""
+
+    def __init__(self, fleet, path):
+        self.fleet, self.path = fleet, path
+
+    def of_member(self, member):
+        return self
+
+    def on_train_end(self, network, logs):
+        self.fleet.save_checkpoint(self.path)
+
+
+def fail(network, logs):
+    raise OSError("full")
+
+
+@pytest.mark.parametrize("who", [None, Inline()], ids=["here", "executor"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_members_that_were_saved_at_their_end_come_to_it(fails, who, tmp_path):
+    """Not to another epoch; even if a run before it fails as it begins."""
+    arguments = {"epochs": 6, "batch_size": 7, "learning_rate": 0.02}
+    stops = EarlyStopping("loss", patience=1, min_delta=0.1, restore_best=True)
+    fleet = fleet_of()
+    fleet.fit(X, Y, callbacks=[Saves(fleet, tmp_path / "run"), stops], **arguments)
+    assert fleet.history.epochs.min() < 6
+    resumed = bp.resume(tmp_path / "run")
+    if fails:
+        with pytest.raises(OSError, match="full"):
+            resumed.fit(X, Y, callbacks=[LambdaCallback(on_train_begin=fail), stops], resume=True, **arguments)
+    resumed.fit(X, Y, callbacks=[Callback(), stops], resume=True, executor=who, **arguments)
+    assert numbers(resumed) == numbers(fleet)
+
+
 def log(member, step, logs):
     Path(os.environ["BACKPROP_TEST_LOG"], f"{member}-{step}").touch()
 

@@ -145,7 +145,7 @@ class PiecesRun:
         fleet, history, start = self.fleet, self.fleet.history, time.perf_counter()
         self.begun = begun
         self.n_done = len(fleet) - int(begun.active.sum())
-        history.stop_reason[begun.active] = "interrupted"
+        history.stop_reason[begun.active & ~begun.ending] = "interrupted"
         fleet._run = self
         begun.bar.begin(len(fleet), "member")
         try:

@@ -112,7 +112,7 @@ def fit(
         errors: dict[int, DivergedError] = {}
         if elsewhere is not None and active.any():
             groups = [(group, plain, validation) for group, _, _, plain, validation, _ in data.groups]
-            errors = elsewhere(Begun(active, groups, bar, interrupts))
+            errors = elsewhere(Begun(active, wanted.astype(np.bool_), groups, bar, interrupts))
         else:  # where nothing is left to do, the callbacks are told what was found
             parts = _parts(fleet, data, own, settings)
             run = FleetRun(fleet, epochs, every_callback, rule, averaging, bar, interrupts, schedule, names)
@@ -133,6 +133,8 @@ class Begun(NamedTuple):
 
     active: NDArray[np.bool_]
     """which members have something to do, (size,)"""
+    ending: NDArray[np.bool_]
+    """of which of them it is only to come to their end"""
     groups: list[tuple[Group, FleetData, FleetData | None]]
     """with the rows to learn from and those to validate with"""
     bar: Progress
@@ -235,7 +237,7 @@ def _begin(
             is_over |= record["epoch"] - record["first_epoch"] >= epochs + ends
             ending &= is_over | (reasons != "epochs")  # where there are more epochs, it goes on
             active[group.members] = ~(going_on & is_over) | ending
-            wanted[group.members[ending]] = reasons[ending]
+            wanted[group.members[ending]], record["status"][ending] = reasons[ending], ENDING
     fleet._solved = {}
     if not resume:
         fleet._callbacks = []

@@ -74,7 +74,8 @@ class FleetRun:
         history, start = self.history, time.perf_counter()
         self.fleet._run, self.parts = self, parts
         for part in parts:
-            history.stop_reason[part.members[part.active]] = "interrupted"
+            ending = self.wanted[part.members].astype(np.bool_)
+            history.stop_reason[part.members[part.active & ~ending]] = "interrupted"
             self.done[part.members] = np.where(part.active, part.recorded, self.epochs)
         self.before = int(self.done.sum())
         self.bar.begin(self.size * self.epochs - self.before, "member-epoch")
