@@ -874,6 +874,21 @@ def test_append_to_members_with_any_seeds():
     np.testing.assert_array_equal(fleet[2].parameters, bp.Network(3, layers(), seed=1).parameters)
 
 
+def test_frozen_layers_are_of_one_shape_whatever_their_biases_would_do(rng, tmp_path):
+    """Files of older versions say that biases of a frozen layer are frozen, too."""
+    frozen = [bp.Dense(4, "tanh", trainable=False, bias_trainable=trains) for trains in (True, False)]
+    networks = [bp.Network(3, [layer, bp.Dense(1)], dtype="float64", seed=k) for k, layer in enumerate(frozen)]
+    fleet, (X, y) = bp.Fleet.of(networks), (rng.normal(size=(20, 3)), rng.normal(size=20))
+    fleet.append(networks[0])
+    fleet.save(tmp_path / "fleet")
+    for each in (fleet, bp.load(tmp_path / "fleet")):
+        each.fit(X, y, epochs=2)
+        assert [member.layers[0] for member in each] == [*frozen, frozen[0]]
+        assert each.parameters.shape == (3, 21)
+    networks[1].fit(X, y, epochs=2)
+    np.testing.assert_array_equal(fleet[1].parameters, networks[1].parameters)
+
+
 def test_wrong_networks():
     net = bp.Network(2, [bp.Dense(1)])
     for networks, message in (

@@ -41,8 +41,8 @@ from backprop.reference.layout import end, layout
 FORMAT = "backprop.fleet"
 VERSION = 1
 _WORD = np.dtype(np.uint64)
-_MAY_DIFFER = {"l1", "l2", "dropout", "weight_init", "bias_init"}
-_SAME_ZEROS = ("l1", "l2", "dropout")
+_MAY_DIFFER = {"l1", "l2", "dropout", "weight_init", "bias_trainable", "bias_init"}
+_SAME_ZEROS = ("l1", "l2", "dropout", "trains_biases")
 
 
 def save(fleet: FleetModel, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:

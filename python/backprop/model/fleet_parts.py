@@ -179,8 +179,8 @@ def _joined(groups: Sequence[Group]) -> tuple[Group, ...]:
 def _shape(group: Group) -> tuple[int, tuple[Any, ...]]:
     """Return what the members of a group have in common."""
     layers = tuple(
-        (replace(layer, weight_init="auto", bias_init="auto", l1=0.0, l2=0.0, dropout=0.0),
-         layer.l1 > 0, layer.l2 > 0, layer.dropout > 0)
+        (replace(layer, weight_init="auto", bias_init="auto", l1=0.0, l2=0.0, dropout=0.0,
+                 bias_trainable=layer.trains_biases), layer.l1 > 0, layer.l2 > 0, layer.dropout > 0)
         for layer in group.layers[0]
     )  # fmt: skip
     return group.n_inputs, layers
