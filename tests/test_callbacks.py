@@ -541,6 +541,20 @@ class OfKeras(Misspelt):
         raise AssertionError
 
 
+class Helpers(Callback):
+    def on_epoch_end(self, network, epoch, logs):
+        self.on_click()
+
+    def on_click(self):
+        self.clicked = True
+
+
+def test_other_methods_of_callbacks_are_the_users_own(backend, data):
+    helpers = Helpers()
+    make(backend).fit(*data, epochs=1, callbacks=[helpers])
+    assert helpers.clicked
+
+
 class NoPlateau(Callback):
     def on_plateau(self, network, epoch, logs):
         raise AssertionError

@@ -10,6 +10,8 @@ from backprop.base.keywords import meant
 from backprop.base.text import listed
 
 Logs = Mapping[str, float]
+_MOMENTS = ("train", "epoch", "batch", "step", "fit", "test", "predict", "validation", "plateau")
+"""What methods of callbacks are named after, here or in other libraries; any other is a helper of the user's"""
 
 
 class Callback:
@@ -89,7 +91,9 @@ def check_hooks(where: str, callback: Callback) -> None:
     ours = [each for each in cls.__mro__ if each.__module__.startswith("backprop.")]
     hooks = {name: 0 for each in ours for name in vars(each) if name.startswith("on_")}
     for name in dir(cls):
-        if name.startswith("on_") and name not in hooks and callable(getattr(cls, name)):
+        if not name.startswith("on_") or name in hooks or not callable(getattr(cls, name)):
+            continue
+        if name.split("_")[1] in _MOMENTS or meant(name, hooks):
             raise TypeError(f"{where}: needs methods among {listed(hooks)}, got {name}{meant(name, hooks)}")
 
 
