@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -96,10 +95,3 @@ def n_averaged(average: Average, epochs: Any, cursor: Any, n_rows: Any, batch_si
     per_epoch = -(-n_rows // batch_size)
     steps = (epochs - average.start) * per_epoch + -(-cursor // batch_size)
     return np.maximum(0, steps) // (average.every or per_epoch)
-
-
-def attributes(thing: Any, left_out: Collection[str]) -> dict[str, Any]:
-    """Return the attributes of an object, those of the user's subclass too, but for some names."""
-    found: Any = object.__getstate__(thing)
-    both = found if isinstance(found, tuple) else (found,)
-    return {name: each for part in both for name, each in (part or {}).items() if name not in left_out}

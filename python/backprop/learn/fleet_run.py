@@ -23,7 +23,8 @@ from backprop.learn.fleet_calls import PartCalls, for_each
 from backprop.learn.fleet_divergence import Repetition
 from backprop.learn.fleet_measures import FleetMeasures
 from backprop.learn.fleet_members import Networks
-from backprop.learn.fleet_part import Part, RateTables
+from backprop.learn.fleet_part import Part
+from backprop.learn.fleet_rates import RateTables
 from backprop.learn.schedules import Schedule
 from backprop.model.fleet import FleetModel
 
@@ -62,6 +63,8 @@ class FleetRun:
         self.errors: dict[int, DivergedError] = {}
         self.done = np.zeros(self.size, np.int64)
         """epochs of each member that count for the progress bar"""
+        self.before = 0
+        """how many of these were done before it began"""
         self.next_show = 0.0
 
     def stop(self, members: Any, reason: str) -> None:

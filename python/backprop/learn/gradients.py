@@ -15,7 +15,7 @@ from backprop.learn.rates import Rates
 from backprop.learn.schedules import Schedule, as_schedule
 from backprop.learn.start import begin
 from backprop.model.model import Model
-from backprop.model.views import flat
+from backprop.model.views import flattened
 from backprop.reference.optimizers import OPTIMIZERS, Optimizer
 
 
@@ -27,7 +27,7 @@ def apply_gradients(
     schedule: Schedule | Callable[[int], float] | None,
 ) -> None:
     """Do one optimizer step along `gradients`; `backprop.Network.apply_gradients` documents it."""
-    gradient = flat("gradients", model._arrays_of_layers, model.dtype, gradients)
+    gradient = flattened("gradients", model._arrays_of_layers, model.dtype, gradients)
     optimizer = check.setting("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if schedule is not None:
         schedule = as_schedule("schedule", schedule)

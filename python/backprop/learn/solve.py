@@ -27,6 +27,7 @@ from backprop.learn.solution import Solution
 from backprop.model import rows
 from backprop.model.objective import Objective
 from backprop.reference.gauss_newton import WEIGHTS
+from backprop.reference.layout import layout
 from backprop.reference.passes import Plan
 from backprop.reference.solvers import SOLVERS, BayesianRegularization, LevenbergMarquardt, Solver
 from backprop.reference.solving import Rows
@@ -427,7 +428,7 @@ def scale_inputs(settings: Solver, state: SolverState, layers: Sequence[Dense], 
     if powers.any() and layers[0].trainable:
         most = powers.max(where=squares > 0, initial=-60)
         state.scale = np.ones(len(state.point))
-        weights = state.scale[: len(powers) * layers[0].units].reshape(len(powers), -1)
+        weights = layout(len(powers), layers)[0].of(state.scale)
         weights[...] = 16.0 ** np.maximum(powers, most - 10)[:, np.newaxis]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from backprop.base import checks as check
 from backprop.base.types import Data, RealArray
-from backprop.model.views import flat
+from backprop.model.views import flattened
 
 if TYPE_CHECKING:
     from backprop.model.model import Model
@@ -96,7 +96,7 @@ def curvature_product(
     checked, data = _of_loss(network, X, y, loss, sample_weight)
     if isinstance(checked, Compiled):
         raise ValueError("loss: needs one of the library, whose second derivatives are known, got a compiled one")
-    vector = flat("v", network._arrays_of_layers, network.dtype, v).copy()
+    vector = flattened("v", network._arrays_of_layers, network.dtype, v).copy()
     for array in network._layout:
         if not array.trainable:
             vector[array.part] = 0

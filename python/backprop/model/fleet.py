@@ -18,7 +18,8 @@ from backprop.base.fleet_history import FleetHistory
 from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.keywords import explained
-from backprop.base.state import TrainingState, attributes
+from backprop.base.pickles import attributes
+from backprop.base.state import TrainingState
 from backprop.base.types import RealArray, new_block
 from backprop.model import fleet_rows, rows
 from backprop.model.model import Model

@@ -15,7 +15,8 @@ from backprop.base.frames import Names, checked_names
 from backprop.base.guard import Guard
 from backprop.base.history import History
 from backprop.base.keywords import explained
-from backprop.base.state import TrainingState, attributes
+from backprop.base.pickles import attributes
+from backprop.base.state import TrainingState
 from backprop.base.types import Data, RealArray, new_block
 from backprop.model import rows
 from backprop.model.run import Run
@@ -449,7 +450,8 @@ class Model:
         dtype = check.real_dtype("dtype", state["_dtype"])
         self._assemble(state["_n_inputs"], state["_layers"], dtype, state["_seed"], backend)
         self._parameters[...] = state["_parameters"]
-        for name in state.keys() - {"backend", "_dtype", "_parameters"}:
-            setattr(self, name, state[name])
+        for name, value in state.items():  # in their order: one that a subclass sets may need another
+            if name not in ("backend", "_dtype", "_parameters"):
+                setattr(self, name, value)
         if self._state is not None:
             self._state.parameters = self._parameters

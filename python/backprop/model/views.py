@@ -27,16 +27,15 @@ def layer_arrays(layers: Sequence[Sequence[ArrayLayout]], flat: RealArray) -> li
     return [(W, b) if slopes is None else (W, b, slopes) for W, b, slopes in arrays]
 
 
-def flat(name: str, table: Sequence[Sequence[ArrayLayout]], dtype: np.dtype[Any], values: Any) -> RealArray:
+def flattened(name: str, layers: Sequence[Sequence[ArrayLayout]], dtype: np.dtype[Any], values: Any) -> RealArray:
     """Return a flat vector, or what `Network.loss_and_gradients` returns, as the flat vector that backends take."""
-    n = end(table[-1])
+    n = end(layers[-1])
     if not isinstance(values, (list, tuple)) or all(np.isscalar(value) for value in values):
         return check.array(name, values, dtype, (n,))
     vector: RealArray = np.zeros(n, dtype)
-    layers = layer_arrays(table, vector)
     if len(values) != len(layers):
         raise ValueError(f"{name}: needs an entry for each of {len(layers)} layers, got {len(values)} entries")
-    for k, (views, given) in enumerate(zip(layers, values, strict=True)):
+    for k, (views, given) in enumerate(zip(layer_arrays(layers, vector), values, strict=True)):
         if not isinstance(given, (list, tuple)):
             raise TypeError(f"{name}[{k}]: needs a tuple of {len(views)} arrays, got {check.shown(given)}")
         if len(given) != len(views):
