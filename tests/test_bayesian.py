@@ -8,6 +8,7 @@ import pytest
 from backends import COMPILED, choice, each_backend, make_problem, module
 from backprop.base.solving import SolverState
 from backprop.layers import Dense
+from backprop.learn.laplace import FlatError
 from backprop.losses import SquaredError
 from backprop.sklearn import MLPClassifier, MLPRegressor
 from backprop.solvers import BayesianRegularization
@@ -382,6 +383,20 @@ def test_samples_without_noise_are_fitted_too(y):
     with pytest.warns(ConvergenceWarning, match="'no noise'. More samples may help"):
         model.fit(X, y)
     np.testing.assert_allclose(model.predict(X), y, atol=1e-3)
+
+
+def test_where_rounding_decides_about_the_noise_there_is_no_posterior(monkeypatch):
+    """Whether the matrix of such samples is positive definite is a matter of rounding, so this one says it is not."""
+
+    def flat(*_, **__):
+        raise FlatError("network: needs parameters about which the loss is curved")
+
+    monkeypatch.setattr("backprop.sklearn.regressor.Laplace", flat)
+    model = MLPRegressor(hidden_layer_sizes=3, activation="tanh", solver="bayesian", random_state=0, max_iter=100)
+    X = [[0.0, 0.3], [0.5, -1.0], [1.0, 0.2]]
+    with pytest.warns(ConvergenceWarning, match="'no noise'. More samples may help"):
+        model.fit(X, [2.0, 2.0, 2.0])
+    np.testing.assert_allclose(model.predict(X), 2, atol=1e-3)
     assert model.posterior_ is None
     with pytest.raises(ValueError, match="return_std: needs to be fitted to samples that leave some noise"):
         model.predict(X, return_std=True)

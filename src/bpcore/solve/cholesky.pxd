@@ -1,11 +1,12 @@
 """Cholesky's factors of a symmetric matrix of doubles, what they solve, and their inverse.
 
-Strip of columns by strip: its diagonal block is factorised, the rows below it are solved, and what they take from the
-rest is subtracted, block by block, in the registers. Every sum has one order on every processor, whatever the number of
-threads: these share rows.
+Strip of columns by strip, with its rows in the lanes: the tiles of rows on the diagonal are factorised, those below are
+solved, and what they take from the rest is subtracted, block by block, in the registers. Every sum has one order on
+every processor, whatever the number of threads: these share rows.
 """
 
 from libc.math cimport sqrt
+from libc.string cimport memset
 
 from bpcore.machine.threads cimport now
 from bpcore.machine.types cimport PART, always_inlined, dload, dset1, dstore, dvec
@@ -15,14 +16,11 @@ from bpcore.solve.doubles cimport add_scaled, dot
 
 
 cdef enum:
-    DOTS = 4  # dot products that share a factor
-    FEW_LANES = 8  # partial sums of each
-    MAX_PARTS = 32  # DOTS * FEW_LANES / PART at most
     STRIP = 64  # columns
-    TILE = 16  # columns of the rest that a block has; rows are padded to whole ones
+    TILE = 16  # rows of a strip that lie in the lanes; rows of the matrix are padded to whole ones
     TILES = 16  # that stay in the cache while all rows meet them
-    BLOCK_ROWS = 4  # of a block at most
-    MAX_BLOCK_PARTS = 64  # BLOCK_ROWS * TILE / PART at most
+    BLOCK = 4  # columns of a tile, or rows of the rest, that are in the registers together; 2 where they would not fit
+    MAX_BLOCK_PARTS = 64  # BLOCK * TILE / PART at most
     STRIPE = 32  # rows that a thread takes at a time; a divisor of TILES * TILE
     SHARED_ROWS = 256  # fewer are done sooner than threads have met
 
@@ -42,84 +40,108 @@ cdef inline Py_ssize_t packed_doubles(Py_ssize_t n) noexcept nogil:
     return STRIP * padded(n)
 
 
-cdef inline void dots(const double *x, Py_ssize_t x_row, const double *y, Py_ssize_t n, double *sums) noexcept nogil:
-    """sums (DOTS,): of x[r, :] * y, n numbers, for neighbouring rows r."""
-    cdef dvec parts[MAX_PARTS]
-    cdef double lanes[FEW_LANES]
-    cdef dvec yv
-    cdef Py_ssize_t k = 0, i
-    cdef int r, s, per = FEW_LANES // PART, half
-    for s in range(DOTS * FEW_LANES // PART):
-        parts[s] = dset1(0)
-    while k + FEW_LANES <= n:
-        for s in range(FEW_LANES // PART):
-            yv = dload(y + k + s * PART)
-            for r in range(DOTS):
-                parts[r * (FEW_LANES // PART) + s] = (
-                    parts[r * (FEW_LANES // PART) + s] + dload(x + r * x_row + k + s * PART) * yv
-                )
-        k += FEW_LANES
-    for r in range(DOTS):
-        for s in range(FEW_LANES // PART):
-            dstore(lanes + s * PART, parts[r * per + s])
-        for i in range(n - k):
-            lanes[i] += x[r * x_row + k + i] * y[k + i]
-        half = FEW_LANES // 2
-        while half > 0:
-            for s in range(half):
-                lanes[s] += lanes[s + half]
-            half = half // 2
-        sums[r] = lanes[0]
+# ---- a strip: columns first ... end, and the rows from `first` on in tiles [column][row] ----
 
-
-# ---- a strip: columns first ... end ----
-
-cdef inline void solve_rows(
-    double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end, Py_ssize_t i, Py_ssize_t end_row,
+cdef inline void pack_tile(
+    const double *a, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t diagonal, double *tile,
 ) noexcept nogil:
-    """Rows i ... end_row of the strip become those of L."""
-    cdef double sums[DOTS]
-    cdef const double *of_column
-    cdef Py_ssize_t j
-    cdef int r
-    while i + DOTS <= end_row:
-        for j in range(first, end):
-            of_column = a + j * row + first
-            dots(a + i * row + first, row, of_column, j - first, sums)
-            for r in range(DOTS):
-                a[(i + r) * row + j] = (a[(i + r) * row + j] - sums[r]) / of_column[j - first]
-        i += DOTS
-    while i < end_row:
-        for j in range(first, end):
-            of_column = a + j * row + first
-            a[i * row + j] = (a[i * row + j] - dot(a + i * row + first, of_column, j - first)) / of_column[j - first]
-        i += 1
+    """n_rows of a strip to their tile, zeros above the diagonal, which begins at that column, and beyond the rows."""
+    cdef Py_ssize_t r, c
+    if n_rows < TILE or diagonal < width:
+        memset(tile, 0, width * TILE * sizeof(double))
+    for r in range(n_rows):
+        for c in range(min(width, diagonal + r + 1)):
+            tile[c * TILE + r] = a[r * row + c]
 
 
-cdef inline bint factor_diagonal(double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """The block on the diagonal; False where it is not positive definite."""
-    cdef double *at
-    cdef double pivot
-    cdef Py_ssize_t i, j
-    for i in range(first, end):
-        at = a + i * row
-        for j in range(first, i):
-            at[j] = (at[j] - dot(at + first, a + j * row + first, j - first)) / a[j * row + j]
-        pivot = at[i] - dot(at + first, at + first, i - first)
+cdef inline void unpack_tile(
+    double *a, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t diagonal, const double *tile,
+) noexcept nogil:
+    """Likewise back."""
+    cdef Py_ssize_t r, c
+    for r in range(n_rows):
+        for c in range(min(width, diagonal + r + 1)):
+            a[r * row + c] = tile[c * TILE + r]
+
+
+cdef inline always_inlined add_column(
+    const int block, const int skipped, const double *factors, const double *column, dvec *sums,
+) noexcept nogil:
+    """sums (block, TILE) += column (TILE,) times its factors (block,), but the first `skipped`."""
+    cdef dvec x
+    cdef int c, v
+    for v in range(TILE // PART):
+        x = dload(column + v * PART)
+        for c in range(skipped, block):
+            sums[c * (TILE // PART) + v] = sums[c * (TILE // PART) + v] + x * dset1(factors[c])
+
+
+cdef inline bint finish_column(double *column, Py_ssize_t on_diagonal, double *inverse) noexcept nogil:
+    """Divide a column by the root of its diagonal, in that row if it is 0 or more; False where there is no root.
+
+    inverse: of the root, from the tile on the diagonal to those below.
+    """
+    cdef double pivot = 1
+    cdef int v
+    if on_diagonal >= 0:
+        pivot = column[on_diagonal]
         if not pivot > 0:
             return False
-        at[i] = sqrt(pivot)
+        pivot = sqrt(pivot)
+        inverse[0] = 1 / pivot
+    for v in range(TILE // PART):
+        dstore(column + v * PART, dload(column + v * PART) * dset1(inverse[0]))
+    if on_diagonal >= 0:
+        column[on_diagonal] = pivot
     return True
 
 
-cdef inline void pack_rows(
-    const double *a, Py_ssize_t row, Py_ssize_t first, Py_ssize_t end, Py_ssize_t i, Py_ssize_t end_row, double *packed,
+cdef inline bint finish_columns(
+    const int block, const double *factors, double *tile, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t diagonal,
+    double *inverses,
 ) noexcept nogil:
-    """Rows i ... end_row of the strip to packed [tile][column of the strip][row of the tile]."""
-    cdef Py_ssize_t k, c
-    for k in range(i, end_row):
-        for c in range(end - first):
-            packed[(k - end) // TILE * STRIP * TILE + c * TILE + (k - end) % TILE] = a[k * row + first + c]
+    """Columns begin ... end, at most `block`, of a tile become those of L; False where it is not positive definite.
+
+    factors [column][row]: the rows of L that belong to these columns.
+    """
+    cdef dvec sums[MAX_BLOCK_PARTS]
+    cdef double *own
+    cdef Py_ssize_t k
+    cdef int c, v
+    for c in range(block * (TILE // PART)):
+        sums[c] = dset1(0)
+    for k in range(begin):
+        add_column(block, 0, factors + k * TILE, tile + k * TILE, sums)
+    for c in range(block):
+        k = begin + c
+        if k >= end:
+            break
+        own = tile + k * TILE
+        for v in range(TILE // PART):
+            dstore(own + v * PART, dload(own + v * PART) - sums[c * (TILE // PART) + v])
+        if not finish_column(own, k - diagonal, inverses + k):
+            return False
+        add_column(block, c + 1, factors + k * TILE, own, sums)
+    return True
+
+
+cdef inline bint finish_tile(
+    const double *packed, double *tile, Py_ssize_t end, Py_ssize_t diagonal, double *inverses,
+) noexcept nogil:
+    """The columns of a tile up to `end` become those of L; packed: the tiles on the diagonal up to this one."""
+    cdef const double *factors
+    cdef Py_ssize_t column = 0
+    while column < end:
+        factors = packed + column // TILE * STRIP * TILE + column % TILE
+        if TILE // PART <= 2:
+            if not finish_columns(BLOCK, factors, tile, column, end, diagonal, inverses):
+                return False
+            column += BLOCK
+        else:
+            if not finish_columns(2, factors, tile, column, end, diagonal, inverses):
+                return False
+            column += 2
+    return True
 
 
 cdef inline always_inlined update_block(
@@ -155,17 +177,17 @@ cdef inline void update_rows(
     """
     cdef Py_ssize_t i = begin_row, k, rows
     while i < end_row:
-        rows = BLOCK_ROWS if TILE // PART <= 2 and i + BLOCK_ROWS <= end_row else (2 if i + 2 <= end_row else 1)
+        rows = BLOCK if TILE // PART <= 2 and i + BLOCK <= end_row else (2 if i + 2 <= end_row else 1)
         k = column
         while k < min(column + TILES * TILE, i + rows):
-            if TILE // PART <= 2 and rows == BLOCK_ROWS:
+            if TILE // PART <= 2 and rows == BLOCK:
                 update_block(
-                    BLOCK_ROWS, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first
+                    BLOCK, a + i * row + k, row, a + i * row + first, packed + (k - first) * STRIP, end - first
                 )
             elif rows == 2:
-                update_block(2, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first)
+                update_block(2, a + i * row + k, row, a + i * row + first, packed + (k - first) * STRIP, end - first)
             else:
-                update_block(1, a + i * row + k, row, a + i * row + first, packed + (k - end) * STRIP, end - first)
+                update_block(1, a + i * row + k, row, a + i * row + first, packed + (k - first) * STRIP, end - first)
             k += TILE
         i += rows
 
@@ -178,17 +200,32 @@ cdef struct Factoring:
     Py_ssize_t n
     Py_ssize_t row
     double *packed
+    double inverses[STRIP]  # of the strip's diagonal
     Py_ssize_t first
     Py_ssize_t end
 
 
-cdef inline void solve_stripes(const Factoring *f, int rank, int n_threads) noexcept nogil:
-    """A thread's stripes of the rows below the diagonal block: solved, and packed."""
-    cdef Py_ssize_t i = f.end + rank * STRIPE, end_row
+cdef inline bint finish_rows(Factoring *f, Py_ssize_t begin_row, Py_ssize_t end_row) noexcept nogil:
+    """Rows of the strip become those of L, tile by tile."""
+    cdef Py_ssize_t i = begin_row, n_rows, width = f.end - f.first, diagonal
+    cdef double *own
+    cdef double *tile
+    while i < end_row:
+        n_rows, diagonal = min(end_row - i, <Py_ssize_t> TILE), i - f.first
+        own, tile = f.a + i * f.row + f.first, f.packed + diagonal * STRIP
+        pack_tile(own, f.row, n_rows, width, diagonal, tile)
+        if not finish_tile(f.packed, tile, min(width, diagonal + n_rows), diagonal, f.inverses):
+            return False
+        unpack_tile(own, f.row, n_rows, width, diagonal, tile)
+        i += TILE
+    return True
+
+
+cdef inline void solve_stripes(Factoring *f, int rank, int n_threads) noexcept nogil:
+    """A thread's stripes of the rows below the diagonal block."""
+    cdef Py_ssize_t i = f.end + rank * STRIPE
     while i < f.n:
-        end_row = min(f.n, i + STRIPE)
-        solve_rows(f.a, f.row, f.first, f.end, i, end_row)
-        pack_rows(f.a, f.row, f.first, f.end, i, end_row, f.packed)
+        finish_rows(f, i, min(f.n, i + STRIPE))
         i += n_threads * STRIPE
 
 
@@ -205,7 +242,7 @@ cdef inline void update_stripes(const Factoring *f, int rank, int n_threads) noe
 
 
 cdef inline void solve_as_member(Member *member) noexcept nogil:
-    solve_stripes(<const Factoring *> member.run.team.argument, member.rank, member.run.team.n_threads)
+    solve_stripes(<Factoring *> member.run.team.argument, member.rank, member.run.team.n_threads)
 
 
 cdef inline void update_as_member(Member *member) noexcept nogil:
@@ -219,10 +256,11 @@ cdef inline Outcome factorise(
 
     The threads of the run's team share it.
     """
-    cdef Factoring f = Factoring(a, n, row, packed, 0, 0)
+    cdef Factoring f
+    f.a, f.n, f.row, f.packed = a, n, row, packed
     while column[0] < n:
         f.first, f.end = column[0], min(n, column[0] + STRIP)
-        if not factor_diagonal(a, row, f.first, f.end):
+        if not finish_rows(&f, f.first, f.end):
             return NOT_POSITIVE
         if run.team.n_threads > 1 and n - f.end >= SHARED_ROWS:
             share(run, solve_as_member, &f)
