@@ -195,7 +195,8 @@ def _per_layer(name: str, value: Any, kind: Any, n_hidden: int) -> None:
 
 @cache
 def _names(cls: Any) -> tuple[str, ...]:
-    return tuple(cls._get_param_names())
+    """Return which parameters are checked here: the seed, of which many differ in nothing else, is not."""
+    return tuple(name for name in cls._get_param_names() if name != "random_state")
 
 
 def _values_of(estimator: Any) -> tuple[Any, ...]:
