@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,15 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
     (5,)
     """
 
+    _clean = 0
+
     def __init__(self, size: int) -> None:
         self.epochs = np.zeros(size, np.int64)
         self.stop_reason = np.full(size, None, object)
         self.elapsed = 0.0
         self._filled = 0
-        # Each array has room to grow: its first `_filled` rows are NaN or recorded.
+        # Each array has room to grow: its first `_filled` rows are NaN or recorded, but from row `_clean` on anything
+        # may lie behind what is recorded of a member. To write it twice would take a tenth of the time of tiny networks.
         self._arrays: dict[str, NDArray[np.float64]] = {"loss": np.empty((0, size))}
 
     @property
@@ -54,8 +57,14 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         """The loss of each epoch, (epochs, size)."""
         return self["loss"]
 
-    def room(self, names: Sequence[str], n_epochs: int, expected: int = 0) -> None:
-        """Make room for these names and so many epochs in all, of which `expected` tells more than is needed now."""
+    def room(
+        self, names: Sequence[str], n_epochs: int, expected: int = 0, *, written: Collection[str] = frozenset()
+    ) -> None:
+        """Make room for these names and so many epochs in all, of which `expected` tells more than is needed now.
+
+        Numbers of those in `written` will be there for every epoch that is recorded of a member.
+        """
+        self._tidy()
         size = len(self.epochs)
         filled = max(n_epochs, self._filled)
         expected = min(expected, MOST_EXPECTED // max(size, 1))
@@ -67,8 +76,18 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
                 if array is not None:
                     grown[:have] = array[:have]
                 self._arrays[name] = array = grown
-            array[have:filled] = np.nan
+            array[have if name not in written else filled : filled] = np.nan
         self._filled = filled
+        if not written:
+            self._clean = filled
+
+    def _tidy(self) -> None:
+        """Put NaN behind what is recorded of each member."""
+        for row in range(max(self._clean, int(self.epochs.min(initial=self._filled))), self._filled):
+            behind = self.epochs <= row
+            for array in self._arrays.values():
+                array[row, behind] = np.nan
+        self._clean = self._filled
 
     def put(self, name: str, rows: Any, members: Any, values: Any) -> None:
         """Enter numbers of epochs for which there is room."""
@@ -80,6 +99,7 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
     def forget(self, member: int, n_epochs: int) -> None:
         """Take back what belongs to a member's epochs after the first so many."""
+        self._tidy()
         for array in self._arrays.values():
             array[n_epochs : self._filled, member] = np.nan
         self.epochs[member] = n_epochs
@@ -102,9 +122,10 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
     def part(self, members: Any) -> FleetHistory:
         """Return a copy of some members' histories, whose places an array gives."""
+        self._tidy()
         part = FleetHistory(len(members))
         part.epochs, part.stop_reason, part.elapsed = self.epochs[members], self.stop_reason[members], self.elapsed
-        part._filled = int(part.epochs.max(initial=0))
+        part._filled = part._clean = int(part.epochs.max(initial=0))
         # Copies have their rows together, as the core writes them; what an array picks has its columns together.
         part._arrays = {name: array[: part._filled, members].copy() for name, array in self._arrays.items()}
         return part
@@ -146,6 +167,7 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         return frame({"member": member, "epoch": epoch + 1, **values}, backend)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
+        self._tidy()
         view = recorded(self._arrays, name)[: self.epochs.max(initial=0)]
         view.setflags(write=False)
         return view
@@ -158,9 +180,10 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the room to grow."""
+        self._tidy()
         filled = int(self.epochs.max(initial=0))
         arrays = {name: array[:filled].copy() for name, array in self._arrays.items()}
-        return {**self.__dict__, "_filled": filled, "_arrays": arrays}
+        return {**self.__dict__, "_filled": filled, "_clean": filled, "_arrays": arrays}
 
     # Two histories are the same only if they are one: comparing arrays gives arrays.
     __eq__ = object.__eq__

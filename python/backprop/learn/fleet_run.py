@@ -235,8 +235,9 @@ class PartRun:
         if self.measured is not None:
             self.measured[...] = self.state.parameters
         row, history = int(self.start_row.max()), self.history
-        history.room(self.run.names, row + last, row + self.run.epochs)
-        for name in ("loss", "val_loss") if self.part.validation is not None else ("loss",):
+        names = ("loss", "val_loss") if self.part.validation is not None else ("loss",)
+        history.room(self.run.names, row + last, row + self.run.epochs, written=names if self.writes_history else ())
+        for name in names:
             if self.writes_history:
                 self.losses[name] = history.window(name, row + first, row + last)
             else:
