@@ -5,13 +5,15 @@ import pickle
 import signal
 import threading
 import tracemalloc
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import backprop as bp
 import numpy as np
 import pytest
 from backends import COMPILED, LOSS_VARIANTS, OPTIMIZER_VARIANTS, hidden_activations, label, make_problem, outputs_of
-from backprop.base import random
+from backprop.base import fleet_history, random
 from backprop.base.fleet import MEMBER
 from backprop.learn import fleet_part, fleet_run, pace
 
@@ -1000,6 +1002,90 @@ def test_a_penalty_may_be_an_array_without_axes():
     for fleet, l2 in zip(fleets, (0.5, np.array(0.5)), strict=True):
         fleet.fit([[0.0], [1.0]], [1.0, 3.0], l2=l2, epochs=3)
     np.testing.assert_array_equal(fleets[0].parameters, fleets[1].parameters)
+
+
+# --- the history while it grows --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(monkeypatch):
+    """Memory of a history that nobody has written to is full of a number that no loss is."""
+    with_marks = vars(np) | {"empty": lambda shape: np.full(shape, 777.0)}
+    monkeypatch.setattr(fleet_history, "np", SimpleNamespace(**with_marks))
+
+
+def assert_nan_behind(history):
+    """What was recorded is there, and nothing else is."""
+    for name in history:
+        behind = np.arange(len(history[name]))[:, None] >= history.epochs
+        assert not (history[name] == 777).any(), name
+        assert np.isnan(history[name][behind]).all(), name
+        assert name != "loss" or not np.isnan(history[name][~behind]).any()
+
+
+def test_room_that_will_be_written_is_seen_with_nan_where_it_was_not(marked):
+    history = bp.FleetHistory(3)
+    history.room(["loss"], 4, 10, written=["loss"])
+    history.window("loss", 0, 4)[:3] = 1.0
+    assert history["loss"].shape == (0, 3)
+    history.record(slice(None), [1, 3, 2], ["loss"])
+    history.window("loss", 0, 4)[1, 0] = 2.0  # of an epoch that is not recorded yet: to read takes it from nobody
+    assert_nan_behind(pickle.loads(pickle.dumps(history)).part([1, 2]))
+    history.record([0], 2, ["loss"])
+    np.testing.assert_array_equal(history["loss"], [[1, 1, 1], [2, 1, 1], [np.nan, 1, np.nan]])
+    history.forget(1, 2)
+    assert history["loss"].shape == (2, 3)
+    history.room(["loss", "val_loss"], 20, written=["loss", "val_loss"])  # a name that is new, and room that grows
+    for name in ("loss", "val_loss"):
+        history.window(name, 2, 20)[:2] = 3.0
+    history.record([0, 1], 4, ["loss", "val_loss"])
+    assert_nan_behind(history)
+    assert np.isnan(history["val_loss"][:2]).all()
+    history.room(["loss"], 20, written=["loss"])  # in what was room before, a name that is not written to any more
+    history.window("loss", 4, 20)[:2] = 4.0
+    history.record(slice(None), 6, ["loss"])
+    assert np.isnan(history["val_loss"][4:]).all()
+    assert np.isnan(history["val_loss"][:, 2]).all()
+
+
+@pytest.mark.parametrize("rate", [0.1, 1e30])  # with the second a member diverges
+def test_callbacks_read_the_history_while_it_grows(rate, marked, kind, unequal):
+    fleet, seen = both(kind)[0], []
+
+    def read(network, epoch, logs):
+        loss = fleet.history["loss"]
+        assert loss[network.history.epochs - 1, network.seed - 3] == logs["loss"]
+        assert_nan_behind(fleet.history)
+        seen.append((loss, loss.copy()))
+
+    reader = bp.callbacks.LambdaCallback(on_epoch_end=read, every=4)
+    stopping = bp.callbacks.EarlyStopping("loss", patience=2, min_delta=0.01)
+    settings = {"epochs": 9, "batch_size": 8, "optimizer": bp.SGD(), "callbacks": [reader]}
+    fleet.fit(*unequal, **settings)
+    fleet.fit(*unequal, validation_split=0.25, **settings)
+    fleet.fit(*unequal, **settings | {"callbacks": [reader, stopping]})
+    with nullcontext() if rate < 1 else pytest.raises(bp.FleetDivergedError):
+        fleet.fit(*unequal, learning_rate=[0.01, rate, 0.03, 0.02, 0.01], validation_split=0.25, **settings)
+    for loss, then in seen:  # a view keeps what it showed
+        np.testing.assert_array_equal(loss[~np.isnan(then)], then[~np.isnan(then)])
+    assert_nan_behind(fleet.history)
+
+
+def test_to_read_the_history_takes_no_epoch_away(marked, equal, monkeypatch):
+    """Another thread may read after the core has written losses and before they are entered."""
+    fleet = bp.Fleet(3, layers(), size=SIZE, seed=0)
+    run = fleet_run.PartRun.settle
+
+    def settle(self, last):
+        history = fleet.history
+        for same in (history, history.part([0, 1]), pickle.loads(pickle.dumps(history))):
+            assert len(same["loss"]) == 0
+        run(self, last)
+
+    monkeypatch.setattr(fleet_run.PartRun, "settle", settle)
+    fleet.fit(*equal, epochs=40, validation_split=0.25)
+    assert_nan_behind(fleet.history)
+    assert not np.isnan(fleet.history["val_loss"]).any()
 
 
 # --- validation rows and derivatives of one member after the other ---------------------------------------------------

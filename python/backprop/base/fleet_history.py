@@ -41,15 +41,12 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
     (5,)
     """
 
-    _clean = 0
-
     def __init__(self, size: int) -> None:
         self.epochs = np.zeros(size, np.int64)
         self.stop_reason = np.full(size, None, object)
         self.elapsed = 0.0
-        self._filled = 0
-        # Each array has room to grow: its first `_filled` rows are NaN or recorded, but from row `_clean` on anything
-        # may lie behind what is recorded of a member. To write it twice would take a tenth of the time of tiny networks.
+        # Each array has room to grow: its rows up to the last epoch of any member are NaN or recorded, and behind them
+        # may be anything. To write what the core will write anyway would take a tenth of the time of tiny networks.
         self._arrays: dict[str, NDArray[np.float64]] = {"loss": np.empty((0, size))}
 
     @property
@@ -64,30 +61,32 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
         Numbers of those in `written` will be there for every epoch that is recorded of a member.
         """
-        self._tidy()
-        size = len(self.epochs)
-        filled = max(n_epochs, self._filled)
+        size, have = len(self.epochs), int(self.epochs.max(initial=0))
+        filled = max(n_epochs, have)
         expected = min(expected, MOST_EXPECTED // max(size, 1))
         for name in (*self._arrays, *(name for name in names if name not in self._arrays)):
-            array = self._arrays.get(name)
-            have = 0 if array is None else self._filled
+            array = old = self._arrays.get(name)
             if array is None or filled > len(array):
-                grown = np.empty((max(filled, expected, 2 * have if array is not None else 0), size))
-                if array is not None:
-                    grown[:have] = array[:have]
-                self._arrays[name] = array = grown
-            array[have if name not in written else filled : filled] = np.nan
-        self._filled = filled
-        if not written:
-            self._clean = filled
+                array = np.empty((max(filled, expected, 0 if old is None else 2 * have), size))
+                array[:have] = np.nan if old is None else old[:have]
+            if name not in written:
+                array[have:filled] = np.nan
+            self._arrays[name] = array  # now that another thread may read it
 
-    def _tidy(self) -> None:
-        """Put NaN behind what is recorded of each member."""
-        for row in range(max(self._clean, int(self.epochs.min(initial=self._filled))), self._filled):
-            behind = self.epochs <= row
-            for array in self._arrays.values():
-                array[row, behind] = np.nan
-        self._clean = self._filled
+    def record(self, members: Any, epochs: Any, written: Collection[str]) -> None:
+        """Let so many epochs of some members be recorded, and NaN be behind them, where others have more.
+
+        This is no work of who reads: meanwhile the core may write what is not recorded yet.
+        """
+        after = self.epochs.copy()
+        after[members] = epochs
+        last = int(after.max(initial=0))
+        first = max(int(self.epochs.max(initial=0)), int(after.min(initial=last)))
+        if written and first < last:
+            behind = after <= np.arange(first, last)[:, None]
+            for name in written:
+                np.copyto(self._arrays[name][first:last], np.nan, where=behind)
+        self.epochs[members] = epochs
 
     def put(self, name: str, rows: Any, members: Any, values: Any) -> None:
         """Enter numbers of epochs for which there is room."""
@@ -99,9 +98,8 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
     def forget(self, member: int, n_epochs: int) -> None:
         """Take back what belongs to a member's epochs after the first so many."""
-        self._tidy()
         for array in self._arrays.values():
-            array[n_epochs : self._filled, member] = np.nan
+            array[n_epochs : self.epochs.max(), member] = np.nan
         self.epochs[member] = n_epochs
 
     def of(self, member: int) -> History:
@@ -122,12 +120,11 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
     def part(self, members: Any) -> FleetHistory:
         """Return a copy of some members' histories, whose places an array gives."""
-        self._tidy()
         part = FleetHistory(len(members))
         part.epochs, part.stop_reason, part.elapsed = self.epochs[members], self.stop_reason[members], self.elapsed
-        part._filled = part._clean = int(part.epochs.max(initial=0))
+        filled = int(part.epochs.max(initial=0))
         # Copies have their rows together, as the core writes them; what an array picks has its columns together.
-        part._arrays = {name: array[: part._filled, members].copy() for name, array in self._arrays.items()}
+        part._arrays = {name: array[:filled, members].copy() for name, array in self._arrays.items()}
         return part
 
     @classmethod
@@ -167,7 +164,6 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         return frame({"member": member, "epoch": epoch + 1, **values}, backend)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        self._tidy()
         view = recorded(self._arrays, name)[: self.epochs.max(initial=0)]
         view.setflags(write=False)
         return view
@@ -180,10 +176,9 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the room to grow."""
-        self._tidy()
         filled = int(self.epochs.max(initial=0))
         arrays = {name: array[:filled].copy() for name, array in self._arrays.items()}
-        return {**self.__dict__, "_filled": filled, "_clean": filled, "_arrays": arrays}
+        return {**self.__dict__, "_arrays": arrays}
 
     # Two histories are the same only if they are one: comparing arrays gives arrays.
     __eq__ = object.__eq__

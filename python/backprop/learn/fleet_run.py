@@ -319,7 +319,8 @@ class PartRun:
                     if self.records_rate:
                         self.history.put("learning_rate", *where, self.rates.of_epochs(rows, epochs))
             self.recorded = start + new
-            self.history.epochs[self.places] = self.start_row + self.recorded
+            written = self.losses if self.writes_history else ()
+            self.history.record(self.places, self.start_row + self.recorded, written)
             self.run.done[self.places] = np.where(self.active, self.recorded, self.run.epochs)
 
     def apply_rule(self, due: NDArray[np.bool_]) -> None:
