@@ -51,15 +51,16 @@ def main() -> None:
     """Print a line for each workload."""
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="default: fleets")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=2, help="2 or more (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=11, help="1 or more (default: %(default)s)")
     options = parser.parse_args()
     known = GROUPS | {name: (workload,) for name, workload in WORKLOADS.items()}
     asked = options.workloads or ["fleets"]
     if unknown := [name for name in asked if name not in known]:
         parser.error(f"unknown workload {unknown[0]}; there are {', '.join(known)}")
-    if options.threads < 2:
-        parser.error(f"--threads: needs 2 or more, got {options.threads}")
+    for name, least in (("threads", 2), ("rounds", 1)):
+        if (got := getattr(options, name)) < least:
+            parser.error(f"--{name}: needs {least} or more, got {got}")
     n = options.threads
     machine.pin(n)
     print(f"{machine.describe()['cpu']}; µs per step", file=sys.stderr)

@@ -57,6 +57,13 @@ def test_random_networks_are_members_alone(random_fleet):
         assert named(network.name) == network
 
 
+@pytest.mark.parametrize("wrong", [["nothing"], ["--threads", "1"], ["--rounds", "0"]])
+def test_scaling_says_what_it_needs(wrong):
+    done = subprocess.run([sys.executable, "-m", "bench.scaling", *wrong], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert wrong[0] in done.stderr.splitlines()[-1]
+
+
 def test_the_page_of_processors_is_what_was_kept(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     from bench import processors

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from backprop import callbacks
 from backprop.sklearn import InvalidParameterError, MLPClassifier, MLPEnsembleClassifier, MLPRegressor
+from sklearn.base import clone
 
 X, y = np.eye(6), np.arange(6) % 2
 
@@ -21,6 +22,23 @@ def test_the_same_objects_are_checked_once(monkeypatch):
     for max_iter in (2, 2, 3, 3):
         fit(max_iter=max_iter)
     assert calls == [2, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*converge")
+@pytest.mark.parametrize("wrong", [-1, 1.5, "0", 2**32, (1, 2)])
+def test_seeds_are_checked_each_time_and_the_rest_once(wrong, monkeypatch):
+    calls, check = [], MLPRegressor._check_each_parameter
+    monkeypatch.setattr("backprop.sklearn.parameters._passed", {})
+    monkeypatch.setattr(MLPRegressor, "_check_each_parameter", lambda self: (calls.append(self.max_iter), check(self)))
+    model = fit(hidden_layer_sizes=4, random_state=0)
+    right = model.tol
+    for _ in range(2):
+        with pytest.raises(ValueError, match="random_state"):
+            clone(model.set_params(random_state=wrong)).fit(X, y)
+        with pytest.raises(InvalidParameterError, match="tol"):
+            model.set_params(random_state=0, tol=-1.0).fit(X, y)
+        model.set_params(random_state=np.random.RandomState(0), tol=right).fit(X, y)
+    assert len(calls) == 3
 
 
 @pytest.mark.filterwarnings("ignore:.*converge")
