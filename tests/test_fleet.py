@@ -1023,31 +1023,6 @@ def assert_nan_behind(history):
         assert name != "loss" or not np.isnan(history[name][~behind]).any()
 
 
-def test_room_that_will_be_written_is_seen_with_nan_where_it_was_not(marked):
-    history = bp.FleetHistory(3)
-    history.room(["loss"], 4, 10, written=["loss"])
-    history.window("loss", 0, 4)[:3] = 1.0
-    assert history["loss"].shape == (0, 3)
-    history.record(slice(None), [1, 3, 2], ["loss"])
-    history.window("loss", 0, 4)[1, 0] = 2.0  # of an epoch that is not recorded yet: to read takes it from nobody
-    assert_nan_behind(pickle.loads(pickle.dumps(history)).part([1, 2]))
-    history.record([0], 2, ["loss"])
-    np.testing.assert_array_equal(history["loss"], [[1, 1, 1], [2, 1, 1], [np.nan, 1, np.nan]])
-    history.forget(1, 2)
-    assert history["loss"].shape == (2, 3)
-    history.room(["loss", "val_loss"], 20, written=["loss", "val_loss"])  # a name that is new, and room that grows
-    for name in ("loss", "val_loss"):
-        history.window(name, 2, 20)[:2] = 3.0
-    history.record([0, 1], 4, ["loss", "val_loss"])
-    assert_nan_behind(history)
-    assert np.isnan(history["val_loss"][:2]).all()
-    history.room(["loss"], 20, written=["loss"])  # in what was room before, a name that is not written to any more
-    history.window("loss", 4, 20)[:2] = 4.0
-    history.record(slice(None), 6, ["loss"])
-    assert np.isnan(history["val_loss"][4:]).all()
-    assert np.isnan(history["val_loss"][:, 2]).all()
-
-
 @pytest.mark.parametrize("rate", [0.1, 1e30])  # with the second a member diverges
 def test_callbacks_read_the_history_while_it_grows(rate, marked, kind, unequal):
     fleet, seen = both(kind)[0], []

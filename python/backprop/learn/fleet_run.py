@@ -235,9 +235,8 @@ class PartRun:
         if self.measured is not None:
             self.measured[...] = self.state.parameters
         row, history = int(self.start_row.max()), self.history
-        names = ("loss", "val_loss") if self.part.validation is not None else ("loss",)
-        history.room(self.run.names, row + last, row + self.run.epochs, written=names if self.writes_history else ())
-        for name in names:
+        history.room(self.run.names, row + last, row + self.run.epochs)
+        for name in ("loss", "val_loss") if self.part.validation is not None else ("loss",):
             if self.writes_history:
                 self.losses[name] = history.window(name, row + first, row + last)
             else:
@@ -319,8 +318,7 @@ class PartRun:
                     if self.records_rate:
                         self.history.put("learning_rate", *where, self.rates.of_epochs(rows, epochs))
             self.recorded = start + new
-            written = self.losses if self.writes_history else ()
-            self.history.record(self.places, self.start_row + self.recorded, written)
+            self.history.epochs[self.places] = self.start_row + self.recorded
             self.run.done[self.places] = np.where(self.active, self.recorded, self.run.epochs)
 
     def apply_rule(self, due: NDArray[np.bool_]) -> None:
