@@ -525,6 +525,8 @@ def test_progress(capsys, equal):
     fleet = bp.Fleet(3, layers(), size=SIZE, seed=0)
     fleet.fit(*equal, epochs=4, progress=True)
     assert "20/20" in capsys.readouterr().err
+    fleet.minimize(*equal, max_iter=3, progress=True)
+    assert f"loss={fleet.history['loss'][-1].mean():.4g}" in capsys.readouterr().err
 
 
 # --- interruptions ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -174,3 +175,12 @@ class FleetHistory(Mapping[str, NDArray[np.float64]]):
         epochs = f"{low}" if low == high else f"{low} to {high}"
         reasons = ", ".join(f"{name}: {(self.stop_reason == name).sum()}" for name in dict.fromkeys(self.stop_reason))
         return f"FleetHistory(size={size}, epochs={epochs}, stop_reason={{{reasons}}}, elapsed={self.elapsed:.3g})"
+
+
+def mean_loss(history: FleetHistory) -> float:
+    """Return the mean of some members' last losses that are finite."""
+    epochs = history.epochs[:1000].copy()  # other threads may enter more
+    members = np.flatnonzero(epochs)
+    losses = history["loss"][epochs[members] - 1, members]
+    losses = losses[np.isfinite(losses)]
+    return float(losses.mean()) if len(losses) else math.nan

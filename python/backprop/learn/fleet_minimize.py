@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from backprop.base.fleet_history import mean_loss
 from backprop.base.guard import Guard
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import Data
@@ -155,14 +156,14 @@ class FleetMinimising:
             while waiting:
                 done, waiting = wait(waiting, pace.SLICE_SECONDS, FIRST_COMPLETED)
                 found.update(future.result() for future in done)
-                self.bar.show(len(found), math.nan)
+                self.bar.show(len(found), mean_loss(self.fleet.history))
                 interrupts.deliver()
         finally:
             self.over.set()
             pool.shutdown(cancel_futures=True)
             self.fleet._run = None
             self.fleet.history.elapsed += time.perf_counter() - began
-            self.bar.close(len(found), math.nan)
+            self.bar.close(len(found), mean_loss(self.fleet.history))
             self.report()
         return [found[k] for k, *_ in sorted(self.members, key=lambda member: member[0])]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.base.fleet import DIVERGED, DIVERGING, ENDING, RUNNING, TOLERANCE
+from backprop.base.fleet_history import mean_loss
 from backprop.base.interrupts import HeldInterrupts
 from backprop.base.types import RealArray
 from backprop.learn import pace
@@ -92,7 +92,7 @@ class FleetRun:
                     part.loop()
             finally:
                 history.elapsed += time.perf_counter() - start
-                self.bar.close(int(self.done.sum()) - self.before, self.mean_loss())
+                self.bar.close(int(self.done.sum()) - self.before, mean_loss(self.history))
 
     def close(self) -> None:
         """Leave the fleet as training has left it."""
@@ -127,20 +127,10 @@ class FleetRun:
         if not kept:
             self.fleet._callbacks = []
 
-    def mean_loss(self) -> float:
-        """Return the mean of some members' last losses that are finite."""
-        epochs = self.history.epochs[:1000]
-        members = np.flatnonzero(epochs)
-        if not len(members):
-            return math.nan
-        losses = self.history["loss"][epochs[members] - 1, members]
-        losses = losses[np.isfinite(losses)]
-        return float(losses.mean()) if len(losses) else math.nan
-
     def show(self, now: float) -> None:
         """Bring the bar up to date once in a time slice."""
         if now >= self.next_show:
-            self.bar.show(int(self.done.sum()) - self.before, self.mean_loss())
+            self.bar.show(int(self.done.sum()) - self.before, mean_loss(self.history))
             self.next_show = now + pace.SLICE_SECONDS
 
 
