@@ -31,7 +31,7 @@ def measure(workload: Workload, n_threads: int, rounds: int) -> list[str]:
     """Return the cells of a line."""
     suite = NETWORKS if workload.members is None else FLEETS
     seconds: dict[int, list[float]] = {1: [], n_threads: []}
-    rates: dict[int, list[float]] = {1: [], n_threads: []}
+    bound: dict[int, list[float]] = {1: [], n_threads: []}
     with ExitStack() as stack:
         workers = {n: stack.enter_context(closing(Worker(suite.ours, workload, n))) for n in seconds}
         epochs = epochs_for(workers[1], workload, SECONDS)
@@ -40,11 +40,10 @@ def measure(workload: Workload, n_threads: int, rounds: int) -> list[str]:
             for n, worker in workers.items():
                 seconds[n].append(worker.run(epochs, shuffle=workload.shuffled)["seconds"])
                 time.sleep(SETTLING)
-                rates[n].append(machine.peak(workload.dtype, n) or float("nan"))
+                bound[n].append(1 / (machine.peak(workload.dtype, n) or float("nan")))
     steps = epochs * workload.steps_per_epoch * (workload.members or 1)
     times = [f"{1e6 * median(each) / steps:.4g} ({1e6 * min(each) / steps:.4g})" for each in seconds.values()]
-    bound = f"{median(rates[n_threads]) / median(rates[1]):.2f} ({max(rates[n_threads]) / max(rates[1]):.2f})"
-    return [workload.name, *times, ratios(seconds[1], seconds[n_threads]), bound]
+    return [workload.name, *times, *(ratios(each[1], each[n_threads]) for each in (seconds, bound))]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from backprop.base.interrupts import HeldInterrupts
 from backprop.learn import pace
 from backprop.optimizers import OPTIMIZERS
 from backprop.sklearn import FleetSearchCV, InvalidParameterError, MLPClassifier, MLPRegressor
-from backprop.sklearn.solvers import Descent
+from backprop.sklearn.descent import Descent
 from scipy import sparse
 from sklearn import config_context, neural_network
 from sklearn.base import clone, is_classifier, is_regressor
@@ -572,7 +572,7 @@ def test_long_runs_come_in_pieces(monkeypatch):
     settings = {"random_state": 0, "max_iter": 30, "batch_size": 20, "solver": "sgd", "learning_rate": "invscaling"}
     whole = MLPClassifier(5, **settings).fit(X, y)
     monkeypatch.setattr(pace, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr("backprop.sklearn.solvers._EPOCHS_AT_ONCE", 7)
+    monkeypatch.setattr("backprop.sklearn.descent._EPOCHS_AT_ONCE", 7)
     assert MLPClassifier(5, **settings).fit(X, y).loss_curve_ == whole.loss_curve_
 
 

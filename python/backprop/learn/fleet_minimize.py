@@ -147,6 +147,7 @@ class FleetMinimising:
         """Minimise all members; the first exception of one ends all."""
         began = time.perf_counter()
         found: dict[int, Solution] = {}
+        next_show = began
         self.bar.begin(0 if self.is_over else len(self.members), "member")
         self.fleet._run = self
         # In a browser no thread can be started.
@@ -156,7 +157,9 @@ class FleetMinimising:
             while waiting:
                 done, waiting = wait(waiting, pace.SLICE_SECONDS, FIRST_COMPLETED)
                 found.update(future.result() for future in done)
-                self.bar.show(len(found), mean_loss(self.fleet.history))
+                if (now := time.perf_counter()) >= next_show:
+                    self.bar.show(len(found), mean_loss(self.fleet.history))
+                    next_show = now + pace.SLICE_SECONDS
                 interrupts.deliver()
         finally:
             self.over.set()

@@ -33,8 +33,8 @@ from backprop.learn.callbacks.averages import only_averages
 from backprop.reference.losses import Loss
 from backprop.reference.optimizers import Optimizer
 from backprop.sklearn.before import Before
+from backprop.sklearn.descent import Descent
 from backprop.sklearn.rows import fits_dense
-from backprop.sklearn.solvers import Descent
 
 T = TypeVar("T")
 

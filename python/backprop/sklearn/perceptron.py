@@ -25,6 +25,7 @@ from backprop.reference.activations import ACTIVATIONS
 from backprop.reference.layout import end
 from backprop.reference.losses import CrossEntropy, SquaredError
 from backprop.sklearn.before import Before
+from backprop.sklearn.descent import Descent
 from backprop.sklearn.folds import fit_with_folds
 from backprop.sklearn.packing import arrays, layers_of, pack, plan_of, sizes_of, unpack
 from backprop.sklearn.parameters import OUR_NAMES, THEIR_NAMES, Parameters
@@ -40,7 +41,7 @@ from backprop.sklearn.rows import (
     weights_of,
 )
 from backprop.sklearn.seeding import random_numbers
-from backprop.sklearn.solvers import Descent, LossAndOutput, Problem, minimize
+from backprop.sklearn.solvers import LossAndOutput, Problem, minimize
 from backprop.sklearn.sparse import DENSE_NUMBERS
 
 _DATA = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
